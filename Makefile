@@ -1,0 +1,51 @@
+# One command for each thing that a developer does. Every one sets up first what it lacks.
+#   make test ARGS="tests/t2 -k salt"     arguments go on to the tool
+
+VENV := $(or $(AMPEL_SPARK_VENV),$(CURDIR)/.venv)
+PYTHON := "$(VENV)/bin/python"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test coverage lint format types notebooks bench clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
+
+setup:  ## the environment for development: packages, jars, model data, tools
+	@./setup.sh test dev
+
+test:  ## all tests
+	@./setup.sh test
+	$(PYTHON) -m pytest $(ARGS)
+
+coverage:  ## all tests, and how much of the package they reach
+	@./setup.sh test
+	$(PYTHON) -m pytest --cov --cov-report=term $(ARGS)
+
+lint:  ## style, and likely bugs
+	@./setup.sh test dev
+	$(PYTHON) -m ruff check $(ARGS)
+	$(PYTHON) -m ruff format --check
+
+format:  ## put the code into its one form
+	@./setup.sh test dev
+	$(PYTHON) -m ruff check --fix-only --quiet
+	$(PYTHON) -m ruff format
+
+types:  ## mypy, strict
+	@./setup.sh test dev
+	$(PYTHON) -m mypy $(ARGS)
+
+notebooks:  ## run every notebook from its first cell to its last
+	@./setup.sh test
+	$(PYTHON) -m pytest tests/test_notebooks.py $(ARGS)
+
+bench:  ## the benchmarks, one after the other
+	@./setup.sh
+	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(PYTHON) $$script $(ARGS); done
+
+clean:  ## what tools and runs leave behind; the environment stays
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf spark-warehouse metastore_db derby.log "$(VENV)"/lib/python*/site-packages/pyspark/work
+	rm -rf "$(VENV)"/share/ampel_spark/submit
+	find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

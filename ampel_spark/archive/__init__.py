@@ -1,0 +1,1 @@
+"""Archive files in: packets decoded, shaped into one schema, committed once, every one accounted for."""

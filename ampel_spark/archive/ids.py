@@ -1,0 +1,83 @@
+"""AMPEL's ids for ZTF: stocks from names, datapoints from packets.
+
+The rules are AMPEL's (``ZTFIdMapper``, ``ZiDataPointShaper``), so that tables here and documents
+there can be joined. Forced photometry is identified by what it measured, not by a hash of its
+values: a re-issued flux is a revision of the same datapoint.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+import xxhash
+
+__all__ = ["forced_id", "stock_of", "upper_limit_id", "ztf_name"]
+
+_NAME = re.compile(r"ZTF(1[7-9]|2\d|3[0-2])([a-z]{7})")
+_JD2017 = 2457754.5
+# Forced ids lie below every upper-limit id (about -1e17 for the year 2047).
+_FORCED_BASE = -(1 << 62)
+
+
+def stock_of(name: str) -> int:
+    """Return AMPEL's stock id of a ZTF name.
+
+    Raises
+    ------
+    ValueError
+        If `name` is not ``ZTF``, a year 17 to 32, and seven letters a to z.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is not a ZTF name (ZTF, year 17-32, seven letters a-z)")
+    number = 0
+    for letter in match[2]:
+        number = number * 26 + ord(letter) - 97
+    return number << 4 | (int(match[1]) - 17)
+
+
+def ztf_name(stock: int) -> str:
+    """Return the ZTF name of a stock id: the inverse of `stock_of`.
+
+    Raises
+    ------
+    ValueError
+        If no name has this id.
+    """
+    number, letters = stock >> 4, []
+    for _ in range(7):
+        number, digit = divmod(number, 26)
+        letters.append(chr(97 + digit))
+    if number or stock < 0:
+        raise ValueError(f"{stock} is no ZTF stock id (0 to {(26**7 << 4) - 1})")
+    return f"ZTF{17 + (stock & 15)}{''.join(reversed(letters))}"
+
+
+def upper_limit_id(jd: float, rcid: int | None, pid: int, limit: float) -> int:
+    """Return AMPEL's (negative) id of an upper limit.
+
+    Parameters
+    ----------
+    jd : float
+        Time, days.
+    rcid : int or None
+        Readout channel; taken from `pid` where it is missing.
+    pid : int
+        Processing id of the image.
+    limit : float
+        ``diffmaglim``, magnitudes.
+    """
+    channel = rcid if rcid is not None else pid % 10000 // 100
+    return int((_JD2017 - jd) * 1000000) * 10000000 - channel * 100000 - round(limit * 1000)
+
+
+def forced_id(stock: int, jd: float, fid: int, field: int | None, rcid: int | None) -> int:
+    """Return the id of a forced measurement: a hash of what was measured, when and by what.
+
+    It lies between -2**63 and -2**62, apart from detections (positive) and upper limits.
+    """
+    key = struct.pack(
+        "<qqhii", stock, round(jd * 1e8), fid, -1 if field is None else field, -1 if rcid is None else rcid
+    )
+    return _FORCED_BASE - (xxhash.xxh64_intdigest(key) >> 2)

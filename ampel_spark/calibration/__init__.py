@@ -1,0 +1,1 @@
+"""Calibration: named releases of corrections, applied as pure functions."""

@@ -1,0 +1,195 @@
+"""The command line: ``ampel-spark COMMAND …``.
+
+Exit codes: 0 good; 1 the job failed; 2 usage or configuration; 3 done, but some objects ended in an
+exception. Errors are one clear message each; ``AMPEL_SPARK_DEBUG=1`` shows where they come from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ampel_spark import __version__
+from ampel_spark.errors import AmpelSparkError, ArchiveError, LakeError
+
+__all__ = ["main", "make_parser"]
+
+_EPILOG = """\
+Every command takes --lake; without it AMPEL_SPARK_LAKE counts, then the job's own lake, then ./lake.
+RUN is a run's id, the beginning of one, or 'latest'. `ampel-spark COMMAND --help` tells more.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+    """
+    try:
+        args = make_parser().parse_args(argv)
+    except SystemExit as ended:  # --help, --version, or usage that argparse has told
+        return int(ended.code or 0)
+    try:
+        code: int = _function(args.function)(args)
+        sys.stdout.flush()
+        return code
+    except AmpelSparkError as error:
+        if os.environ.get("AMPEL_SPARK_DEBUG", "0") not in ("", "0"):
+            raise
+        _tell(error)
+        # a lake or archive that fails under a job is the job's failure, and no question of usage
+        return 1 if args.works and isinstance(error, LakeError | ArchiveError) else 2
+    except BrokenPipeError:  # whoever read the answer has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("ampel-spark: interrupted", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="ampel-spark",
+        description="Archive-scale, reproducible transient science on alert streams.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"ampel_spark {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(
+        name: str,
+        function: str,
+        text: str,
+        *,
+        lake: bool = True,
+        form: bool = True,
+        works: bool = False,
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if lake:
+            sub.add_argument("--lake", metavar="PATH", help="the lake")
+        if form:
+            sub.add_argument(
+                "--format", choices=("table", "json"), default="table", help="form of the answer"
+            )
+        sub.set_defaults(function=function, works=works)
+        return sub
+
+    run = command("run", "jobs.run", "run a job", form=False, works=True)
+    run.add_argument("job", type=Path, metavar="JOB.yml")
+    run.add_argument("--archive", nargs="+", action="extend", metavar="PATH",
+                     help="archive instead of the job's own: folders, files or globs")  # fmt: skip
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                     help="change the job: t0.0.config.min_ndet=3, or t0.SN.config.min_ndet=3")  # fmt: skip
+    run.add_argument(
+        "--as-of", metavar="NIGHT|JD", help="the archive as known at the end of a night, or at a JD"
+    )
+    run.add_argument("--report", type=Path, metavar="PATH", help="where to write the HTML report")
+    run.add_argument("--dry-run", action="store_true",
+                     help="print the resolved job, the pinned versions and the plan, and do nothing")  # fmt: skip
+
+    ingest = command("ingest", "archives.ingest", "read archives of alerts into a lake", works=True)
+    ingest.add_argument(
+        "paths", nargs="+", metavar="PATH", help="folder, nightly tar file, .avro file or glob"
+    )
+    ingest.add_argument(
+        "--survey", default="ztf", help="survey whose packets they are (default: ztf)"
+    )
+
+    simulate = command(
+        "simulate",
+        "archives.simulate",
+        "write a simulated archive whose truth is known",
+        lake=False,
+        works=True,
+    )
+    simulate.add_argument("out", type=Path, metavar="OUT", help="folder to write it to")
+    size = simulate.add_mutually_exclusive_group()
+    size.add_argument("--alerts", type=int, help="how many alerts (default: 5000)")
+    size.add_argument("--objects", type=int, help="how many objects, instead")
+    simulate.add_argument("--nights", type=int, help="nights it spans (default: 75)")
+    simulate.add_argument(
+        "--first-night", metavar="YYYY-MM-DD", help="first night, UTC (default: 2024-03-01)"
+    )
+    simulate.add_argument("--seed", type=int, help="seed of all that is random in it (default: 17)")
+    simulate.add_argument(
+        "--cutouts", choices=("none", "small", "real"), help="image cutouts (default: small)"
+    )
+    simulate.add_argument("--workers", type=int, default=os.cpu_count() or 1,
+                          help="processes (default: one for each core)")  # fmt: skip
+
+    command("runs", "lakes.list_runs", "list the runs of a lake, the newest first")
+
+    show = command("show", "lakes.show", "tell what a run did, on what versions, and what it found")
+    show.add_argument("run", metavar="RUN")
+    show.add_argument(
+        "--limit", type=int, default=15, metavar="N", help="candidates to print (default: 15)"
+    )
+
+    tables = command(
+        "tables", "lakes.list_tables", "list the tables of a lake, or the columns of one"
+    )
+    tables.add_argument("name", nargs="?", metavar="NAME", help="a table")
+
+    units = command(
+        "units", "jobs.list_units", "list the units of T2, or tell all about one", lake=False
+    )
+    units.add_argument(
+        "name", nargs="?", metavar="NAME", help="a unit, module:Class or path/file.py:Class"
+    )
+
+    validate = command(
+        "validate", "jobs.validate", "check jobs, and tell all that is wrong with them", lake=False
+    )
+    validate.add_argument("jobs", nargs="+", type=Path, metavar="JOB.yml")
+    validate.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the jobs first"
+    )
+
+    explain = command(
+        "explain", "objects.explain", "tell every cut for an alert, with value and threshold"
+    )
+    explain.add_argument("alert_id", type=int, metavar="ALERT_ID")
+    explain.add_argument("--channel", required=True, metavar="NAME")
+    explain.add_argument("--run", default="latest", metavar="RUN")
+
+    about = command(
+        "object", "objects.show_object", "tell the journal of an object, in order of time"
+    )
+    about.add_argument("name", metavar="NAME", help="the survey's name of it, or its stock id")
+    about.add_argument(
+        "--channel", metavar="NAME", help="show what this channel knows (default: any of the run)"
+    )
+    about.add_argument("--run", default="latest", metavar="RUN")
+    return parser
+
+
+def _function(name: str) -> Callable[[argparse.Namespace], int]:
+    """Return a command's function; its module is imported only now."""
+    module, _, function = name.partition(".")
+    found: Callable[[argparse.Namespace], int] = getattr(
+        importlib.import_module(f"ampel_spark.commands.{module}"), function
+    )
+    return found
+
+
+def _tell(error: AmpelSparkError) -> None:
+    problems = getattr(error, "problems", ())
+    if not problems:
+        print(f"ampel-spark: {error}", file=sys.stderr)
+        return
+    count = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
+    print(f"{error}\nampel-spark: {count}; nothing was started", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

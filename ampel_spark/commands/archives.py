@@ -1,0 +1,73 @@
+"""Commands on archives: ingest, simulate."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from argparse import Namespace
+
+from ampel_spark.commands.output import print_rows
+from ampel_spark.errors import ArchiveError, ConfigError
+
+__all__ = ["ingest", "simulate"]
+
+# what is said on the way goes beside the answer
+_say = functools.partial(print, file=sys.stderr, flush=True)
+
+
+def ingest(args: Namespace) -> int:
+    """Read archives into a lake."""
+    from ampel_spark.archive.files import find_files
+    from ampel_spark.commands.places import lake_of
+
+    try:
+        find_files(args.paths)  # a path that is none is told before Spark starts
+    except ArchiveError as error:
+        raise ConfigError(str(error)) from None
+    from ampel_spark.archive.ingest import ingest as read_in
+    from ampel_spark.session import get_session
+
+    lake = lake_of(args.lake)
+    done = read_in(
+        get_session("ampel_spark ingest"), lake, args.paths, survey=args.survey, out=_say
+    )
+    row = {"lake": str(lake)} | dataclasses.asdict(done)
+    print_rows([row], list(row), args.format)
+    return 0
+
+
+def simulate(args: Namespace) -> int:
+    """Write a simulated archive."""
+    from ampel_spark.simulate import QUICKSTART
+    from ampel_spark.simulate import simulate as make
+
+    usual = (
+        QUICKSTART
+        if args.objects is None
+        else {k: v for k, v in QUICKSTART.items() if k != "alerts"}
+    )
+    names = ("alerts", "objects", "nights", "first_night", "seed", "cutouts")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+    def progress(step: str, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(
+                f"\r{step}: {done} of {total}",
+                end="" if done < total else "\n",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    made = make(args.out, **(usual | given), workers=args.workers, progress=progress)
+    row = {
+        "archive": str(made.path),
+        "alerts": made.alerts,
+        "objects": sum(made.objects.values()),
+        "nights": len(made.nights),
+        "made": "now" if made.fresh else "before",
+    }
+    print_rows(
+        [row | {"kinds": made.objects, "parameters": made.parameters}], list(row), args.format
+    )
+    return 0

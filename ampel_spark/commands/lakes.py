@@ -1,0 +1,227 @@
+"""Commands on a lake: runs, show, tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from ampel_spark.commands.output import print_pairs, print_rows, to_json
+from ampel_spark.commands.places import lake_of
+from ampel_spark.errors import LakeError, nearest
+
+__all__ = ["list_runs", "list_tables", "show"]
+
+Run = Mapping[str, Any]
+
+
+def list_runs(args: Namespace) -> int:
+    """List the runs of a lake, the newest first."""
+    from ampel_spark.lake.reading import runs
+
+    lake = lake_of(args.lake)
+    rows = [_summary(run) for run in runs(lake)]
+    shown = [
+        "run_id",
+        "job",
+        "status",
+        "started",
+        "seconds",
+        "calibration",
+        "alerts",
+        "states",
+        "candidates",
+    ]
+    print_rows(rows, shown, args.format, empty=f"lake {lake} has no run yet")
+    return 0
+
+
+def show(args: Namespace) -> int:
+    """Tell what a run did: on what versions, with what losses, and what it found."""
+    from ampel_spark.lake.reading import find_run
+
+    lake = lake_of(args.lake)
+    run = find_run(lake, args.run)
+    candidates = _candidates(lake, run["run_id"])
+    if args.format == "json":
+        print(to_json([dict(run) | {"candidates": candidates}]))
+        return 0
+    counts = run["counts"]
+    print_pairs(
+        {
+            key: run[key]
+            for key in ("run_id", "job", "status", "message", "parent_run_id", "calibration")
+        }
+    )
+    print_pairs(
+        {
+            "started": run["started"],
+            "ended": run["ended"],
+            "git": run["git_commit"],
+            "job_hash": run["job_hash"][:12],
+        }
+    )
+    _section(
+        "read", [{"what": k, "version": v} for k, v in run["inputs"].items()], ["what", "version"]
+    )
+    _section(
+        "wrote",
+        [{"table": k, "version": v} for k, v in run["outputs"].items()],
+        ["table", "version"],
+    )
+    _section(
+        "archive",
+        [counts["archive"]] if counts.get("archive") else [],
+        list(counts.get("archive") or {}),
+    )
+    for channel, tier in counts.get("t0", {}).items():
+        left = tier["alerts"]
+        rows: list[dict[str, Any]] = []
+        for name, lost in tier["cuts"]:
+            left -= lost
+            rows.append({"cut": name, "lost": lost, "left": left})
+        _section(
+            f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted"
+            f" ({tier['bypassed']} as accepted before), {tier['objects']} objects",
+            rows,
+            ["cut", "lost", "left"],
+        )
+    t1 = counts.get("t1", {})
+    rows = [{"channel": name} | tier for name, tier in t1.get("channels", {}).items()]
+    _section(
+        f"T1: {t1.get('states', 0)} states, {t1.get('new', 0)} of them new",
+        rows,
+        ["channel", "objects", "states"],
+    )
+    rows = [{"unit": name} | tier for name, tier in counts.get("t2", {}).items()]
+    _section(
+        "T2", rows, ["unit", "wanted", "present", "computed", "statuses", "median_ms", "seconds"]
+    )
+    rows = [{"selection": name} | tier for name, tier in counts.get("t3", {}).items()]
+    _section("T3", rows, ["selection", "channel", "states", "candidates"])
+    for selection in dict.fromkeys(row["selection"] for row in candidates):
+        mine = [row for row in candidates if row["selection"] == selection]
+        columns = [c for c in mine[0] if any(row[c] is not None for row in mine) and c not in _KEYS]
+        _section(f"candidates: {selection}", mine[: args.limit], columns)
+        if len(mine) > args.limit:
+            print(f"… and {len(mine) - args.limit} more (--limit)")
+    return 0
+
+
+def list_tables(args: Namespace) -> int:
+    """List the tables of a lake, or the columns of one."""
+    lake = lake_of(args.lake)
+    if args.name is not None:
+        rows = _columns(lake, args.name)
+        print_rows(rows, ["column", "type", "comment"], args.format)
+        return 0
+    from ampel_spark.lake.reading import table_info, table_names
+
+    found = [dataclasses.asdict(table_info(lake, name)) for name in table_names(lake)]
+    shown = [
+        row | {"size": _size(row["bytes"]), "on disk": _size(row["bytes_on_disk"])} for row in found
+    ]
+    columns = [
+        "name",
+        "rows",
+        "files",
+        "size",
+        "on disk",
+        "version",
+        "last_commit",
+        "operation",
+        "description",
+    ]
+    print_rows(
+        found if args.format == "json" else shown,
+        columns,
+        args.format,
+        empty=f"lake {lake} has no table yet",
+    )
+    return 0
+
+
+_KEYS = ("channel", "selection", "stock", "state_id", "run_id")
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    counts = run["counts"]
+    seconds = (run["ended"] - run["started"]).total_seconds() if run["ended"] else None
+    t0, t3 = counts.get("t0", {}), counts.get("t3", {})
+    return {
+        "run_id": run["run_id"],
+        "job": run["job"],
+        "status": run["status"],
+        "message": run["message"],
+        "started": run["started"],
+        "ended": run["ended"],
+        "seconds": None if seconds is None else round(seconds, 1),
+        "calibration": run["calibration"],
+        "alerts": max((tier["alerts"] for tier in t0.values()), default=None),
+        "states": counts.get("t1", {}).get("states"),
+        "candidates": sum(tier["candidates"] for tier in t3.values()) if t3 else None,
+        "job_hash": run["job_hash"],
+        "parent_run_id": run["parent_run_id"],
+        "git_commit": run["git_commit"],
+    }
+
+
+def _candidates(lake: Any, run_id: str) -> list[dict[str, Any]]:
+    import pyarrow.compute as pc
+
+    from ampel_spark.lake.reading import read, table_names
+
+    if "candidates" not in table_names(lake):
+        return []
+    rows = read(lake, "candidates", filters=pc.field("run_id") == run_id).to_pylist()
+    return sorted(rows, key=lambda row: (row["selection"], row["channel"], row["rank"]))
+
+
+def _columns(lake: Any, name: str) -> list[dict[str, Any]]:
+    """Return the columns of a table: as the lake has it, else as the package makes it."""
+    from ampel_spark.archive.ztf import alerts_table
+    from ampel_spark.lake.reading import open_table
+    from ampel_spark.lake.tables import TABLES
+
+    if (lake / name / "_delta_log").is_dir():
+        return [
+            {
+                "column": field.name,
+                "type": _type(field.type),
+                "comment": (field.metadata or {}).get("comment", ""),
+            }
+            for field in open_table(lake, name).schema().fields
+        ]
+    tables = TABLES | {"alerts": alerts_table()}
+    if name not in tables:
+        if name.startswith("t2_"):
+            raise LakeError(
+                f"lake {lake} has no table {name!r}; `ampel-spark units {name[3:]}` tells a unit's columns"
+            )
+        raise LakeError(f"there is no table {name!r}{nearest(name, tables)}")
+    return [{"column": c.name, "type": c.type, "comment": c.comment} for c in tables[name].columns]
+
+
+def _type(kind: Any) -> str:
+    """Return a Delta type as Spark SQL names it."""
+    names = {"long": "bigint", "integer": "int"}
+    if hasattr(kind, "element_type"):
+        return f"array<{_type(kind.element_type)}>"
+    text = str(getattr(kind, "type", kind))
+    return names.get(text, text)
+
+
+def _section(title: str, rows: list[dict[str, Any]], columns: list[str]) -> None:
+    if rows:
+        print(f"\n{title}")
+        print_rows(rows, columns, "table")
+
+
+def _size(number: int) -> str:
+    size = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

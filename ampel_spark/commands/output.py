@@ -1,0 +1,126 @@
+"""Answers in print: aligned tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["print_pairs", "print_rows", "table_lines", "to_json"]
+
+Row = Mapping[str, Any]
+
+#: No column is cut below this width.
+_NARROWEST = 12
+
+
+def print_rows(
+    rows: Sequence[Row], columns: Sequence[str], form: str, *, empty: str = "nothing"
+) -> None:
+    """Print rows as an aligned table of some columns, or all of them as a JSON list of objects.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+    columns : sequence of str
+        What the table shows, in order.
+    form : str
+        ``table`` or ``json``.
+    empty : str, optional
+        What is said instead of a table without rows.
+    """
+    if form == "json":
+        print(to_json(rows))
+    elif not rows:
+        print(empty)
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print("\n".join(table_lines(rows, columns, width)))
+
+
+def print_pairs(pairs: Mapping[str, Any]) -> None:
+    """Print names and values, one pair a line; pairs without a value are left out."""
+    shown = {name: _cell(value) for name, value in pairs.items() if value not in (None, "", {}, [])}
+    widest = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        print(f"{name:<{widest}}  {value}")
+
+
+def table_lines(rows: Sequence[Row], columns: Sequence[str], width: int | None = None) -> list[str]:
+    """Return a table as lines: a head, and one line for each row.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+    columns : sequence of str
+    width : int, optional
+        Width to keep to: the widest columns of text are cut, with ``…``. Without it nothing is.
+    """
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
+    right = [all(_is_number(row.get(column)) for row in rows) for column in columns]
+    while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        text = [
+            i
+            for i in range(len(widths))
+            if not right[i] and widths[i] > max(_NARROWEST, len(columns[i]))
+        ]
+        if not text:
+            break
+        widths[max(text, key=lambda i: widths[i])] -= 1
+    lines = []
+    for line in [list(columns), *cells]:
+        parts = [
+            _cut(cell, w).rjust(w) if r else _cut(cell, w).ljust(w)
+            for cell, w, r in zip(line, widths, right, strict=True)
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return lines
+
+
+def to_json(value: Any) -> str:
+    """Return JSON: no NaN or infinity (null instead), times in ISO format."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [
+            _plain(part)
+            for part in (sorted(value) if isinstance(value, set | frozenset) else value)
+        ]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, datetime.datetime | datetime.date):
+        return value.isoformat()
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: width - 1]}…"
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.4f}"
+    if isinstance(value, datetime.datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_cell(part)}" for key, part in value.items())
+    return " ".join(str(value).split())

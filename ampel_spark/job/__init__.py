@@ -1,0 +1,1 @@
+"""The YAML job: checked, planned, run, recorded."""

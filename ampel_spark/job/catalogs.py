@@ -1,0 +1,199 @@
+"""The local catalogues of a job: where they lie, and how units come by them.
+
+A unit with a parameter ``catalog`` takes the name of one of the job's catalogues; its parameters
+``ra``, ``dec`` and ``append``, where it has them and the job does not give them, come from there too.
+A catalogue of a simulated archive is off where the archive is another: units then see an empty one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from ampel_spark.errors import nearest
+from ampel_spark.job.document import Document
+from ampel_spark.job.model import Catalog, CatalogEntry
+from ampel_spark.job.problems import entries
+
+__all__ = ["build_catalogs", "catalog_config", "empty_catalog", "paths_in", "replaced"]
+
+
+def build_catalogs(
+    document: Document, base: Path, folder: Path | None, notes: list[str]
+) -> dict[str, Catalog]:
+    """Return the catalogues of a job.
+
+    Parameters
+    ----------
+    document : Document
+        The job.
+    base : Path
+        Folder that paths are relative to.
+    folder : Path or None
+        Folder of the simulated archive, if the job has one.
+    notes : list of str
+        Takes a line for each catalogue that is off.
+    """
+    found = {}
+    for name, entry in entries(document, "catalog", CatalogEntry):
+        where = ["catalog", name]
+        file = None
+        if (entry.file is None) == (entry.simulated is None):
+            document.problem(
+                where, "give either 'file', a path, or 'simulated', a file of the simulated archive"
+            )
+        elif entry.file is not None:
+            file = Path(os.path.normpath(base / Path(entry.file).expanduser()))
+            file = file if _is_good(document, where, entry, file) else None
+        elif folder is not None:
+            file = folder / str(entry.simulated)
+        else:
+            notes.append(
+                f"catalogue {name} is off: it comes with the simulated archive, and the archive is another"
+            )
+        off = entry.simulated is not None and file is None
+        found[name] = Catalog(name, file, entry.simulated, off, entry.ra, entry.dec, entry.columns)
+    return found
+
+
+def catalog_config(
+    model: type[BaseModel], config: Mapping[str, Any], catalogs: Mapping[str, Catalog]
+) -> tuple[dict[str, Any], dict[str, Catalog]]:
+    """Return the parameters of a unit with what its catalogues say.
+
+    Parameters
+    ----------
+    model : type of BaseModel
+        The unit, or a part of it.
+    config : mapping
+        Its parameters in the job; a ``catalog`` that is none of `catalogs` stays as it is.
+    catalogs : mapping of str to Catalog
+
+    Returns
+    -------
+    config : dict
+    used : dict of str to Catalog
+        The catalogues in it, by the path that stands for them in `config`.
+    """
+    filled: dict[str, Any] = {}
+    used: dict[str, Catalog] = {}
+    for key, value in config.items():
+        if key not in model.model_fields:
+            filled[key] = value
+        elif key == "catalog" and isinstance(value, str) and value in catalogs:
+            catalog = catalogs[value]
+            there = catalog.file is not None and catalog.file.exists()
+            path = str(catalog.file if there else empty_catalog(catalog))
+            usual = {
+                "ra": catalog.ra,
+                "dec": catalog.dec,
+                "append": {n: n for n in catalog.columns},
+            }
+            filled = (
+                {k: v for k, v in usual.items() if k in model.model_fields} | filled | {key: path}
+            )
+            used[path] = catalog
+        elif isinstance(value, dict) and (part := _part(model, key)) is not None:
+            filled[key], found = catalog_config(part, value, catalogs)
+            used |= found
+        else:
+            filled[key] = value
+    return filled, used
+
+
+def paths_in(
+    model: type[BaseModel], config: Mapping[str, Any], where: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield place and value of the parameters that are paths and nothing more.
+
+    A parameter that can also be a name (of a dust map) is looked up by the unit itself.
+    """
+    for key, value in config.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            continue
+        if isinstance(value, dict) and (part := _part(model, key)) is not None:
+            yield from paths_in(part, value, (*where, key))
+        elif isinstance(value, str) and Path in _choices(field.annotation) and not field.metadata:
+            yield (*where, key), value
+
+
+def replaced(value: Any, new: Mapping[str, str]) -> Any:
+    """Return parameters with each text or path that is a key of `new` replaced."""
+    if isinstance(value, dict):
+        return {key: replaced(part, new) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(replaced(part, new) for part in value)
+    return new.get(str(value), value) if isinstance(value, str | Path) else value
+
+
+def empty_catalog(catalog: Catalog) -> Path:
+    """Return a Parquet file with the columns of a catalogue and no rows.
+
+    It stands in for a catalogue that is off, and for one of a simulated archive that is still to be
+    made. Its name says what it holds, so it is written once.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = dict.fromkeys((catalog.ra, catalog.dec, *catalog.columns))
+    schema = pa.schema([(name, pa.float64()) for name in names])
+    text = hashlib.sha256(schema.to_string().encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"ampel_spark-{os.getuid()}"
+    path = folder / f"{catalog.name}-empty-{text}.parquet"
+    if not path.is_file():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        pq.write_table(schema.empty_table(), partial)
+        partial.replace(path)
+    return path
+
+
+def _part(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the model that a parameter is made of, if it is made of one."""
+    for choice in _choices(model.model_fields[key].annotation):
+        if isinstance(choice, type) and issubclass(choice, BaseModel):
+            return choice
+    return None
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    return (
+        get_args(annotation)
+        if get_origin(annotation) in (Union, types.UnionType)
+        else (annotation,)
+    )
+
+
+def _is_good(
+    document: Document, where: Sequence[str | int], entry: CatalogEntry, file: Path
+) -> bool:
+    """Note what is wrong with the file of a catalogue."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not file.exists():
+        document.problem([*where, "file"], f"there is no file {file}")
+        return False
+    if file.suffix != ".parquet" or not file.is_file():
+        return True  # who reads it tells what columns it lacks
+    try:
+        names = pq.read_schema(file).names
+    except (pa.ArrowException, OSError) as error:
+        document.problem([*where, "file"], f"{file} is no Parquet file: {error}")
+        return False
+    asked: list[tuple[list[str | int], str]] = [(["ra"], entry.ra), (["dec"], entry.dec)]
+    asked += [(["columns", i], column) for i, column in enumerate(entry.columns)]
+    lacking = [(key, column) for key, column in asked if column not in names]
+    for key, column in lacking:
+        document.problem(
+            [*where, *key], f"the file has no column {column!r}{nearest(column, names)}"
+        )
+    return not lacking

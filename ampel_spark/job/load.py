@@ -1,0 +1,251 @@
+"""A job file, read, checked and resolved, before anything is started.
+
+Everything that is wrong is told at once, each with its line, its path, the value, and the nearest
+right name::
+
+    jobs/mine.yml:14: t0[0].config.min_ndett: unknown parameter, value 3; did you mean 'min_ndet'?
+
+Paths in a job are relative to the job file; names of surveys and calibration releases are files of
+the ``conf`` folder: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ampel_spark import __version__
+from ampel_spark.errors import ArchiveError, ConfigError, nearest
+from ampel_spark.job.catalogs import build_catalogs
+from ampel_spark.job.document import Document, DocumentError, read_document
+from ampel_spark.job.model import (
+    Calibration,
+    Channel,
+    ChannelEntry,
+    Job,
+    ResolvedJob,
+    Simulation,
+    States,
+    Survey,
+    as_of_jd,
+)
+from ampel_spark.job.problems import entries, note_refusals
+from ampel_spark.job.steps import build_filters, build_selections, build_units
+from ampel_spark.settings import share_dir
+
+__all__ = ["conf_dir", "load_calibration", "load_job", "load_survey", "simulated_dir"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def load_job(
+    path: str | Path, sets: Sequence[str] = (), archive: Sequence[str] | None = None
+) -> ResolvedJob:
+    """Read, check and resolve a job file.
+
+    Parameters
+    ----------
+    path : path
+        The job file.
+    sets : sequence of str, optional
+        Settings ``PATH=VALUE`` that change it, as ``t0.0.config.min_ndet=3``.
+    archive : sequence of str, optional
+        Archive instead of the job's own: paths and globs, relative to the current folder.
+
+    Raises
+    ------
+    ConfigError
+        If anything is wrong with it: all of it at once.
+    """
+    document = read_document(path)
+    for setting in sets:
+        document.set(setting)
+    job: Job | None = None
+    try:
+        job = Job.model_validate(document.content)
+    except ValidationError as error:
+        note_refusals(document, error, Job)
+    base = Path(path).resolve().parent
+    notes: list[str] = []
+    survey = _conf(document, "survey", "ztf", load_survey)
+    calibration = _conf(document, "calibration", "raw", load_calibration)
+    files = _archive(document, base, archive)
+    simulated = archive is None and isinstance(document.value(["archive"]), dict)
+    simulation = _simulation(document) if simulated else None
+    folder = None if simulation is None else simulated_dir(simulation)
+    catalogs = build_catalogs(document, base, folder, notes)
+    channels = _channels(document, survey)
+    as_of = _as_of(document, survey)
+    filters = build_filters(document, catalogs)
+    units = build_units(document, base, catalogs)
+    selections = build_selections(document, units)
+    document.check()
+    assert job is not None and survey is not None and calibration is not None  # check() has passed
+    mode = job.t1.states if isinstance(job.t1.states, str) else "as_of"
+    return ResolvedJob(
+        name=job.name,
+        description=job.description,
+        file=Path(path).resolve(),
+        text=document.text,
+        settings=tuple(sets),
+        survey=survey,
+        lake=None if job.lake is None else _absolute(job.lake, base),
+        archive=files,
+        simulation=simulation,
+        simulated_in=folder,
+        calibration=calibration,
+        catalogs=catalogs,
+        channels=channels,
+        filters=tuple(filters),
+        states=States(mode, as_of, job.t1.points),
+        units=tuple(units),
+        selections=tuple(selections),
+        report=job.report or None,
+        notes=tuple(notes),
+    )
+
+
+def conf_dir() -> Path:
+    """Return the folder of settings: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package."""
+    given = os.environ.get("AMPEL_SPARK_CONF")
+    return Path(given).resolve() if given else Path(__file__).resolve().parents[2] / "conf"
+
+
+def simulated_dir(simulation: Simulation) -> Path:
+    """Return the folder of a simulated archive, named by what is simulated.
+
+    It lies in ``AMPEL_SPARK_ARCHIVES``, else with what the set-up has put in place.
+    """
+    given = os.environ.get("AMPEL_SPARK_ARCHIVES")
+    folder = Path(given).resolve() if given else share_dir() / "archives"
+    # another version of the simulator may make other bytes of the same numbers
+    text = f"{__version__} {simulation.model_dump_json()}"
+    return folder / f"simulated-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def load_survey(name: str) -> Survey:
+    """Read a survey's settings from ``conf/surveys``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or something is wrong with it.
+    """
+    return _load(_conf_file("surveys", name), Survey)
+
+
+def load_calibration(name: str) -> Calibration:
+    """Read a calibration release from ``conf/calibrations``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or something is wrong with it.
+    """
+    return _load(_conf_file("calibrations", name), Calibration)
+
+
+def _conf_file(kind: str, name: str) -> Path:
+    folder = conf_dir() / kind
+    path = folder / f"{name}.yml"
+    if not path.is_file():
+        known = nearest(name, (p.stem for p in folder.glob("*.yml")))
+        raise ConfigError(f"there is no {name!r} in {folder}{known}")
+    return path
+
+
+def _load(path: Path, model: type[_Model]) -> _Model:
+    document = read_document(path)
+    try:
+        return model.model_validate(document.content)
+    except ValidationError as error:
+        note_refusals(document, error, model)
+    document.check()
+    raise AssertionError("a refusal is a problem")
+
+
+def _absolute(path: str, base: Path) -> Path:
+    return Path(os.path.normpath(base / Path(path).expanduser()))
+
+
+def _conf(
+    document: Document, key: str, default: str, load: Callable[[str], _Model]
+) -> _Model | None:
+    """Return what a key of the job names in the conf folder."""
+    name = document.content.get(key, default)
+    if not isinstance(name, str):
+        return None
+    try:
+        return load(name)
+    except DocumentError as error:
+        document.foreign.extend(error.problems)
+    except ConfigError as error:
+        document.problem([key], str(error))
+    return None
+
+
+def _archive(document: Document, base: Path, given: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the paths and globs of the archive, absolute, and check that files are behind them."""
+    from ampel_spark.archive.files import find_files
+
+    own = document.content.get("archive")
+    texts = given if given is not None else own if isinstance(own, list) else [own]
+    paths = []
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            continue
+        path = _absolute(text, base if given is None else Path.cwd())
+        paths.append(str(path))
+        try:
+            find_files([path])
+        except ArchiveError as error:
+            if given is None:
+                document.problem(
+                    ["archive", i] if isinstance(own, list) else ["archive"], str(error)
+                )
+            else:
+                document.foreign.append(
+                    {"file": f"--archive {text}", "line": None, "path": "", "message": str(error)}
+                )
+    return tuple(paths)
+
+
+def _simulation(document: Document) -> Simulation | None:
+    with contextlib.suppress(ValidationError):
+        return Simulation.model_validate(document.value(["archive", "simulate"]))
+    return None
+
+
+def _channels(document: Document, survey: Survey | None) -> dict[str, Channel]:
+    rights = survey.access if survey else {}
+    found: dict[str, Channel] = {}
+    for i, entry in entries(document, "channel", ChannelEntry):
+        if entry.name in found:
+            document.problem(["channel", i, "name"], f"a second channel {entry.name!r}")
+        for k, right in enumerate(entry.access):
+            if survey and right not in rights:
+                document.problem(
+                    ["channel", i, "access", k],
+                    f"unknown data right of {survey.name}, value {right!r}{nearest(right, rights)}",
+                )
+        programids = tuple(sorted({rights[right] for right in entry.access if right in rights}))
+        found[entry.name] = Channel(entry.name, entry.access, programids)
+    return found
+
+
+def _as_of(document: Document, survey: Survey | None) -> tuple[float, ...]:
+    """Return the times of ``t1: {states: {as_of: […]}}`` as JD, in order."""
+    times = document.value(["t1", "states", "as_of"])
+    jds = set()
+    for i, time in enumerate(times if isinstance(times, list) else ()):
+        try:
+            jds.add(as_of_jd(time, survey))
+        except ConfigError as error:
+            document.problem(["t1", "states", "as_of", i], str(error))
+    return tuple(sorted(jds))

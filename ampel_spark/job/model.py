@@ -1,0 +1,550 @@
+"""The job file: its keys, and the resolved job that is planned and run.
+
+`Job` is the YAML, key by key. What the keys say together is checked in `ampel_spark.job.load`, which
+makes a `ResolvedJob` of it: paths absolute, defaults filled in, filters and units built.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from ampel_spark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ampel_spark.t0.filters import Filter
+    from ampel_spark.t2.unit import Column, Unit
+    from ampel_spark.t3.expression import Expression
+    from ampel_spark.t3.selection import Selection as Rule
+
+__all__ = [
+    "Calibration",
+    "Catalog",
+    "CatalogEntry",
+    "Channel",
+    "ChannelEntry",
+    "FilterEntry",
+    "FilterStep",
+    "Job",
+    "Report",
+    "ResolvedJob",
+    "Selection",
+    "SelectionEntry",
+    "Simulation",
+    "States",
+    "StatesEntry",
+    "Survey",
+    "UnitEntry",
+    "UnitStep",
+    "as_of_jd",
+]
+
+_T = TypeVar("_T")
+#: A YAML list; tuples keep a frozen model frozen.
+_Several = Annotated[tuple[_T, ...], Field(strict=False)]
+#: One text or a list of them.
+_Texts = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: (value,) if isinstance(value, str) else value),
+    Field(strict=False, min_length=1),
+]
+#: What can be part of the name of a table or column.
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+
+# Tags of unions stand in brackets: the paths of messages leave them out.
+_MAPPING, _LIST, _PLAIN = "(mapping)", "(list)", "(plain)"
+
+
+def _shape(value: object) -> str:
+    if isinstance(value, dict | BaseModel):
+        return _MAPPING
+    return _LIST if isinstance(value, list | tuple) else _PLAIN
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class Simulation(_Section):
+    """A simulated archive; the same numbers make the same files."""
+
+    alerts: int | None = Field(default=None, ge=1, description="alerts to make; default 5000")
+    objects: int | None = Field(
+        default=None, ge=1, description="objects to make, instead of alerts"
+    )
+    nights: int = Field(default=75, ge=1, description="nights it spans")
+    first_night: datetime.date = Field(
+        default=datetime.date(2024, 3, 1), description="first night, UTC date"
+    )
+    seed: int = Field(default=17, ge=0, description="seed of all that is random in it")
+    cutouts: Literal["none", "small", "real"] = Field(
+        default="small", description="image cutouts of the packets"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_size(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            if value.get("alerts") is not None and value.get("objects") is not None:
+                raise ValueError("give either 'alerts' or 'objects'")
+            if value.get("objects") is None:
+                return {"alerts": 5000} | {k: v for k, v in value.items() if v is not None}
+        return value
+
+
+class _Simulated(_Section):
+    simulate: Simulation
+
+
+class CatalogEntry(_Section):
+    """A local catalogue: a Parquet, CSV or FITS file with positions."""
+
+    file: str | None = Field(default=None, description="path of the file")
+    simulated: str | None = Field(
+        default=None, description="file that comes with the simulated archive"
+    )
+    ra: str = Field(default="ra", description="column of the right ascension [deg, ICRS]")
+    dec: str = Field(default="dec", description="column of the declination [deg, ICRS]")
+    columns: _Several[str] = Field(default=(), description="columns that a match appends")
+
+
+class ChannelEntry(_Section):
+    """A channel: what somebody looks for, and the data they may see."""
+
+    name: _Name
+    access: Annotated[_Several[str], Field(min_length=1)] = Field(
+        description="data rights, as the survey names them"
+    )
+
+
+class FilterEntry(_Section):
+    """T0: the filter of one channel."""
+
+    channel: str
+    filter: str = Field(description="name of the filter")
+    config: dict[str, Any] = Field(default_factory=dict, description="its parameters")
+    gaia: str | None = Field(
+        default=None, description="catalogue of the Gaia veto; none: that cut is off"
+    )
+    on_stock_match: Literal["none", "bypass", "overrule", "silent_overrule"] = Field(
+        default="none", description="what an object that was accepted before is spared"
+    )
+    history: Literal["packet", "archive"] = Field(
+        default="packet",
+        description="the packet's own history, or all that was known of the object then",
+    )
+
+
+class _AsOf(_Section):
+    as_of: Annotated[_Several[float | str | datetime.date], Field(min_length=1)] = Field(
+        description="JD [d], or nights YYYY-MM-DD, the night itself included"
+    )
+
+
+class StatesEntry(_Section):
+    """T1: which states the job wants, and of what points."""
+
+    states: Annotated[
+        Annotated[Literal["latest", "alert"], Tag(_PLAIN)]
+        | Annotated[Literal["latest", "alert"], Tag(_LIST)]
+        | Annotated[_AsOf, Tag(_MAPPING)],
+        Discriminator(_shape),
+    ] = Field(
+        default="latest",
+        description="of each accepted object, of each accepted alert, or as of given times",
+    )
+    points: Annotated[
+        _Several[Literal["detection", "upper_limit", "forced"]], Field(min_length=1)
+    ] = Field(default=("detection", "upper_limit"), description="kinds of datapoints")
+
+
+class UnitEntry(_Section):
+    """T2: a unit and its parameters."""
+
+    unit: str = Field(
+        description="name of a unit of the package, module:Class, or path/file.py:Class"
+    )
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = Field(
+        default=None, description="the results' table is t2_<name>; default: the unit's own name"
+    )
+    channel: _Texts | None = Field(
+        default=None, description="channels it computes for; default: all"
+    )
+    config: dict[str, Any] = Field(default_factory=dict, description="its parameters")
+
+
+class SelectionEntry(_Section):
+    """T3: what one channel calls a candidate."""
+
+    name: _Name = "candidates"
+    channel: str
+    select: str = Field(
+        default="True", description="expression that is true for a candidate; default: all"
+    )
+    rank: str | None = Field(default=None, description="number or text to rank by, smallest first")
+    columns: Annotated[
+        Annotated[_Several[str], Tag(_LIST)]
+        | Annotated[tuple[str, ...], Tag(_PLAIN)]
+        | Annotated[dict[str, str], Tag(_MAPPING)],
+        Discriminator(_shape),
+    ] = Field(default=(), description="columns of the table: a list, or label: expression")
+    limit: int | None = Field(default=None, ge=1, description="candidates to keep")
+    export: _Several[Literal["csv", "parquet"]] = ()
+
+
+class Report(_Section):
+    """The HTML report."""
+
+    candidates: int = Field(default=50, ge=0, description="candidates shown with their light curve")
+
+
+class Job(_Section):
+    """A job file, as written."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    description: str = ""
+    lake: str | None = Field(default=None, description="where the tables are; default ./lake")
+    survey: str = Field(default="ztf", description="file of conf/surveys")
+    archive: (
+        Annotated[
+            Annotated[_Texts, Tag(_PLAIN)]
+            | Annotated[_Texts, Tag(_LIST)]
+            | Annotated[_Simulated, Tag(_MAPPING)],
+            Discriminator(_shape),
+        ]
+        | None
+    ) = Field(default=None, description="what to ingest first; none: the lake as it is")
+    calibration: str = Field(default="raw", description="file of conf/calibrations")
+    catalog: dict[_Name, CatalogEntry] = Field(default_factory=dict)
+    channel: Annotated[_Several[ChannelEntry], Field(min_length=1)]
+    t0: Annotated[_Several[FilterEntry], Field(min_length=1)]
+    t1: StatesEntry = StatesEntry()
+    t2: _Several[UnitEntry] = ()
+    t3: _Several[SelectionEntry] = ()
+    report: Annotated[
+        Annotated[Literal[False], Tag(_PLAIN)]
+        | Annotated[Literal[False], Tag(_LIST)]
+        | Annotated[Report, Tag(_MAPPING)],
+        Discriminator(_shape),
+    ] = Report()
+
+
+class Survey(_Section):
+    """A file of conf/surveys."""
+
+    name: _Name
+    description: str = ""
+    night_starts: float = Field(
+        default=0.0, description="hour at which a night's date begins [h UTC]"
+    )
+    access: dict[str, int] = Field(description="program id that each data right lets see")
+
+
+class Calibration(_Section):
+    """A file of conf/calibrations: a named release of corrections."""
+
+    name: str
+    description: str = ""
+    rules: Annotated[_Several[dict[str, Any]], Field(max_length=0)] = Field(
+        default=(),
+        description="corrections; a release that corrects nothing is all that can be applied so far",
+    )
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A channel, its data rights, and the program ids they let it see."""
+
+    name: str
+    access: tuple[str, ...]
+    programids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A local catalogue.
+
+    Attributes
+    ----------
+    name : str
+    file : Path or None
+        The file; None if it is off. That of a simulated archive is there once the archive is.
+    simulated : str or None
+        Name of the file in the folder of the simulated archive.
+    off : bool
+        It comes with a simulated archive, and the job's archive is none. For a unit it is empty then.
+    ra, dec : str
+        Columns of the position, degrees ICRS.
+    columns : tuple of str
+        Columns that a match appends.
+    """
+
+    name: str
+    file: Path | None
+    simulated: str | None
+    off: bool
+    ra: str
+    dec: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FilterStep:
+    """The filter of one channel, built; `gaia` names a catalogue that is there, or None."""
+
+    channel: str
+    name: str
+    filter: Filter
+    gaia: str | None
+    on_stock_match: str
+    history: str
+
+
+@dataclass(frozen=True)
+class States:
+    """Which states are wanted: ``latest``, ``alert`` or ``as_of``; the times [JD, d]; the kinds of points."""
+
+    mode: Literal["latest", "alert", "as_of"]
+    as_of: tuple[float, ...]
+    points: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UnitStep:
+    """A unit of the job.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the job.
+    spec : str
+        What the job names: a unit of the package, ``module:Class`` or ``path/file.py:Class``.
+    unit : Unit
+        The unit, built.
+    config : dict
+        All its parameters, as JSON can hold them; a catalogue of the job by its name.
+    channels : tuple of str
+        Channels it computes for.
+    needs : tuple of str
+        Units it is tied to, by name.
+    columns : tuple of Column
+        The unit's own columns.
+    """
+
+    name: str
+    spec: str
+    unit: Unit
+    config: Mapping[str, Any]
+    channels: tuple[str, ...]
+    needs: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one channel calls a candidate; expressions are parsed, `columns` by label."""
+
+    name: str
+    channel: str
+    select: Expression
+    rank: Expression | None
+    columns: Mapping[str, Expression]
+    limit: int | None
+    export: tuple[str, ...]
+
+    @property
+    def rule(self) -> Rule:
+        """The selection as `ampel_spark.t3.selection.select` takes it."""
+        from ampel_spark.t3.selection import Selection as Rule
+
+        return Rule(self.select, self.rank, self.columns, self.limit)
+
+
+@dataclass(frozen=True)
+class ResolvedJob:
+    """A job in which nothing is left to look up: it was checked, and can be planned and run.
+
+    Attributes
+    ----------
+    name, description : str
+    file : Path
+        The job file.
+    text : str
+        The job file, as read.
+    settings : tuple of str
+        What ``--set`` changed in it.
+    survey : Survey
+    lake : Path or None
+        Lake that the job itself names.
+    archive : tuple of str
+        Absolute paths and globs; empty for a simulated archive, or for none.
+    simulation : Simulation or None
+    simulated_in : Path or None
+        Folder of the simulated archive; the same for all jobs that simulate the same.
+    calibration : Calibration
+    catalogs : dict of str to Catalog
+    channels : dict of str to Channel
+    filters : tuple of FilterStep
+        One for each channel.
+    states : States
+    units : tuple of UnitStep
+        Each after those it is tied to.
+    selections : tuple of Selection
+    report : Report or None
+    notes : tuple of str
+        Lines for the plan: what is switched off, and why.
+    """
+
+    name: str
+    description: str
+    file: Path
+    text: str
+    settings: tuple[str, ...]
+    survey: Survey
+    lake: Path | None
+    archive: tuple[str, ...]
+    simulation: Simulation | None
+    simulated_in: Path | None
+    calibration: Calibration
+    catalogs: Mapping[str, Catalog]
+    channels: Mapping[str, Channel]
+    filters: tuple[FilterStep, ...]
+    states: States
+    units: tuple[UnitStep, ...]
+    selections: tuple[Selection, ...]
+    report: Report | None
+    notes: tuple[str, ...]
+
+    @cached_property
+    def resolved(self) -> dict[str, Any]:
+        """The job with paths absolute and all defaults: a job file's content, as JSON can hold it.
+
+        What changes no result (description, lake) is not in it.
+        """
+        archive = (
+            {"simulate": self.simulation.model_dump(mode="json")}
+            if self.simulation
+            else list(self.archive)
+        )
+        states = (
+            {"as_of": list(self.states.as_of)} if self.states.mode == "as_of" else self.states.mode
+        )
+        return {
+            "name": self.name,
+            "survey": self.survey.name,
+            "archive": archive or None,
+            "calibration": self.calibration.name,
+            "catalog": {
+                c.name: {
+                    "file": None if c.simulated or c.file is None else str(c.file),
+                    "simulated": c.simulated,
+                    "ra": c.ra,
+                    "dec": c.dec,
+                    "columns": list(c.columns),
+                }
+                for c in self.catalogs.values()
+            },
+            "channel": [{"name": c.name, "access": list(c.access)} for c in self.channels.values()],
+            "t0": [
+                {
+                    "channel": f.channel,
+                    "filter": f.name,
+                    "config": f.filter.model_dump(mode="json"),
+                    "gaia": f.gaia,
+                    "on_stock_match": f.on_stock_match,
+                    "history": f.history,
+                }
+                for f in self.filters
+            ],
+            "t1": {"states": states, "points": list(self.states.points)},
+            "t2": [
+                {
+                    "unit": u.spec,
+                    "name": u.name,
+                    "channel": list(u.channels),
+                    "config": dict(u.config),
+                }
+                for u in self.units
+            ],
+            "t3": [
+                {
+                    "name": s.name,
+                    "channel": s.channel,
+                    "select": s.select.text,
+                    "rank": s.rank and s.rank.text,
+                    "columns": {label: e.text for label, e in s.columns.items()},
+                    "limit": s.limit,
+                    "export": list(s.export),
+                }
+                for s in self.selections
+            ],
+            "report": self.report.model_dump(mode="json") if self.report else False,
+        }
+
+    @cached_property
+    def canonical(self) -> str:
+        """`resolved` as JSON in one form: keys sorted, no blanks."""
+        return json.dumps(
+            self.resolved,
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of `canonical`, hexadecimal: two jobs that ask the same have the same."""
+        return hashlib.sha256(self.canonical.encode()).hexdigest()
+
+
+def as_of_jd(value: float | str | datetime.date, survey: Survey | None = None) -> float:
+    """Return the JD up to which alerts count.
+
+    Parameters
+    ----------
+    value : float, str or date
+        A JD, or a night: a date, ``2020-01-31`` or ``20200131``. A night is included to its end.
+    survey : Survey, optional
+        Its nights; without it, a night is the UTC date.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    text = str(value).strip()
+    night = re.fullmatch(r"(\d{4})-?(\d\d)-?(\d\d)", text)
+    if night is not None:
+        try:
+            date = datetime.date(*map(int, night.groups()))
+        except ValueError:
+            raise ConfigError(f"{text!r} is no date: give a JD, or a night as YYYY-MM-DD") from None
+        # ordinal 1 is 0001-01-01, which begins at JD 1721425.5
+        end = date.toordinal() + 1721425.5 + (survey.night_starts / 24.0 if survey else 0.0)
+        return math.nextafter(end, 0.0)
+    try:
+        jd = float(text)
+    except ValueError:
+        jd = math.nan
+    if not 2_400_000.0 <= jd < 2_600_000.0:
+        raise ConfigError(f"{text!r} is neither a JD (such as 2458849.5) nor a night (YYYY-MM-DD)")
+    return jd

@@ -1,0 +1,272 @@
+"""What a run has to say, gathered for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ampel_spark.errors import AmpelSparkError
+from ampel_spark.job.model import ResolvedJob, Selection
+from ampel_spark.job.tiers import Context, Results, selections_of
+from ampel_spark.lake.runs import Run
+from ampel_spark.t0.selection import cuts_off
+from ampel_spark.t3 import content as c
+
+if TYPE_CHECKING:
+    from ampel_spark.t2.lightcurve import LightCurve
+
+__all__ = ["column_meanings", "pulls", "report_content"]
+
+#: Most frequent messages of a unit that the report shows.
+_MESSAGES = 5
+_FIT = "salt_fit"
+
+
+def column_meanings(job: ResolvedJob, selection: Selection) -> tuple[dict[str, str], dict[str, str]]:
+    """Return units of measure and meanings of a selection's columns, by label."""
+    declared = {f"{step.name}.{column.name}": column for step in job.units for column in step.columns}
+    units, meanings = {}, {}
+    for label, expression in selection.columns.items():
+        column = declared.get(expression.name or "")
+        units[label] = column.unit if column else ""
+        meanings[label] = column.description if column else expression.text
+    return units, meanings
+
+
+def report_content(
+    context: Context, run: Run, found: Mapping[str, Any], results: Results, exported: Sequence[Path]
+) -> c.ReportContent:
+    """Gather the content of a run's report.
+
+    Parameters
+    ----------
+    context : Context
+        Of the run, its staging still there.
+    run : Run
+        Finished.
+    found : mapping of str to pandas.DataFrame
+        Candidates by selection.
+    results : dict
+        Results of the units.
+    exported : sequence of Path
+    """
+    job = context.job
+    limit = job.report.candidates if job.report is not None else 0
+    warnings = [] if run.message is None else [run.message]
+    archive = _archive(context)
+    warnings += [f"{f.path}: {f.quarantined} packets are in quarantine" for f in archive if f.quarantined][:20]
+    return c.ReportContent(
+        run=_run(context, run),
+        selections=[_selected(context, s, found[s.name], exported) for s in job.selections],
+        candidates=_candidates(context, found, results, limit),
+        funnels=[_funnel(context, name) for name in job.channels],
+        archive=archive,
+        quarantine=_quarantine(context),
+        states=_states(context),
+        units=[_unit(context, run, name, rows) for name, (_, rows) in results.items()],
+        warnings=warnings,
+        notes=[*job.notes, *_off(context)],
+        pulls=pulls(context, results),
+    )
+
+
+def _run(context: Context, run: Run) -> c.Run:
+    traces = {f"T0 {channel}": trace for channel, trace in run.traces["t0"].items()}
+    traces |= {f"T2 {name}": trace["trace_id"] for name, trace in run.traces["t2"].items()}
+    return c.Run(
+        run_id=run.run_id,
+        job=run.job,
+        job_text=run.job_text,
+        job_hash=run.job_hash,
+        status=run.status,
+        started=run.started,
+        ended=run.ended,
+        description=context.job.description,
+        message=run.message or "",
+        lake=str(context.lake.root),
+        survey=context.job.survey.name,
+        as_of="" if context.as_of is None else f"JD {context.as_of:.5f}",
+        calibration=run.calibration,
+        parent_run_id=run.parent_run_id or "",
+        git_commit=run.git_commit or "",
+        software=run.software,
+        inputs=run.inputs,
+        outputs=run.outputs,
+        traces=traces,
+        seconds=run.counts.get("seconds", {}),
+    )
+
+
+def _archive(context: Context) -> list[c.ArchiveFile]:
+    table = context.lake.arrow("archive_files", ["path", "packets", "stored", "duplicate", "quarantined"])
+    rows = sorted(table.to_pylist(), key=lambda r: (Path(r["path"]).name, r["path"]))
+    return [c.ArchiveFile(**row) for row in rows]
+
+
+def _quarantine(context: Context) -> list[c.Quarantined]:
+    rows = context.lake.arrow("quarantine", ["reason", "detail"]).to_pylist()
+    by_reason: dict[str, list[str]] = {}
+    for row in rows:
+        by_reason.setdefault(row["reason"], []).append(row["detail"])
+    return [c.Quarantined(reason, len(details), min(details)) for reason, details in sorted(by_reason.items())]
+
+
+def _funnel(context: Context, channel: str) -> c.Funnel:
+    from ampel_spark.t3.plots import Step
+
+    counts, job = context.counts, context.job
+    t0 = counts["t0"][channel]
+    filter_step = next(step for step in job.filters if step.channel == channel)
+    rules: dict[str, list[str]] = {}
+    for cut in filter_step.filter.cuts():
+        rules.setdefault(cut.name, []).append(str(getattr(cut, "rule", "")))
+    cuts, left = [], t0["alerts"]
+    for name, lost in t0["cuts"]:
+        cuts.append(c.Cut("T0", name, left, left - lost, threshold="; ".join(filter(None, rules.get(name, [])))))
+        left -= lost
+    steps = [Step("alerts", t0["alerts"]), Step("accepted alerts", t0["accepted"]), Step("objects", t0["objects"])]
+    t1 = counts["t1"]["channels"].get(channel, {"states": 0})
+    steps.append(Step("states", t1["states"]))
+    for selection in job.selections:
+        t3 = counts["t3"][selection.name]
+        if selection.channel == channel:
+            for cut in (t3["losses"] or {}).get("cuts", ()):
+                cuts.append(c.Cut("T3", cut["cut"], cut["n_in"], cut["n_out"], counted="states", n_unknown=cut["n_unknown"]))
+            steps.append(Step(selection.name, t3["candidates"]))
+    return c.Funnel(channel, steps, cuts, job.channels[channel].access)
+
+
+def _states(context: Context) -> list[c.StateCount]:
+    from pyspark.sql import functions as f
+
+    tier = context.counts["t1"]
+    spark = context.lake.spark
+    sums = spark.read.parquet(f"{context.folder}/light_curves").agg(f.sum("n_detections"), f.sum("n_upper_limits")).first()
+    detections, limits = (0, 0) if sums is None else (sums[0] or 0, sums[1] or 0)
+    mode = context.job.states.mode
+    which = "as of " + ", ".join(f"JD {t:.2f}" for t in context.job.states.as_of) if mode == "as_of" else mode
+    return [
+        c.StateCount(channel, n["states"], n["objects"], tier["new"], detections, limits, which)
+        for channel, n in sorted(tier["channels"].items())
+    ]
+
+
+def _unit(context: Context, run: Run, name: str, rows: Any) -> c.UnitRun:
+    from pyspark.sql import functions as f
+
+    tier = context.counts["t2"][name]
+    messages = rows.where("message IS NOT NULL").groupBy("message").agg(f.count("*").alias("n"))
+    most = messages.orderBy(f.desc("n"), "message").limit(_MESSAGES).collect()
+    return c.UnitRun(
+        unit=name,
+        trace_id=run.traces["t2"][name]["trace_id"],
+        wanted=tier["wanted"],
+        present=tier["present"],
+        computed=tier["computed"],
+        statuses={int(k): v for k, v in tier["statuses"].items()},
+        messages=[(r["message"], r["n"]) for r in most],
+        median_ms=tier["median_ms"],
+    )
+
+
+def _selected(context: Context, selection: Selection, table: Any, exported: Sequence[Path]) -> c.Selected:
+    units, meanings = column_meanings(context.job, selection)
+    lost = context.counts["t3"][selection.name]["losses"]
+    return c.Selected(
+        name=selection.name,
+        channel=selection.channel,
+        candidates=table.drop(columns=["channel", "state_id"]),
+        condition=selection.select.text,
+        rank=selection.rank.text if selection.rank else "",
+        limit=selection.limit,
+        n_selected=lost["objects"] if lost else 0,
+        units=units,
+        descriptions=meanings,
+        exports=[str(p) for p in exported if p.stem == selection.name],
+    )
+
+
+def _candidates(context: Context, found: Mapping[str, Any], results: Results, limit: int) -> list[c.Candidate]:
+    """Return the first `limit` candidates of all selections, each with light curve and results."""
+    wanted: list[str] = []
+    for table in found.values():
+        wanted += [s for s in table["state_id"] if s not in wanted]
+    wanted = wanted[:limit]
+    if not wanted:
+        return []
+    curves = _light_curves(context, wanted)
+    rows: dict[str, dict[str, list[c.Result]]] = {}
+    fits: dict[str, dict[str, Any]] = {}
+    for name, (step, frame) in results.items():
+        for row in frame.where(frame.state_id.isin(wanted)).collect():
+            values = row.asDict()
+            own = {column.name: values[column.name] for column in step.columns}
+            result = c.Result(name, own, step.columns, values["status"], values["message"] or "")
+            rows.setdefault(values["state_id"], {}).setdefault(name, []).append(result)
+            if step.spec == _FIT and values["status"] >= 0 and values.get("t0") is not None:
+                fits.setdefault(values["state_id"], values)
+    shown = []
+    for state_id in wanted:
+        curve = curves[state_id]
+        ra, dec = curve.position()
+        lon, lat = _galactic(ra, dec)
+        mine = [r for name in results for r in rows.get(state_id, {}).get(name, [])]
+        shown.append(
+            c.Candidate(curve.name, curve.stock, state_id, ra, dec, lon, lat, curve, mine, fits.get(state_id))
+        )
+    return shown
+
+
+def _light_curves(context: Context, state_ids: Sequence[str]) -> dict[str, LightCurve]:
+    import pyarrow as pa
+
+    from ampel_spark.t1.assemble import batch_of
+
+    frame = context.lake.spark.read.parquet(f"{context.folder}/light_curves")
+    columns = ["state_id", "stock", "name", *(name for name in frame.columns if name.startswith("lc_"))]
+    table = frame.where(frame.state_id.isin(*state_ids)).select(*columns).toArrow().combine_chunks()
+    batches: list[pa.RecordBatch] = table.to_batches()
+    return {curve.state_id: curve for batch in batches for curve in batch_of(batch)}
+
+
+def _galactic(ra: float, dec: float) -> tuple[float, float]:
+    from astropy import units as u
+    from astropy.coordinates import SkyCoord
+
+    if not np.isfinite(ra):
+        return float("nan"), float("nan")
+    position = SkyCoord(ra * u.deg, dec * u.deg).galactic
+    return float(position.l.deg), float(position.b.deg)
+
+
+def _off(context: Context) -> list[str]:
+    return [line for selection in selections_of(context.job) for line in cuts_off(selection)]
+
+
+def pulls(context: Context, results: Results) -> dict[str, Any]:
+    """Return (fit - truth) / error of simulated SNe Ia that were fitted well, by parameter.
+
+    Empty where the archive is not a simulated one of this job, or nothing was fitted.
+    """
+    import pyarrow.parquet as pq
+
+    folder = context.job.simulated_in
+    fits = [rows for step, rows in results.values() if step.spec == _FIT]
+    if folder is None or not fits:
+        return {}
+    truth_file = folder / "truth.parquet"
+    if not truth_file.is_file():
+        raise AmpelSparkError(f"{truth_file} is missing; remove {folder} and run again to make it anew")
+    truth = pq.read_table(truth_file).to_pandas()
+    truth = truth[truth.kind == "snia"].set_index("name")
+    rows = fits[0].where("status = 0").toPandas()
+    rows = rows[rows["name"].isin(truth.index) & ~rows.at_bound.astype(bool)]
+    made = {}
+    for name in ("t0", "x1", "c"):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values = (rows[name] - truth.loc[rows["name"], name].to_numpy()) / rows[f"{name}_err"]
+        made[name] = values[np.isfinite(values)].to_numpy()
+    return made

@@ -1,0 +1,233 @@
+"""A job, run: archive, T0, T1, T2, T3, report, and the record of it all.
+
+Every tier reads versions that are pinned at the start and commits what it made; a run that was
+killed leaves results that the next one finds again, and a record that says it never ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ampel_spark.archive.ingest import Ingested, ingest, pinned
+from ampel_spark.errors import AmpelSparkError, ConfigError
+from ampel_spark.job.load import load_job
+from ampel_spark.job.model import ResolvedJob, as_of_jd
+from ampel_spark.job.plan import plan
+from ampel_spark.job.report import column_meanings, report_content
+from ampel_spark.job.tiers import Context, Results, candidates, decide, fit_units, make_states, selections_of
+from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.runs import FAILED, GOOD, PARTIAL, Run, git_commit, new_run_id, record, software, utc_now
+from ampel_spark.t0.selection import Selection
+from ampel_spark.t2.trace import Trace, trace_of
+from ampel_spark.t2.unit import EXCEPTION
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+__all__ = ["run_job", "simulate_archive"]
+
+#: Exit codes of a run.
+DONE, OBJECTS_FAILED = 0, 3
+
+
+def run_job(
+    job: ResolvedJob,
+    lake: Path,
+    *,
+    dry_run: bool = False,
+    as_of: str | None = None,
+    report: Path | None = None,
+    out: Callable[[str], None] = print,
+) -> int:
+    """Run a job on a lake.
+
+    Parameters
+    ----------
+    job : ResolvedJob
+    lake : Path
+        Made where it does not exist.
+    dry_run : bool
+        Print the resolved job, the pinned versions and the plan, and do nothing.
+    as_of : str, optional
+        A night or JD: the archive as known then.
+    report : Path, optional
+        Where to write the HTML report; default ``reports/<run id>.html`` in the lake.
+    out : callable
+        Takes lines for the user.
+
+    Returns
+    -------
+    int
+        0, or 3 where some object ended in an exception.
+    """
+    until = None if as_of is None else as_of_jd(as_of, job.survey)
+    if dry_run:
+        for line in plan(job, lake, until):
+            out(line)
+        return DONE
+
+    from ampel_spark.session import get_session
+
+    started, clock = utc_now(), time.monotonic()
+    run_id = new_run_id(job.name, started)
+    for note in job.notes:
+        out(f"plan: {note}")
+    archive = [*job.archive]
+    if job.simulation is not None:
+        archive.append(str(simulate_archive(job, out)))
+        # Units of a simulated archive's catalogues can be built now that the catalogues are there.
+        job = load_job(job.file, job.settings)
+    selections = selections_of(job)
+    traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
+    spark = get_session(f"ampel_spark {job.name}")
+    place = Lake(spark, lake)
+    run = Run(
+        run_id,
+        job.name,
+        job.hash,
+        job.text,
+        job.canonical,
+        job.calibration.name,
+        started,
+        software=software() | {"java": _java(spark)},
+        git_commit=git_commit(),
+        traces=_traces(selections, traces),
+    )
+    record(place, run)
+    out(f"run {run_id} on {place.root}")
+    counts: dict[str, Any] = {}
+    outputs: dict[str, int] = {}
+    inputs: dict[str, Any] = {}
+    try:
+        with place.staging(run_id) as folder:
+            if archive:
+                counts["archive"] = _archive(spark, place, archive, run_id, out)
+            versions = pinned(place)
+            inputs.update({"alerts": versions.alerts, "datapoints": versions.datapoints, "quarantine": versions.quarantine})
+            inputs.update({f"catalog {s.gaia.name}": s.gaia.content_hash for s in selections if s.gaia is not None})
+            if until is not None:
+                inputs["as_of_jd"] = until
+            context = Context(place, job, run_id, versions, folder, until, out, counts, outputs)
+            with _timed(counts, "t0"):
+                decisions = decide(context, selections)
+            with _timed(counts, "t1"):
+                states = make_states(context, decisions)
+            with _timed(counts, "t2"):
+                results = fit_units(context, states, traces)
+            with _timed(counts, "t3"):
+                found = candidates(context, states, results)
+            counts["seconds"] = counts.get("seconds", {}) | {"total": round(time.monotonic() - clock, 2)}
+            failed = sum(t["statuses"].get(str(EXCEPTION), 0) for t in counts["t2"].values())
+            status = PARTIAL if failed else GOOD
+            message = f"{failed} results are exceptions" if failed else None
+            run = run.finished(status, message, inputs=inputs, outputs=outputs, counts=counts)
+            exported = _export(job, place, run, found)
+            page = _report(context, run, found, results, exported, report) if job.report is not None else None
+    except BaseException as error:
+        # The record says how it ended, whatever ended it; the error goes on to the user.
+        text = str(error) if isinstance(error, AmpelSparkError) else f"{type(error).__name__}: {error}"
+        record(place, run.finished(FAILED, text[:2000], inputs=inputs, outputs=outputs, counts=counts))
+        raise
+    record(place, run)
+    for name, table in found.items():
+        _show(name, table, out)
+    for path in exported:
+        out(f"export: {path}")
+    if page is not None:
+        out(f"report: {page}")
+    out(f"lake: {place.root}")
+    out(f"run {run_id}: {status} after {time.monotonic() - clock:.0f} s")
+    return OBJECTS_FAILED if failed else DONE
+
+
+def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
+    """Make the job's simulated archive where it is not there yet, and return its folder."""
+    import os
+
+    from ampel_spark.simulate import simulate
+
+    simulation, folder = job.simulation, job.simulated_in
+    if simulation is None or folder is None:
+        raise ConfigError(f"job {job.name} has no simulated archive")
+    out(f"simulate: {simulation.alerts} alerts of {simulation.nights} nights into {folder}")
+    simulate(
+        folder,
+        alerts=simulation.alerts if simulation.objects is None else None,
+        objects=simulation.objects,
+        nights=simulation.nights,
+        first_night=simulation.first_night.isoformat(),
+        seed=simulation.seed,
+        workers=os.cpu_count() or 1,
+        cutouts=simulation.cutouts,
+        progress=lambda line: out(f"simulate: {line}"),
+    )
+    return folder
+
+
+def _archive(spark: SparkSession, lake: Lake, paths: list[str], run_id: str, out: Callable[[str], None]) -> dict[str, int]:
+    done: Ingested = ingest(spark, lake, paths, run_id=run_id, out=out)
+    return {k: getattr(done, k) for k in ("files", "known", "packets", "stored", "duplicate", "quarantined", "broken")}
+
+
+def _traces(selections: list[Selection], traces: dict[str, Trace]) -> dict[str, Any]:
+    return {
+        "t0": {s.channel: s.trace_id for s in selections},
+        "t2": {name: {"trace_id": t.trace_id, "unit": t.unit, **t.content} for name, t in traces.items()},
+    }
+
+
+@contextlib.contextmanager
+def _timed(counts: dict[str, Any], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    counts.setdefault("seconds", {})[name] = round(time.monotonic() - started, 2)
+
+
+def _java(spark: SparkSession) -> str:
+    row = spark.sql("SELECT java_method('java.lang.System', 'getProperty', 'java.version')").first()
+    return str(row[0]) if row is not None else "unknown"
+
+
+def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> list[Path]:
+    from ampel_spark.t3.export import export
+
+    written: list[Path] = []
+    for selection in job.selections:
+        for kind in selection.export:
+            path = lake.root / "exports" / run.run_id / f"{selection.name}.{kind}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            units, meanings = column_meanings(job, selection)
+            table = found[selection.name]
+            written.append(export(table, path, kind, run_id=run.run_id, units=units, descriptions=meanings))
+    return written
+
+
+def _report(
+    context: Context, run: Run, found: dict[str, Any], results: Results, exported: list[Path], path: Path | None
+) -> Path:
+    from ampel_spark.t3.report import write_report
+
+    path = path or context.lake.root / "reports" / f"{run.run_id}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    context.out("report: drawing")
+    write_report(path, report_content(context, run, found, results, exported))
+    latest = path.parent / "latest.html"
+    if path.parent == context.lake.root / "reports":
+        shutil.copyfile(path, latest)
+    return path
+
+
+def _show(name: str, table: Any, out: Callable[[str], None], rows: int = 15) -> None:
+    if len(table) == 0:
+        out(f"{name}: no candidates")
+        return
+    shown = [c for c in table.columns if c not in ("channel", "stock", "state_id", "selection", "run_id")][:9]
+    out(f"{name}: {len(table)} candidates" + (f", the first {rows}:" if len(table) > rows else ":"))
+    out(table[shown].head(rows).to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-"))
+
+

@@ -1,0 +1,381 @@
+"""The steps of a job, built from their entries: filters, units in the order of their ties, selections.
+
+Each function notes what is wrong as problems of the document, and returns what it could build: with
+any problem noted, nothing runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from ampel_spark.errors import AmpelSparkError, ConfigError, UnitError, nearest
+from ampel_spark.job.catalogs import catalog_config, paths_in, replaced
+from ampel_spark.job.document import Document
+from ampel_spark.job.model import (
+    Catalog,
+    FilterEntry,
+    FilterStep,
+    Selection,
+    SelectionEntry,
+    UnitEntry,
+    UnitStep,
+)
+from ampel_spark.job.problems import entries, note_refusals
+from ampel_spark.lake.tables import TABLES
+
+if TYPE_CHECKING:
+    from ampel_spark.t2.unit import Unit
+    from ampel_spark.t3.expression import Expression
+
+__all__ = [
+    "STATE_COLUMNS",
+    "build_filters",
+    "build_selections",
+    "build_units",
+    "result_types",
+]
+
+#: What expressions may name beside the results of units, with Spark types.
+STATE_COLUMNS = {
+    "channel": "string",
+    "stock": "bigint",
+    "state_id": "string",
+    "name": "string",
+    "n_detections": "int",
+    "n_upper_limits": "int",
+    "jd_first": "double",
+    "jd_last": "double",
+}
+_OUTCOME = {"status": "int", "message": "string", "duration_ms": "double"}
+
+
+def build_filters(document: Document, catalogs: Mapping[str, Catalog]) -> list[FilterStep]:
+    """Return the filter of each channel, in the order of the job."""
+    from ampel_spark.t0.filters import FILTERS
+
+    steps: list[FilterStep] = []
+    channels = _channel_names(document)
+    for i, entry in entries(document, "t0", FilterEntry):
+        where: list[str | int] = ["t0", i]
+        _check_channels(document, [*where, "channel"], [entry.channel], channels)
+        if any(step.channel == entry.channel for step in steps):
+            document.problem([*where, "channel"], f"a second filter of channel {entry.channel!r}")
+        if entry.filter not in FILTERS:
+            known = nearest(entry.filter, FILTERS)
+            document.problem([*where, "filter"], f"unknown filter, value {entry.filter!r}{known}")
+            continue
+        model = FILTERS[entry.filter]
+        try:
+            built = model.model_validate(entry.config)
+        except ValidationError as error:
+            note_refusals(document, error, model, [*where, "config"], "parameter")
+            continue
+        except AmpelSparkError as error:
+            document.problem([*where, "config"], str(error))
+            continue
+        gaia = entry.gaia
+        known_catalogs = document.content.get("catalog") or {}
+        if gaia is not None and gaia not in known_catalogs:
+            document.problem(
+                [*where, "gaia"],
+                f"unknown catalogue, value {gaia!r}{nearest(gaia, known_catalogs)}",
+            )
+        elif gaia is not None and not any(cut.needs_stars for cut in built.cuts()):
+            document.problem(
+                [*where, "gaia"],
+                f"the filter {entry.filter} has no Gaia veto here: leave the key out",
+            )
+        if gaia is not None and gaia in catalogs and catalogs[gaia].off:
+            gaia = None
+        steps.append(
+            FilterStep(
+                entry.channel, entry.filter, built, gaia, entry.on_stock_match, entry.history
+            )
+        )
+    judged = {entry.get("channel") for entry in _raw(document, "t0")}
+    for i, channel in enumerate(_raw(document, "channel")):
+        if judged and channel.get("name") and channel["name"] not in judged:
+            document.problem(["channel", i], f"channel {channel['name']!r} has no filter in t0")
+    return steps
+
+
+def build_units(document: Document, base: Path, catalogs: Mapping[str, Catalog]) -> list[UnitStep]:
+    """Return the units, each after those it is tied to, else in the order of the job."""
+    steps: dict[str, UnitStep] = {}
+    places: dict[str, int] = {}
+    channels = _channel_names(document)
+    complete = True
+    for i, entry in entries(document, "t2", UnitEntry):
+        _check_channels(document, ["t2", i, "channel"], entry.channel or (), channels)
+        step = _build_unit(document, ["t2", i], entry, base, catalogs)
+        if step is None:
+            complete = False
+            continue
+        if step.name in steps:
+            document.problem(
+                ["t2", i], f"a second unit named {step.name!r}: give it another 'name'"
+            )
+            continue
+        steps[step.name], places[step.name] = step, i
+    complete &= len(steps) == len(_raw(document, "t2"))
+    for name, step in steps.items():
+        for tie in step.needs:
+            if tie in steps:
+                _check_coverage(document, places[name], step, steps[tie])
+            elif complete or tie not in _unit_names(document):
+                known = nearest(tie, (other for other in steps if other != name))
+                document.problem(
+                    ["t2", places[name]],
+                    f"unit {name!r} needs the results of {tie!r}, which is not in t2{known}",
+                )
+    try:
+        TopologicalSorter({name: step.needs for name, step in steps.items()}).prepare()
+    except CycleError as error:
+        circle = " needs ".join(map(repr, reversed(error.args[1])))
+        document.problem(["t2", places[error.args[1][0]]], f"ties go in a circle: {circle}")
+        return list(steps.values())
+    return _stable(steps)
+
+
+def build_selections(document: Document, units: Sequence[UnitStep]) -> list[Selection]:
+    """Return the selections, with their expressions parsed and checked."""
+    steps: list[Selection] = []
+    channels = _channel_names(document)
+    for i, entry in entries(document, "t3", SelectionEntry):
+        where: list[str | int] = ["t3", i]
+        _check_channels(document, [*where, "channel"], [entry.channel], channels)
+        if any(step.name == entry.name for step in steps):
+            document.problem(where, f"a second selection {entry.name!r}: give it another 'name'")
+        check = _Checker(document, units, entry.channel if entry.channel in channels else None)
+        select = check.expression([*where, "select"], entry.select, ("boolean",))
+        rank = entry.rank and check.expression([*where, "rank"], entry.rank, ("number", "string"))
+        columns = _columns(document, [*where, "columns"], entry, check)
+        if select is not None:
+            steps.append(
+                Selection(entry.name, entry.channel, select, rank or None, columns, entry.limit, entry.export)
+            )  # fmt: skip
+    return steps
+
+
+def result_types(units: Iterable[UnitStep]) -> dict[str, str]:
+    """Return what an expression may name: the state's columns and ``unit.column``, with Spark types."""
+    types = dict(STATE_COLUMNS)
+    for unit in units:
+        types |= {f"{unit.name}.{name}": kind for name, kind in _OUTCOME.items()}
+        types |= {f"{unit.name}.{column.name}": column.type for column in unit.columns}
+    return types
+
+
+def _build_unit(
+    document: Document,
+    where: list[str | int],
+    entry: UnitEntry,
+    base: Path,
+    catalogs: Mapping[str, Catalog],
+) -> UnitStep | None:
+    from ampel_spark.t2.registry import UNITS, build, find_unit
+
+    place = [*where, "config"]
+    try:
+        model = find_unit(entry.unit, base)
+    except UnitError as error:
+        document.problem([*where, "unit"], str(error))
+        return None
+    try:
+        config, used = catalog_config(model, entry.config, catalogs)
+        model.model_validate(config)
+        if _lacks_file(document, place, model, config, base, catalogs):
+            return None
+        unit = build(entry.unit, config, base)
+        missing = [path for path in unit.files() if not path.exists()]
+        columns = tuple(unit.output_columns())
+        # a catalogue that is still to be made is where it will be
+        there = {
+            path: str(catalog.file) for path, catalog in used.items() if catalog.file is not None
+        }
+        unit = model.model_validate(replaced(unit.model_dump(), there))
+        needs = tuple(unit.needs())
+    except ValidationError as error:
+        note_refusals(document, error, model, place, "parameter")
+        return None
+    except AmpelSparkError as error:
+        document.problem(place, str(error))
+        return None
+    for path in missing:
+        document.problem(place, f"there is no file {path}")
+    # what the job has by name is told by name, and not by where it is on this machine
+    names = {there.get(path, path): catalog.name for path, catalog in used.items()}
+    named = {
+        k: v for k, v in entry.config.items() if isinstance(getattr(unit, k), Path) and _is_name(v)
+    }
+    shown = replaced(unit.model_dump(mode="json"), names) | named
+    name = entry.name or (
+        entry.unit if entry.unit in UNITS else _snake(entry.unit.rpartition(":")[2])
+    )
+    channels = entry.channel or tuple(_channel_names(document))
+    return UnitStep(name, entry.unit, unit, shown, channels, needs, columns)
+
+
+def _lacks_file(
+    document: Document,
+    where: list[str | int],
+    model: type[Unit],
+    config: Mapping[str, Any],
+    base: Path,
+    catalogs: Mapping[str, Catalog],
+) -> bool:
+    """Note parameters that name a file which is not there."""
+    lacking = False
+    for key, value in paths_in(model, config):
+        if (base / Path(value).expanduser()).exists():
+            continue
+        lacking = True
+        if key[-1] == "catalog" and _is_name(value):
+            what = f"unknown catalogue, value {value!r}{nearest(value, catalogs)}"
+        else:
+            what = f"there is no file {base / value}"
+        document.problem([*where, *key], what)
+    return lacking
+
+
+def _check_coverage(document: Document, i: int, step: UnitStep, tie: UnitStep) -> None:
+    lacking = [channel for channel in step.channels if channel not in tie.channels]
+    if lacking:
+        document.problem(
+            ["t2", i],
+            f"unit {step.name!r} needs the results of {tie.name!r}, which does not run for channel {lacking[0]!r}",
+        )
+
+
+def _stable(steps: Mapping[str, UnitStep]) -> list[UnitStep]:
+    """Return the units in the order of the job, except that each comes after what it is tied to."""
+    ordered: dict[str, UnitStep] = {}
+
+    def add(name: str) -> None:
+        if name in steps and name not in ordered:
+            for tie in steps[name].needs:
+                add(tie)
+            ordered[name] = steps[name]
+
+    for name in steps:
+        add(name)
+    return list(ordered.values())
+
+
+class _Checker:
+    """Parses the expressions of one selection, and checks them against what its channel has."""
+
+    def __init__(self, document: Document, units: Sequence[UnitStep], channel: str | None) -> None:
+        mine = [unit for unit in units if channel is None or channel in unit.channels]
+        self._document = document
+        self._channel = channel
+        self._types = result_types(mine)
+        self._names = {unit.name for unit in mine}
+        self._others = {unit.name for unit in units} - self._names
+        # units that could not be built: what columns they have nobody knows
+        self._broken = _unit_names(document) - {unit.name for unit in units}
+
+    def expression(
+        self, where: Sequence[str | int], text: str, kinds: Sequence[str]
+    ) -> Expression | None:
+        from ampel_spark.t3.expression import parse
+
+        try:
+            expression = parse(text)
+            named = {column.partition(".")[0] for column in expression.columns if "." in column}
+            if named & self._broken:
+                return None
+            for name in sorted(named - self._names):
+                run = (
+                    f"does not run for channel {self._channel!r}"
+                    if name in self._others
+                    else "is not in t2"
+                )
+                hint = "" if name in self._others else nearest(name, self._names)
+                self._document.problem(where, f"unit {name!r} {run}{hint}, value {text!r}")
+                return None
+            found = expression.check(self._types)
+        except ConfigError as error:
+            self._document.problem(where, str(error))
+            return None
+        if kinds and found not in kinds:
+            self._document.problem(
+                where, f"a {' or a '.join(kinds)} is needed, and this is a {found}, value {text!r}"
+            )
+        return expression
+
+
+def _columns(
+    document: Document, where: list[str | int], entry: SelectionEntry, check: _Checker
+) -> dict[str, Expression]:
+    """Return the columns that a selection asks for, by label; ``unit.column`` alone is ``unit_column``."""
+    columns: dict[str, Expression] = {}
+    labelled = isinstance(entry.columns, dict)
+    items = entry.columns.items() if isinstance(entry.columns, dict) else enumerate(entry.columns)
+    for key, text in items:
+        place = [*where, key]
+        expression = check.expression(place, text, ())
+        if expression is None:
+            continue
+        label = str(key) if labelled else (expression.name or "").replace(".", "_")
+        if not label:
+            document.problem(
+                place, f"give this a label: 'columns: {{label: expression}}', value {text!r}"
+            )
+        elif not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", label):
+            document.problem(
+                place, f"a label is a letter, then letters, digits and '_', value {label!r}"
+            )
+        elif label.lower() in TABLES["candidates"].names:
+            if expression.name != label:
+                document.problem(
+                    place, f"the table has a column {label!r} of its own: take another label"
+                )
+        elif label.lower() in {other.lower() for other in columns}:
+            # Spark and Delta do not tell upper from lower case
+            document.problem(place, f"a second column {label!r}")
+        else:
+            columns[label] = expression
+    return columns
+
+
+def _check_channels(
+    document: Document, where: list[str | int], names: Sequence[str], known: Sequence[str]
+) -> None:
+    several = isinstance(document.value(where), list)
+    for k, name in enumerate(names):
+        if name not in known:
+            document.problem(
+                [*where, k] if several else where,
+                f"unknown channel, value {name!r}{nearest(name, known)}",
+            )
+
+
+def _raw(document: Document, key: str) -> list[dict[str, Any]]:
+    """Return the entries of a section as they are written, right or wrong."""
+    section = document.content.get(key)
+    return [item for item in section if isinstance(item, dict)] if isinstance(section, list) else []
+
+
+def _channel_names(document: Document) -> list[str]:
+    return list(
+        dict.fromkeys(str(entry["name"]) for entry in _raw(document, "channel") if "name" in entry)
+    )
+
+
+def _unit_names(document: Document) -> set[str]:
+    return {str(entry.get("name") or entry.get("unit")) for entry in _raw(document, "t2")}
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and "/" not in value and not Path(value).suffix
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,309 @@
+"""The tiers of a run: what each reads, stages, commits and counts.
+
+Every function takes the run's context and returns what the next tier needs. Spark actions happen
+here and in the lake; the packages of the tiers only build DataFrames.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ampel_spark.archive.ingest import Pinned
+from ampel_spark.job.model import ResolvedJob, UnitStep
+from ampel_spark.job.progress import progress
+from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.tables import TABLES, Column, Table
+from ampel_spark.t0.gaia import StarCatalog
+from ampel_spark.t0.judge import judge
+from ampel_spark.t0.selection import Selection as T0Selection
+from ampel_spark.t1.states import ALL, Wanted, light_curves, requests, visible_alerts, visible_points
+from ampel_spark.t2 import runner
+from ampel_spark.t2.trace import Trace
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = ["Context", "Results", "candidates", "decide", "fit_units", "make_states", "selections_of"]
+
+
+#: Results of the units of a run: the entry, and one row per state, by the entry's name.
+Results: TypeAlias = "dict[str, tuple[UnitStep, DataFrame]]"
+
+
+@dataclass
+class Context:
+    """What the tiers of one run share.
+
+    Attributes
+    ----------
+    lake, job, run_id
+    versions : Pinned
+        Versions of the archive's tables that the run reads.
+    folder : str
+        Staging of the run: what is computed once and read several times.
+    as_of : float or None
+        Time that bounds the run, JD.
+    out : callable
+        Takes lines for the user.
+    counts, outputs : dict
+        For the run's record.
+    """
+
+    lake: Lake
+    job: ResolvedJob
+    run_id: str
+    versions: Pinned
+    folder: str
+    as_of: float | None
+    out: Callable[[str], None]
+    counts: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+
+    def stage(self, name: str, rows: DataFrame) -> DataFrame:
+        """Compute `rows` once, into staging, and return them from there."""
+        path = f"{self.folder}/{name}"
+        with progress(self.lake.spark, name, self.out):
+            rows.write.mode("overwrite").parquet(path)
+        return self.lake.spark.read.parquet(path)
+
+    def commit(self, table: Table, rows: DataFrame) -> None:
+        """Insert rows into a table of the lake under this run."""
+        self.outputs[table.name] = self.lake.insert(table, rows, {"run_id": self.run_id})
+
+    def alerts(self) -> DataFrame:
+        """Return the alerts of the pinned version."""
+        return self.lake.read("alerts", self.versions.alerts)
+
+
+def selections_of(job: ResolvedJob) -> list[T0Selection]:
+    """Return what each channel asks of T0, with its star catalogue opened."""
+    made = []
+    for step in job.filters:
+        catalog = None if step.gaia is None else job.catalogs[step.gaia]
+        stars = None if catalog is None or catalog.file is None else StarCatalog.open(catalog.name, catalog.file)
+        access = frozenset(job.channels[step.channel].programids)
+        made.append(T0Selection(step.channel, step.filter, access, step.on_stock_match, step.history, stars))  # type: ignore[arg-type]
+    return made
+
+
+def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
+    """T0: judge every alert for every channel; return the decisions."""
+    from pyspark.sql import functions as f
+
+    alerts = context.alerts()
+    if context.as_of is not None:
+        alerts = alerts.where(f.col("jd") <= context.as_of)
+    decisions = context.stage("decisions", judge(alerts, selections, context.run_id))
+    context.commit(TABLES["decisions"], decisions)
+    counted = (
+        decisions.groupBy("channel", "accepted", "bypassed", "cut")
+        .agg(f.count("*").alias("n"))
+        .collect()
+    )
+    objects = {
+        r["channel"]: r["n"]
+        for r in decisions.where("accepted").groupBy("channel").agg(f.count_distinct("stock").alias("n")).collect()
+    }
+    tier: dict[str, Any] = {}
+    for selection in selections:
+        rows = [r for r in counted if r["channel"] == selection.channel]
+        lost = Counter[str]()
+        for r in rows:
+            if not r["accepted"]:
+                lost[r["cut"]] += r["n"]
+        order = list(dict.fromkeys(cut.name for cut in selection.filter.cuts()))
+        tier[selection.channel] = {
+            "alerts": sum(r["n"] for r in rows),
+            "accepted": sum(r["n"] for r in rows if r["accepted"]),
+            "bypassed": sum(r["n"] for r in rows if r["bypassed"]),
+            "objects": objects.get(selection.channel, 0),
+            "cuts": [[name, lost[name]] for name in order],
+        }
+        context.out(
+            f"T0: channel {selection.channel}: {tier[selection.channel]['accepted']} of "
+            f"{tier[selection.channel]['alerts']} alerts accepted, {objects.get(selection.channel, 0)} objects"
+        )
+    context.counts["t0"] = tier
+    return decisions
+
+
+def make_states(context: Context, decisions: DataFrame) -> DataFrame:
+    """T1: assemble the states that the channels want; return them with their light curves.
+
+    The rows have the columns of `ampel_spark.t1.assemble.LIGHT_CURVE_SCHEMA`, ``channel``,
+    ``alert_id`` and ``until_jd``: one row per (channel, state wanted).
+    """
+    from pyspark.sql import functions as f
+
+    job = context.job
+    alerts = context.alerts()
+    if context.as_of is not None:
+        alerts = alerts.where(f.col("jd") <= context.as_of)
+    datapoints = context.lake.read("datapoints", context.versions.datapoints)
+    wanted = Wanted(job.states.mode, job.states.as_of, job.states.points)
+    parts, by_channel = [], []
+    for access in sorted({c.programids for c in job.channels.values()}):
+        channels = [c.name for c in job.channels.values() if c.programids == access]
+        accepted = decisions.where(f.col("accepted") & f.col("channel").isin(channels))
+        asked = requests(accepted, wanted, context.as_of).withColumn("access", f.lit(",".join(map(str, access))))
+        points = visible_points(alerts, datapoints, frozenset(access))
+        curves = light_curves(asked, points, job.states.points)
+        parts.append(curves.withColumn("access", f.lit(",".join(map(str, access)))))
+        by_channel.append(asked)
+    curves = parts[0]
+    for part in parts[1:]:
+        curves = curves.unionByName(part)
+    curves = context.stage("light_curves", curves)
+    asked = by_channel[0]
+    for part in by_channel[1:]:
+        asked = asked.unionByName(part)
+    links = asked.select("request", "access", "channel", "alert_id", "until_jd", "until_alert_id")
+    states = curves.join(links, ["request", "access"])
+
+    run = f.lit(context.run_id)
+    content = curves.dropDuplicates(["state_id"]).withColumn("run_id", run)
+    known = context.lake.read("states").select("state_id") if context.lake.has("states") else None
+    new = content.count() if known is None else content.join(known, "state_id", "left_anti").count()
+    context.commit(TABLES["states"], content)
+    bounded = f.col("until_jd") < ALL
+    context.commit(
+        TABLES["state_channels"],
+        states.select(
+            "channel",
+            "stock",
+            "state_id",
+            f.when(bounded, f.col("until_jd")).alias("as_of_jd"),
+            f.when(f.col("alert_id").isNotNull(), f.col("until_alert_id")).alias("as_of_alert_id"),
+            "alert_id",
+            f.lit(job.calibration.name).alias("calibration"),
+            "access",
+            f.lit(",".join(job.states.points)).alias("points"),
+            f.lit(context.versions.datapoints).cast("bigint").alias("datapoints_version"),
+            f.lit(context.versions.alerts).cast("bigint").alias("alerts_version"),
+            run.alias("run_id"),
+        ).orderBy("channel", "stock", "as_of_jd", "as_of_alert_id"),
+    )
+    counted = states.groupBy("channel").agg(f.count_distinct("state_id").alias("states"), f.count_distinct("stock").alias("objects"))
+    tier = {r["channel"]: {"states": r["states"], "objects": r["objects"]} for r in counted.collect()}
+    total = content.count()
+    context.counts["t1"] = {"states": total, "new": new, "channels": tier}
+    context.out(f"T1: {total} states ({new} new)")
+    return states
+
+
+def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> Results:
+    """T2: run every unit on the states that want it and lack a result.
+
+    Returns
+    -------
+    dict of str to (UnitStep, DataFrame)
+        Results by the entry's name: one row per state.
+    """
+    done: Results = {}
+    context.counts["t2"] = {}
+    for step in context.job.units:
+        done[step.name] = (step, _run_unit(context, step, states, traces[step.name], done))
+    return done
+
+
+def _run_unit(
+    context: Context, step: UnitStep, states: DataFrame, trace: Trace, done: Results
+) -> DataFrame:
+    from pyspark.sql import functions as f
+
+    columns = step.unit.output_columns()
+    table = runner.unit_table(step.name, columns)
+    context.lake.ensure(table)
+    mine = states.where(f.col("channel").isin(*step.channels)).dropDuplicates(["state_id"])
+    ties = {name: (done[name][1], done[name][0].unit.output_columns()) for name in step.needs}
+    rows = runner.wanted(mine, ties)
+    present = context.lake.read(table.name)
+    todo = runner.stale(rows, present, trace.trace_id)
+    if ties:
+        todo = context.stage(f"wanted_{step.name}", todo)
+    n_wanted, n_todo = rows.count(), todo.count()
+    context.out(f"T2: {step.name}: {n_wanted} states wanted, {n_wanted - n_todo} present, {n_todo} to compute")
+    started = time.monotonic()
+    if n_todo:
+        spec = runner.UnitSpec(step.name, step.spec, json.dumps(step.unit.model_dump(mode="json"), sort_keys=True), str(context.job.file.parent), trace.trace_id)
+        results = context.stage(f"t2_{step.name}", runner.compute(todo, spec, columns, n_todo))
+        context.lake.merge(
+            table,
+            results.withColumn("run_id", f.lit(context.run_id)).select(*table.names),
+            {"run_id": context.run_id, "unit": step.name},
+            # A result that was an exception is tried again and replaced; any other stays as it is.
+            lambda merge: merge.whenMatchedUpdateAll(f"t.status = {runner.EXCEPTION}").whenNotMatchedInsertAll(),
+        )
+    seconds = time.monotonic() - started
+    version = context.lake.version(table.name)
+    assert version is not None
+    context.outputs[table.name] = version
+    there = context.lake.read(table.name, version).where(f.col("trace_id") == trace.trace_id)
+    results = context.stage(
+        f"results_{step.name}", there.join(rows.select("state_id", "input_hash"), ["state_id", "input_hash"])
+    )
+    statuses = results.groupBy("status").agg(f.count("*").alias("n"), f.median("duration_ms").alias("ms")).collect()
+    context.counts["t2"][step.name] = {
+        "wanted": n_wanted,
+        "present": n_wanted - n_todo,
+        "computed": n_todo,
+        "statuses": {str(r["status"]): r["n"] for r in sorted(statuses, key=lambda r: r["status"])},
+        "median_ms": _median_ms(results),
+        "seconds": round(seconds, 3),
+    }
+    bad = {r["status"]: r["n"] for r in statuses if r["status"] < 0}
+    if bad:
+        context.out(f"T2: {step.name}: " + ", ".join(f"{n} with status {s}" for s, n in sorted(bad.items())))
+    return results
+
+
+def _median_ms(results: DataFrame) -> float | None:
+    row = results.agg({"duration_ms": "median"}).first()
+    return None if row is None or row[0] is None else round(row[0], 3)
+
+
+def candidates(context: Context, states: DataFrame, results: Results) -> dict[str, Any]:
+    """T3: select, rank and write the candidates; return them as pandas by selection name."""
+    from pyspark.sql import functions as f
+
+    from ampel_spark.t3.selection import losses, select
+
+    wide = states.select(
+        "channel", "stock", "state_id", "name", "n_detections", "n_upper_limits", "jd_first", "jd_last"
+    )
+    for name, (step, rows) in results.items():
+        fields = ["status", "message", "duration_ms", *(c.name for c in step.unit.output_columns())]
+        wide = wide.join(rows.select("state_id", f.struct(*fields).alias(name)), "state_id", "left")
+    wide = context.stage("wide", wide)
+    found: dict[str, Any] = {}
+    context.counts["t3"] = {}
+    base = TABLES["candidates"]
+    for selection in context.job.selections:
+        mine = wide.where(f.col("channel") == selection.channel)
+        rows = context.stage(f"candidates_{selection.name}", select(mine, selection.rule))
+        extra = [Column(s.name, s.dataType.simpleString(), _meaning(selection, s.name))
+                 for s in rows.schema if s.name not in base.names]  # fmt: skip
+        table = Table(base.name, base.comment, (*base.columns, *extra), base.key)
+        context.commit(
+            table,
+            rows.withColumn("run_id", f.lit(context.run_id)).withColumn("selection", f.lit(selection.name)).orderBy("rank"),
+        )
+        found[selection.name] = rows.orderBy("rank").toPandas()
+        lost = [asdict(each) for each in losses(mine, selection.rule)]
+        context.counts["t3"][selection.name] = {
+            "channel": selection.channel,
+            "losses": lost[0] if lost else None,
+            "candidates": len(found[selection.name]),
+        }
+        context.out(f"T3: {selection.name}: {len(found[selection.name])} candidates of channel {selection.channel}")
+    return found
+
+
+def _meaning(selection: Any, label: str) -> str:
+    expression = selection.columns.get(label)
+    return f"{getattr(expression, 'text', expression)}, as selection {selection.name} asks for it"

@@ -1,0 +1,1 @@
+"""The Delta tables: their columns, versions and commits, and the journal of runs."""

@@ -1,0 +1,248 @@
+"""The story of an object in one run: alerts, decisions, states, results, candidates, in order of time.
+
+Nobody sees more than the channel does: alerts and the histories they carry are those of the program ids
+that a channel's data rights name, and everything else is of the channel itself.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ampel_spark.errors import LakeError
+from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.tables import TABLES, result_table
+
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
+
+__all__ = ["alerts_of", "journal", "utc_of"]
+
+#: Data rights: the program ids that each channel may see.
+Access = Mapping[str, frozenset[int]]
+
+_ORDER = ("alert", "decision", "state", "result", "candidate")
+_OWN = {*result_table("", ()).names, *TABLES["candidates"].names}
+
+
+def journal(
+    lake: str | Path, name: str, run: Mapping[str, Any], access: Access
+) -> list[dict[str, Any]]:
+    """Return what a run knows of an object.
+
+    Parameters
+    ----------
+    lake : path
+    name : str
+        The survey's name of the object, or its stock id.
+    run : mapping
+        As `ampel_spark.lake.reading.find_run` returns it.
+    access : mapping of str to frozenset of int
+        The channels to show, and the program ids that each may see.
+
+    Returns
+    -------
+    list of dict
+        ``jd`` and ``utc`` (when), ``kind`` (alert, decision, state, result, candidate), ``channel``,
+        ``id`` (of alert or state, or the unit's name), ``status``, ``detail``, and ``values``.
+
+    Raises
+    ------
+    LakeError
+        If no channel may see an alert of such an object.
+    """
+    import pyarrow.compute as pc
+
+    key = (
+        pc.field("stock") == int(name) if name.lstrip("-").isdecimal() else pc.field("name") == name
+    )
+    rights = frozenset[int]().union(*access.values())
+    alerts = alerts_of(lake, key, run, rights)
+    if not alerts:
+        raise LakeError(
+            f"no object {name!r} in lake {lake} of which {_channels(access)} may see an alert in run {run['run_id']}"
+        )
+    mine = (pc.field("stock") == alerts[0]["stock"]) & (pc.field("run_id") == run["run_id"])
+    of_channels = mine & pc.field("channel").isin(list(access))
+    entries = [_alert(row, rights) for row in alerts]
+    entries += [_decision(row) for row in _rows(lake, "decisions", of_channels)]
+    links = _rows(lake, "state_channels", of_channels)
+    wanted = pc.field("state_id").isin(sorted({link["state_id"] for link in links}))
+    states = {row["state_id"]: row for row in _rows(lake, "states", wanted)}
+    times = {}
+    for link in links:
+        state = states[link["state_id"]]
+        times[link["state_id"]] = link["as_of_jd"] or state["jd_last"]
+        entries.append(_state(link, state))
+    for unit, trace in sorted(run.get("traces", {}).get("t2", {}).items()):
+        for row in _rows(lake, f"t2_{unit}", wanted & (pc.field("trace_id") == trace["trace_id"])):
+            entries.append(_result(unit, row, times[row["state_id"]]))
+    for row in _rows(lake, "candidates", of_channels):
+        entries.append(_candidate(row, times.get(row["state_id"])))
+    return sorted(entries, key=_place)
+
+
+def alerts_of(
+    lake: str | Path, rows: pc.Expression, run: Mapping[str, Any], rights: frozenset[int]
+) -> list[dict[str, Any]]:
+    """Return alerts as a run saw them, in order of time, and of those that may be seen.
+
+    Parameters
+    ----------
+    lake : path
+    rows : pyarrow compute expression
+        Which alerts.
+    run : mapping
+        Gives the version of the table, and the time up to which alerts count.
+    rights : frozenset of int
+        Program ids that may be seen.
+    """
+    import pyarrow.compute as pc
+
+    inputs = run.get("inputs", {})
+    rows = rows & pc.field("programid").isin(sorted(rights))
+    if inputs.get("as_of_jd") is not None:
+        rows = rows & (pc.field("jd") <= inputs["as_of_jd"])
+    found = read(lake, "alerts", filters=rows, version=inputs.get("alerts")).to_pylist()
+    return sorted(found, key=lambda row: (row["jd"], row["alert_id"]))
+
+
+def utc_of(jd: float | None) -> str | None:
+    """Return a JD as UTC to the second, as ``2020-01-31 05:04:03``."""
+    if jd is None or not math.isfinite(jd):
+        return None
+    moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(days=jd - 2440587.5)
+    return f"{moment + datetime.timedelta(microseconds=500_000):%Y-%m-%d %H:%M:%S}"
+
+
+def _place(entry: Mapping[str, Any]) -> tuple[float, int, str, str]:
+    jd = math.inf if entry["jd"] is None else entry["jd"]
+    return jd, _ORDER.index(entry["kind"]), entry["channel"] or "", str(entry["id"])
+
+
+def _rows(lake: str | Path, name: str, filters: pc.Expression) -> list[dict[str, Any]]:
+    if name not in table_names(lake):
+        return []
+    rows: list[dict[str, Any]] = read(lake, name, filters=filters).to_pylist()
+    return rows
+
+
+def _entry(
+    kind: str,
+    jd: float | None,
+    channel: str | None,
+    identity: int | str,
+    status: str,
+    detail: str,
+    values: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        "jd": jd,
+        "utc": utc_of(jd),
+        "kind": kind,
+        "channel": channel,
+        "id": identity,
+        "status": status,
+        "detail": detail,
+        "values": dict(values or {}),
+    }
+
+
+def _alert(row: Mapping[str, Any], rights: frozenset[int]) -> dict[str, Any]:
+    # the packet's history, as far as it may be seen
+    pairs = zip(row["datapoint_ids"], row["datapoint_programids"], strict=True)
+    seen = [identity for identity, programid in pairs if programid in rights]
+    n_detections = sum(identity > 0 for identity in seen)
+    values = {"n_detections": n_detections, "n_upper_limits": len(seen) - n_detections}
+    values |= {key: row.get(key) for key in ("fid", "magpsf", "sigmapsf", "rb", "drb", "programid")}
+    band = {1: "g", 2: "r", 3: "i"}.get(values["fid"] or 0, "?")
+    sign = "negative, " if row.get("isdiffpos") in ("f", "0") else ""
+    detail = (
+        f"{band} {_number(values['magpsf'])} ± {_number(values['sigmapsf'], 2)} mag, {sign}rb {_number(values['rb'], 2)};"
+        f" {n_detections} detections, {values['n_upper_limits']} upper limits"
+    )
+    return _entry("alert", row["jd"], None, row["alert_id"], "", detail, values)
+
+
+def _decision(row: Mapping[str, Any]) -> dict[str, Any]:
+    status = "accepted" if row["accepted"] else "rejected"
+    said = []
+    if row["bypassed"]:
+        said.append("accepted before")
+    if row["cut"] is not None:
+        compared = (
+            ""
+            if row["value"] is None
+            else f": {_number(row['value'])} against {_number(row['threshold'])}"
+        )
+        said.append(f"cut {row['cut']}{compared}")
+    if row["group"] is not None:
+        said.append(f"group {row['group']}")
+    values = {key: row[key] for key in ("cut", "value", "threshold", "bypassed", "group")}
+    return _entry(
+        "decision", row["jd"], row["channel"], row["alert_id"], status, "; ".join(said), values
+    )
+
+
+def _state(link: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("link", "n_detections", "n_upper_limits", "n_forced", "jd_first", "jd_last")
+    values = {key: state.get(key) for key in keys}
+    values |= {key: link[key] for key in ("calibration", "datapoints_version")}
+    detail = (
+        f"{state['n_detections']} detections, {state['n_upper_limits']} upper limits,"
+        f" calibration {link['calibration']}, datapoints version {link['datapoints_version']}"
+    )
+    status = "latest" if link["as_of_jd"] is None else "as of"
+    return _entry(
+        "state",
+        link["as_of_jd"] or state["jd_last"],
+        link["channel"],
+        link["state_id"],
+        status,
+        detail,
+        values,
+    )
+
+
+def _result(unit: str, row: Mapping[str, Any], jd: float | None) -> dict[str, Any]:
+    values = {key: value for key, value in row.items() if key not in _OWN}
+    detail = row["message"] or _summary(values)
+    values |= {
+        key: row[key] for key in ("state_id", "trace_id", "input_hash", "duration_ms", "run_id")
+    }
+    return _entry("result", jd, None, unit, str(row["status"]), detail, values)
+
+
+def _candidate(row: Mapping[str, Any], jd: float | None) -> dict[str, Any]:
+    values = {key: value for key, value in row.items() if key not in _OWN and value is not None}
+    return _entry(
+        "candidate",
+        jd,
+        row["channel"],
+        row["selection"],
+        f"rank {row['rank']}",
+        _summary(values),
+        values,
+    )
+
+
+def _summary(values: Mapping[str, Any], most: int = 6) -> str:
+    """Return the first plain values, as ``z 0.05, x1 0.3``."""
+    plain = {key: value for key, value in values.items() if isinstance(value, int | float | str)}
+    return ", ".join(f"{key} {_number(value)}" for key, value in list(plain.items())[:most])
+
+
+def _number(value: Any, digits: int = 5) -> str:
+    if value is None:
+        return "-"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:.3f}"
+
+
+def _channels(access: Access) -> str:
+    names: Sequence[str] = list(access)
+    return f"channel {names[0]}" if len(names) == 1 else f"one of the channels {', '.join(names)}"

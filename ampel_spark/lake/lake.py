@@ -1,0 +1,215 @@
+"""A lake: Delta tables under one root, with a marker, versions, locks and commits.
+
+What others rely on is here in one place: tables are made with retention that time travel needs,
+keyed rows enter once (a rerun adds nothing twice), and every commit carries its run in the user
+metadata. Commits that look before they write hold a lock of the lake, which is a file lock: two
+drivers on one lake must share a file system that has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import operator
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ampel_spark.errors import LakeError
+from ampel_spark.lake.tables import TABLES, Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ["FORMAT", "Lake"]
+
+#: Version of the lake's format; a lake of another one is refused.
+FORMAT = 1
+
+_MARKER = "_ampel_spark.json"
+_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+
+# Delta refuses time travel beyond deletedFileRetentionDuration (7 days by default), and drops log
+# entries after logRetentionDuration: a pinned version must outlive both.
+_PROPERTIES = {
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.enableInCommitTimestamps": "true",
+}
+
+
+class Lake:
+    """The Delta tables under one root.
+
+    Parameters
+    ----------
+    spark : SparkSession
+    root : path
+        Folder of the lake; made, with its marker, where it is absent or empty.
+
+    Raises
+    ------
+    LakeError
+        If `root` is something else than a lake of this format.
+    """
+
+    def __init__(self, spark: SparkSession, root: str | Path) -> None:
+        self.spark = spark
+        self.root = Path(root).resolve()
+        marker = self.root / _MARKER
+        if marker.is_file():
+            found = json.loads(marker.read_text()).get("format")
+            if found != FORMAT:
+                raise LakeError(f"lake {self.root} has format {found}, this version reads format {FORMAT}")
+            return
+        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            raise LakeError(f"{self.root} is not empty and not a lake (no {_MARKER}); name another --lake")
+        self.root.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": FORMAT, "made_by": "ampel_spark"}) + "\n"
+        partial = self.root / f"{_MARKER}.{os.getpid()}"
+        partial.write_text(text)
+        partial.replace(marker)
+
+    def path(self, name: str) -> str:
+        """Return the folder of a table."""
+        return str(self.root / name)
+
+    def has(self, name: str) -> bool:
+        """Say whether a table exists."""
+        return (self.root / name / "_delta_log").is_dir()
+
+    def version(self, name: str) -> int | None:
+        """Return the newest version of a table; None where it does not exist."""
+        if not self.has(name):
+            return None
+        from deltalake import DeltaTable
+
+        return int(DeltaTable(self.path(name)).version())
+
+    def ensure(self, table: Table) -> None:
+        """Make a table where it is absent, and add columns that it lacks."""
+        from delta.tables import DeltaTable
+
+        if not self.has(table.name):
+            builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table.name))
+            builder = builder.addColumns(table.schema()).comment(table.comment)
+            for key, value in _PROPERTIES.items():
+                builder = builder.property(key, value)
+            builder.execute()
+            return
+        there = {f.name: f.dataType for f in self.read(table.name).schema}
+        for column in table.schema():
+            if column.name not in there:
+                comment = column.metadata["comment"].replace("'", "\\'")
+                self.spark.sql(
+                    f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS "
+                    f"(`{column.name}` {column.dataType.simpleString()} COMMENT '{comment}')"
+                )
+            elif there[column.name] != column.dataType:
+                raise LakeError(
+                    f"table {table.name}: column {column.name} is {there[column.name].simpleString()} in the lake and "
+                    f"{column.dataType.simpleString()} now; give the unit's entry in the job another name"
+                )
+
+    def read(self, name: str, version: int | None = None) -> DataFrame:
+        """Return a table, at a version where one is given.
+
+        Raises
+        ------
+        LakeError
+            If there is no such table.
+        """
+        if not self.has(name):
+            raise LakeError(f"lake {self.root} has no table {name!r} yet")
+        reader = self.spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        return reader.load(self.path(name))
+
+    def arrow(self, name: str, columns: Sequence[str] | None = None, version: int | None = None) -> pa.Table:
+        """Return a small table, read without Spark."""
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.path(name), version=version).to_pyarrow_table(columns=None if columns is None else list(columns))
+
+    def insert(self, table: Table, rows: DataFrame, metadata: Mapping[str, Any], replacing: str | None = None) -> int:
+        """Add those of `rows` whose key is not there yet, and return the version that holds them.
+
+        What is there is looked up and the rest appended under the table's lock, so that two drivers
+        on one lake add nothing twice. (An insert-only MERGE does the same at three times the cost.)
+
+        Parameters
+        ----------
+        table : Table
+            A table without a key takes all rows.
+        rows : DataFrame
+            With the table's columns; unique in the key. Read more than once: stage what is costly.
+        metadata : mapping
+            Goes into the commit's user metadata as JSON.
+        replacing : str, optional
+            SQL condition on a row there, ``t``, that gives way to a new one under its key.
+        """
+        self.ensure(table)
+        rows = rows.select(*table.names)
+        with self.lock(table.name):
+            if table.key and self.version(table.name):
+                there = self.read(table.name)
+                if replacing is not None and not there.alias("t").where(replacing).isEmpty():
+                    self.merge(table, rows, metadata,
+                               lambda merge: merge.whenMatchedUpdateAll(replacing).whenNotMatchedInsertAll())  # fmt: skip
+                    return self._now(table)
+                same = [rows[k].eqNullSafe(there[k]) for k in table.key]
+                rows = rows.join(there.select(*table.key), reduce(operator.and_, same), "left_anti")
+            writer = rows.write.format("delta").mode("append").option("userMetadata", json.dumps(metadata, sort_keys=True))
+            writer.save(self.path(table.name))
+            return self._now(table)
+
+    def _now(self, table: Table) -> int:
+        version = self.version(table.name)
+        assert version is not None  # it was just written
+        return version
+
+    def merge(
+        self, table: Table, rows: DataFrame, metadata: Mapping[str, Any], clauses: Callable[[Any], Any]
+    ) -> None:
+        """MERGE `rows` into `table` on its key, with the WHEN clauses that `clauses` adds."""
+        from delta.tables import DeltaTable
+
+        condition = " AND ".join(f"t.`{k}` <=> s.`{k}`" for k in table.key)
+        target = DeltaTable.forPath(self.spark, self.path(table.name))
+        self.spark.conf.set(_METADATA, json.dumps(metadata, sort_keys=True))
+        try:
+            clauses(target.alias("t").merge(rows.alias("s"), condition)).execute()
+        finally:
+            self.spark.conf.unset(_METADATA)
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a lock of the lake: one writer at a time on one host (and on file systems with flock)."""
+        folder = self.root / "_locks"
+        folder.mkdir(exist_ok=True)
+        with (folder / name).open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def staging(self, name: str) -> Iterator[str]:
+        """Give a folder for what a step computes once and reads several times; it goes at the end."""
+        folder = self.root / "_staging" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            yield str(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def versions(self) -> dict[str, int]:
+        """Return the newest version of every table that exists, by name."""
+        names = [*TABLES, "alerts", *sorted(p.name for p in self.root.glob("t2_*"))]
+        found = {name: self.version(name) for name in names}
+        return {name: version for name, version in found.items() if version is not None}

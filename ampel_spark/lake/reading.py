@@ -1,0 +1,248 @@
+"""A lake read without Spark: its tables, its runs, and the story of an object.
+
+Everything here goes through `deltalake` and Arrow and starts no JVM. What belongs to a run and a
+channel is shown as far as the channel's data rights reach (``state_channels.access`` and the access
+that the run's job gives), and no further.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ampel_spark.errors import LakeError, nearest
+from ampel_spark.lake import lake as _lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from deltalake import DeltaTable
+
+__all__ = [
+    "TableInfo",
+    "check_lake",
+    "find_run",
+    "open_table",
+    "read",
+    "runs",
+    "table_info",
+    "table_names",
+]
+
+#: Columns of ``runs`` that hold JSON.
+_JSON = ("job_resolved", "inputs", "outputs", "traces", "counts", "software")
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """A table of the lake as it stands.
+
+    Attributes
+    ----------
+    name, description : str
+    rows, files, bytes : int
+        Of its newest version: rows, data files, and their size.
+    version : int
+        The newest version, from 0.
+    bytes_on_disk : int
+        Of all versions that are kept.
+    last_commit : datetime
+        When the newest version was written, UTC.
+    operation : str
+        What wrote it.
+    """
+
+    name: str
+    description: str
+    rows: int
+    files: int
+    bytes: int
+    version: int
+    bytes_on_disk: int
+    last_commit: datetime.datetime
+    operation: str
+
+
+def check_lake(lake: str | Path) -> Path:
+    """Return the root of a lake.
+
+    Raises
+    ------
+    LakeError
+        If there is none, or it is of a format that this version does not read.
+    """
+    root = Path(lake).expanduser()
+    cure = (
+        "name another with --lake or AMPEL_SPARK_LAKE, or make one with `ampel-spark run JOB.yml`"
+    )
+    if not root.is_dir():
+        raise LakeError(f"there is no lake at {root}: {cure}")
+    marker = root / _lake._MARKER
+    if not marker.is_file():
+        what = (
+            "an empty folder" if not any(root.iterdir()) else f"no lake (it has no {_lake._MARKER})"
+        )
+        raise LakeError(f"{root} is {what}: {cure}")
+    found = json.loads(marker.read_text()).get("format")
+    if found != _lake.FORMAT:
+        raise LakeError(f"lake {root} has format {found}, this version reads format {_lake.FORMAT}")
+    return root
+
+
+def table_names(lake: str | Path) -> list[str]:
+    """Return the names of the tables that a lake has, sorted."""
+    return sorted(log.parent.name for log in check_lake(lake).glob("*/_delta_log"))
+
+
+def open_table(lake: str | Path, name: str, version: int | None = None) -> DeltaTable:
+    """Return a table as `deltalake` sees it.
+
+    Parameters
+    ----------
+    lake : path
+    name : str
+        Folder under the lake's root.
+    version : int, optional
+        An earlier version of it.
+
+    Raises
+    ------
+    LakeError
+        If there is no such lake, table or version.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    root = check_lake(lake)
+    if not (root / name / "_delta_log").is_dir():
+        raise LakeError(f"lake {root} has no table {name!r}{_absent(name, table_names(root))}")
+    try:
+        return DeltaTable(str(root / name), version=version)
+    except DeltaError as error:
+        newest = DeltaTable(str(root / name)).version()
+        raise LakeError(
+            f"table {name!r} of lake {root} has no version {version} (0 to {newest}): {error}"
+        ) from None
+
+
+def read(
+    lake: str | Path,
+    name: str,
+    columns: Sequence[str] | None = None,
+    filters: pc.Expression | None = None,
+    version: int | None = None,
+) -> pa.Table:
+    """Read a table.
+
+    Parameters
+    ----------
+    lake : path
+    name : str
+    columns : sequence of str, optional
+        Those to read; default all.
+    filters : pyarrow compute expression, optional
+        Rows to read, as ``pc.field("stock") == 1``; files are skipped by their statistics.
+    version : int, optional
+
+    Raises
+    ------
+    LakeError
+        If there is no such lake, table, version or column.
+    """
+    table = open_table(lake, name, version)
+    known = [field.name for field in table.schema().fields]
+    for column in columns or ():
+        if column not in known:
+            raise LakeError(
+                f"table {name!r} of lake {lake} has no column {column!r}{nearest(column, known)}"
+            )
+    dataset = table.to_pyarrow_dataset()
+    return dataset.to_table(columns=list(columns) if columns is not None else None, filter=filters)
+
+
+def table_info(lake: str | Path, name: str) -> TableInfo:
+    """Return how large a table is and who wrote it last, from its log alone."""
+    import pyarrow as pa
+
+    table = open_table(lake, name)
+    actions = pa.table(table.get_add_actions(flatten=True))
+    rows = actions.column("num_records") if "num_records" in actions.column_names else None
+    commit = table.history(1)[0]
+    folder = Path(lake).expanduser() / name
+    return TableInfo(
+        name=name,
+        description=table.metadata().description or "",
+        rows=sum(rows.to_pylist()) if rows is not None and rows.null_count == 0 else table.count(),
+        files=actions.num_rows,
+        bytes=sum(actions.column("size_bytes").to_pylist()),
+        version=table.version(),
+        bytes_on_disk=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+        last_commit=datetime.datetime.fromtimestamp(commit["timestamp"] / 1000, datetime.UTC),
+        operation=str(commit.get("operation", "")),
+    )
+
+
+def runs(lake: str | Path) -> list[dict[str, Any]]:
+    """Return the runs of a lake, the newest first, with their JSON columns as dicts."""
+    if "runs" not in table_names(lake):
+        return []
+    rows = read(lake, "runs").to_pylist()
+    for row in rows:
+        for key in _JSON:
+            if key in row:
+                row[key] = json.loads(row[key]) if row[key] else {}
+    return sorted(rows, key=lambda row: (row["started"], row["run_id"]), reverse=True)
+
+
+def find_run(lake: str | Path, text: str = "latest") -> dict[str, Any]:
+    """Return one run.
+
+    Parameters
+    ----------
+    lake : path
+    text : str
+        ``latest``, a run's id, or the beginning of one that fits no other.
+
+    Raises
+    ------
+    LakeError
+        If there is none, or more than one.
+    """
+    found = runs(lake)
+    if not found:
+        raise LakeError(
+            f"lake {lake} has no run yet: `ampel-spark run JOB.yml --lake {lake}` makes one"
+        )
+    if text == "latest":
+        return found[0]
+    fitting = [run for run in found if run["run_id"] == text] or [
+        run for run in found if run["run_id"].startswith(text)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    ids = [run["run_id"] for run in fitting or found]
+    shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
+    if fitting:
+        raise LakeError(f"{text!r} begins {len(fitting)} runs: {shown}")
+    near = nearest(text, ids)
+    raise LakeError(
+        f"lake {lake} has no run {text!r}{near if 'mean' in near else f'; its newest: {shown}'}"
+    )
+
+
+def _absent(name: str, names: Sequence[str]) -> str:
+    """Return the cure for a table that is not there."""
+    near = nearest(name, names)
+    if "mean" in near:
+        return near
+    if name in ("alerts", "datapoints", "archive_files", "quarantine"):
+        return ": nothing was ingested yet (`ampel-spark ingest PATH`)"
+    if not names:
+        return ": it is empty (`ampel-spark run JOB.yml` fills it)"
+    if name == "truth":
+        return ": only lakes of simulated archives have it"
+    return f": no run has written it yet; there are {', '.join(names)}"

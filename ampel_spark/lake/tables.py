@@ -1,0 +1,289 @@
+"""The tables of a lake: columns with type and meaning, keys, and what is comparable.
+
+One specification serves the writer (Delta schemas with column comments), the Spark-free readers
+and the documentation. A table's *key* names the columns under which a row stands once; columns
+marked incomparable (run ids, durations, dates) may differ between two equal runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import DataType, StructType
+
+__all__ = ["INCOMPARABLE", "TABLES", "Column", "Table", "columns_of", "result_table", "spark_type"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, Spark SQL type, and its meaning with the unit in brackets."""
+
+    name: str
+    type: str
+    comment: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the lake.
+
+    Attributes
+    ----------
+    name : str
+        Folder under the lake's root.
+    comment : str
+        What a row is.
+    columns : sequence of Column
+    key : sequence of str
+        Columns under which a row stands once; empty for a plain journal.
+    """
+
+    name: str
+    comment: str
+    columns: Sequence[Column]
+    key: Sequence[str] = field(default=())
+
+    def schema(self) -> StructType:
+        """Return the Spark schema, with comments."""
+        from pyspark.sql.types import StructField, StructType
+
+        return StructType(
+            [StructField(c.name, spark_type(c.type), True, {"comment": c.comment}) for c in self.columns]
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return [c.name for c in self.columns]
+
+
+#: Columns that say who wrote a row, when and how fast: not part of "equal, bit for bit".
+INCOMPARABLE = frozenset({"run_id", "duration_ms", "started", "ended", "committed", "seconds", "path", "file"})
+
+
+def spark_type(name: str) -> DataType:
+    """Return the Spark type of a Spark SQL type name (scalars and arrays of scalars).
+
+    Unlike Spark's own DDL parser it needs no session.
+    """
+    from pyspark.sql import types as t
+
+    scalars: Mapping[str, DataType] = {
+        "boolean": t.BooleanType(),
+        "int": t.IntegerType(),
+        "bigint": t.LongType(),
+        "float": t.FloatType(),
+        "double": t.DoubleType(),
+        "string": t.StringType(),
+        "timestamp": t.TimestampType(),
+    }
+    if name.startswith("array<") and name.endswith(">"):
+        return t.ArrayType(spark_type(name[6:-1]))
+    return scalars[name]
+
+
+def columns_of(text: str) -> tuple[Column, ...]:
+    """Read columns from lines ``name | type | comment``; empty lines and ``#`` are skipped."""
+    rows = (line.split("|", 2) for line in text.splitlines() if line.strip() and line[0] != "#")
+    return tuple(Column(*(part.strip() for part in row)) for row in rows)
+
+
+_RUN = "run_id | string | run that wrote the row\n"
+
+_ARCHIVE_FILES = columns_of(
+    """
+path | string | where the file was read from
+sha256 | string | of the whole file
+survey | string | survey of its packets
+bytes | bigint | size of the file [B]
+packets | bigint | members seen = stored + duplicate + quarantined
+stored | bigint | packets stored as alerts
+duplicate | bigint | packets that were stored before with the same content
+quarantined | bigint | packets that could not be read or failed a check
+broken | boolean | the file ended before its end: one file-level row of quarantine
+night_first | int | first night of its stored packets [UTC date, YYYYMMDD]
+night_last | int | last night of its stored packets [UTC date, YYYYMMDD]
+chunk | string | chunk of archive it was committed in
+datapoints_version | bigint | version of datapoints that belongs with this chunk
+alerts_version | bigint | version of alerts that belongs with this chunk
+quarantine_version | bigint | version of quarantine that belongs with this chunk
+"""
+    + _RUN
+)
+
+_QUARANTINE = columns_of(
+    """
+file | string | archive file
+member | string | member of it; null where the file itself is broken
+sha256 | string | of the member's bytes, or of the file
+reason | string | one word: not_avro, truncated, wrong_schema, bad_value, conflict, broken_archive, empty_archive
+detail | string | what exactly was wrong
+"""
+    + _RUN
+)
+
+_DATAPOINTS = columns_of(
+    """
+survey | string | survey
+stock | bigint | object (AMPEL's stock id)
+datapoint_id | bigint | AMPEL's id: candid, or a negative id for upper limits; forced points below -2**62
+revision | int | 0 for the values first seen; a change of 1e-3 mag or more is the next
+kind | string | detection, upper_limit or forced
+jd | double | start of the exposure [d]
+band | string | ztfg, ztfr or ztfi, as sncosmo names them
+mag | double | PSF magnitude of the difference, its sign apart [mag]
+magerr | double | its 1-sigma error [mag]
+limit_mag | double | 5-sigma limiting magnitude of the difference image [mag]
+sign | int | 1, or -1 for a negative subtraction; 0 for an upper limit
+flux | double | difference flux with its sign [10**(-0.4 (m - zp))]
+fluxerr | double | its 1-sigma error [10**(-0.4 (m - zp))]
+zp | double | zero point of flux and fluxerr [mag]
+zpsys | string | magnitude system
+programid | int | 1 public, 2 partnership, 3 Caltech
+field | int | survey field
+rcid | int | readout channel
+pid | bigint | processing id of the image
+ra | double | right ascension [deg, ICRS]
+dec | double | declination [deg, ICRS]
+procstatus | string | status of forced photometry; its flux is null where it is not usable
+value_hash | bigint | xxh64 of the values, to tell revisions
+first_alert_jd | double | jd of the first alert that showed these values [d]
+first_alert_id | bigint | id of that alert
+"""
+    + _RUN
+)
+
+_DECISIONS = columns_of(
+    """
+channel | string | channel
+survey | string | survey
+stock | bigint | object
+name | string | the survey's name of the object
+alert_id | bigint | alert
+jd | double | time of the alert [d]
+accepted | boolean | the channel takes this alert
+group | int | group of the filter that accepted it, or null
+cut | string | first cut that failed; null where the filter passed or was not asked
+value | double | what the alert had, in the cut's unit
+threshold | double | what the cut asked for, in the same unit
+bypassed | boolean | accepted because the object was accepted before (on_stock_match)
+trace_id | string | filter, parameters, code and catalogue that judged
+"""
+    + _RUN
+)
+
+_STATES = columns_of(
+    """
+state_id | string | 128-bit hash of the content, hexadecimal
+link | bigint | AMPEL's link: signed xxh32 over the sorted datapoint ids
+survey | string | survey
+stock | bigint | object
+name | string | the survey's name of the object
+n_detections | int | detections in it
+n_upper_limits | int | upper limits in it
+n_forced | int | forced measurements in it
+jd_first | double | first detection [d]
+jd_last | double | last detection [d]
+datapoint_ids | array<bigint> | ids of its datapoints, sorted
+run_id | string | run that first made it
+"""
+)
+
+_STATE_CHANNELS = columns_of(
+    """
+channel | string | channel that wants the state
+stock | bigint | object
+state_id | string | state
+as_of_jd | double | time up to which alerts count [d]; null: all of the pinned version
+as_of_alert_id | bigint | alert up to which alerts of that jd count; null: all
+alert_id | bigint | alert that the state is of, where the job wants one state per alert
+calibration | string | calibration release
+access | string | program ids that may be seen, comma-separated
+points | string | kinds of datapoints in it, comma-separated
+datapoints_version | bigint | version of datapoints it was read from
+alerts_version | bigint | version of alerts it was read from
+"""
+    + _RUN
+)
+
+_CANDIDATES = columns_of(
+    """
+channel | string | channel
+selection | string | name of the selection in the job
+stock | bigint | object
+name | string | the survey's name of the object
+state_id | string | state that was judged
+rank | int | 1 is best
+"""
+    + _RUN
+)
+
+_RUNS = columns_of(
+    """
+run_id | string | run
+job | string | name of the job
+job_hash | string | sha256 of the resolved job
+job_text | string | the job file as it was read
+job_resolved | string | the job with all defaults [JSON]
+parent_run_id | string | run that this one reran
+calibration | string | calibration release
+inputs | string | versions of the tables it read [JSON]
+outputs | string | versions of the tables it wrote [JSON]
+traces | string | traces of filters and units, with what went into them [JSON]
+counts | string | what went in and came out of every tier [JSON]
+software | string | package versions [JSON]
+git_commit | string | of the project, with + where files were changed
+started | timestamp | start, UTC
+ended | timestamp | end, UTC
+status | string | running, good, partial or failed
+message | string | why it failed
+"""
+)
+
+_TRUTH_COMMENT = "one simulated object, as it was made; no tier reads it"
+
+TABLES: dict[str, Table] = {
+    t.name: t
+    for t in (
+        Table("archive_files", "one archive file in one run", _ARCHIVE_FILES),
+        Table("quarantine", "one packet or file that could not be taken", _QUARANTINE, ("file", "member", "sha256")),
+        Table("datapoints", "one revision of one datapoint of one object", _DATAPOINTS,
+              ("survey", "stock", "datapoint_id", "revision")),
+        Table("decisions", "one alert judged for one channel under one trace in one run", _DECISIONS,
+              ("run_id", "channel", "alert_id")),
+        Table("states", "one state, content only", _STATES, ("state_id",)),
+        Table("state_channels", "one state wanted by one channel of one run", _STATE_CHANNELS),
+        Table("candidates", "one object selected by one run", _CANDIDATES),
+        Table("runs", "one run", _RUNS, ("run_id",)),
+    )
+}  # fmt: skip
+
+
+def result_table(name: str, columns: Sequence[Column]) -> Table:
+    """Return the table of a unit's results: the contract's columns and the unit's own.
+
+    Parameters
+    ----------
+    name : str
+        Name of the T2 entry; the table is ``t2_<name>``.
+    columns : sequence of Column
+        The unit's columns.
+    """
+    head = columns_of(
+        """
+state_id | string | state
+stock | bigint | object
+name | string | the survey's name of the object
+trace_id | string | unit, parameters, code and files that computed it
+input_hash | string | what it read beside the state; empty: nothing
+status | int | 0 good; negative: AMPEL's codes; positive: the unit's own
+message | string | why, where the status is not 0
+duration_ms | double | time the unit took [ms]
+"""
+        + _RUN
+    )
+    return Table(f"t2_{name}", f"one result of unit {name}", (*head, *columns),
+                 ("state_id", "trace_id", "input_hash"))  # fmt: skip

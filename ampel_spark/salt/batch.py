@@ -1,0 +1,594 @@
+"""From raw arrays to fitted parameters, object by object: compiled code.
+
+Each object is fitted by itself, from its own points alone, in one thread: its result does not depend
+on the batch it is in, nor on the number of threads, bit for bit.
+
+Order of work for one object: usable points, sorted by band and time; starting points (`search.scan`);
+descents from them with the errors of the data alone, and with an iterative phase range each to the
+point where range and t0 agree; then rounds with the model's covariance, frozen at the last round's
+parameters; then the matrix of second derivatives and, with it, one last Newton step.
+
+A single descent finds a wrong minimum for light curves that leave t0 open (rise or decline only, few
+points) and where points lie at an edge of the model, beyond which its flux is zero. Such an object,
+in doubt after the first descent, is given more starts: the scan's other minima, and t0 and colour to either
+side of the best minimum so far.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ampel_spark.salt.cache import compiled, entry_point, inlined
+from ampel_spark.salt.gather import activate, gather, inside
+from ampel_spark.salt.kernel import (
+    BAND,
+    DENSE,
+    DUST,
+    FLUX,
+    GRADIENT,
+    LOWER,
+    M0,
+    M1,
+    MEAN,
+    MODEL_ERROR,
+    N_ALL,
+    N_BANDS,
+    N_FOUND,
+    N_USED,
+    PC,
+    PRIOR,
+    PT,
+    PX0,
+    PX1,
+    PZ,
+    START,
+    TIME,
+    UPPER,
+    VAR,
+    WEIGHT,
+    Work,
+    collapse,
+    columns,
+    copy,
+    freeze_covariance,
+    invert,
+    load_tables,
+    make_work,
+    normal_equations,
+    zero,
+)
+from ampel_spark.salt.options import Settings, Targets
+from ampel_spark.salt.records import (
+    AT_BOUND,
+    BAD_COVARIANCE,
+    BAD_REDSHIFT,
+    MODEL_EDGE,
+    NO_ERRORS,
+    NO_HESSIAN,
+    NOT_CONVERGED,
+    POOR_COVERAGE,
+    TOO_FEW_POINTS,
+    Output,
+    Points,
+)
+from ampel_spark.salt.search import descend, evaluate, hessian, prior_chisq, scan
+from ampel_spark.salt.tables import REFERENCE_ZP, Tables
+
+__all__ = ["fit_range", "make_work", "predict_range"]
+
+Array = NDArray[np.float64]
+
+
+@compiled
+def _errors(settings: Settings, matrix: Array, out: Array) -> bool:
+    """Covariance of the fitted parameters from a matrix of second derivatives; zero elsewhere."""
+    index = np.empty(5, np.int64)
+    n = 0
+    for k in range(5):
+        if settings.fitted[k]:
+            index[n] = k
+            n += 1
+    scaled = np.zeros((5, 5))
+    inverse = np.zeros((5, 5))
+    norm = np.zeros(5)
+    for i in range(n):
+        value = matrix[index[i], index[i]]
+        if not value > 0.0:
+            return False
+        norm[i] = 1.0 / math.sqrt(value)
+    for i in range(n):
+        for j in range(n):
+            scaled[i, j] = matrix[index[i], index[j]] * norm[i] * norm[j]
+    if not invert(scaled, n, inverse):
+        return False
+    for i in range(5):
+        zero(out[i])
+    for i in range(n):
+        for j in range(n):
+            value = 0.5 * (inverse[i, j] + inverse[j, i]) * norm[i] * norm[j]
+            if not math.isfinite(value):
+                return False
+            out[index[i], index[j]] = value
+    return True
+
+
+@compiled
+def _null_chisq(work: Work) -> float:
+    """Chi-square of the points in use if there were no model flux, errors independent."""
+    s = 0.0
+    for k in range(work.count[N_USED]):
+        s += work.points[FLUX, k] ** 2 / work.points[VAR, k]
+    return s
+
+
+@inlined
+def _settle(
+    tables: Tables,
+    settings: Settings,
+    points: Points,
+    work: Work,
+    i: int,
+    par: Array,
+    limits: Array,
+    null: float,
+) -> tuple[float, int, bool]:
+    """Descend from `par` and, with an iterative phase range, to where range and t0 agree.
+
+    Returns chi-square with points outside the range as without model flux, steps, convergence.
+    """
+    cut = settings.has_phase_range and settings.phase_iterative
+    n_steps = 0
+    chisq = np.inf
+    converged = False
+    if cut:
+        activate(settings, points, work, i, par[PZ], par[PT])
+    for _ in range(settings.max_rounds):
+        if work.count[N_USED] < settings.min_points:
+            return np.inf, n_steps, False
+        if cut and not freeze_covariance(tables, work, par):
+            return np.inf, n_steps, False
+        chisq, n, converged = descend(tables, settings, work, par, limits)
+        n_steps += n
+        if not cut or not activate(settings, points, work, i, par[PZ], par[PT]):
+            break
+        converged = False
+    if cut:
+        chisq += null - _null_chisq(work)
+    return chisq, n_steps, converged
+
+
+@inlined
+def _in_doubt(tables: Tables, settings: Settings, work: Work, par: Array, limits: Array) -> bool:
+    """Whether a minimum may not be the lowest one: `work` is as `descend` left it."""
+    for k in (PX1, PC):
+        if settings.fitted[k] and not limits[LOWER, k] < par[k] < limits[UPPER, k]:
+            return True
+    if not settings.fitted[PT]:
+        return False
+    errors = np.zeros((5, 5))
+    if settings.fitted[PZ] or not _errors(settings, work.equations, errors):
+        return True
+    stretch = 1.0 + par[PZ]
+    error = math.sqrt(errors[PT, PT]) / stretch
+    if error > 0.7 or (settings.fitted[PC] and errors[PC, PC] > 0.15**2):
+        return True
+    before = 0
+    after = 0
+    first = tables.phase_start
+    last = first + tables.phase_step * (tables.n_phases - 1)
+    reach = 4.0 * error + 0.5
+    for k in range(work.count[N_USED]):
+        phase = (work.points[TIME, k] - par[PT]) / stretch
+        at_edge = abs(phase - first) < reach or abs(phase - last) < reach
+        if at_edge and work.points[FLUX, k] ** 2 > 9.0 * work.points[VAR, k]:
+            return True
+        if -20.0 < phase < 0.0:
+            before += 1
+        elif 0.0 <= phase < 30.0:
+            after += 1
+    return before < 2 or after < 2
+
+
+@inlined
+def _set_limits(
+    tables: Tables,
+    settings: Settings,
+    targets: Targets,
+    work: Work,
+    i: int,
+    par: Array,
+    limits: Array,
+    origin: float,
+) -> None:
+    """Bounds, priors and first values of object `i`; times count from `origin`."""
+    row = i if len(targets.lower) > 1 else 0
+    prior_row = i if len(targets.prior_mean) > 1 else 0
+    for k in range(5):
+        limits[LOWER, k] = targets.lower[row, k]
+        limits[UPPER, k] = targets.upper[row, k]
+        limits[MEAN, k] = targets.prior_mean[prior_row, k]
+        limits[PRIOR, k] = targets.prior_weight[prior_row, k]
+        par[k] = targets.fixed[i, k]
+    if settings.fitted[PT]:
+        first = tables.phase_start
+        last = first + tables.phase_step * (tables.n_phases - 1)
+        stretch = 1.0 + (limits[UPPER, PZ] if settings.fitted[PZ] else par[PZ])
+        latest = 0.0
+        for k in range(work.count[N_ALL]):
+            latest = max(latest, work.all_points[TIME, k])
+        limits[MEAN, PT] -= origin
+        if math.isnan(limits[LOWER, PT]):
+            limits[LOWER, PT] = -last * stretch
+            limits[UPPER, PT] = latest - first * stretch
+        else:
+            limits[LOWER, PT] -= origin
+            limits[UPPER, PT] -= origin
+    else:
+        par[PT] -= origin
+    for k in range(5):
+        if not settings.fitted[k]:
+            limits[LOWER, k] = par[k]
+            limits[UPPER, k] = par[k]
+            limits[PRIOR, k] = 0.0
+    for k in (PC, PX1):
+        if settings.fitted[k]:
+            guess = limits[MEAN, k] if limits[PRIOR, k] > 0.0 else 0.0
+            par[k] = min(max(guess, limits[LOWER, k]), limits[UPPER, k])
+    if settings.fitted[PX0]:
+        par[PX0] = min(max(1e-4, limits[LOWER, PX0]), limits[UPPER, PX0])
+
+
+@inlined
+def _find_starts(
+    tables: Tables, settings: Settings, work: Work, par: Array, limits: Array, found: Array
+) -> None:
+    """Starting points for all of the object's points: minima of scans in t0, over redshifts."""
+    for k in range(work.count[N_USED]):
+        work.points[WEIGHT, k] = 1.0 / work.points[VAR, k]
+    z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
+    n_z = 1
+    if settings.fitted[PZ]:
+        n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.03), 1), 8)
+    first = tables.phase_start
+    last = first + tables.phase_step * (tables.n_phases - 1)
+    if settings.has_phase_range and settings.phase_iterative:
+        stretch = 1.0 + z_low if settings.phase_observer else 1.0
+        first = max(first, settings.phase_min / stretch)
+        last = min(last, settings.phase_max / stretch)
+    work.count[N_FOUND] = 0
+    for m in range(n_z):
+        z = par[PZ]
+        if settings.fitted[PZ]:
+            z = z_low + (z_high - z_low) * (m + 0.5) / n_z
+        load_tables(tables, work, z, settings.fitted[PZ])
+        if settings.fitted[PT]:
+            collapse(work, par[PC], settings.fitted[PZ])
+            scan(tables, settings, work, z, par, limits, first, last, found)
+        else:
+            found[m, 0] = 0.0
+            found[m, 1] = z
+            found[m, 2] = par[PT]
+            work.count[N_FOUND] = m + 1
+    # Where the scan sees no signal at all, there is no minimum: any time is as good.
+    if work.count[N_FOUND] == 0:
+        found[0, 1] = 0.5 * (z_low + z_high)
+        found[0, 2] = 0.5 * (limits[LOWER, PT] + limits[UPPER, PT])
+        work.count[N_FOUND] = 1
+
+
+@inlined
+def _search(
+    tables: Tables,
+    settings: Settings,
+    points: Points,
+    work: Work,
+    i: int,
+    par: Array,
+    limits: Array,
+    found: Array,
+    out: Output,
+) -> tuple[float, bool]:
+    """Descend from one starting point, or from several in doubt; leave the best in `par`."""
+    best = par.copy()
+    best_chisq = np.inf
+    best_converged = False
+    null = _null_chisq(work)
+    doubt = not settings.fitted[PT]
+    n_found = work.count[N_FOUND]
+    start_colour = par[PC]
+    n_starts = 0
+    k = -1
+    while n_starts < settings.max_starts:
+        k += 1
+        if k < n_found:
+            # The scan's minima: the first always; the others in doubt, or where nearly as good.
+            if k > 0 and not doubt and found[k, 0] > found[0, 0] * 0.97 + 10.0:
+                continue
+            par[PZ], par[PT], par[PC] = found[k, 1], found[k, 2], start_colour
+        elif doubt and k < n_found + 4:
+            # Beside the best so far.
+            copy(best, par)
+            stretch = 1.0 + best[PZ]
+            side = k - n_found
+            if side < 2:
+                par[PT] += (10.0 * side - 5.0) * stretch
+            else:
+                par[PC] += 0.5 - (side - 2)
+            for p in (PT, PC):
+                par[p] = min(max(par[p], limits[LOWER, p]), limits[UPPER, p])
+        else:
+            break
+        n_starts += 1
+        chisq, n_steps, converged = _settle(tables, settings, points, work, i, par, limits, null)
+        out.counts[i, 9] += n_steps
+        # Lower by more than rounding, so that ties stay with the first.
+        if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
+            best_chisq, best_converged = chisq, converged
+            copy(par, best)
+        if n_starts == 1 and settings.fitted[PT]:
+            doubt = not chisq < np.inf or _in_doubt(tables, settings, work, par, limits)
+    out.counts[i, 7] = n_starts
+    copy(best, par)
+    return best_chisq, best_converged
+
+
+@inlined
+def _covariance_rounds(
+    tables: Tables,
+    settings: Settings,
+    points: Points,
+    work: Work,
+    i: int,
+    par: Array,
+    limits: Array,
+    out: Output,
+) -> tuple[bool, bool]:
+    """Descend with the model's covariance at the last parameters, until they stay.
+
+    Returns whether the covariances were positive definite, and whether it came to an end.
+    """
+    cut = settings.has_phase_range and settings.phase_iterative
+    last = np.empty(5)
+    covariance = np.zeros((5, 5))
+    for n_round in range(1, settings.max_rounds + 1):
+        out.counts[i, 8] = n_round
+        if settings.fitted[PZ]:
+            load_tables(tables, work, par[PZ], settings.fitted[PZ])
+        collapse(work, par[PC], settings.fitted[PZ])
+        if not freeze_covariance(tables, work, par):
+            return False, False
+        copy(par, last)
+        _, n_steps, converged = descend(tables, settings, work, par, limits)
+        out.counts[i, 9] += n_steps
+        again = not _errors(settings, work.equations, covariance)
+        for k in range(5):
+            moved = abs(par[k] - last[k])
+            if settings.fitted[k] and moved > settings.covariance_tolerance * math.sqrt(
+                covariance[k, k]
+            ):
+                again = True
+        if n_round == settings.max_rounds:
+            return True, converged and not again
+        # Weights belong to a set of points: a new set asks for a new round.
+        if cut and activate(settings, points, work, i, par[PZ], par[PT]):
+            again = True
+        if not again:
+            return True, converged
+    return True, False
+
+
+@inlined
+def _finish(
+    tables: Tables,
+    settings: Settings,
+    work: Work,
+    i: int,
+    par: Array,
+    limits: Array,
+    out: Output,
+) -> None:
+    """Errors from the second derivatives, and one Newton step with the same matrix."""
+    chisq = evaluate(tables, settings, work, par, limits)
+    normal_equations(settings, work, par, limits)
+    equations = work.equations.copy()
+    matrix = np.zeros((5, 5))
+    covariance = out.covariance[i]
+    hessian(tables, settings, work, par, limits, matrix)
+    if _errors(settings, matrix, covariance):
+        trial = par.copy()
+        feasible = True
+        for k in (PZ, PT, PC):
+            for m in range(5):
+                if settings.fitted[m]:
+                    trial[k] += covariance[k, m] * equations[GRADIENT, m]
+            feasible = feasible and limits[LOWER, k] <= trial[k] <= limits[UPPER, k]
+        if feasible and evaluate(tables, settings, work, trial, limits) < chisq:
+            copy(trial, par)
+    elif _errors(settings, equations, covariance):
+        out.flags[i] |= NO_HESSIAN
+    else:
+        out.flags[i] |= NO_ERRORS
+        for k in range(5):
+            for m in range(5):
+                covariance[k, m] = np.nan
+    chisq = evaluate(tables, settings, work, par, limits)
+    out.prior_chisq[i] = prior_chisq(par, limits)
+    out.chisq[i] = chisq - out.prior_chisq[i]
+
+
+@inlined
+def _judge(
+    tables: Tables,
+    settings: Settings,
+    points: Points,
+    work: Work,
+    i: int,
+    par: Array,
+    limits: Array,
+    converged: bool,
+    out: Output,
+) -> None:
+    """Counts and flags of a finished fit."""
+    stretch = 1.0 + par[PZ]
+    first = tables.phase_start
+    last = first + tables.phase_step * (tables.n_phases - 1)
+    reach = 0.0
+    if settings.fitted[PT]:
+        error = math.sqrt(out.covariance[i, PT, PT]) / stretch
+        reach = 3.0 * error if error < 5.0 else 15.0
+    low, high = np.inf, -np.inf
+    near = 0
+    edge = False
+    for b in range(work.count[N_BANDS]):
+        for k in range(work.layout[START, b], work.layout[START, b + 1]):
+            phase = (work.points[TIME, k] - par[PT]) / stretch
+            out.used[work.index[k]] = True
+            out.points_by_band[i, work.layout[BAND, b]] += 1
+            out.counts[i, 0] += 1
+            if first <= phase <= last:
+                low, high = min(low, phase), max(high, phase)
+                if phase < 0.0:
+                    out.counts[i, 1] += 1
+                else:
+                    out.counts[i, 2] += 1
+                if abs(phase) <= 10.0:
+                    near += 1
+            if work.points[FLUX, k] ** 2 > 9.0 * work.points[VAR, k]:
+                # A point whose model flux may jump within the error of t0, or that has none.
+                edge = edge or abs(phase - first) < reach or abs(phase - last) < reach
+                edge = edge or phase > last
+    if low <= high:
+        out.phases[i, 0], out.phases[i, 1] = low, high
+    flags = out.flags[i]
+    for k in range(5):
+        if settings.fitted[k] and not limits[LOWER, k] < par[k] < limits[UPPER, k]:
+            flags |= AT_BOUND
+    if edge:
+        flags |= MODEL_EDGE
+    if out.counts[i, 1] == 0 or out.counts[i, 2] == 0 or near == 0:
+        flags |= POOR_COVERAGE
+    if not converged and not edge:
+        flags |= NOT_CONVERGED
+    out.flags[i] = flags
+
+
+@inlined
+def _fit_object(
+    tables: Tables,
+    settings: Settings,
+    targets: Targets,
+    points: Points,
+    work: Work,
+    i: int,
+    slot: NDArray[np.int64],
+    found: Array,
+    limits: Array,
+    out: Output,
+) -> int:
+    """Fit object `i` into `out`; return zero or the reason of a refusal."""
+    par = np.empty(5)
+    row = i if len(targets.lower) > 1 else 0
+    z_low = targets.lower[row, PZ] if settings.fitted[PZ] else targets.fixed[i, PZ]
+    z_high = targets.upper[row, PZ] if settings.fitted[PZ] else targets.fixed[i, PZ]
+    if not (z_low >= tables.z_min and z_high <= tables.z_max and z_low <= z_high):
+        return BAD_REDSHIFT
+    origin = gather(tables, settings, targets, points, work, i, z_low, z_high, slot, out)
+    if work.count[N_ALL] < max(settings.min_points, 1):
+        return TOO_FEW_POINTS
+    _set_limits(tables, settings, targets, work, i, par, limits, origin)
+    work.count[N_USED] = 0
+    activate(settings, points, work, i, 0.0, np.nan)
+    _find_starts(tables, settings, work, par, limits, found)
+    work.count[MODEL_ERROR] = 0
+    if not freeze_covariance(tables, work, par):
+        return BAD_COVARIANCE
+    chisq, converged = _search(tables, settings, points, work, i, par, limits, found, out)
+    if not chisq < np.inf:
+        return TOO_FEW_POINTS
+    if settings.has_phase_range and settings.phase_iterative:
+        activate(settings, points, work, i, par[PZ], par[PT])
+        freeze_covariance(tables, work, par)
+    if settings.model_covariance:
+        work.count[MODEL_ERROR] = 1
+        good, converged = _covariance_rounds(tables, settings, points, work, i, par, limits, out)
+        if not good:
+            return BAD_COVARIANCE
+    _finish(tables, settings, work, i, par, limits, out)
+    for k in range(points.offsets[i], points.offsets[i + 1]):
+        out.used[k] = False
+    _judge(tables, settings, points, work, i, par, limits, converged, out)
+    for k in range(5):
+        out.parameters[i, k] = par[k] if settings.fitted[k] else targets.fixed[i, k]
+    if settings.fitted[PT]:
+        out.parameters[i, PT] = par[PT] + origin
+    return 0
+
+
+@entry_point
+def fit_range(
+    tables: Tables,
+    settings: Settings,
+    targets: Targets,
+    points: Points,
+    begin: int,
+    end: int,
+    work: Work,
+    out: Output,
+) -> None:
+    """Fit objects `begin` to `end`, into `out`."""
+    slot = np.zeros(len(tables.band_min), np.int64)
+    found = np.zeros((8, 3))
+    limits = np.zeros((4, 5))
+    for i in range(begin, end):
+        refusal = _fit_object(tables, settings, targets, points, work, i, slot, found, limits, out)
+        out.refusal[i] = refusal
+        if refusal != 0:
+            for k in range(points.offsets[i], points.offsets[i + 1]):
+                out.used[k] = False
+
+
+@entry_point
+def predict_range(
+    tables: Tables,
+    targets: Targets,
+    points: Points,
+    parameters: Array,
+    begin: int,
+    end: int,
+    work: Work,
+    flux: Array,
+) -> None:
+    """Model flux of each point at given parameters, in the points' own units; NaN where none."""
+    n_bands = len(tables.band_min)
+    for i in range(begin, end):
+        z = parameters[i, PZ]
+        usable = tables.z_min <= z <= tables.z_max
+        for k in range(5):
+            usable = usable and math.isfinite(parameters[i, k])
+        by_z = not usable  # Derivatives are not needed.
+        for b in range(n_bands):
+            if not usable or not inside(tables, b, z, z):
+                continue
+            loaded = False
+            for k in range(points.offsets[i], points.offsets[i + 1]):
+                if points.band[k] != b:
+                    continue
+                if not loaded:
+                    work.count[N_BANDS], work.count[N_USED], work.count[DENSE] = 1, 1, 0
+                    work.layout[BAND, 0] = b
+                    work.layout[START, 0], work.layout[START, 1] = 0, 1
+                    law = targets.law[targets.law_row[i], b]
+                    for q in range(work.nodes.shape[2]):
+                        work.nodes[DUST, 0, q] = 10.0 ** (-0.4 * targets.ebv[i] * law[q])
+                    load_tables(tables, work, z, by_z)
+                    collapse(work, parameters[i, PC], by_z)
+                    loaded = True
+                work.points[TIME, 0] = points.time[k]
+                columns(tables, work, z, parameters[i, PT], by_z)
+                m0, m1 = work.points[M0, 0], work.points[M1, 0]
+                scale = 10.0 ** (0.4 * (REFERENCE_ZP - points.zp[k]))
+                scale *= points.system_ratio[b, points.system[k]]
+                flux[k] = parameters[i, PX0] * (m0 + parameters[i, PX1] * m1) / scale

@@ -1,0 +1,794 @@
+"""The fit in plain numpy: the reference of the compiled kernel, and its stand-in without numba.
+
+The same tables, the same chi-square, the same starting points and rules, one object at a time, written
+to be read: covariances are matrices and are factorised as they are, derivatives are differences.
+Its answers agree with the kernel's to a small part of an error, not bit for bit; it is some
+hundred times slower.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ampel_spark.salt import records
+from ampel_spark.salt.options import Settings, Targets
+from ampel_spark.salt.records import Output, Points
+from ampel_spark.salt.tables import REFERENCE_ZP, VARIANCE_FLOOR, Tables
+
+__all__ = ["Model", "fit_range", "predict_range"]
+
+Array = NDArray[np.float64]
+
+Z, T0, X0, X1, C = range(5)
+#: Step of the scan in t0, rest-frame days, and the largest number of steps.
+SCAN_STEP, SCAN_LIMIT = 2.5, 20000
+#: Steps for derivatives by z, t0, c.
+STEPS = {Z: 1e-5, T0: 1e-3, C: 1e-4}
+#: Longest steps of a descent.
+LONGEST = {Z: 0.05, T0: 10.0, C: 0.5}
+SMALLEST, LARGEST = 1e-140, 1e140
+
+
+@dataclass(frozen=True)
+class Model:
+    """Band fluxes of SALT from the tables, with the Milky Way's dust towards one object."""
+
+    tables: Tables
+    #: (B, Q) magnitudes of dust at the wavelength nodes of each band.
+    dust: Array
+
+    def band_rows(self, band: int, z: float, c: float, *, dusty: bool = True) -> Array:
+        """Return M0 and M1 in a band for each phase row, shape (R, 2), in the tables' flux unit."""
+        t = self.tables
+        at, weights = self._redshift_nodes(z)
+        flux = np.tensordot(weights, t.flux[band, at], axes=1)
+        colour = weights @ t.colour[band, at]
+        magnitudes = c * colour + (self.dust[band] if dusty else 0.0)
+        return (10.0 ** (-0.4 * magnitudes) @ flux).reshape(-1, 2)
+
+    def basis(self, band: NDArray[np.int64], time: Array, z: float, t0: float, c: float) -> Array:
+        """Return M0 and M1 in the band at each time, shape (N, 2); zero outside the phases."""
+        t = self.tables
+        phase = (time - t0) / (1.0 + z)
+        rows = {b: self.band_rows(b, z, c) for b in np.unique(band)}
+        out = np.zeros((len(time), 2))
+        for b, values in rows.items():
+            mine = band == b
+            out[mine] = interpolate(values, phase[mine], t.phase_start, t.phase_step, t.n_phases)
+        return out
+
+    def covariance(self, band: NDArray[np.int64], time: Array, par: Array) -> Array:
+        """Return the model's covariance of the fluxes at parameters `par`, shape (N, N)."""
+        t = self.tables
+        z, t0, x0, x1, c = par
+        flux = x0 * self.basis(band, time, z, t0, c) @ np.array([1.0, x1])
+        phase = (time - t0) / (1.0 + z)
+        s = (z - t.z_start) / t.z_step
+        k = int(np.clip(np.floor(s), 0, t.variance.shape[1] - 2))
+        linear = np.array([1.0 - (s - k), s - k])
+        total = np.zeros((len(time), len(time)))
+        for b in np.unique(band):
+            mine = np.flatnonzero(band == b)
+            plain = interpolate(
+                self.band_rows(b, z, 0.0, dusty=False),
+                phase[mine],
+                t.phase_start,
+                t.phase_step,
+                t.n_phases,
+            )
+            f0, f_sum = plain[:, 0], plain @ np.array([1.0, x1])
+            grid = (linear @ t.variance[b, k : k + 2]).reshape(-1, 4)
+            v = interpolate(grid, phase[mine], t.var_start, t.var_step, t.n_var)
+            variance = v[:, 0] + 2.0 * x1 * v[:, 1] + x1 * x1 * v[:, 2]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                if t.relative:
+                    variance = np.where(variance < 0.0, VARIANCE_FLOOR, variance)
+                    relative = variance * (f0 / f_sum * v[:, 3]) ** 2
+                else:
+                    relative = variance / (f_sum * t.mean_flux[b] * (1.0 + z)) ** 2
+                    relative = np.where(variance < 0.0, VARIANCE_FLOOR, relative)
+            relative = np.where(f_sum <= 0.0, 1e4, relative)
+            relative = np.where(flux[mine] == 0.0, 0.0, relative)
+            spread = float(linear @ t.dispersion[b, k : k + 2])
+            block = np.diag(relative * flux[mine] ** 2)
+            block += spread**2 * np.outer(flux[mine], flux[mine])
+            total[np.ix_(mine, mine)] = block
+        return total
+
+    def _redshift_nodes(self, z: float) -> tuple[NDArray[np.int64], Array]:
+        """Four redshift nodes around `z` and their Lagrange weights."""
+        t = self.tables
+        s = (z - t.z_start) / t.z_step
+        i = int(np.clip(np.floor(s), 1, t.flux.shape[1] - 3))
+        s -= i
+        weights = np.array(
+            [
+                -s * (s - 1.0) * (s - 2.0) / 6.0,
+                (s + 1.0) * (s - 1.0) * (s - 2.0) / 2.0,
+                -(s + 1.0) * s * (s - 2.0) / 2.0,
+                (s + 1.0) * s * (s - 1.0) / 6.0,
+            ]
+        )
+        return np.arange(i - 1, i + 3), weights
+
+
+def interpolate(rows: Array, phase: Array, start: float, step: float, n: int) -> Array:
+    """Interpolate table rows in phase: cubic convolution, linear in the two outermost cells.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (n + 4, K)
+        Two rows of the first cell, one per phase, two of the last cell.
+    phase : ndarray, shape (N,)
+        Rest-frame days.
+
+    Returns
+    -------
+    ndarray, shape (N, K)
+        Zero outside the phases.
+    """
+    x = (phase - start) / step
+    within = (x >= 0.0) & (x <= n - 1)
+    x = np.where(within, x, 1.0)
+    i = np.minimum(x.astype(int), n - 2)
+    t = (x - i)[:, None]
+    j = np.clip(i, 1, n - 3) + 1  # First of four rows, for the cells inside.
+    out = (
+        (((-0.5 * t + 1.0) * t - 0.5) * t) * rows[j]
+        + ((1.5 * t - 2.5) * t * t + 1.0) * rows[j + 1]
+        + (((-1.5 * t + 2.0) * t + 0.5) * t) * rows[j + 2]
+        + ((0.5 * t - 0.5) * t * t) * rows[j + 3]
+    )
+    out = np.where((i == 0)[:, None], (1.0 - t) * rows[0] + t * rows[1], out)
+    out = np.where((i == n - 2)[:, None], (1.0 - t) * rows[-2] + t * rows[-1], out)
+    return np.where(within[:, None], out, 0.0)
+
+
+@dataclass
+class _Object:
+    """One object's usable points (times from the earliest), its model, limits and weights."""
+
+    model: Model
+    settings: Settings
+    time: Array
+    flux: Array
+    band: NDArray[np.int64]
+    given: Array
+    index: NDArray[np.int64]
+    lower: Array
+    upper: Array
+    prior_mean: Array
+    prior_weight: Array
+    use: NDArray[np.bool_] = field(init=False)
+    factor: Array = field(init=False)
+    data: Array = field(init=False)
+
+    def freeze(self, par: Array | None) -> bool:
+        """Factorise the covariance of the points in use, with the model's at `par` if given."""
+        keep = np.flatnonzero(self.use)
+        total = self.given[np.ix_(keep, keep)]
+        if par is not None:
+            total = total + self.model.covariance(self.band[keep], self.time[keep], par)
+        try:
+            self.factor = np.linalg.cholesky(total)
+        except np.linalg.LinAlgError:
+            return False
+        self.data = np.linalg.solve(self.factor, self.flux[keep])
+        return True
+
+    def basis(self, z: float, t0: float, c: float) -> Array:
+        """Whitened M0 and M1 of the points in use."""
+        keep = np.flatnonzero(self.use)
+        return np.linalg.solve(
+            self.factor, self.model.basis(self.band[keep], self.time[keep], z, t0, c)
+        )
+
+    def chisq(self, par: Array) -> float:
+        """Chi-square with priors."""
+        res = self.data - par[X0] * self.basis(par[Z], par[T0], par[C]) @ [1.0, par[X1]]
+        return float(res @ res) + self.prior(par)
+
+    def prior(self, par: Array) -> float:
+        """Chi-square of the priors alone."""
+        return float(self.prior_weight @ (par - self.prior_mean) ** 2)
+
+    def profile(self, par: Array) -> float:
+        """Set x0 and x1 of `par` to their best; return chi-square."""
+        basis = self.basis(par[Z], par[T0], par[C])
+        sums = (basis.T @ basis, basis.T @ self.data)
+        par[X0], par[X1] = self.solve_linear(sums, par[X0], par[X1])
+        res = self.data - par[X0] * basis @ [1.0, par[X1]]
+        return float(res @ res) + self.prior(par)
+
+    def solve_linear(self, sums: tuple[Array, Array], x0: float, x1: float) -> tuple[float, float]:
+        """Best x0 and x1 for the sums of squares MᵀM and of products Mᵀ data."""
+        square, product = sums
+        fit0, fit1 = self.settings.fitted[X0], self.settings.fitted[X1]
+        p1, mean1 = self.prior_weight[X1], self.prior_mean[X1]
+        if not fit0:
+            if fit1:
+                norm = x0 * x0 * square[1, 1] + p1
+                if norm > 0.0:
+                    x1 = (x0 * (product[1] - x0 * square[0, 1]) + p1 * mean1) / norm
+                x1 = float(np.clip(x1, self.lower[X1], self.upper[X1]))
+            return x0, x1
+
+        def at(values: Array) -> tuple[Array, Array]:
+            """Best x0 and chi-square (less the data's) for values of x1."""
+            p0, mean0 = self.prior_weight[X0], self.prior_mean[X0]
+            norm = square[0, 0] + values * (2.0 * square[0, 1] + values * square[1, 1]) + p0
+            signal = product[0] + values * product[1] + p0 * mean0
+            best = np.divide(signal, norm, out=np.zeros_like(norm), where=norm > 0.0)
+            best = np.clip(best, self.lower[X0], self.upper[X0])
+            return best, best * (best * norm - 2.0 * signal) + p1 * (values - mean1) ** 2
+
+        if not fit1:
+            return float(at(np.array([x1]))[0][0]), x1
+        plain = p1 == 0.0 and self.prior_weight[X0] == 0.0
+        if plain and np.linalg.det(square) > 1e-12 * square[0, 0] * square[1, 1]:
+            a, b = np.linalg.solve(square, product)
+            if a != 0.0 and self.lower[X0] <= a <= self.upper[X0]:
+                if self.lower[X1] <= b / a <= self.upper[X1]:
+                    return float(a), float(b / a)
+        # A grid, made finer around its best point.
+        low, high = max(self.lower[X1], -100.0), min(self.upper[X1], 100.0)
+        for _ in range(9):
+            grid = np.linspace(low, high, 17)
+            best = int(np.argmin(at(grid)[1]))
+            low, high = grid[max(best - 1, 0)], grid[min(best + 1, 16)]
+        return float(at(grid)[0][best]), float(grid[best])
+
+    def set_phase_range(self, z: float, t0: float) -> bool:
+        """Use points in the phase range about `t0`; return whether the set changed."""
+        before = self.use.copy()
+        phase = (self.time - t0) / (1.0 if self.settings.phase_observer else 1.0 + z)
+        self.use = (self.settings.phase_min < phase) & (phase < self.settings.phase_max)
+        return bool(np.any(before != self.use))
+
+    def outer(self) -> list[int]:
+        """Fitted parameters in which the model is not linear."""
+        return [k for k in (Z, T0, C) if self.settings.fitted[k]]
+
+    def jacobian(self, par: Array) -> Array:
+        """Derivatives of the whitened model flux by all parameters, shape (N, 5)."""
+        amplitudes = par[X0] * np.array([1.0, par[X1]])
+        basis = self.basis(par[Z], par[T0], par[C])
+        out = np.zeros((len(self.data), 5))
+        out[:, X0] = basis @ [1.0, par[X1]]
+        out[:, X1] = par[X0] * basis[:, 1]
+        for k in self.outer():
+            ends = []
+            for sign in (1.0, -1.0):
+                at = par.copy()
+                at[k] += sign * STEPS[k]
+                ends.append(self.basis(at[Z], at[T0], at[C]) @ amplitudes)
+            out[:, k] = (ends[0] - ends[1]) / (2.0 * STEPS[k])
+        return out
+
+    def equations(self, par: Array) -> tuple[Array, Array]:
+        """Gauss and Newton's matrix and the downhill gradient of half the chi-square, all 5."""
+        jac = self.jacobian(par)
+        res = self.data - par[X0] * self.basis(par[Z], par[T0], par[C]) @ [1.0, par[X1]]
+        matrix = jac.T @ jac + np.diag(self.prior_weight)
+        return matrix, jac.T @ res + self.prior_weight * (self.prior_mean - par)
+
+    def descend(self, par: Array) -> tuple[float, int, bool]:
+        """Levenberg-Marquardt in the outer parameters, in place."""
+        chisq = self.profile(par)
+        damping, n_steps = 1e-3, 0
+        matrix, gradient = self.equations(par)
+        while n_steps < self.settings.max_iterations:
+            free = [
+                k for k in self.outer() if matrix[k, k] > 0.0 and not self._pushed(par, gradient, k)
+            ]
+            if not free:
+                return chisq, n_steps, True
+            n_steps += 1
+            inner = [
+                k
+                for k in (X0, X1)
+                if self.settings.fitted[k]
+                and matrix[k, k] > 0.0
+                and self.lower[k] < par[k] < self.upper[k]
+            ]
+            reduced = matrix[np.ix_(free, free)]
+            if inner:
+                cross = matrix[np.ix_(free, inner)]
+                reduced = (
+                    reduced
+                    - cross
+                    @ np.linalg.pinv(matrix[np.ix_(inner, inner)], rcond=1e-15, hermitian=True)
+                    @ cross.T
+                )
+            size = np.maximum(np.diag(reduced), 1e-10 * np.diag(matrix)[free])
+            np.fill_diagonal(reduced, size)
+            step = np.linalg.lstsq(reduced + damping * np.diag(size), gradient[free], rcond=None)[0]
+            promise = float(step @ gradient[free])
+            if (promise < 1e-3 and damping <= 1e-2) or promise < 1e-6:
+                return chisq, n_steps, True
+            shrink = min(1.0, *(LONGEST[k] / abs(d) for k, d in zip(free, step, strict=True) if d))
+            trial = par.copy()
+            trial[free] = np.clip(par[free] + shrink * step, self.lower[free], self.upper[free])
+            chisq_trial = self.profile(trial)
+            if chisq_trial < chisq:
+                par[:], chisq = trial, chisq_trial
+                damping = max(0.1 * damping, 1e-7)
+                matrix, gradient = self.equations(par)
+            else:
+                damping = max(10.0 * damping, 1e-2)
+                if damping > 1e9:
+                    return chisq, n_steps, False
+        return chisq, n_steps, False
+
+    def _pushed(self, par: Array, gradient: Array, k: int) -> bool:
+        """Whether a parameter is at a bound and would go beyond."""
+        low = par[k] <= self.lower[k] and gradient[k] <= 0.0
+        return bool(low or (par[k] >= self.upper[k] and gradient[k] >= 0.0))
+
+    def errors(self, matrix: Array) -> Array | None:
+        """Covariance from a matrix of second derivatives, (5, 5); None if not positive definite."""
+        keep = np.flatnonzero(self.settings.fitted)
+        block = matrix[np.ix_(keep, keep)]
+        diagonal = np.diag(block)
+        if not np.all(np.isfinite(block)) or not np.all(diagonal > 0.0):
+            return None
+        norm = 1.0 / np.sqrt(diagonal)
+        scaled = block * np.outer(norm, norm)
+        if np.linalg.eigvalsh(scaled)[0] <= 1e-13:
+            return None
+        out = np.zeros((5, 5))
+        out[np.ix_(keep, keep)] = np.linalg.inv(scaled) * np.outer(norm, norm)
+        return out
+
+    def hessian(self, par: Array, matrix: Array) -> Array:
+        """Second derivatives of half the chi-square, from differences of its gradient."""
+        out = matrix.copy()
+        res = self.data - par[X0] * self.basis(par[Z], par[T0], par[C]) @ [1.0, par[X1]]
+        out[X0, X1] -= res @ self.basis(par[Z], par[T0], par[C])[:, 1]
+        out[X1, X0] = out[X0, X1]
+        slopes = np.full((5, 5), np.nan)
+        for k in self.outer():
+            if not matrix[k, k] > 0.0:
+                continue
+            step = min(0.1 / np.sqrt(matrix[k, k]), 0.02 * LONGEST[k])
+            ahead, behind = par.copy(), par.copy()
+            ahead[k] += step
+            behind[k] -= step
+            slopes[k] = (self.equations(behind)[1] - self.equations(ahead)[1]) / (2.0 * step)
+        both = np.where(np.isnan(slopes.T), slopes, 0.5 * (slopes + slopes.T))
+        for k in self.outer():
+            if np.isfinite(slopes[k]).all():
+                out[k], out[:, k] = both[k], both[k]
+        return out
+
+
+def fit_range(
+    tables: Tables,
+    settings: Settings,
+    targets: Targets,
+    points: Points,
+    begin: int,
+    end: int,
+    out: Output,
+) -> None:
+    """Fit objects `begin` to `end`, into `out` (as the kernel's ``batch.fit_range``)."""
+    for i in range(begin, end):
+        out.refusal[i] = _fit_object(tables, settings, targets, points, i, out)
+
+
+def _fit_object(
+    tables: Tables, settings: Settings, targets: Targets, points: Points, i: int, out: Output
+) -> int:
+    fitted = settings.fitted
+    row = i if len(targets.lower) > 1 else 0
+    prior_row = i if len(targets.prior_mean) > 1 else 0
+    par = targets.fixed[i].copy()
+    lower = np.where(fitted, targets.lower[row], par)
+    upper = np.where(fitted, targets.upper[row], par)
+    if not (tables.z_min <= lower[Z] <= upper[Z] <= tables.z_max):
+        return records.BAD_REDSHIFT
+    index = _select(tables, settings, targets, points, i, lower[Z], upper[Z], out)
+    if len(index) < max(settings.min_points, 1):
+        return records.TOO_FEW_POINTS
+    origin = points.time[index].min()
+    sn = _make_object(tables, settings, targets, points, i, index, origin)
+    sn.prior_mean = targets.prior_mean[prior_row].copy()
+    sn.prior_weight = np.where(fitted, targets.prior_weight[prior_row], 0.0)
+    first = tables.phase_start
+    last = first + tables.phase_step * (tables.n_phases - 1)
+    sn.prior_mean[T0] -= origin
+    if fitted[T0] and np.isnan(lower[T0]):
+        lower[T0] = -last * (1.0 + upper[Z])
+        upper[T0] = sn.time.max() - first * (1.0 + upper[Z])
+    else:
+        lower[T0] -= origin
+        upper[T0] -= origin
+    sn.lower, sn.upper = lower, upper
+    par[T0] -= origin
+    for k in (C, X1):
+        if fitted[k]:
+            par[k] = np.clip(
+                sn.prior_mean[k] if sn.prior_weight[k] > 0.0 else 0.0, lower[k], upper[k]
+            )
+    if fitted[X0]:
+        par[X0] = np.clip(1e-4, lower[X0], upper[X0])
+    starts = _find_starts(sn, par)
+    if not sn.freeze(None):
+        return records.BAD_COVARIANCE
+    par, converged = _search(sn, par, starts, out.counts[i])
+    if par is None:
+        return records.TOO_FEW_POINTS
+    cut = settings.has_phase_range and settings.phase_iterative
+    if cut:
+        sn.set_phase_range(par[Z], par[T0])
+        sn.freeze(None)
+    if settings.model_covariance:
+        good, converged = _covariance_rounds(sn, par, out.counts[i])
+        if not good:
+            return records.BAD_COVARIANCE
+    _finish(sn, par, i, out)
+    _judge(sn, par, i, converged, out)
+    out.parameters[i] = np.where(fitted, par, targets.fixed[i])
+    if fitted[T0]:
+        out.parameters[i, T0] += origin
+    return 0
+
+
+def _select(
+    tables: Tables,
+    settings: Settings,
+    targets: Targets,
+    points: Points,
+    i: int,
+    z_low: float,
+    z_high: float,
+    out: Output,
+) -> NDArray[np.int64]:
+    """Return the usable points of object `i`; count the others."""
+    every = np.arange(points.offsets[i], points.offsets[i + 1])
+    band, err = points.band[every], points.fluxerr[every]
+    known = band >= 0
+    with np.errstate(all="ignore"):
+        snr = points.flux[every] / err
+        good = (
+            np.isfinite(points.time[every])
+            & np.isfinite(points.flux[every])
+            & (err > SMALLEST)
+            & (err < LARGEST)
+            & (np.abs(snr) < LARGEST)
+            & (np.abs(points.zp[every]) < 100.0)
+        )
+    covered = np.ones(len(tables.band_min), bool)
+    for z in (z_low, z_high):
+        covered &= tables.band_min > tables.model_min * (1.0 + z)
+        covered &= tables.band_max < tables.model_max * (1.0 + z)
+    inside = known & covered[np.where(known, band, 0)]
+    usable = known & good & inside
+    out.counts[i, 4] = np.sum(~known)
+    out.counts[i, 3] = np.sum(known & ~good)
+    out.counts[i, 5] = np.sum(known & good & ~inside)
+    out.dropped_bands[i, band[known & good & ~inside]] = True
+    with np.errstate(invalid="ignore"):
+        keep = usable & (snr > settings.snr_cut)
+    if settings.has_phase_range and not settings.phase_iterative:
+        stretch = 1.0 if settings.phase_observer else 1.0 + z_low
+        with np.errstate(invalid="ignore"):
+            phase = (points.time[every] - targets.phase_reference[i]) / stretch
+            keep &= (settings.phase_min < phase) & (phase < settings.phase_max)
+    out.counts[i, 6] = np.sum(usable & ~keep)
+    if np.any(keep):
+        out.max_snr[i] = snr[keep].max()
+        if not out.max_snr[i] > settings.min_snr:
+            out.flags[i] |= records.NO_SIGNAL
+    for column, flag in (
+        (3, records.BAD_POINTS),
+        (4, records.UNKNOWN_BAND),
+        (5, records.BAND_DROPPED),
+    ):
+        if out.counts[i, column] > 0:
+            out.flags[i] |= flag
+    kept = every[keep]
+    order = np.lexsort((points.flux[kept], points.time[kept], points.band[kept]))
+    return np.asarray(kept[order])
+
+
+def _make_object(
+    tables: Tables,
+    settings: Settings,
+    targets: Targets,
+    points: Points,
+    i: int,
+    index: NDArray[np.int64],
+    origin: float,
+) -> _Object:
+    band = points.band[index].astype(np.int64)
+    scale = 10.0 ** (0.4 * (REFERENCE_ZP - points.zp[index]))
+    scale *= points.system_ratio[band, points.system[index]]
+    flux = points.flux[index] * scale
+    given = np.diag((points.fluxerr[index] * scale) ** 2)
+    if len(points.cov_offsets) and points.cov_offsets[i + 1] > points.cov_offsets[i]:
+        size = points.offsets[i + 1] - points.offsets[i]
+        block = points.cov[points.cov_offsets[i] : points.cov_offsets[i + 1]].reshape(size, size)
+        within = index - points.offsets[i]
+        given = block[np.ix_(within, within)] * np.outer(scale, scale)
+    given = given + np.diag(settings.floor**2 + (settings.fractional_floor * flux) ** 2)
+    dust = targets.ebv[i] * targets.law[targets.law_row[i]]
+    unset = np.full(5, np.nan)
+    sn = _Object(
+        model=Model(tables, dust),
+        settings=settings,
+        time=points.time[index] - origin,
+        flux=flux,
+        band=band,
+        given=given,
+        index=index,
+        lower=unset,
+        upper=unset,
+        prior_mean=unset,
+        prior_weight=unset,
+    )
+    sn.use = np.ones(len(index), bool)
+    return sn
+
+
+def _find_starts(sn: _Object, par: Array) -> list[tuple[float, float, float]]:
+    """Minima of scans in t0 over redshifts: (chi-square less the data's, z, t0), best first."""
+    settings, t = sn.settings, sn.model.tables
+    z_low, z_high = sn.lower[Z], sn.upper[Z]
+    redshifts = [par[Z]]
+    if settings.fitted[Z]:
+        n = int(np.clip(np.ceil(np.log((1.0 + z_high) / (1.0 + z_low)) / 0.03), 1, 8))
+        redshifts = [z_low + (z_high - z_low) * (m + 0.5) / n for m in range(n)]
+    if not settings.fitted[T0]:
+        return [(0.0, z, par[T0]) for z in redshifts]
+    first = t.phase_start
+    last = first + t.phase_step * (t.n_phases - 1)
+    if settings.has_phase_range and settings.phase_iterative:
+        stretch = 1.0 + z_low if settings.phase_observer else 1.0
+        first = max(first, settings.phase_min / stretch)
+        last = min(last, settings.phase_max / stretch)
+    weight = 1.0 / np.diag(sn.given)
+    found: list[tuple[float, float, float]] = []
+    x1_ends = np.clip(
+        [sn.lower[X1], sn.prior_mean[X1] if sn.prior_weight[X1] > 0 else 0.0, sn.upper[X1]],
+        max(sn.lower[X1], -100.0),
+        min(sn.upper[X1], 100.0),
+    )
+    for z in redshifts:
+        low, high = sn.lower[T0], sn.upper[T0]
+        n = min(int(np.ceil((high - low) / (SCAN_STEP * (1.0 + z)))), SCAN_LIMIT) + 1
+        times = low + (high - low) / max(n - 1, 1) * np.arange(n)
+        scores = np.empty(n)
+        for k, t0 in enumerate(times):
+            phase = (sn.time - t0) / (1.0 + z)
+            near = (phase >= first) & (phase <= last)
+            basis = sn.model.basis(sn.band[near], sn.time[near], z, t0, par[C])
+            weighted = basis * weight[near, None]
+            square, product = basis.T @ weighted, weighted.T @ sn.flux[near]
+            scores[k] = _scan_score(sn, square, product, par, x1_ends)
+            scores[k] += sn.prior_weight[T0] * (t0 - sn.prior_mean[T0]) ** 2
+        before = np.concatenate([[np.inf], scores[:-1]])
+        after = np.concatenate([scores[1:], [np.inf]])
+        for k in np.flatnonzero((scores < before) & (scores <= after)):
+            found.append((float(scores[k]), z, float(times[k])))
+    found.sort(key=lambda start: start[0])
+    middle = (0.5 * (z_low + z_high), 0.5 * (sn.lower[T0] + sn.upper[T0]))
+    return found[:8] or [(0.0, *middle)]
+
+
+def _scan_score(sn: _Object, square: Array, product: Array, par: Array, x1_ends: Array) -> float:
+    """Chi-square less the data's; with x1 out of its bounds, at one of a few values."""
+    settings = sn.settings
+    if settings.fitted[X0] and settings.fitted[X1]:
+        if sn.prior_weight[X0] == 0.0 and sn.prior_weight[X1] == 0.0:
+            if np.linalg.det(square) > 1e-12 * square[0, 0] * square[1, 1]:
+                a, b = np.linalg.solve(square, product)
+                inside = sn.lower[X0] <= a <= sn.upper[X0]
+                if inside and x1_ends[0] * a <= b <= x1_ends[2] * a:
+                    return float(-(a * product[0] + b * product[1]))
+        values = x1_ends
+    else:
+        x1 = sn.solve_linear((square, product), par[X0], par[X1])[1]
+        values = np.array([x1])
+    scores = []
+    for x1 in values:
+        vector = np.array([1.0, x1])
+        norm = vector @ square @ vector + sn.prior_weight[X0]
+        signal = vector @ product + sn.prior_weight[X0] * sn.prior_mean[X0]
+        x0 = par[X0]
+        if settings.fitted[X0]:
+            x0 = np.clip(signal / norm if norm > 0.0 else 0.0, sn.lower[X0], sn.upper[X0])
+        pull = sn.prior_weight[X1] * (x1 - sn.prior_mean[X1]) ** 2
+        scores.append(float(x0 * (x0 * norm - 2.0 * signal) + pull))
+    return min(scores)
+
+
+def _search(
+    sn: _Object, par: Array, starts: list[tuple[float, float, float]], counts: NDArray[np.int32]
+) -> tuple[Array | None, bool]:
+    """Descend from one starting point, or from several in doubt; return the best."""
+    settings = sn.settings
+    best: Array | None = None
+    best_chisq, best_converged = np.inf, False
+    doubt = not settings.fitted[T0]
+    colour, k, n_starts = par[C], -1, 0
+    while n_starts < settings.max_starts:
+        k += 1
+        if k < len(starts):
+            if k > 0 and not doubt and starts[k][0] > starts[0][0] * 0.97 + 10.0:
+                continue
+            par[Z], par[T0], par[C] = starts[k][1], starts[k][2], colour
+        elif doubt and best is not None and k < len(starts) + 4:
+            par = best.copy()
+            side = k - len(starts)
+            if side < 2:
+                par[T0] += (10.0 * side - 5.0) * (1.0 + best[Z])
+            else:
+                par[C] += 0.5 - (side - 2)
+            par[[T0, C]] = np.clip(par[[T0, C]], sn.lower[[T0, C]], sn.upper[[T0, C]])
+        else:
+            break
+        n_starts += 1
+        chisq, n_steps, converged = _settle(sn, par)
+        counts[9] += n_steps
+        if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
+            best, best_chisq, best_converged = par.copy(), chisq, converged
+        if n_starts == 1 and settings.fitted[T0]:
+            doubt = not np.isfinite(chisq) or _in_doubt(sn, par)
+    counts[7] = n_starts
+    return best, best_converged
+
+
+def _settle(sn: _Object, par: Array) -> tuple[float, int, bool]:
+    """Descend and, with an iterative phase range, to where range and t0 agree."""
+    settings = sn.settings
+    cut = settings.has_phase_range and settings.phase_iterative
+    if not cut:
+        return sn.descend(par)
+    total = 0
+    sn.set_phase_range(par[Z], par[T0])
+    chisq, converged = np.inf, False
+    for _ in range(settings.max_rounds):
+        if sn.use.sum() < settings.min_points or not sn.freeze(None):
+            return np.inf, total, False
+        chisq, n_steps, converged = sn.descend(par)
+        total += n_steps
+        if not sn.set_phase_range(par[Z], par[T0]):
+            break
+        converged = False
+    left_out = ~sn.use
+    chisq += float(np.sum(sn.flux[left_out] ** 2 / np.diag(sn.given)[left_out]))
+    return chisq, total, converged
+
+
+def _in_doubt(sn: _Object, par: Array) -> bool:
+    """Whether a minimum may not be the lowest one."""
+    settings, t = sn.settings, sn.model.tables
+    for k in (X1, C):
+        if settings.fitted[k] and not sn.lower[k] < par[k] < sn.upper[k]:
+            return True
+    covariance = None if settings.fitted[Z] else sn.errors(sn.equations(par)[0])
+    if covariance is None:
+        return True
+    error = np.sqrt(covariance[T0, T0]) / (1.0 + par[Z])
+    if error > 0.7 or (settings.fitted[C] and covariance[C, C] > 0.15**2):
+        return True
+    phase = (sn.time[sn.use] - par[T0]) / (1.0 + par[Z])
+    bright = sn.flux[sn.use] ** 2 > 9.0 * np.diag(sn.given)[sn.use]
+    if np.any(bright & (_edge_distance(t, phase) < 4.0 * error + 0.5)):
+        return True
+    before = np.sum((phase > -20.0) & (phase < 0.0))
+    after = np.sum((phase >= 0.0) & (phase < 30.0))
+    return bool(before < 2 or after < 2)
+
+
+def _edge_distance(t: Tables, phase: Array) -> Array:
+    last = t.phase_start + t.phase_step * (t.n_phases - 1)
+    return np.minimum(np.abs(phase - t.phase_start), np.abs(phase - last))
+
+
+def _covariance_rounds(sn: _Object, par: Array, counts: NDArray[np.int32]) -> tuple[bool, bool]:
+    """Descend with the model's covariance at the last parameters, until they stay."""
+    settings = sn.settings
+    cut = settings.has_phase_range and settings.phase_iterative
+    for n_round in range(1, settings.max_rounds + 1):
+        counts[8] = n_round
+        if not sn.freeze(par):
+            return False, False
+        last = par.copy()
+        _, n_steps, converged = sn.descend(par)
+        counts[9] += n_steps
+        covariance = sn.errors(sn.equations(par)[0])
+        again = covariance is None
+        if covariance is not None:
+            limit = settings.covariance_tolerance * np.sqrt(np.diag(covariance))
+            again = bool(np.any((np.abs(par - last) > limit)[settings.fitted]))
+        if n_round == settings.max_rounds:
+            return True, converged and not again
+        if cut and sn.set_phase_range(par[Z], par[T0]):
+            again = True
+        if not again:
+            return True, converged
+    return True, False
+
+
+def _finish(sn: _Object, par: Array, i: int, out: Output) -> None:
+    """Errors from the second derivatives, and one Newton step with the same matrix."""
+    chisq = sn.profile(par)
+    matrix, gradient = sn.equations(par)
+    covariance = sn.errors(sn.hessian(par, matrix))
+    if covariance is not None:
+        outer = sn.outer()
+        trial = par.copy()
+        trial[outer] += (covariance[:, sn.settings.fitted] @ gradient[sn.settings.fitted])[outer]
+        feasible = np.all((sn.lower <= trial)[outer] & (trial <= sn.upper)[outer])
+        if feasible and sn.profile(trial) < chisq:
+            par[:] = trial
+    else:
+        covariance = sn.errors(matrix)
+        out.flags[i] |= records.NO_ERRORS if covariance is None else records.NO_HESSIAN
+    if covariance is not None:
+        out.covariance[i] = covariance
+    chisq = sn.profile(par)
+    out.prior_chisq[i] = sn.prior(par)
+    out.chisq[i] = chisq - out.prior_chisq[i]
+
+
+def _judge(sn: _Object, par: Array, i: int, converged: bool, out: Output) -> None:
+    """Counts and flags of a finished fit."""
+    settings, t = sn.settings, sn.model.tables
+    phase = (sn.time[sn.use] - par[T0]) / (1.0 + par[Z])
+    last = t.phase_start + t.phase_step * (t.n_phases - 1)
+    inside = (phase >= t.phase_start) & (phase <= last)
+    out.used[sn.index[sn.use]] = True
+    out.points_by_band[i] = np.bincount(sn.band[sn.use], minlength=len(t.band_min))
+    before, after = np.sum(inside & (phase < 0.0)), np.sum(inside & (phase >= 0.0))
+    out.counts[i, :3] = sn.use.sum(), before, after
+    if inside.any():
+        out.phases[i] = phase[inside].min(), phase[inside].max()
+    reach = 0.0
+    if settings.fitted[T0]:
+        error = np.sqrt(out.covariance[i, T0, T0]) / (1.0 + par[Z])
+        reach = 3.0 * error if error < 5.0 else 15.0
+    bright = sn.flux[sn.use] ** 2 > 9.0 * np.diag(sn.given)[sn.use]
+    edge = bool(np.any(bright & ((_edge_distance(t, phase) < reach) | (phase > last))))
+    at_bound = ~((sn.lower < par) & (par < sn.upper))
+    if np.any(at_bound[settings.fitted]):
+        out.flags[i] |= records.AT_BOUND
+    if edge:
+        out.flags[i] |= records.MODEL_EDGE
+    if before == 0 or after == 0 or not np.any(inside & (np.abs(phase) <= 10.0)):
+        out.flags[i] |= records.POOR_COVERAGE
+    if not converged and not edge:
+        out.flags[i] |= records.NOT_CONVERGED
+
+
+def predict_range(
+    tables: Tables,
+    targets: Targets,
+    points: Points,
+    parameters: Array,
+    begin: int,
+    end: int,
+    flux: Array,
+) -> None:
+    """Model flux of each point, in the points' own units; NaN where there is none."""
+    for i in range(begin, end):
+        z, t0, x0, x1, c = parameters[i]
+        if not (np.all(np.isfinite(parameters[i])) and tables.z_min <= z <= tables.z_max):
+            continue
+        model = Model(tables, targets.ebv[i] * targets.law[targets.law_row[i]])
+        covered = (tables.band_min > tables.model_min * (1.0 + z)) & (
+            tables.band_max < tables.model_max * (1.0 + z)
+        )
+        every = np.arange(points.offsets[i], points.offsets[i + 1])
+        band = points.band[every].astype(np.int64)
+        keep = (band >= 0) & covered[np.where(band >= 0, band, 0)]
+        every, band = every[keep], band[keep]
+        scale = 10.0 ** (0.4 * (REFERENCE_ZP - points.zp[every]))
+        scale *= points.system_ratio[band, points.system[every]]
+        value = x0 * model.basis(band, points.time[every], z, t0, c) @ np.array([1.0, x1])
+        flux[every] = value / scale

@@ -1,0 +1,151 @@
+"""Avro bytes of many flat records at once, and the container file around one packet.
+
+`encode_rows` turns columns into one ``bytes`` per row: fields of fixed width are laid side by side
+in one array of bytes, only numbers of variable length and strings are joined per row. It writes
+what ``fastavro.schemaless_writer`` writes (a test holds the two together), about ten times faster.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["alert_schema", "container_head", "encode_rows", "record", "string", "varint"]
+
+_FIXED = {"float": "<f4", "double": "<f8"}
+_INTEGERS = ("int", "long")
+
+Column = NDArray[Any] | Sequence[Any] | float | int | str | None
+
+
+@functools.cache
+def alert_schema() -> dict[str, Any]:
+    """Return the survey's alert schema, version 4.02, as one nested document."""
+    text = (resources.files(__package__) / "ztf_alert_4.02.avsc").read_text()
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+@functools.cache
+def record(name: str) -> tuple[tuple[str, str, bool], ...]:
+    """Return name, type and nullability of the fields of a flat record of the schema.
+
+    Parameters
+    ----------
+    name : str
+        Field of the packet that holds the record or an array of it: ``candidate``,
+        ``prv_candidates``, ``fp_hists``.
+    """
+    (found,) = (field["type"] for field in alert_schema()["fields"] if field["name"] == name)
+    if isinstance(found, list):
+        found = found[1]["items"]
+    return tuple(
+        (field["name"], field["type"][-1], True)
+        if isinstance(field["type"], list)
+        else (field["name"], field["type"], False)
+        for field in found["fields"]
+    )
+
+
+def encode_rows(
+    fields: Sequence[tuple[str, str, bool]], columns: Mapping[str, Column], count: int
+) -> list[bytes]:
+    """Return the Avro body of each row of a flat record.
+
+    Parameters
+    ----------
+    fields : sequence of (str, str, bool)
+        Name, type and nullability, see `record`.
+    columns : mapping
+        For each field an array or a sequence of `count` values, one value for all rows, or None
+        for null in all rows. A field that is left out is null.
+    count : int
+        Number of rows.
+    """
+    pieces: list[list[bytes]] = []
+    run: list[NDArray[np.uint8]] = []
+
+    def close_run() -> None:
+        if run:
+            block = np.concatenate(run, axis=1)
+            width, data = block.shape[1], block.tobytes()
+            pieces.append([data[k : k + width] for k in range(0, len(data), width)])
+            run.clear()
+
+    for name, type_, nullable in fields:
+        value = columns.get(name)
+        mark = b"\x02" if nullable else b""
+        if value is None and not nullable:
+            raise ValueError(f"{name} must not be null")
+        if value is None or isinstance(value, str | int | float):
+            data = b"\x00" if value is None else mark + _encode(type_, value)
+            run.append(np.tile(np.frombuffer(data, np.uint8), (count, 1)))
+        elif type_ in _FIXED:
+            if nullable:
+                run.append(np.full((count, 1), 2, np.uint8))
+            numbers = np.ascontiguousarray(value, _FIXED[type_])
+            run.append(numbers.view(np.uint8).reshape(count, numbers.itemsize))
+        elif type_ in _INTEGERS:
+            close_run()
+            pieces.append([mark + varint(number) for number in np.asarray(value).tolist()])
+        elif type_ == "string":
+            close_run()
+            pieces.append([mark + string(text) for text in value])
+        else:
+            raise ValueError(f"{name}: this encoder does not know the type {type_!r}")
+    close_run()
+    return [b"".join(row) for row in zip(*pieces, strict=True)]
+
+
+def container_head() -> tuple[bytes, bytes]:
+    """Return header and sync marker of an Avro container file of the alert schema, no codec."""
+    text = json.dumps(alert_schema(), sort_keys=True, separators=(",", ":")).encode()
+    sync = hashlib.md5(text, usedforsecurity=False).digest()
+    entries = [(b"avro.codec", b"null"), (b"avro.schema", text)]
+    body = b"".join(varint(len(data)) + data for entry in entries for data in entry)
+    return b"Obj\x01" + varint(len(entries)) + body + b"\x00" + sync, sync
+
+
+def varint(number: int) -> bytes:
+    """Return an Avro int or long."""
+    if -8192 <= number < 8192:
+        return _short(number)
+    return _varint(number)
+
+
+def string(text: str) -> bytes:
+    """Return an Avro string."""
+    data = text.encode()
+    return varint(len(data)) + data
+
+
+@functools.lru_cache(maxsize=16384)
+def _short(number: int) -> bytes:
+    return _varint(number)
+
+
+def _varint(number: int) -> bytes:
+    coded = (number << 1) ^ (number >> 63)
+    data = bytearray()
+    while coded > 0x7F:
+        data.append((coded & 0x7F) | 0x80)
+        coded >>= 7
+    data.append(coded)
+    return bytes(data)
+
+
+def _encode(type_: str, value: float | str) -> bytes:
+    if type_ in _FIXED and not isinstance(value, str):
+        return np.array(value, _FIXED[type_]).tobytes()
+    if type_ in _INTEGERS and isinstance(value, int):
+        return varint(value)
+    if type_ == "string" and isinstance(value, str):
+        return string(value)
+    raise ValueError(f"{value!r} is no {type_}")

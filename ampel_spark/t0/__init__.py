@@ -1,0 +1,25 @@
+"""Tier 0: filters per channel turn alerts into decisions."""
+
+from ampel_spark.t0.filters import (
+    FILTERS,
+    Conditions,
+    DecentFilter,
+    Filter,
+    SimpleDecentFilter,
+    make_filter,
+)
+from ampel_spark.t0.gaia import StarCatalog
+from ampel_spark.t0.selection import Selection, cuts_off, trace
+
+__all__ = [
+    "FILTERS",
+    "Conditions",
+    "DecentFilter",
+    "Filter",
+    "Selection",
+    "SimpleDecentFilter",
+    "StarCatalog",
+    "cuts_off",
+    "make_filter",
+    "trace",
+]

@@ -1,0 +1,309 @@
+"""Filters of alerts: AMPEL's parameters, checked, and the cuts they stand for, in AMPEL's order.
+
+`DecentFilter` and `SimpleDecentFilter` have the parameters, defaults and order of cuts of AMPEL's
+units of the same names (Ampel-ZTF, Ampel-HU-astro; Nordin et al. 2019, doi:10.1051/0004-6361/201935634),
+with three differences:
+
+- ``max_nbad`` is applied (AMPEL requires the parameter and never reads it);
+- ``min_archive_tspan <= span``, so that a history of no length passes at the default of 0;
+- a number that is NaN counts as missing, as one that is null does: where AMPEL's comparison with NaN
+  lets an alert through, the alert is rejected under ``missing keys``.
+
+`Conditions` is a list of conditions on columns, for everything else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.t0.conditions import parse_condition
+from ampel_spark.t0.cuts import Comparison, Cut
+
+__all__ = ["FILTERS", "Conditions", "DecentFilter", "Filter", "SimpleDecentFilter", "make_filter"]
+
+#: What the candidate must have for the Decent filters, in the order in which AMPEL looks.
+REQUIRED_KEYS = (
+    "fwhm", "elong", "magdiff", "nbad", "distpsnr1", "sgscore1", "distpsnr2", "sgscore2",
+    "distpsnr3", "sgscore3", "isdiffpos", "ra", "dec", "rb", "ssdistnr",
+)  # fmt: skip
+
+
+class Filter(BaseModel):
+    """Base class of filters: annotated fields are parameters, `cuts` is what they do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        if isinstance(value, float) and math.isnan(value):
+            raise ValueError("NaN is no threshold")
+        return value
+
+    def cuts(self) -> list[Cut]:
+        """Return the cuts that are on, in the order in which an alert meets them."""
+        raise NotImplementedError(f"{type(self).__name__} must define cuts")
+
+    def groups(self) -> list[list[Cut]]:
+        """Return, for each group of the filter, the cuts that keep an alert out of it."""
+        return []
+
+    def off(self) -> list[str]:
+        """Return a line for each cut that the parameters switch off."""
+        return []
+
+
+def _parameter(unit: str, description: str) -> Any:
+    return Field(description=f"{description} [{unit}]" if unit else description)
+
+
+MinNdet = Annotated[int, _parameter("", "least number of detections in the history")]
+MinTspan = Annotated[float, _parameter("d", "least time from first to last detection of the history")]
+MaxTspan = Annotated[float, _parameter("d", "longest time from first to last detection of the history")]
+MinArchiveTspan = Annotated[float, _parameter("d", "least jdendhist - jdstarthist; this value passes")]
+MaxArchiveTspan = Annotated[
+    float, _parameter("d", "jdendhist - jdstarthist must stay below; this value is rejected")
+]
+MinDrb = Annotated[
+    float, _parameter("", "least deep-learning real-bogus score, where there is one; 0 is off")
+]
+MinRb = Annotated[float, _parameter("", "least real-bogus score")]
+MaxFwhm = Annotated[float, _parameter("pixels", "largest full width at half maximum")]
+MaxElong = Annotated[float, _parameter("", "largest elongation: major over minor axis")]
+MaxMagdiff = Annotated[float, _parameter("mag", "largest abs(aperture magnitude - PSF magnitude)")]
+MaxNbad = Annotated[int, _parameter("", "largest number of bad pixels in a 5 x 5 stamp")]
+MinSsoDist = Annotated[float, _parameter("arcsec", "least distance to a known solar-system object")]
+MinGalLat = Annotated[
+    float, _parameter("deg", "least distance from the galactic plane; 0 and below is off")
+]
+Ps1VetoRad = Annotated[float, _parameter("arcsec", "a PS1 source nearer than this can be a star")]
+Ps1VetoTh = Annotated[float, _parameter("", "a nearby PS1 source with a higher sgscore is a star")]
+Ps1ConfusionRad = Annotated[
+    float, _parameter("arcsec", "three PS1 sources nearer than this can be confused")
+]
+Ps1ConfusionTol = Annotated[
+    float, _parameter("", "and are, where every abs(sgscore - 0.5) is below this")
+]
+
+
+class _Decent(Filter):
+    """What both Decent filters share: the cuts on history, candidate and PS1 sources."""
+
+    @model_validator(mode="after")
+    def _has_room(self) -> _Decent:
+        for low, high in (
+            ("min_tspan", "max_tspan"),
+            ("min_archive_tspan", "max_archive_tspan"),
+            ("gaia_veto_gmag_min", "gaia_veto_gmag_max"),
+        ):
+            a, b = getattr(self, low, 0.0), getattr(self, high, 0.0)
+            if a > b:
+                raise ValueError(f"{low} ({a}) is above {high} ({b}): nothing can lie between")
+        return self
+
+    def cuts(self) -> list[Cut]:
+        """Return the cuts in AMPEL's order."""
+        p: Any = self
+        cuts = [
+            _below("min_ndet", "n_detections", p.min_ndet),
+            _below("min_tspan", "tspan", p.min_tspan),
+            _above("max_tspan", "tspan", p.max_tspan),
+            Cut("missing keys", [Comparison(key, "is missing") for key in REQUIRED_KEYS], "any"),
+            Cut("isdiffpos", [Comparison("isdiffpos", "in", ("f", "0"))], "all", "sign", 0.0),
+            _below("min_rb", "rb", p.min_rb),
+            *([_below("min_drb", "drb", p.min_drb)] if p.min_drb > 0 else []),
+            _above("max_fwhm", "fwhm", p.max_fwhm),
+            _above("max_elong", "elong", p.max_elong),
+            _above("max_magdiff", "abs(magdiff)", p.max_magdiff),
+            _above("max_nbad", "nbad", p.max_nbad),
+            _below("min_archive_tspan", "archive_tspan", p.min_archive_tspan),
+            Cut(
+                "max_archive_tspan",
+                [Comparison("archive_tspan", ">=", p.max_archive_tspan)],
+                "all", "archive_tspan", p.max_archive_tspan,
+            ),
+            Cut(
+                "min_sso_dist",
+                [Comparison("ssdistnr", ">=", 0.0), Comparison("ssdistnr", "<", p.min_sso_dist)],
+                "all", "ssdistnr", p.min_sso_dist,
+            ),
+            *([_below("min_gal_lat", "abs(gal_lat)", p.min_gal_lat)] if p.min_gal_lat > 0 else []),
+            Cut(
+                "ps1_star",
+                [
+                    Comparison("distpsnr1", "<", p.ps1_sgveto_rad),
+                    Comparison("sgscore1", ">", p.ps1_sgveto_th),
+                ],
+                "all", "distpsnr1", p.ps1_sgveto_rad,
+            ),
+            Cut(
+                "ps1_confusion",
+                [
+                    Comparison("ps1_distance_max", "<", p.ps1_confusion_rad),
+                    Comparison("ps1_sg_offset_max", "<", p.ps1_confusion_sg_tol),
+                ],
+                "all", "ps1_distance_max", p.ps1_confusion_rad,
+            ),
+        ]  # fmt: skip
+        return cuts
+
+    def off(self) -> list[str]:
+        """Return a line for each cut that the parameters switch off."""
+        p: Any = self
+        lines = []
+        if p.min_drb <= 0:
+            lines.append(f"min_drb is {p.min_drb:g}: no cut on the deep-learning real-bogus score")
+        if p.min_gal_lat <= 0:
+            lines.append(f"min_gal_lat is {p.min_gal_lat:g}: no cut on the galactic latitude")
+        return lines
+
+
+class SimpleDecentFilter(_Decent):
+    """AMPEL's SimpleDecentFilter: history, image quality, solar system, galactic plane, PS1."""
+
+    min_ndet: MinNdet = 2
+    min_tspan: MinTspan = 0.02
+    max_tspan: MaxTspan = 25.0
+    min_archive_tspan: MinArchiveTspan = 0.0
+    max_archive_tspan: MaxArchiveTspan = 1e5
+    min_drb: MinDrb = 0.0
+    min_rb: MinRb = 0.3
+    max_fwhm: MaxFwhm = 5.0
+    max_elong: MaxElong = 1.4
+    max_magdiff: MaxMagdiff = 0.4
+    max_nbad: MaxNbad = 0
+    min_sso_dist: MinSsoDist = 20.0
+    min_gal_lat: MinGalLat = 0.0
+    ps1_sgveto_rad: Ps1VetoRad = 2.0
+    ps1_sgveto_th: Ps1VetoTh = 0.8
+    ps1_confusion_rad: Ps1ConfusionRad = 1.0
+    ps1_confusion_sg_tol: Ps1ConfusionTol = 0.5
+
+
+class DecentFilter(_Decent):
+    """AMPEL's DecentFilter: as `SimpleDecentFilter`, and no star in Gaia at the place."""
+
+    min_ndet: MinNdet
+    min_tspan: MinTspan
+    max_tspan: MaxTspan
+    min_archive_tspan: MinArchiveTspan = 0.0
+    max_archive_tspan: MaxArchiveTspan = 1e5
+    min_drb: MinDrb = 0.0
+    min_rb: MinRb
+    max_fwhm: MaxFwhm
+    max_elong: MaxElong
+    max_magdiff: MaxMagdiff
+    max_nbad: MaxNbad
+    min_sso_dist: MinSsoDist
+    min_gal_lat: MinGalLat
+    ps1_sgveto_rad: Ps1VetoRad
+    ps1_sgveto_th: Ps1VetoTh
+    ps1_confusion_rad: Ps1ConfusionRad
+    ps1_confusion_sg_tol: Ps1ConfusionTol
+    gaia_rs: float = _parameter("arcsec", "search radius for Gaia stars; 0 and below is off")
+    gaia_pm_signif: float = _parameter("sigma", "a star moves: proper motion above this")
+    gaia_plx_signif: float = _parameter("sigma", "a star has a parallax above this")
+    gaia_veto_gmag_min: float = _parameter("mag", "brightest G of stars that count")
+    gaia_veto_gmag_max: float = _parameter("mag", "faintest G of stars that count")
+    gaia_excessnoise_sig_max: float = _parameter(
+        "sigma", "stars with an astrometric excess noise of this significance do not count"
+    )
+
+    def cuts(self) -> list[Cut]:
+        """Return the cuts in AMPEL's order, the Gaia veto last."""
+        cuts = super().cuts()
+        if self.gaia_rs > 0:
+            star = Comparison("gaia_distance", "is present")
+            cuts.append(Cut("gaia_star", [star], "all", "gaia_distance", "gaia_allowed"))
+        return cuts
+
+    def off(self) -> list[str]:
+        """Return a line for each cut that the parameters switch off."""
+        off = [f"gaia_rs is {self.gaia_rs:g}: no veto by Gaia stars"] if self.gaia_rs <= 0 else []
+        return super().off() + off
+
+
+class Conditions(Filter):
+    """A list of conditions on the columns of the alerts table, which all must hold.
+
+    Each is ``quantity op value``, as ``rb >= 0.3``, ``abs(gal_lat) > 14``, ``isdiffpos in [t, 1]``;
+    see `ampel_spark.t0.conditions`. A condition on a missing number does not hold, unless it ends
+    in ``or missing``.
+    """
+
+    conditions: tuple[str, ...] = Field(
+        min_length=1, description="conditions that an alert must meet, in order"
+    )
+    by_group: tuple[tuple[str, ...], ...] = Field(
+        default=(),
+        description="lists of conditions: an accepted alert gets the number, from 1, of the first"
+        " list that it meets",
+    )
+
+    @field_validator("conditions", "by_group")
+    @classmethod
+    def _can_be_read(cls, value: Any) -> Any:
+        for item in value:
+            for text in (item,) if isinstance(item, str) else item:
+                parse_condition(text)
+        return value
+
+    def cuts(self) -> list[Cut]:
+        """Return one cut for each condition, under the condition's own text."""
+        return [parse_condition(text) for text in self.conditions]
+
+    def groups(self) -> list[list[Cut]]:
+        """Return the cuts of each list of `by_group`."""
+        return [[parse_condition(text) for text in texts] for texts in self.by_group]
+
+
+#: The filters that a job can name.
+FILTERS: dict[str, type[Filter]] = {
+    c.__name__: c for c in (DecentFilter, SimpleDecentFilter, Conditions)
+}
+
+
+def make_filter(name: str, config: Mapping[str, Any] | None = None) -> Filter:
+    """Build a filter from a job's ``filter`` and ``config``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such filter, or a parameter is unknown, missing or wrong: all of them at once.
+    """
+    if name not in FILTERS:
+        raise ConfigError(f"no filter {name!r}{nearest(name, FILTERS)}")
+    model = FILTERS[name]
+    try:
+        return model(**dict(config or {}))
+    except ValidationError as error:
+        raise ConfigError(_explain(model, error)) from None
+
+
+def _explain(model: type[Filter], error: ValidationError) -> str:
+    lines = []
+    for e in error.errors():
+        key = ".".join(str(part) for part in e["loc"])
+        if e["type"] == "extra_forbidden":
+            lines.append(f"no parameter {key!r}{nearest(key, model.model_fields)}")
+        elif e["type"] == "missing":
+            lines.append(f"{key} is required: {model.model_fields[key].description}")
+        else:
+            given = f" (given: {e['input']!r})" if key else ""
+            lines.append(f"{key}{': ' if key else ''}{e['msg'].removeprefix('Value error, ')}{given}")
+    return f"{model.__name__}: " + "; ".join(lines)
+
+
+def _below(name: str, quantity: str, threshold: float) -> Cut:
+    return Cut(name, [Comparison(quantity, "<", threshold)], "all", quantity, float(threshold))
+
+
+def _above(name: str, quantity: str, threshold: float) -> Cut:
+    return Cut(name, [Comparison(quantity, ">", threshold)], "all", quantity, float(threshold))
+
+

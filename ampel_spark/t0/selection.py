@@ -1,0 +1,142 @@
+"""A selection: what one channel asks of T0, and the trace of what judged."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import sys
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.t0.filters import Filter
+from ampel_spark.t0.gaia import StarCatalog
+
+__all__ = ["History", "OnStockMatch", "Selection", "cuts_off", "trace"]
+
+OnStockMatch = Literal["none", "bypass", "overrule", "silent_overrule"]
+History = Literal["packet", "archive"]
+
+# The modules whose code decides; a trace is over their text.
+_CODE = ("conditions", "cuts", "filters", "galactic", "history", "judge", "quantities", "selection")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A channel and its filter.
+
+    Attributes
+    ----------
+    channel : str
+        Name of the channel.
+    filter : Filter
+        What judges its alerts.
+    access : frozenset of int or None
+        Program ids that the channel may see; alerts with others are not there for it, and history
+        with others is not counted. None sees everything.
+    on_stock_match : str
+        What becomes of alerts of an object of which an earlier alert, in the order of (jd, alert_id),
+        was accepted: ``none`` (judged as any other), ``bypass`` (accepted, the filter not asked),
+        ``overrule`` (accepted, the cut recorded), ``silent_overrule`` (accepted, nothing recorded).
+    history : str
+        ``packet``: the history that the alert itself carries. ``archive``: all that alerts up to this
+        one had shown of the object.
+    gaia : StarCatalog or None
+        Stars for the filter's Gaia veto; without them the veto is off.
+    """
+
+    channel: str
+    filter: Filter
+    access: frozenset[int] | None = None
+    on_stock_match: OnStockMatch = "none"
+    history: History = "packet"
+    gaia: StarCatalog | None = None
+
+    def __post_init__(self) -> None:
+        for key, allowed in (("on_stock_match", OnStockMatch), ("history", History)):
+            value = getattr(self, key)
+            if value not in get_args(allowed):
+                raise ConfigError(
+                    f"channel {self.channel}: {key} is {value!r}{nearest(str(value), get_args(allowed))}"
+                )
+        if self.access is not None and not self.access:
+            raise ConfigError(f"channel {self.channel} has access to nothing; name ZTF_PUB or another")
+        if self.gaia is not None and not any(cut.needs_stars for cut in self.filter.cuts()):
+            raise ConfigError(
+                f"channel {self.channel}: its filter, {type(self.filter).__name__}, has no Gaia veto;"
+                f" leave out 'gaia: {self.gaia.name}'"
+            )
+
+    @functools.cached_property
+    def trace_id(self) -> str:
+        """The trace of everything here but the channel's name."""
+        return trace(
+            self.filter,
+            access=self.access,
+            on_stock_match=self.on_stock_match,
+            history=self.history,
+            gaia=self.gaia,
+        )
+
+
+def cuts_off(selection: Selection) -> list[str]:
+    """Return lines for the plan: which cuts of the selection's filter are off, and why."""
+    lines = selection.filter.off()
+    if selection.gaia is None and any(cut.needs_stars for cut in selection.filter.cuts()):
+        lines.append("no star catalogue is named (gaia:): no veto by Gaia stars")
+    return [f"channel {selection.channel}: {line}" for line in lines]
+
+
+def trace(
+    filter: Filter,
+    *,
+    access: frozenset[int] | None = None,
+    on_stock_match: OnStockMatch = "none",
+    history: History = "packet",
+    gaia: StarCatalog | None = None,
+) -> str:
+    """Return the hash of all that decides a judgement: 32 hexadecimal digits.
+
+    It is over the filter's class and parameters with their defaults, the data rights, the two
+    settings of the selection, the stars, and the code of the filter and of this package.
+
+    Raises
+    ------
+    ConfigError
+        If the code of the filter's class cannot be read.
+    """
+    content = {
+        "filter": f"{type(filter).__module__}.{type(filter).__qualname__}",
+        "parameters": filter.model_dump(mode="python"),
+        "access": None if access is None else sorted(access),
+        "on_stock_match": on_stock_match,
+        "history": history,
+        "stars": None if gaia is None else gaia.content_hash,
+        "code": _code_digest(type(filter), gaia is not None),
+    }
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@functools.cache
+def _code_digest(model: type[Filter], with_gaia: bool) -> str:
+    package = __name__.rpartition(".")[0]
+    names = {f"{package}.{name}" for name in (*_CODE, *(("gaia",) if with_gaia else ()))}
+    names |= {c.__module__ for c in model.__mro__ if issubclass(c, Filter)}
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(names):
+        digest.update(f"{name}\n{_source(name)}\n".encode())
+    return digest.hexdigest()
+
+
+def _source(module: str) -> str:
+    try:
+        if module not in sys.modules:
+            __import__(module)
+        return inspect.getsource(sys.modules[module])
+    except (OSError, TypeError, ImportError) as error:
+        raise ConfigError(
+            f"the code of {module} cannot be read ({error}), so no trace can name it: put the filter in a file"
+        ) from None

@@ -1,0 +1,1 @@
+"""Tier 1: what belongs together, as known when: states and their light curves."""

@@ -1,0 +1,67 @@
+"""Links and state ids: what a state is called.
+
+A *link* is AMPEL's: a signed 32-bit xxHash over the sorted datapoint ids. A *state id* is a hash of
+128 bits over the content, values included, so that a recalibrated light curve is another state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+__all__ = ["link_of", "links", "state_ids"]
+
+Array = npt.NDArray[np.int64]
+
+
+def link_of(datapoint_ids: Iterable[int]) -> int:
+    """Return AMPEL's link of a set of datapoints (``T1Compiler``: seed 0, big-endian, sorted)."""
+    ids = sorted(datapoint_ids)
+    return _signed(xxhash.xxh32_intdigest(struct.pack(f">{len(ids)}q", *ids)))
+
+
+def links(datapoint_ids: Array, offsets: Array) -> list[int]:
+    """Return the links of many states: `link_of` for arrays.
+
+    Parameters
+    ----------
+    datapoint_ids : ndarray of int64 with shape (N,)
+        Sorted within each state.
+    offsets : ndarray of int64 with shape (M + 1,)
+        State ``i`` is rows ``offsets[i]:offsets[i + 1]``.
+    """
+    data = memoryview(datapoint_ids.astype(">i8").tobytes())
+    return [_signed(xxhash.xxh32_intdigest(data[8 * a : 8 * b])) for a, b in _bounds(offsets)]
+
+
+def state_ids(headers: Sequence[bytes], content: Array, offsets: Array) -> list[str]:
+    """Return the ids of many states, 32 hexadecimal digits each.
+
+    Parameters
+    ----------
+    headers : sequence of bytes, one per state
+        Survey and stock.
+    content : ndarray of int64 with shape (N, K)
+        The canonical integers of each datapoint, in order of id.
+    offsets : ndarray of int64 with shape (M + 1,)
+    """
+    width = 8 * content.shape[1]
+    data = memoryview(np.ascontiguousarray(content, dtype="<i8").tobytes())
+    return [
+        hashlib.blake2b(header + data[width * a : width * b], digest_size=16).hexdigest()
+        for header, (a, b) in zip(headers, _bounds(offsets), strict=True)
+    ]
+
+
+def _bounds(offsets: Array) -> Iterable[tuple[int, int]]:
+    edges = offsets.tolist()
+    return zip(edges[:-1], edges[1:], strict=True)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 32) if value >= 1 << 31 else value

@@ -1,0 +1,172 @@
+"""Which states a run wants, and their light curves as they were known then.
+
+What an alert showed counts from the alert's (jd, id) on, for those who may see the alert; so a
+state as of T is what the alerts up to T had shown. A datapoint's values are those of the newest
+revision seen by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ampel_spark.t1.assemble import KIND_CODES, LIGHT_CURVE_SCHEMA, assemble
+from ampel_spark.t2.lightcurve import POINT_FIELDS
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = ["ALL", "Wanted", "light_curves", "requests", "visible_alerts", "visible_points"]
+
+#: Time of a state that is not bounded: later than any alert.
+ALL = 9e9
+_LAST_ID = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a job wants of tier 1.
+
+    Attributes
+    ----------
+    states : str
+        "latest": one state per accepted object; "alert": one per accepted alert; "as_of": one per
+        accepted object and time.
+    as_of : sequence of float
+        The times for "as_of", JD.
+    points : sequence of str
+        Kinds of datapoints: detection, upper_limit, forced.
+    """
+
+    states: str = "latest"
+    as_of: Sequence[float] = ()
+    points: Sequence[str] = ("detection", "upper_limit")
+
+
+def visible_alerts(alerts: DataFrame, access: frozenset[int], as_of: float | None) -> DataFrame:
+    """Return the alerts that `access` may see, up to a time."""
+    from pyspark.sql import functions as f
+
+    seen = alerts.where(f.col("programid").isin(*sorted(access)))
+    return seen if as_of is None else seen.where(f.col("jd") <= as_of)
+
+
+def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[int]) -> DataFrame:
+    """Return datapoints that `access` may see, and from when: ``seen_jd, seen_alert_id``.
+
+    A datapoint counts from the first alert *that may be seen* and that showed it. Only objects
+    with an alert that may not be seen need the alerts' histories; for the others the datapoints
+    know their first alert themselves.
+    """
+    from pyspark.sql import functions as f
+
+    codes = sorted(access)
+    mine = datapoints.where(f.col("programid").isin(*codes))
+    hidden = alerts.where(~f.col("programid").isin(*codes)).select("stock").distinct()
+    plain = mine.join(f.broadcast(hidden), "stock", "left_anti").select(
+        "*", f.col("first_alert_jd").alias("seen_jd"), f.col("first_alert_id").alias("seen_alert_id")
+    )
+    shown = (
+        alerts.join(f.broadcast(hidden), "stock", "left_semi")
+        .where(f.col("programid").isin(*codes))
+        .select("stock", "jd", "alert_id", f.explode("datapoint_ids").alias("datapoint_id"))
+        .groupBy("stock", "datapoint_id")
+        .agg(f.min(f.struct("jd", "alert_id")).alias("first"))
+    )
+    # Forced points are not in datapoint_ids; their object's hidden alerts are few, and so is what is lost.
+    # A revision counts from its own first alert, and no earlier than the datapoint itself is seen.
+    revised = f.struct(f.col("first_alert_jd").alias("jd"), f.col("first_alert_id").alias("alert_id"))
+    mixed = mine.join(shown, ["stock", "datapoint_id"]).withColumn("seen", f.greatest("first", revised))
+    mixed = mixed.select(
+        *mine.columns, f.col("seen.jd").alias("seen_jd"), f.col("seen.alert_id").alias("seen_alert_id")
+    )
+    return plain.unionByName(mixed)
+
+
+def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFrame:
+    """Return the states that are wanted of accepted alerts.
+
+    Parameters
+    ----------
+    accepted : DataFrame
+        ``channel, survey, stock, name, alert_id, jd``: the accepted alerts of channels of one access.
+    wanted : Wanted
+    as_of : float, optional
+        Time that the whole run is bounded by, JD.
+
+    Returns
+    -------
+    DataFrame
+        ``channel, survey, stock, name, alert_id, until_jd, until_alert_id, request``; requests that
+        ask for the same have the same number.
+    """
+    from pyspark.sql import functions as f
+
+    objects = ["channel", "survey", "stock", "name"]
+    none = f.lit(None).cast("bigint").alias("alert_id")
+    end = f.lit(_LAST_ID)
+    if wanted.states == "alert":
+        rows = accepted.select(*objects, "alert_id", f.col("jd").alias("until_jd"), f.col("alert_id").alias("until_alert_id"))
+    elif wanted.states == "as_of":
+        times = f.explode(f.array(*(f.lit(float(t)) for t in wanted.as_of)))
+        first = accepted.groupBy(*objects).agg(f.min("jd").alias("first"))
+        rows = first.select(*objects, "first", none, times.alias("until_jd"), end.alias("until_alert_id"))
+        # An object that no alert up to T accepted has no state as of T.
+        rows = rows.where("first <= until_jd").drop("first")
+    else:
+        bound = f.lit(ALL if as_of is None else float(as_of))
+        rows = accepted.select(*objects).distinct().select(*objects, none, bound.alias("until_jd"), end.alias("until_alert_id"))
+    return rows.withColumn("request", f.xxhash64("survey", "stock", "until_jd", "until_alert_id"))
+
+
+def light_curves(wanted: DataFrame, points: DataFrame, kinds: Sequence[str]) -> DataFrame:
+    """Assemble the states that are wanted, each once, with their light curves.
+
+    Parameters
+    ----------
+    wanted : DataFrame
+        From `requests`.
+    points : DataFrame
+        From `visible_points`.
+    kinds : sequence of str
+        Kinds of datapoints to put in.
+
+    Returns
+    -------
+    DataFrame
+        With `LIGHT_CURVE_SCHEMA`.
+    """
+    from pyspark.sql import functions as f
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    each = wanted.select("request", "survey", "stock", "name", "until_jd", "until_alert_id").dropDuplicates(["request"])
+    usable = points.where(f.col("kind").isin(*kinds)).where((f.col("kind") != "forced") | f.col("flux").isNotNull())
+    fields = [f.col(name) if name != "kind" else _kind_code().alias("kind") for name in POINT_FIELDS]
+    struct = f.struct("datapoint_id", "revision", *(c for name, c in zip(POINT_FIELDS, fields, strict=True) if name != "datapoint_id"))
+    joined = (
+        each.join(usable.drop("survey"), "stock")
+        .where(
+            (f.col("seen_jd") < f.col("until_jd"))
+            | ((f.col("seen_jd") == f.col("until_jd")) & (f.col("seen_alert_id") <= f.col("until_alert_id")))
+        )
+        .groupBy("request", "survey", "stock", "name")
+        .agg(f.array_sort(f.collect_list(struct)).alias("points"))
+    )
+    return joined.mapInArrow(_assemble_task, from_arrow_schema(LIGHT_CURVE_SCHEMA))
+
+
+def _kind_code():  # type: ignore[no-untyped-def]
+    from pyspark.sql import functions as f
+
+    code = f.lit(None)
+    for name, number in KIND_CODES.items():
+        code = f.when(f.col("kind") == name, number).otherwise(code)
+    return code.cast("tinyint")
+
+
+def _assemble_task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield assemble(batch)

@@ -1,0 +1,226 @@
+"""A light curve as units see it, and many of them as one batch.
+
+The values are the canonical ones that a state's id is the hash of (`ampel_spark.t1.photometry`):
+calibrated, rounded, without superseded points, in order of (jd, id).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["DETECTION", "FORCED", "POINT_FIELDS", "UPPER_LIMIT", "LightCurve", "LightCurveBatch"]
+
+DETECTION, UPPER_LIMIT, FORCED = 0, 1, 2
+
+#: The columns of a point, with numpy kind and unit. Null numbers are NaN (floats) or -1 (integers).
+POINT_FIELDS: dict[str, tuple[str, str]] = {
+    "datapoint_id": ("i8", ""),
+    "kind": ("i1", ""),  # 0 detection, 1 upper limit, 2 forced photometry
+    "jd": ("f8", "d"),
+    "band": ("O", ""),
+    "mag": ("f8", "mag"),
+    "magerr": ("f8", "mag"),
+    "limit_mag": ("f8", "mag"),
+    "sign": ("i1", ""),  # +1 or -1: a negative subtraction; 0 for an upper limit
+    "flux": ("f8", "10**(-0.4 (mag - zp))"),
+    "fluxerr": ("f8", "10**(-0.4 (mag - zp))"),
+    "zp": ("f8", "mag"),
+    "zpsys": ("O", ""),
+    "programid": ("i4", ""),
+    "field": ("i4", ""),
+    "rcid": ("i4", ""),
+    "ra": ("f8", "deg"),
+    "dec": ("f8", "deg"),
+}
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class LightCurve:
+    """The light curve of one state.
+
+    Attributes
+    ----------
+    state_id : str
+        Hash of the content, 32 hexadecimal digits.
+    stock : int
+        Object id.
+    name : str
+        The survey's name of the object.
+    points : mapping of str to ndarray with shape (N,)
+        One array for each of `POINT_FIELDS`, in order of (jd, datapoint_id).
+    results : mapping of str to mapping
+        Results of the units this unit is tied to: ``results["milky_way_dust"]["ebv"]``.
+    """
+
+    state_id: str
+    stock: int
+    name: str
+    points: Mapping[str, Array]
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Array:
+        points = self.__dict__.get("points")
+        if points is not None and name in points:
+            value: Array = points[name]
+            return value
+        raise AttributeError(f"a light curve has no {name!r}; its columns: {', '.join(POINT_FIELDS)}")
+
+    def __len__(self) -> int:
+        return len(self.points["jd"])
+
+    @classmethod
+    def of(
+        cls,
+        name: str = "",
+        stock: int = 0,
+        results: Mapping[str, Mapping[str, Any]] | None = None,
+        **columns: npt.ArrayLike,
+    ) -> LightCurve:
+        """Make a light curve of columns, for a notebook or a test.
+
+        Parameters
+        ----------
+        name, stock, results
+            As attributes.
+        **columns : array-like with shape (N,), or one value for all points
+            Columns of `POINT_FIELDS`; ``jd`` must be given. Points are detections of positive sign
+            with AB zero points of 25 unless said otherwise, fluxes follow from magnitudes where they
+            are not given, and what else is missing is null.
+        """
+        unknown = set(columns) - set(POINT_FIELDS)
+        if unknown:
+            known = ", ".join(POINT_FIELDS)
+            raise TypeError(f"no columns {', '.join(sorted(unknown))}; known: {known}")
+        n = len(np.atleast_1d(np.asarray(columns["jd"])))
+        given: dict[str, Any] = {"kind": DETECTION, "zp": 25.0, "zpsys": "ab", "band": ""} | columns
+        limit = np.asarray(given["kind"]) == UPPER_LIMIT
+        given.setdefault("sign", np.where(limit, 0, 1))
+        given.setdefault("datapoint_id", np.where(limit, -1, 1) * np.arange(1, n + 1))
+        points: dict[str, Array] = {}
+        for field_name, (kind, _) in POINT_FIELDS.items():
+            value = given.get(field_name, np.nan if kind == "f8" else -1)
+            points[field_name] = np.broadcast_to(np.asarray(value), n).astype(kind)
+        if "flux" not in columns:
+            sign = np.where(points["sign"] == 0, np.nan, points["sign"])
+            points["flux"] = sign * 10.0 ** (-0.4 * (points["mag"] - points["zp"]))
+        if "fluxerr" not in columns:
+            points["fluxerr"] = np.abs(points["flux"]) * points["magerr"] * np.log(10.0) / 2.5
+        order = np.lexsort((points["datapoint_id"], points["jd"]))
+        return cls("", stock, name, {k: v[order] for k, v in points.items()}, results or {})
+
+    def where(self, mask: Array) -> LightCurve:
+        """Return the light curve of the points selected by `mask` (bool or indices)."""
+        points = {name: values[mask] for name, values in self.points.items()}
+        return LightCurve(self.state_id, self.stock, self.name, points, self.results)
+
+    @cached_property
+    def detections(self) -> LightCurve:
+        """Only the detections (negative subtractions included; see ``sign``)."""
+        return self.where(self.points["kind"] == DETECTION)
+
+    @cached_property
+    def upper_limits(self) -> LightCurve:
+        """Only the upper limits."""
+        return self.where(self.points["kind"] == UPPER_LIMIT)
+
+    @cached_property
+    def fluxes(self) -> LightCurve:
+        """Points with a usable flux: detections and forced photometry."""
+        return self.where(np.isfinite(self.points["flux"]) & np.isfinite(self.points["fluxerr"]))
+
+    def position(self) -> tuple[float, float]:
+        """Return the mean (ra, dec) of the detections, degrees ICRS; NaN where there is none.
+
+        The mean is taken on the sphere, so it is right across RA 0 and near the poles.
+        """
+        d = self.detections.points
+        good = np.isfinite(d["ra"]) & np.isfinite(d["dec"])
+        if not good.any():
+            return float("nan"), float("nan")
+        ra, dec = np.radians(d["ra"][good]), np.radians(d["dec"][good])
+        x, y, z = (np.cos(dec) * np.cos(ra)).mean(), (np.cos(dec) * np.sin(ra)).mean(), np.sin(dec).mean()
+        return float(np.degrees(np.arctan2(y, x)) % 360.0), float(np.degrees(np.arctan2(z, np.hypot(x, y))))
+
+
+@dataclass(frozen=True, eq=False)
+class LightCurveBatch:
+    """Many light curves as flat arrays.
+
+    Light curve ``i`` is rows ``offsets[i]:offsets[i + 1]`` of every array in `points`.
+
+    Attributes
+    ----------
+    state_id, name : ndarray of object with shape (M,)
+    stock : ndarray of int64 with shape (M,)
+    offsets : ndarray of int64 with shape (M + 1,)
+    points : mapping of str to ndarray with shape (offsets[-1],)
+    results : mapping of str to ndarray of object with shape (M,)
+        Results of tied units by name: for each light curve a mapping of columns, or None.
+    """
+
+    state_id: Array
+    stock: Array
+    name: Array
+    offsets: npt.NDArray[np.int64]
+    points: Mapping[str, Array]
+    results: Mapping[str, Array] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, curves: Sequence[LightCurve]) -> LightCurveBatch:
+        """Put light curves together."""
+        units = sorted({unit for curve in curves for unit in curve.results})
+        results = np.empty((len(units), len(curves)), object)
+        for i, curve in enumerate(curves):
+            results[:, i] = [curve.results.get(unit) for unit in units]
+        return cls(
+            np.array([c.state_id for c in curves], object),
+            np.array([c.stock for c in curves], np.int64),
+            np.array([c.name for c in curves], object),
+            np.concatenate([[0], np.cumsum([len(c) for c in curves])]).astype(np.int64),
+            {
+                k: np.concatenate([np.empty(0, kind), *(c.points[k] for c in curves)])
+                for k, (kind, _) in POINT_FIELDS.items()
+            },
+            dict(zip(units, results, strict=True)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.stock)
+
+    def __getitem__(self, i: int) -> LightCurve:
+        span = slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+        return LightCurve(
+            str(self.state_id[i]),
+            int(self.stock[i]),
+            str(self.name[i]),
+            {name: values[span] for name, values in self.points.items()},
+            {unit: rows[i] for unit, rows in self.results.items() if rows[i] is not None},
+        )
+
+    def __iter__(self) -> Iterator[LightCurve]:
+        return (self[i] for i in range(len(self)))
+
+    def index(self) -> npt.NDArray[np.int64]:
+        """Return for each point the number of its light curve."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
+
+    def positions(self) -> tuple[Array, Array]:
+        """Return `LightCurve.position` of all light curves: ra and dec with shape (M,)."""
+        p = self.points
+        good = (p["kind"] == DETECTION) & np.isfinite(p["ra"]) & np.isfinite(p["dec"])
+        i, ra, dec = self.index()[good], np.radians(p["ra"][good]), np.radians(p["dec"][good])
+        n = np.bincount(i, minlength=len(self)).astype(np.float64)
+        n[n == 0] = np.nan
+        x, y, z = (
+            np.bincount(i, weights=w, minlength=len(self)) / n
+            for w in (np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec))
+        )
+        return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))

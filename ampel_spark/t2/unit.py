@@ -1,0 +1,140 @@
+"""What a unit is: typed parameters, declared columns, and `process` on one light curve.
+
+A unit is ordinary Python and runs unchanged in a notebook, in a test and on a cluster::
+
+    from ampel_spark.t2 import Column, Unit
+
+    class RiseTime(Unit):
+        "Days from the first detection to the brightest one."
+
+        min_points: int = 3                       # a parameter: validated, with a default
+        "Fewest detections it takes."             # its description
+
+        columns = (Column("rise", "double", "d", "first detection to brightest detection"),)
+
+        def process(self, light_curve):
+            d = light_curve.detections
+            if len(d) < self.min_points:
+                raise Refusal(f"{len(d)} detections, {self.min_points} needed")
+            return {"rise": d.jd[d.mag.argmin()] - d.jd[0]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from ampel_spark.t2.lightcurve import LightCurve, LightCurveBatch
+
+__all__ = [
+    "EXCEPTION",
+    "MISSING_DEPENDENCY",
+    "MISSING_INFO",
+    "OK",
+    "TYPES",
+    "Column",
+    "Refusal",
+    "Unit",
+]
+
+# AMPEL's document codes that a result's status can take; a unit's own codes are positive.
+OK = 0
+EXCEPTION = -4
+MISSING_DEPENDENCY = -2006
+MISSING_INFO = -2008
+
+#: Column types a unit may declare, as Spark SQL names them.
+TYPES = ("boolean", "int", "bigint", "double", "string", "array<double>", "array<string>")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a unit's table: name, Spark SQL type, unit of measure, meaning."""
+
+    name: str
+    type: str
+    unit: str
+    description: str
+
+
+class Refusal(Exception):
+    """A deterministic "no result for this light curve": it becomes a row with `status`.
+
+    Parameters
+    ----------
+    message : str
+        Why, with the numbers.
+    status : int
+        -2008 (missing information) by default; a positive number is the unit's own code.
+    """
+
+    def __init__(self, message: str, status: int = MISSING_INFO) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Unit(BaseModel):
+    """Base class of units. Annotated fields are parameters; `columns` declares the output.
+
+    A string below a parameter is its description. A parameter of type `Path` is a file that the
+    unit reads: a relative one starts from the job file's folder, and its content is part of the
+    trace.
+
+    Attributes
+    ----------
+    columns : sequence of Column
+        What `process` returns, by name. Missing keys become null.
+    needs : sequence of str
+        Units whose results this one reads (ties): names of T2 entries of the job.
+    libraries : sequence of str
+        Distributions whose version is part of the trace (``("sncosmo", "iminuit")``).
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
+
+    columns: ClassVar[Sequence[Column]] = ()
+    libraries: ClassVar[Sequence[str]] = ()
+
+    def output_columns(self) -> Sequence[Column]:
+        """Columns of this unit's table; a function because parameters may decide."""
+        return self.columns
+
+    def needs(self) -> Sequence[str]:
+        """Names of the units this one is tied to; a function because parameters may decide."""
+        return ()
+
+    def files(self) -> Sequence[Path]:
+        """Files whose content decides the result (models, maps, catalogues): part of the trace."""
+        return ()
+
+    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
+        """Compute the columns for one light curve.
+
+        Returns
+        -------
+        mapping of str to value
+            Keys are names of `output_columns`. NaN becomes null. ``status`` and ``message`` may be
+            among them, where there is a result and something to say of it.
+
+        Raises
+        ------
+        Refusal
+            Where there is deliberately no result. Any other exception becomes a row with status -4.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define process or process_batch")
+
+    def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any] | None:
+        """Compute many light curves at once, for speed; None means "call `process` for each".
+
+        Returns
+        -------
+        mapping of str to array-like with shape (M,)
+            The columns, and ``status`` and ``message`` where they are not (0, "").
+        """
+        return None

@@ -1,0 +1,162 @@
+"""SALT models and bands for sncosmo, from local files alone.
+
+sncosmo downloads what it lacks; a job must not, for its workers may have no network and its trace
+names the files. So models are read from their folders, and bands by sncosmo's own loaders with the
+download taken out.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sncosmo
+from sncosmo import builtins
+from sncosmo.bandpasses import _BANDPASSES
+
+from ampel_spark.errors import ConfigError, nearest
+
+__all__ = ["DUST_LAWS", "MODELS", "bandpass", "data_dir", "model", "model_dir"]
+
+Array = npt.NDArray[np.float64]
+
+
+class _Salt3(sncosmo.SALT3Source):  # type: ignore[misc]
+    """SALT3 whose floor on the model's variance is a relative one, as in SALT2.
+
+    Where the interpolated variance is negative, sncosmo 2.13 puts 1e-4 in its place before dividing
+    by the square of the flux, whose natural size is 1e-24. The point then has no weight, and with
+    it the pseudo-inverse of the covariance drops all others: chi2 is 1e-24, the fit "succeeds".
+    """
+
+    def _bandflux_rvar_single(self, band: sncosmo.Bandpass, phase: Array) -> Array:
+        variance: Array = super()._bandflux_rvar_single(band, phase)
+        x1 = self._parameters[1]
+        v00, v01, v11 = (
+            self._model[key](phase, band.wave_eff)[:, 0] for key in ("LCRV00", "LCRV01", "LCRV11")
+        )
+        # snfit's floor; sncosmo's 1e4 for a negative flux stays.
+        negative = (v00 + 2.0 * x1 * v01 + x1 * x1 * v11 < 0.0) & (variance != 1e4)
+        return np.where(negative, 1e-4, variance)
+
+
+_SALT2, _SALT3 = sncosmo.SALT2Source, _Salt3
+
+#: Models by name and version: their folder in sncosmo's data folder, and what reads it.
+MODELS: dict[str, tuple[str, type[Any]]] = {
+    "salt2/2.0": ("models/salt2/salt2-2-0", _SALT2),
+    "salt2/2.4": ("models/salt2/salt2-4", _SALT2),
+    "salt2/T21": ("models/salt2/salt2-T21", _SALT2),
+    "salt2/B22": ("models/salt2/salt2-Pan+", _SALT2),
+    "salt2/T23": ("models/salt2/salt2-k21-frag", _SALT2),
+    "salt2-extended/1.0": ("models/snana/salt2_extended", _SALT2),
+    "salt2-extended/2.0": ("models/pierel/salt2-extended", _SALT2),
+    "salt3/1.0": ("models/salt3/salt3-k21", _SALT3),
+    "salt3/2.0": ("models/salt3/salt3-f22", _SALT3),
+    "salt3-nir/1.0": ("models/salt3-nir/salt3nir-p22", _SALT3),
+}
+
+#: Milky-Way extinction laws.
+DUST_LAWS = {"CCM89": sncosmo.CCM89Dust, "O94": sncosmo.OD94Dust, "F99": sncosmo.F99Dust}
+
+
+def data_dir() -> Path:
+    """Return sncosmo's data folder.
+
+    That is ``SNCOSMO_DATA_DIR``, else what sncosmo's configuration names, else the model data that
+    the set-up put into this Python environment.
+    """
+    given = os.environ.get("SNCOSMO_DATA_DIR") or sncosmo.conf.data_dir
+    return Path(given or Path(sys.prefix) / "share" / "ampel_spark" / "sncosmo_data").absolute()
+
+
+def model_dir(name: str) -> Path:
+    """Return the folder of a model of `MODELS`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model, or its files are not there.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"no model {name!r}{nearest(name, MODELS)} (always with its version)")
+    folder = data_dir() / MODELS[name][0]
+    if not folder.is_dir():
+        raise ConfigError(
+            f"model {name} is not in {data_dir()}: put it at {MODELS[name][0]} there, "
+            "or let SNCOSMO_DATA_DIR name a data folder of sncosmo that has it"
+        )
+    return folder
+
+
+def model(name: str, dust_law: str | None = None) -> sncosmo.Model:
+    """Return a new model.
+
+    Parameters
+    ----------
+    name : str
+        One of `MODELS`.
+    dust_law : str, optional
+        One of `DUST_LAWS`: dust in the observer's frame, with parameter ``mwebv`` (and R_V 3.1).
+    """
+    source = _source(model_dir(name), name)
+    if dust_law is None:
+        return sncosmo.Model(source)
+    return sncosmo.Model(source, [DUST_LAWS[dust_law]()], ["mw"], ["obs"])
+
+
+def bandpass(name: str) -> tuple[sncosmo.Bandpass | None, Path | None]:
+    """Return a band and its file; None for both where it is not in the data folder.
+
+    The bands that come inside sncosmo (Bessell's) have no file.
+    """
+    return _bandpass(name, data_dir())
+
+
+@functools.lru_cache(maxsize=8)
+def _source(folder: Path, name: str) -> sncosmo.Source:
+    source, version = name.split("/")
+    return MODELS[name][1](modeldir=str(folder), name=source, version=version)
+
+
+@functools.lru_cache(maxsize=64)
+def _bandpass(name: str, folder: Path) -> tuple[sncosmo.Bandpass | None, Path | None]:
+    # By the registry's loader and not through the registry, which keeps bands of other folders.
+    entry = _BANDPASSES._loaders.get((name.lower(), None))
+    if entry is None:
+        return None, None
+    loader, arguments, _ = entry
+    with _no_download(folder) as files:
+        try:
+            band = loader(*arguments, name=name)
+        except FileNotFoundError:
+            return None, None
+    if not isinstance(band, sncosmo.Bandpass):
+        return None, None  # bands that vary over the focal plane
+    return band, files[0] if files else None
+
+
+@contextmanager
+def _no_download(folder: Path) -> Iterator[list[Path]]:
+    """Have sncosmo look for its data in `folder` and nowhere else."""
+    files: list[Path] = []
+
+    def abspath(relpath: str, isdir: bool = False) -> str:
+        path = folder / relpath
+        if not path.exists():
+            raise FileNotFoundError(path)
+        files.append(path)
+        return str(path)
+
+    builtins.DATADIR.abspath = abspath
+    try:
+        yield files
+    finally:
+        del builtins.DATADIR.abspath

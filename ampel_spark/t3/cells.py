@@ -1,0 +1,122 @@
+"""Tables of a report: which columns they show, and each cell as text and as the number it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
+from pandas.api.types import is_bool_dtype, is_numeric_dtype  # type: ignore[import-untyped]
+
+from ampel_spark.t3.content import Result, Selected
+from ampel_spark.t3.numbers import aligned, degrees, number, with_error
+
+__all__ = ["Cell", "Head", "Value", "candidate_table", "result_rows"]
+
+#: Columns that a table of candidates has for machines.
+_HIDDEN = frozenset({"channel", "selection", "stock", "state_id", "run_id", "rank", "name"})
+
+
+@dataclass(frozen=True)
+class Head:
+    """Head of a column."""
+
+    label: str
+    unit: str = ""
+    meaning: str = ""
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: as it is shown, as it is sorted (empty where there is no value), and its link."""
+
+    text: str
+    value: str
+    numeric: bool = True
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of one candidate."""
+
+    label: str
+    text: str
+    exact: str
+    unit: str
+    meaning: str
+    numeric: bool
+
+
+def candidate_table(
+    selected: Selected, links: Mapping[str, str]
+) -> tuple[list[Head], list[list[Cell]]]:
+    """Return head and rows of a table of candidates: rank, name, and the columns asked for.
+
+    A column ``x_err`` beside a column ``x`` is shown with it, as ``x ± x_err``.
+
+    Parameters
+    ----------
+    selected : Selected
+    links : mapping of str to str
+        Anchor of a candidate, by name.
+    """
+    table = selected.candidates
+    heads = [Head("rank"), Head("name", numeric=False)]
+    names = [str(name) for name in table.get("name", ())]
+    columns = [
+        [Cell(number(rank), str(rank)) for rank in table.get("rank", ())],
+        [Cell(name, name, False, links.get(name, "")) for name in names],
+    ]
+    for label in table.columns:
+        error = f"{label}_err"
+        if label in _HIDDEN or _is_error(label, table.columns):
+            continue
+        numeric = is_numeric_dtype(table[label]) and not is_bool_dtype(table[label])
+        unit, meaning = selected.units.get(label, ""), selected.descriptions.get(label, "")
+        heads.append(Head(label, unit, meaning, numeric))
+        values = table[label].tolist()
+        if numeric and error in table:
+            texts = [with_error(v, e) for v, e in zip(values, table[error].tolist(), strict=True)]
+        elif numeric and unit == "deg":
+            texts = [degrees(value) for value in values]
+        else:
+            texts = aligned(values) if numeric else [number(value) for value in values]
+        columns.append(
+            [Cell(t, _exact(v), numeric) for t, v in zip(texts, values, strict=True)]
+        )  # fmt: skip
+    return heads, [list(row) for row in zip(*columns, strict=True)]
+
+
+def result_rows(result: Result) -> list[Value]:
+    """Return all numbers of one unit for one candidate, values and errors together."""
+    about = {column.name: column for column in result.columns}
+    order = [name for name in about if name in result.values]
+    order += [name for name in result.values if name not in about]
+    rows = []
+    for name in order:
+        if _is_error(name, result.values):
+            continue
+        value, error = result.values[name], result.values.get(f"{name}_err")
+        unit = about[name].unit if name in about else ""
+        meaning = about[name].description if name in about else ""
+        text = degrees(value) if unit == "deg" and error is None else with_error(value, error)
+        rows.append(Value(name, text, _exact(value), unit, meaning, isinstance(value, Real)))
+    return rows
+
+
+def _is_error(name: Any, names: Sequence[Any] | Mapping[str, Any] | pd.Index) -> bool:
+    return str(name).endswith("_err") and str(name)[:-4] in names
+
+
+def _exact(value: Any) -> str:
+    """Return a value as it sorts: a number to the last bit, nothing for none."""
+    if isinstance(value, list | tuple | np.ndarray):
+        return number(value)
+    if value is None or pd.isna(value):
+        return ""
+    return str(value.item() if isinstance(value, np.generic) else value)

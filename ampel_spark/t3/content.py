@@ -1,0 +1,230 @@
+"""What a report says, as records: the report itself reads no table and starts no Spark job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy.typing as npt
+import pandas as pd  # type: ignore[import-untyped]
+
+from ampel_spark.t2.lightcurve import LightCurve
+from ampel_spark.t2.unit import Column
+from ampel_spark.t3.plots import Model, Step
+from ampel_spark.t3.selection import Losses
+
+__all__ = [
+    "ArchiveFile",
+    "Candidate",
+    "Cut",
+    "Funnel",
+    "Quarantined",
+    "ReportContent",
+    "Result",
+    "Run",
+    "Selected",
+    "StateCount",
+    "UnitRun",
+    "cuts_of",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The record of the run: what ran, on which versions, and how it ended."""
+
+    run_id: str
+    job: str
+    job_text: str
+    job_hash: str
+    status: str
+    started: datetime
+    ended: datetime | None = None
+    description: str = ""
+    #: Why it failed.
+    message: str = ""
+    lake: str = ""
+    survey: str = ""
+    #: Survey time or table version the run was taken as of.
+    as_of: str = ""
+    calibration: str = "raw"
+    parent_run_id: str = ""
+    git_commit: str = ""
+    #: Package versions.
+    software: Mapping[str, str] = field(default_factory=dict)
+    #: Versions of the tables read and written, by table.
+    inputs: Mapping[str, int | str] = field(default_factory=dict)
+    outputs: Mapping[str, int | str] = field(default_factory=dict)
+    #: Trace of each filter and unit.
+    traces: Mapping[str, str] = field(default_factory=dict)
+    #: Seconds that each tier took.
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ArchiveFile:
+    """Accounting of one archive file: packets = stored + duplicate + quarantined."""
+
+    path: str
+    packets: int
+    stored: int
+    duplicate: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """How often something was quarantined for one reason, with one example."""
+
+    reason: str
+    count: int
+    example: str = ""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One cut of a tier: so many came in, so many were left."""
+
+    tier: str
+    name: str
+    n_in: int
+    n_out: int
+    #: As text with its unit: ``≥ 0.65``.
+    threshold: str = ""
+    #: What is counted: alerts, objects, states.
+    counted: str = "alerts"
+    #: Lost because the answer is unknown; part of what is lost.
+    n_unknown: int = 0
+    #: It is switched off, and lets everything through.
+    off: bool = False
+
+
+def cuts_of(losses: Losses) -> list[Cut]:
+    """Return the cuts of a selection for the funnel of its channel."""
+    return [
+        Cut("T3", cut.cut, cut.n_in, cut.n_out, counted="states", n_unknown=cut.n_unknown)
+        for cut in losses.cuts
+    ]
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """One channel's way from the archive to the candidates."""
+
+    channel: str
+    #: The steps of the plot: what was left after each tier.
+    stages: Sequence[Step]
+    #: Every cut, in the order in which they are applied.
+    cuts: Sequence[Cut] = ()
+    #: Data rights, such as ZTF_PUB.
+    access: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class StateCount:
+    """States of one channel."""
+
+    channel: str
+    states: int
+    objects: int
+    #: States that no earlier run had made.
+    new: int
+    detections: int
+    upper_limits: int
+    #: Which states: ``latest``, ``alert``, ``as of 2018-06-01``.
+    which: str = "latest"
+
+
+@dataclass(frozen=True)
+class UnitRun:
+    """What became of one unit: wanted = present + computed."""
+
+    unit: str
+    trace_id: str
+    wanted: int
+    #: Results that were there already.
+    present: int
+    computed: int
+    #: Results by status, of all that were wanted.
+    statuses: Mapping[int, int]
+    #: What the unit's own status codes mean.
+    meanings: Mapping[int, str] = field(default_factory=dict)
+    #: Most frequent messages with their counts.
+    messages: Sequence[tuple[str, int]] = ()
+    #: Median time for one result, ms.
+    median_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Selected:
+    """One selection (T3) and its candidates."""
+
+    name: str
+    channel: str
+    #: Table with ``rank``, ``name``, ``stock`` and the columns asked for.
+    candidates: pd.DataFrame
+    condition: str = ""
+    rank: str = ""
+    limit: int | None = None
+    #: Objects selected before the limit; None where it is not known.
+    n_selected: int | None = None
+    #: Unit of measure and meaning by column.
+    units: Mapping[str, str] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    #: Paths of the exported files.
+    exports: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """One unit's row for a candidate."""
+
+    unit: str
+    #: Values by column.
+    values: Mapping[str, Any]
+    #: The unit's declared columns: order, unit of measure, meaning.
+    columns: Sequence[Column] = ()
+    status: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate to be shown at length."""
+
+    name: str
+    stock: int
+    state_id: str
+    #: Degrees, ICRS; galactic coordinates in degrees.
+    ra: float
+    dec: float
+    gal_l: float
+    gal_b: float
+    light_curve: LightCurve
+    results: Sequence[Result] = ()
+    #: The row of the SALT unit that the curves are drawn from: z, t0, …, bands, model.
+    fit: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """All that a report says."""
+
+    run: Run
+    selections: Sequence[Selected]
+    candidates: Sequence[Candidate] = ()
+    funnels: Sequence[Funnel] = ()
+    archive: Sequence[ArchiveFile] = ()
+    quarantine: Sequence[Quarantined] = ()
+    states: Sequence[StateCount] = ()
+    units: Sequence[UnitRun] = ()
+    #: What a reader must know: objects that ended in an exception, a broken file.
+    warnings: Sequence[str] = ()
+    #: What is good to know: cuts that are off.
+    notes: Sequence[str] = ()
+    #: Pulls, (fit - truth) / error, by parameter, where the truth is known.
+    pulls: Mapping[str, npt.ArrayLike] = field(default_factory=dict)
+    #: Makes the model of a fit's row; by default that of the SALT unit.
+    model_of: Callable[[Mapping[str, Any]], Model] | None = None

@@ -1,0 +1,174 @@
+"""Figures: one style for all plots, and their rendering to small and repeatable files.
+
+Plots use matplotlib's object interface alone: no pyplot, no figure that anyone must close, nothing
+of the user's own settings. Matplotlib reads its settings from a table of the whole process, so one
+lock serialises drawing; plots can be asked for from any thread.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "Band", "band_style", "bare", "draw", "for_page"]
+
+#: Colours of all plots. A page may put its own in their place (`for_page`).
+COLOURS = {
+    "ink": "#1d2733",
+    "muted": "#5b6673",
+    "faint": "#dde2e8",
+    "accent": "#2b5fa8",
+    "paper": "#fefefe",
+    "band-u": "#6a3d9a",
+    "band-g": "#008566",
+    "band-r": "#d1510a",
+    "band-i": "#8a4fa0",
+    "band-z": "#4d4d4f",
+    "band-y": "#a67c00",
+    "band-other": "#7a7a7c",
+}
+
+
+@dataclass(frozen=True)
+class Band:
+    """How a band looks: its short name, colour and marker (told apart without the colour)."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+_MARKERS = {"u": "p", "g": "o", "r": "s", "i": "D", "z": "^", "y": "P"}
+
+_STYLE = {
+    "axes.edgecolor": COLOURS["muted"],
+    "axes.facecolor": "none",
+    "axes.labelcolor": COLOURS["ink"],
+    "axes.labelsize": 9.0,
+    "axes.linewidth": 0.7,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 9.0,
+    "axes.unicode_minus": True,
+    "figure.facecolor": "none",
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout on every machine
+    "font.size": 9.0,
+    "grid.color": COLOURS["faint"],
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.handletextpad": 0.4,
+    "lines.linewidth": 1.3,
+    "savefig.dpi": 150,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ampel_spark",
+    "text.color": COLOURS["ink"],
+    "text.parse_math": False,  # a name with a dollar sign is a name
+    "text.usetex": False,
+    "xtick.color": COLOURS["muted"],
+    "xtick.labelcolor": COLOURS["ink"],
+    "xtick.labelsize": 8.5,
+    "ytick.color": COLOURS["muted"],
+    "ytick.labelcolor": COLOURS["ink"],
+    "ytick.labelsize": 8.5,
+}
+
+_DRAWING = threading.Lock()
+
+
+def band_style(band: str) -> Band:
+    """Return how a band is drawn: ``ztfg``, ``p48r``, ``lsstz``, ``sdss::i`` and their like."""
+    letter = band[-1:].lower()
+    if letter in _MARKERS:
+        return Band(letter, COLOURS[f"band-{letter}"], _MARKERS[letter])
+    return Band(band, COLOURS["band-other"], "X")
+
+
+def draw(size: tuple[float, float], plot: Callable[[Figure], None], form: str = "svg") -> bytes:
+    """Draw a figure and return its file.
+
+    Parameters
+    ----------
+    size : tuple of float
+        Width and height, inches.
+    plot : callable
+        Draws into the figure.
+    form : str
+        ``svg`` or ``png``.
+
+    Returns
+    -------
+    bytes
+        The same for the same figure: no dates, no names of programs, fixed ids.
+    """
+    if form not in ("svg", "png"):
+        raise ValueError(f"a plot has the form svg or png, not {form!r}")
+    nothing = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+    file = io.BytesIO()
+    with _DRAWING, matplotlib.style.context(_STYLE, after_reset=True):
+        figure = Figure(figsize=size)
+        plot(figure)
+        if form == "png":
+            figure.set_facecolor(COLOURS["paper"])
+        figure.savefig(file, format=form, facecolor="auto", metadata=nothing)
+    return _slim(file.getvalue().decode()).encode() if form == "svg" else file.getvalue()
+
+
+def bare(axes: Axes) -> None:
+    """Take away all lines and ticks around the axes."""
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0)
+
+
+def for_page(svg: bytes, prefix: str) -> str:
+    """Return an SVG file as an element of an HTML page.
+
+    Its colours become the page's (``var(--band-g)``), its ids begin with `prefix`, which
+    must be another one for every figure of the page, and its size is left to the page.
+    """
+    text = svg.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = re.sub(
+        r'(<svg[^>]*?) width="[^"]*" height="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", text
+    )
+    text = text.replace("font-family: sans-serif", "font-family: inherit")
+    for name, colour in COLOURS.items():
+        text = text.replace(colour, f"var(--{name})")
+    return _rename(text, prefix)
+
+
+def _slim(svg: str) -> str:
+    """Leave out what nobody needs: metadata, comments, ids without a use, tenths of a micron."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'="[^"]*"', lambda m: re.sub(r"(\d\.\d\d)\d+", r"\1", m[0]), svg)
+    svg = svg.replace("font-family: 'DejaVu Sans'", "font-family: sans-serif")
+    svg = re.sub(r' transform="rotate\(-?0 [^"]*"', "", svg)
+    svg = re.sub(r"\n\s*", "\n", svg)
+    svg = re.sub(r"<g( clip-path=[^>]*)?>\n((?:<use [^>]*/>\n)+)</g>", _hoisted, svg)
+    return _rename(svg, "")
+
+
+def _hoisted(group: re.Match[str]) -> str:
+    """Write the style that all markers of a group have in common once."""
+    styles = set(re.findall(r' style="[^"]*"', group[2]))
+    if len(styles) != 1:
+        return group[0]
+    (style,) = styles
+    return f"<g{group[1] or ''}{style}>\n{group[2].replace(style, '')}</g>"
+
+
+def _rename(svg: str, prefix: str) -> str:
+    used: Sequence[str] = re.findall(r'(?:href="|url\()#([^")]+)', svg)
+    names = {old: f"{prefix}p{i}" for i, old in enumerate(dict.fromkeys(used))}
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", svg)
+    return re.sub(r'((?:href="|url\()#)([^")]+)', lambda m: m[1] + names[m[2]], svg)

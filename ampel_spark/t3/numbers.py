@@ -1,0 +1,150 @@
+"""Numbers for people: sensible digits, value and error together, a true minus sign."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
+
+__all__ = [
+    "ABSENT",
+    "aligned",
+    "count",
+    "date_of",
+    "degrees",
+    "number",
+    "percent",
+    "sexagesimal",
+    "with_error",
+]
+
+#: Stands where there is no value.
+ABSENT = "–"
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Return a value as text: integers whole, real numbers with `digits` significant digits.
+
+    Real numbers from 1000 on keep two decimals, so that dates in JD stay dates; those below 1e-3 or
+    from 1e8 on are written with a power of ten. None and NaN are a dash; lists are joined.
+    """
+    if value is None or value is pd.NA:
+        return ABSENT
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, Integral):
+        return f"{int(value)}".replace("-", "−")
+    if isinstance(value, Real):
+        return _real(float(value), digits)
+    if isinstance(value, str):
+        return value or ABSENT
+    if hasattr(value, "__len__"):
+        return _list(list(value), digits)
+    return str(value)
+
+
+def aligned(values: Sequence[Any], digits: int = 4) -> list[str]:
+    """Return the numbers of a column with one number of decimals, so that their points align.
+
+    Whole numbers stay whole; a column that spans more than six decades is written number by number.
+    """
+    known = np.array([float(value) for value in values if _finite(value)])
+    if not len(known) or (np.all(known == np.round(known)) and np.abs(known).max() < 1e15):
+        return [number(int(value) if _finite(value) else value) for value in values]
+    sizes = np.abs(known[known != 0])
+    largest = math.floor(math.log10(sizes.max()))
+    if largest - math.log10(sizes.min()) > 6 or largest < -3 or largest > 7:
+        return [number(value, digits) for value in values]
+    places = 2 if largest >= 3 else digits - 1 - largest
+    return [
+        f"{value:.{places}f}".replace("-", "−") if _finite(value) else number(value)
+        for value in values
+    ]
+
+
+def count(n: int) -> str:
+    """Return a count with its thousands apart: 12,345."""
+    return f"{n:,}"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share as text, never rounded to all or nothing: 43 %, 0.2 %, 99.9 %."""
+    if not whole:
+        return ABSENT
+    share = 100 * part / whole
+    if share in (0, 100):
+        return f"{share:.0f} %"
+    return f"{min(max(share, 0.1), 99.9):.1f} %" if share < 1 or share > 99 else f"{share:.0f} %"
+
+
+def with_error(value: Any, error: Any) -> str:
+    """Return ``value ± error``, with two digits of the error and the value to the same place."""
+    if not (_finite(value) and _finite(error) and error > 0):
+        return number(value)
+    value, error = float(value), float(error)
+    exponent = math.floor(math.log10(max(abs(value), error)))
+    # a date of 2 458 000 with an error of 0.1 is no power of ten, a flux of 3e7 ± 1e6 is
+    power = exponent if exponent < -3 or (exponent >= 6 and error >= 1000) else 0
+    scale = 10.0**-power
+    places = max(0, 1 - math.floor(math.log10(error * scale)))
+    text = f"{value * scale:.{places}f} ± {error * scale:.{places}f}".replace("-", "−")
+    return f"({text})\u00a0×\u00a010{str(power).translate(_SUPERSCRIPTS)}" if power else text
+
+
+def degrees(value: float, places: int = 5) -> str:
+    """Return an angle in degrees with a fixed number of places."""
+    return f"{value:.{places}f}".replace("-", "−") if _finite(value) else ABSENT
+
+
+def sexagesimal(ra: float, dec: float) -> str:
+    """Return a position as hours and degrees: ``10:51:16.44 +22:28:39.4``."""
+    if not (_finite(ra) and _finite(dec)):
+        return ABSENT
+    hundredths = round(ra % 360 / 15 * 360000) % 8640000
+    tenths = round(abs(dec) * 36000)
+    hours = (
+        f"{hundredths // 360000:02}:{hundredths // 6000 % 60:02}:{hundredths % 6000 / 100:05.2f}"
+    )
+    sign = "−" if dec < 0 else "+"
+    return f"{hours} {sign}{tenths // 36000:02}:{tenths // 600 % 60:02}:{tenths % 600 / 10:04.1f}"
+
+
+def date_of(jd: float) -> str:
+    """Return the UTC date of a Julian date, as 2018-06-01."""
+    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=jd - 2440587.5):%Y-%m-%d}"
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _real(value: float, digits: int) -> str:
+    size = abs(value)
+    if math.isnan(value):
+        return ABSENT
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    if size < 1e-3 or size >= 1e8:
+        mantissa, power = f"{value:.{digits - 1}e}".split("e")
+        text = f"{mantissa}\u00a0×\u00a010{str(int(power)).translate(_SUPERSCRIPTS)}"
+    elif size >= 1000:
+        text = f"{value:.2f}"
+    else:
+        text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(size)))}f}"
+    return text.replace("-", "−")
+
+
+def _list(values: list[Any], digits: int) -> str:
+    if not values:
+        return ABSENT
+    if len(values) > 6:
+        return f"{len(values)} values"
+    return ", ".join(number(value, digits) for value in values)

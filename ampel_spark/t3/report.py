@@ -1,0 +1,403 @@
+"""The report of a run: one HTML file that needs nothing else, on paper, screen or phone.
+
+It asks no network and no other file, sorts and filters its tables with a few lines of its own
+script, and reads as well without. Whatever comes from packets, catalogues and units (names,
+messages) is text to it and never markup, and its content policy lets no other script run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup, escape
+
+from ampel_spark.t2.lightcurve import FORCED
+from ampel_spark.t3 import plots
+from ampel_spark.t3.cells import candidate_table, result_rows
+from ampel_spark.t3.content import Candidate, Funnel, ReportContent, Run, Selected, UnitRun
+from ampel_spark.t3.figures import for_page
+from ampel_spark.t3.numbers import count, date_of, degrees, number, percent, sexagesimal
+
+__all__ = ["render", "write_report"]
+
+_STATUS = {
+    0: ("good", "good"),
+    -4: ("exception", "bad"),
+    -2006: ("missing dependency", "doubt"),
+    -2008: ("missing information", "doubt"),
+}
+_IDENTIFIERS = ("run", "parent run", "job hash", "git commit", "lake")
+
+
+def write_report(path: Path, content: ReportContent) -> None:
+    """Write the report of a run to `path`, in one step."""
+    text = render(content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def render(content: ReportContent) -> str:
+    """Return the report as HTML; the same content gives the same text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ampel_spark.t3", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "breakable": _breakable,
+        "count": count,
+        "number": number,
+        "percent": percent,
+    }
+    return environment.get_template("report.html").render(_view(content))
+
+
+def _view(content: ReportContent) -> dict[str, Any]:
+    """Return all that the template shows, as text where it is a number."""
+    run = content.run
+    anchors = _anchors(content.candidates)
+    sky, locator, places = _sky(content.candidates)
+    script = _template("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    view = {
+        "archive": content.archive,
+        "archive_total": _total(content),
+        "cards": [
+            _card(i, candidate, anchor, place, content)
+            for i, (candidate, anchor, place) in enumerate(
+                zip(content.candidates, anchors, places, strict=True)
+            )
+        ],
+        "facts": _facts(content),
+        "funnels": [_funnel(i, funnel) for i, funnel in enumerate(content.funnels)],
+        "headline": _headline(content),
+        "identifiers": _IDENTIFIERS,
+        "locator": locator,
+        "notes": content.notes,
+        "provenance": _provenance(run),
+        "pulls": _pulls(content),
+        "quarantine": content.quarantine,
+        "run": run,
+        "run_class": {"good": "good", "partial": "doubt"}.get(run.status, "bad"),
+        "script": Markup(script),
+        "script_hash": Markup(f"sha256-{digest}"),
+        "seconds": {name: f"{value:.1f}" for name, value in run.seconds.items()},
+        "selections": [_selection(selected, content, anchors) for selected in content.selections],
+        "sky": sky,
+        "states": content.states,
+        "style": Markup(_template("report.css")),
+        "units": [_unit(unit) for unit in content.units],
+        "warnings": content.warnings,
+    }
+    return view | {"sections": _sections(content)}
+
+
+def _breakable(name: str) -> Markup:
+    """Let a long name break after its underscores."""
+    return escape(name).replace("_", Markup("_<wbr>"))
+
+
+def _template(name: str) -> str:
+    return (resources.files("ampel_spark.t3") / "templates" / name).read_text(encoding="utf-8")
+
+
+# --- the head ----------------------------------------------------------------------------------
+
+
+def _total(content: ReportContent) -> dict[str, int]:
+    names = ("packets", "stored", "duplicate", "quarantined")
+    return {name: sum(getattr(file, name) for file in content.archive) for name in names}
+
+
+def _plural(n: int, word: str) -> str:
+    return f"{count(n)} {word}{'' if n == 1 else 's'}"
+
+
+def _headline(content: ReportContent) -> str:
+    if content.run.status not in ("good", "partial"):
+        return f"The run ended as {content.run.status}"
+    found = sum(len(selected.candidates) for selected in content.selections)
+    text = _plural(found, "candidate") if found else "No candidates"
+    alerts = max((f.stages[0].count for f in content.funnels if f.stages), default=0)
+    return f"{text} from {_plural(alerts, 'alert')}" if alerts else text
+
+
+def _facts(content: ReportContent) -> list[tuple[str, str]]:
+    facts = []
+    if content.archive:
+        facts.append(("packets seen", count(_total(content)["packets"])))
+    if content.quarantine:
+        facts.append(("quarantined", count(sum(reason.count for reason in content.quarantine))))
+    if content.states:
+        facts.append(("objects", count(sum(state.objects for state in content.states))))
+        facts.append(("states", count(sum(state.states for state in content.states))))
+    if content.units:
+        facts.append(("results computed", count(sum(unit.computed for unit in content.units))))
+        facts.append(("taken over", count(sum(unit.present for unit in content.units))))
+    facts.append(("calibration", content.run.calibration))
+    if content.run.as_of:
+        facts.append(("as of", content.run.as_of))
+    if content.run.ended:
+        seconds = (content.run.ended - content.run.started).total_seconds()
+        facts.append(("took", _duration(seconds)))
+    return facts
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _sections(content: ReportContent) -> list[tuple[str, str]]:
+    sections = [
+        (content.funnels, "funnel", "Funnel"),
+        (content.archive or content.states or content.units, "accounting", "Accounting"),
+        (content.pulls, "truth", "Truth"),
+        (True, "candidates", "Candidates"),
+        (content.candidates, "objects", "One by one"),
+        (True, "provenance", "Provenance"),
+    ]
+    return [(anchor, title) for there, anchor, title in sections if there]
+
+
+# --- what ran, and what was lost ---------------------------------------------------------------
+
+
+def _provenance(run: Run) -> list[tuple[str, str]]:
+    rows = [
+        ("run", run.run_id),
+        ("parent run", run.parent_run_id),
+        ("job", run.job),
+        ("job hash", run.job_hash),
+        ("started", f"{run.started:%Y-%m-%d %H:%M:%S} UTC"),
+        ("ended", f"{run.ended:%Y-%m-%d %H:%M:%S} UTC" if run.ended else ""),
+        ("status", run.status),
+        ("survey", run.survey),
+        ("as of", run.as_of),
+        ("calibration", run.calibration),
+        ("lake", run.lake),
+        ("git commit", run.git_commit),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
+def _funnel(i: int, funnel: Funnel) -> dict[str, Any]:
+    summary = ", ".join(f"{stage.label} {count(stage.count)}" for stage in funnel.stages)
+    return {
+        "access": funnel.access,
+        "channel": funnel.channel,
+        "cuts": funnel.cuts,
+        "plot": _inline(plots.funnel(funnel.stages), f"f{i}") if funnel.stages else None,
+        "unknown": any(cut.n_unknown for cut in funnel.cuts),
+        "summary": f"Funnel of channel {funnel.channel}: {summary}",
+    }
+
+
+def _unit(unit: UnitRun) -> dict[str, Any]:
+    statuses = []
+    for status, n in sorted(unit.statuses.items(), key=lambda item: (item[0] != 0, item[0])):
+        text, kind = _meaning(status, unit.meanings)
+        statuses.append({"text": text, "count": n, "kind": kind})
+    return {
+        "computed": unit.computed,
+        "median_ms": unit.median_ms,
+        "messages": unit.messages,
+        "present": unit.present,
+        "statuses": statuses,
+        "unit": unit.unit,
+        "wanted": unit.wanted,
+    }
+
+
+def _meaning(status: int, meanings: Mapping[int, str]) -> tuple[str, str]:
+    text, kind = _STATUS.get(status, ("status", "bad" if status < 0 else "doubt"))
+    if status in meanings:
+        text = meanings[status]
+    return (text if status == 0 else f"{text} ({number(status)})"), kind
+
+
+def _pulls(content: ReportContent) -> dict[str, Any] | None:
+    if not content.pulls:
+        return None
+    names = ", ".join(content.pulls)
+    return {
+        "plot": _inline(plots.pulls(content.pulls), "q"),
+        "summary": f"Histograms of the pulls of {names} against the unit normal distribution",
+    }
+
+
+# --- candidates --------------------------------------------------------------------------------
+
+
+def _selection(
+    selected: Selected, content: ReportContent, anchors: Sequence[str]
+) -> dict[str, Any]:
+    links = {c.state_id: anchor for c, anchor in zip(content.candidates, anchors, strict=True)}
+    links |= {c.name: anchor for c, anchor in zip(content.candidates, anchors, strict=True)}
+    columns, rows = candidate_table(selected, links)
+    cropped = selected.n_selected is not None and selected.n_selected > len(selected.candidates)
+    return {
+        "channel": selected.channel,
+        "columns": columns,
+        "condition": selected.condition,
+        "cropped": cropped and selected.limit is not None,
+        "exports": selected.exports,
+        "limit": selected.limit,
+        "n_selected": selected.n_selected,
+        "name": selected.name,
+        "rank": selected.rank,
+        "rows": rows,
+    }
+
+
+def _anchors(candidates: Sequence[Candidate]) -> list[str]:
+    """Return an id for each candidate: its name where that is a plain one, and unique."""
+    anchors: list[str] = []
+    for candidate in candidates:
+        plain = "object-" + re.sub(r"[^A-Za-z0-9_-]+", "-", candidate.name)
+        anchors.append(plain if plain not in anchors else f"{plain}-{len(anchors)}")
+    return anchors
+
+
+def _sky(candidates: Sequence[Candidate]) -> tuple[Any, Any, list[list[str] | None]]:
+    """Return the map of all candidates, the map for the cards, and each one's place on that."""
+    if not candidates:
+        return None, None, []
+    ra = np.array([candidate.ra for candidate in candidates], float)
+    dec = np.array([candidate.dec for candidate in candidates], float)
+    known = np.isfinite(ra) & np.isfinite(dec)
+    sky = {
+        "plot": _inline(plots.sky_map(ra[known], dec[known]), "s"),
+        "summary": f"Map of the sky with {_plural(int(known.sum()), 'candidate')}",
+    }
+    svg, places = plots.sky_locator(ra, dec)
+    text = for_page(svg, "l")
+    box = re.search(r'viewBox="([^"]*)"', text)
+    inner = text[text.index(">") + 1 : text.rindex("</svg>")]
+    locator = {"viewbox": box[1] if box else "", "map": Markup(inner)}
+    return sky, locator, [
+        [f"{x:.1f}" for x in place] if good else None
+        for place, good in zip(places, known, strict=True)
+    ]  # fmt: skip
+
+
+def _card(
+    i: int, candidate: Candidate, anchor: str, place: list[str] | None, content: ReportContent
+) -> dict[str, Any]:
+    plot, problem = _curve(candidate, content.model_of or _model_of)
+    curve = candidate.light_curve
+    detections = curve.detections
+    facts = [
+        ("RA, Dec", f"{degrees(candidate.ra)}° {degrees(candidate.dec)}°"),
+        ("hms, dms", sexagesimal(candidate.ra, candidate.dec)),
+        ("galactic l, b", f"{degrees(candidate.gal_l, 2)}° {degrees(candidate.gal_b, 2)}°"),
+        ("detections", count(len(detections))),
+        ("upper limits", count(len(curve.upper_limits))),
+    ]
+    if forced := int((curve.points["kind"] == FORCED).sum()):
+        facts.append(("forced photometry", count(forced)))
+    if len(detections):
+        first, last = float(detections.jd.min()), float(detections.jd.max())
+        facts.append(("first detection", f"{date_of(first)} (JD {first:.2f})"))
+        facts.append(("last detection", f"{date_of(last)} (JD {last:.2f})"))
+    facts.append(("state", candidate.state_id))
+    return {
+        "anchor": anchor,
+        "facts": facts,
+        "name": candidate.name,
+        "place": place,
+        "plot": _inline(plot, f"c{i}") if plot else None,
+        "problem": problem,
+        "ranks": _ranks(candidate, content.selections),
+        "results": [
+            {
+                "kind": _meaning(result.status, {})[1],
+                "message": result.message,
+                "status": result.status,
+                "status_text": number(result.status),
+                "unit": result.unit,
+                "rows": result_rows(result),
+            }
+            for result in candidate.results
+        ],
+        "summary": f"Light curve of {candidate.name}"
+        + (" with its fit and residuals" if candidate.fit and not problem else ""),
+    }
+
+
+def _ranks(candidate: Candidate, selections: Sequence[Selected]) -> list[str]:
+    ranks = []
+    for selected in selections:
+        table = selected.candidates
+        found = table["rank"][table["name"] == candidate.name] if len(table) else ()
+        ranks += [f"rank {int(rank)} in {selected.name}" for rank in found]
+    return ranks
+
+
+def _curve(
+    candidate: Candidate, model_of: Callable[[Mapping[str, Any]], plots.Model]
+) -> tuple[bytes, str]:
+    """Return the plot of a candidate, and why it shows no fit where one was given."""
+    curve, fit = candidate.light_curve, candidate.fit
+    if not len(curve):
+        return b"", "There is no point to draw."
+    forced = (curve.points["kind"] == FORCED).sum()
+    scale = "flux" if forced > 0.5 * len(curve) else "mag"
+    if fit is None:
+        return plots.light_curve(curve, scale=scale), ""
+    missing = [name for name in ("z", "t0", "x0", "x1", "c") if not _known(fit.get(name))]
+    if missing:
+        text = f"The fit has no {', '.join(missing)}: its curve is not drawn."
+        return plots.light_curve(curve, scale=scale), text
+    bands = [str(band) for band in fit.get("bands", ())]
+    model = model_of(fit)
+    return plots.light_curve(curve, model, t0=float(fit["t0"]), bands=bands, scale=scale), ""
+
+
+def _known(value: Any) -> bool:
+    return value is not None and bool(np.isfinite(value))
+
+
+@dataclass(frozen=True)
+class _LocalModel:
+    """A model whose bands come from the data folder: by name, sncosmo might ask the network."""
+
+    model: Any
+    curve: Callable[[str], Any]
+
+    def bandflux(self, band: str, time: Any, zp: Any = None, zpsys: Any = None) -> Any:
+        return self.model.bandflux(self.curve(band), time, zp=zp, zpsys=zpsys)
+
+    def mintime(self) -> float:
+        return float(self.model.mintime())
+
+    def maxtime(self) -> float:
+        return float(self.model.maxtime())
+
+
+def _model_of(fit: Mapping[str, Any]) -> plots.Model:
+    # not at the top: sncosmo takes seconds to import, and a report without fits needs none
+    from ampel_spark.t2.units._sncosmo import bandpass
+    from ampel_spark.t2.units.salt_fit import model_of
+
+    return _LocalModel(model_of(fit), lambda band: bandpass(band)[0])
+
+
+def _inline(svg: bytes, prefix: str) -> Markup:
+    return Markup(for_page(svg, prefix))

@@ -1,0 +1,188 @@
+"""How fast T0 is: the engine on one core against the plain twin, in one run.
+
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 python benchmarks/t0.py
+
+The engine reads the alerts from a table (Parquet, Delta), judges them with DecentFilter, and writes the
+decisions (nowhere, to Delta), all in ``local[1]``. The twin walks over packets that are decoded
+already, as Python dicts: once with astropy's galactic latitude, as AMPEL does, and once with plain
+arithmetic. Neither side reads Avro.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.coordinates import SkyCoord
+
+from ampel_spark.session import get_session
+from ampel_spark.t0 import Selection, SimpleDecentFilter, make_filter
+from ampel_spark.t0.judge import judge
+from ampel_spark.t0.twin import judge_packet
+
+PUBLIC = frozenset({1})
+
+#: AMPEL's documented HU_RAPID; "wide" lets histories of any length in a packet go on to all other cuts.
+RAPID = {
+    "min_ndet": 2, "min_tspan": -666, "max_tspan": 5, "min_rb": 0.3, "max_fwhm": 5.5, "max_elong": 1.4,
+    "max_magdiff": 1, "max_nbad": 0, "min_sso_dist": 20, "min_gal_lat": 14, "gaia_rs": 20,
+    "gaia_pm_signif": 3, "gaia_plx_signif": 3, "gaia_veto_gmag_min": 9, "gaia_veto_gmag_max": 20,
+    "gaia_excessnoise_sig_max": 999, "ps1_sgveto_rad": 1, "ps1_sgveto_th": 0.8, "ps1_confusion_rad": 3,
+    "ps1_confusion_sg_tol": 0.1,
+}  # fmt: skip
+WIDE = RAPID | {"min_ndet": 1, "max_tspan": 50}
+
+
+def simulate(n: int, seed: int) -> pa.Table:
+    """Return `n` alerts with the columns that T0 reads, distributed roughly as in the public stream."""
+    rng = np.random.default_rng(seed)
+    jd = 2459000.5 + rng.uniform(0, 365, n)
+    n_det = np.where(rng.random(n) < 0.4, 1, 2 + rng.geometric(0.12, n).clip(1, 40))
+    length = n_det + rng.poisson(12, n)
+    offsets = np.concatenate([[0], np.cumsum(length)])
+    place = np.arange(offsets[-1]) - np.repeat(offsets[:-1], length)
+    detected = place < np.repeat(n_det, length)
+    span = np.repeat(rng.choice([3.0, 15.0, 30.0], n), length)
+    jds = np.repeat(jd, length) - np.where(place == 0, 0.0, rng.random(offsets[-1]) * span)
+    alert_id = np.arange(1, n + 1) * 1000
+    ids = np.where(detected, np.repeat(alert_id, length) + place, -(np.arange(offsets[-1]) + 1))
+    starts = offsets[:-1]
+    first = np.minimum.reduceat(np.where(detected, jds, np.inf), starts)
+    stock = rng.integers(0, max(1, n // 5), n)
+
+    def f32(values: Any) -> pa.Array:
+        return pa.array(np.asarray(values, dtype=np.float32))
+
+    def ps1(rank: int) -> dict[str, pa.Array]:
+        none = rng.random(n) < 0.03 * rank
+        return {
+            f"distpsnr{rank}": f32(np.where(none, -999, rng.exponential(5.0 * rank, n).clip(0.05, 30))),
+            f"sgscore{rank}": f32(np.where(none, -999, rng.beta(0.5, 0.5, n))),
+        }
+
+    lists = {"datapoint_ids": ids, "datapoint_jds": jds, "datapoint_programids": np.ones(len(ids), np.int32)}
+    columns: dict[str, Any] = {
+        "survey": ["ztf"] * n,
+        "stock": stock,
+        "name": [f"ZTF20{s:07d}" for s in stock],
+        "alert_id": alert_id,
+        "jd": jd,
+        "ra": rng.uniform(0, 360, n),
+        "dec": np.degrees(np.arcsin(rng.uniform(-0.5, 1, n))),
+        "programid": np.ones(n, np.int32),
+        **{key: pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(v)) for key, v in lists.items()},
+        "n_detections": n_det.astype(np.int32),
+        "jd_first": first,
+        "jd_last": jd,
+        "isdiffpos": np.where(rng.random(n) < 0.75, "t", "f"),
+        "rb": f32(rng.beta(4, 2, n)),
+        "drb": pa.array(rng.beta(8, 0.5, n).astype(np.float32), mask=rng.random(n) < 0.1),
+        "fwhm": f32(rng.lognormal(0.9, 0.4, n)),
+        "elong": f32(1 + rng.exponential(0.12, n)),
+        "magdiff": f32(rng.normal(0.07, 0.25, n)),
+        "nbad": (rng.random(n) < 0.02).astype(np.int32),
+        "jdstarthist": jd - rng.exponential(300, n) * (rng.random(n) < 0.7),
+        "jdendhist": jd,
+        "ssdistnr": f32(np.where(rng.random(n) < 0.1, rng.exponential(2, n), -999)),
+        **ps1(1), **ps1(2), **ps1(3),
+    }  # fmt: skip
+    return pa.table(columns)
+
+
+def packets(alerts: pa.Table) -> list[dict[str, Any]]:
+    """Return alerts as decoded packets: `candidate` and `prv_candidates`."""
+    made = []
+    for row in alerts.to_pylist():
+        ids, jds = row.pop("datapoint_ids"), row.pop("datapoint_jds")
+        row.pop("datapoint_programids")
+        history = [
+            {"jd": jd, "candid": i if i > 0 else None, "programid": 1} for i, jd in zip(ids, jds, strict=True)
+        ]
+        made.append({"candidate": row | {"candid": ids[0]}, "prv_candidates": history[1:]})
+    return made
+
+
+def astropy_latitude(ra: float, dec: float) -> float:
+    """Return the galactic latitude [deg], the way AMPEL computes it."""
+    return float(SkyCoord(ra, dec, unit="deg").galactic.b.deg)
+
+
+def best(action: Callable[[], Any], repeat: int) -> float:
+    """Return the shortest of `repeat` times, seconds, after one that does not count."""
+    action()
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--alerts", type=int, default=400_000, help="alerts for the engine")
+    parser.add_argument("--twin", type=int, default=20_000, help="of them, for the twin")
+    parser.add_argument("--twin-astropy", type=int, default=5_000, help="of them, for the twin with astropy")
+    parser.add_argument("--repeat", type=int, default=3)
+    options = parser.parse_args(arguments)
+
+    spark = get_session("benchmark t0", master="local[1]", conf={"spark.sql.shuffle.partitions": "4"})
+    table = simulate(options.alerts, seed=20)
+    few = packets(table.slice(0, options.twin))
+    with tempfile.TemporaryDirectory() as folder:
+        pq.write_table(table, Path(folder) / "alerts.parquet", row_group_size=100_000)
+        parquet = spark.read.parquet(f"{folder}/alerts.parquet")
+        parquet.write.format("delta").save(f"{folder}/alerts")
+        delta = spark.read.format("delta").load(f"{folder}/alerts")
+
+        print(f"{options.alerts} alerts, {table['datapoint_ids'].combine_chunks().values.__len__()} datapoints\n")
+        print(f"{'':34s}{'alerts/s':>12s}{'us/alert':>10s}{'x astropy':>11s}{'x plain':>9s}")
+        for name, config in (("HU_RAPID", RAPID), ("HU_RAPID, wide", WIDE)):
+            selection = Selection("A", make_filter("DecentFilter", config), PUBLIC)
+            f = selection.filter
+            plain = best(lambda: [judge_packet(p, f, access=PUBLIC) for p in few], options.repeat) / len(few)
+            some = few[: options.twin_astropy]
+            slow = best(
+                lambda: [judge_packet(p, f, access=PUBLIC, latitude=astropy_latitude) for p in some], 1
+            ) / len(some)
+            verdicts = [judge_packet(p, f, access=PUBLIC) for p in few]
+            cuts = Counter(v.cut or "accepted" for v in verdicts if v is not None)
+            share = ", ".join(f"{cut} {100 * n / len(few):.1f} %" for cut, n in cuts.most_common())
+            print(f"{name} ({share})")
+            _line("twin, astropy's latitude", slow, slow, plain)
+            _line("twin, plain arithmetic", plain, slow, plain)
+            three = [
+                selection,
+                Selection("B", SimpleDecentFilter(), PUBLIC),
+                Selection("C", make_filter("DecentFilter", RAPID | {"min_drb": 0.5}), PUBLIC),
+            ]
+            for label, source, selections, to_delta in (
+                ("Parquet to nowhere", parquet, [selection], False),
+                ("Delta to nowhere", delta, [selection], False),
+                ("Delta to Delta", delta, [selection], True),
+                ("Delta to nowhere, 3 channels", delta, three, False),
+            ):
+                decisions = judge(source, selections, "benchmark").write.mode("overwrite")
+                if to_delta:
+                    seconds = best(lambda: decisions.format("delta").save(f"{folder}/out"), options.repeat)  # noqa: B023
+                else:
+                    seconds = best(decisions.format("noop").save, options.repeat)
+                _line(label, seconds / options.alerts, slow, plain)
+    spark.stop()
+
+
+def _line(label: str, seconds: float, slow: float, plain: float) -> None:
+    print(f"  {label:32s}{1 / seconds:12.0f}{1e6 * seconds:10.2f}{slow / seconds:11.1f}{plain / seconds:9.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Archives into the lake: accounts close, order plays no part, nothing enters twice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ampel_spark.archive.ingest import Pinned, ingest, pinned
+from ampel_spark.errors import ArchiveError, LakeError
+from ampel_spark.lake.lake import Lake
+from tests.archive.conftest import Make
+
+pytestmark = pytest.mark.spark
+
+JD = 2458300.5
+POINT = ["stock", "datapoint_id", "revision", "kind", "jd", "mag", "limit_mag", "pid", "first_alert_jd", "first_alert_id"]
+
+
+def read(lake: Lake, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
+    return sorted((tuple(r) for r in lake.read(table).select(*columns).collect()), key=repr)
+
+
+@pytest.fixture
+def nights(make: Make, tmp_path: Path) -> list[Path]:
+    """Three nights of one object, whose first point is revised by the third, and of another one."""
+    first = make.detection(1, JD, 18.0)
+    second = make.detection(2, JD + 1, 18.5)
+    third = make.detection(3, JD + 2, 19.0)
+    rounded = {**first, "magpsf": 18.0004}
+    revised = {**first, "magpsf": 18.05}
+    limit = make.limit(JD - 2, 20.0, pid=7)
+    packets = [
+        [make.packet(first, [limit]), make.packet(make.detection(9, JD), name="ZTF19aaaaaaa")],
+        [make.packet(second, [rounded, {**limit, "pid": 5}])],
+        [make.packet(third, [revised, second])],
+    ]
+    return [make.night(tmp_path / "archive" / f"ztf_public_2018070{i}.tar.gz", p) for i, p in enumerate(packets, 1)]
+
+
+def test_an_archive_becomes_tables_whose_accounts_close(spark: SparkSession, lake_path: Path, nights: list[Path]) -> None:
+    lines: list[str] = []
+    done = ingest(spark, lake_path, [nights[0].parent], run_id="r", out=lines.append)
+    assert (done.files, done.packets, done.stored, done.duplicate, done.quarantined) == (3, 4, 4, 0, 0)
+    assert "3/3 files, 4 packets" in lines[-1]
+    lake = Lake(spark, lake_path)
+    assert pinned(lake) == Pinned(1, 1, 0)
+    files = read(lake, "archive_files", ["path", "packets", "stored", "night_first", "broken", "datapoints_version"])
+    assert [f[1:] for f in files] == [(2, 2, 20180701, False, 1), (1, 1, 20180702, False, 1), (1, 1, 20180703, False, 1)]
+    # the first values stay, rounding is nothing new, a change of 0.05 mag is a revision seen by alert 3
+    points = {(p[1], p[2]): p for p in read(lake, "datapoints", POINT) if p[0] == 17}
+    assert points[1, 0][5:] == (18.0, 20.5, 1000, JD, 1)
+    assert points[1, 1][5] == pytest.approx(18.05, abs=1e-6)
+    assert points[1, 1][8:] == (JD + 2, 3)
+    assert {k for k in points if k[0] > 0} == {(1, 0), (1, 1), (2, 0), (3, 0)}
+    # the limit is as the first alert that showed it had it
+    (limit,) = (p for k, p in points.items() if k[0] < 0)
+    assert limit[7:] == (7, JD, 1)
+
+
+def test_any_order_and_chunking_gives_the_same_tables(
+    spark: SparkSession, tmp_path: Path, nights: list[Path]
+) -> None:
+    tables = []
+    for name, order in (("at once", [nights]), ("backwards", [[n] for n in reversed(nights)]), ("mixed", [[nights[1]], [nights[2], nights[0]]])):
+        lake = Lake(spark, tmp_path / name)
+        for chunk in order:
+            ingest(spark, lake, chunk, out=lambda line: None)
+        content = [c for c in lake.read("alerts").columns if c not in ("run_id", "file")]
+        tables.append((read(lake, "datapoints", POINT), read(lake, "alerts", content)))
+    assert tables[0] == tables[1]
+    assert tables[0] == tables[2]
+
+
+def test_the_same_file_again_is_a_no_op_renamed_or_not(spark: SparkSession, lake_path: Path, nights: list[Path]) -> None:
+    lake = Lake(spark, lake_path)
+    ingest(spark, lake, nights, out=lambda line: None)
+    before = lake.versions()
+    copy = nights[0].parent / "copy.tar.gz"
+    copy.write_bytes(nights[0].read_bytes())
+    done = ingest(spark, lake, [copy.parent], out=lambda line: None)
+    assert (done.files, done.known, done.packets) == (0, 4, 0)
+    assert lake.versions() == before
+
+
+def test_a_file_that_changed_is_an_error_that_names_it(spark: SparkSession, lake_path: Path, make: Make, nights: list[Path]) -> None:
+    ingest(spark, lake_path, nights[:1], out=lambda line: None)
+    make.night(nights[0], [make.packet(make.detection(44, JD))])
+    with pytest.raises(ArchiveError, match=r"ztf_public_20180701.tar.gz changed since it was read .* give the new file another name"):
+        ingest(spark, lake_path, nights[:1], out=lambda line: None)
+
+
+def test_duplicates_conflicts_and_broken_packets_are_accounted_for(
+    spark: SparkSession, lake_path: Path, make: Make, tmp_path: Path
+) -> None:
+    lake = Lake(spark, lake_path)
+    packet = make.packet(make.detection(1, JD))
+    ingest(spark, lake, [make.night(tmp_path / "a.tar.gz", [packet])], out=lambda line: None)
+    other = make.packet(make.detection(1, JD, 17.0))
+    members = {"same.avro": make.avro(packet), "other.avro": make.avro(other), "bad.avro": b"junk", "new.avro": make.avro(make.packet(make.detection(2, JD)))}
+    data = make.tar(members).rstrip(b"\0")
+    (tmp_path / "b.tar").write_bytes(data.ljust(-(-len(data) // 512) * 512, b"\0"))  # its end is missing
+    done = ingest(spark, lake, [tmp_path / "b.tar"], out=lambda line: None)
+    assert (done.packets, done.stored, done.duplicate, done.quarantined, done.broken) == (4, 1, 1, 2, 1)
+    rows = {r["reason"]: r for r in lake.read("quarantine").collect()}
+    assert set(rows) == {"conflict", "not_avro", "broken_archive"}
+    assert rows["conflict"]["member"] == "other.avro"
+    assert "alert 1 is stored with content" in rows["conflict"]["detail"]
+    assert rows["broken_archive"]["member"] is None
+    # the packet in conflict left no trace in the tables
+    assert {round(r["magpsf"], 3) for r in lake.read("alerts").collect()} == {18.0}
+    assert lake.read("datapoints").where("mag < 17.5").count() == 0
+
+
+def test_a_chunk_that_was_killed_before_its_marker_is_not_seen_and_reading_it_again_heals(
+    spark: SparkSession, lake_path: Path, nights: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(spark, lake_path)
+    ingest(spark, lake, nights[:1], run_id="first", out=lambda line: None)
+    insert = Lake.insert
+
+    def killed(self: Lake, table: Any, *args: Any) -> int:
+        if table.name == "quarantine":
+            raise KeyboardInterrupt
+        return insert(self, table, *args)
+
+    monkeypatch.setattr(Lake, "insert", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ingest(spark, lake, nights[1:], run_id="killed", out=lambda line: None)
+    monkeypatch.undo()
+    assert lake.read("alerts", pinned(lake).alerts).count() == 2
+    ingest(spark, lake, nights[1:], run_id="again", out=lambda line: None)
+    assert lake.read("alerts", pinned(lake).alerts).count() == 4
+    assert lake.read("alerts").count() == 4
+    assert lake.read("datapoints").groupBy("stock", "datapoint_id", "revision").count().where("count > 1").count() == 0
+    # what the dead ingest had stored is a duplicate of itself for the second: accounts still close
+    assert {(r["packets"], r["stored"] + r["duplicate"]) for r in lake.read("archive_files").collect()} == {(2, 2), (1, 1)}
+
+
+def test_a_lake_of_another_format_or_a_folder_of_other_things_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(LakeError, match="is not empty and not a lake"):
+        Lake(spark, tmp_path)
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / "_ampel_spark.json").write_text('{"format": 99}')
+    with pytest.raises(LakeError, match="has format 99, this version reads format 1"):
+        Lake(spark, tmp_path / "lake")
+
+
+@pytest.mark.real_data
+def test_the_real_archive_is_stored_whole(spark: SparkSession, lake_path: Path, shared_data: Path) -> None:
+    done = ingest(spark, lake_path, [shared_data / "ztf_alerts" / "archive"], out=lambda line: None)
+    assert (done.files, done.packets, done.stored, done.duplicate, done.quarantined) == (91, 1216, 1216, 0, 0)
+    lake = Lake(spark, lake_path)
+    assert lake.read("alerts").select("stock").distinct().count() == 1144
+    kinds = {r["kind"]: r["count"] for r in lake.read("datapoints").groupBy("kind").count().collect()}
+    assert kinds == {"detection": 7997, "upper_limit": 15500, "forced": 431}
+    # 62 detections are not bit-identical where they are seen again: rounding, not revisions
+    assert lake.read("datapoints").where("revision > 0").count() == 0

@@ -1,0 +1,66 @@
+"""Fixtures for all tests: one Spark session, a fresh lake, the shared real data, model data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from ampel_spark.session import get_session, share_dir
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+SMALL = {
+    "spark.driver.memory": "2g",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+    "spark.databricks.delta.snapshotPartitions": "2",
+}
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The one session of the test run: two cores, and settings for small tables."""
+    session = get_session("tests", master="local[2]", conf=SMALL)
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def lake_path(tmp_path: Path) -> Path:
+    """The root of a lake that does not exist yet."""
+    return tmp_path / "lake"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real survey data beside the checkout; skips where it is absent."""
+    path = Path(os.environ.get("AMPEL_SPARK_TEST_DATA") or PROJECT.parent / "shared" / "data")
+    if not path.is_dir():
+        pytest.skip(f"no real data: {path} is absent, and AMPEL_SPARK_TEST_DATA names no folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def packed_data(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packed sets of the real data, unpacked: ``sncosmo_data``, ``jla``, ``packets_full``."""
+    unpack = shared_data / "unpack"
+    if not unpack.exists():
+        pytest.skip(f"no packed data: {unpack} is absent")
+    target = tmp_path_factory.mktemp("packed_data")
+    subprocess.run([unpack, target], check=True, capture_output=True)
+    return target
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sncosmo_data() -> Path:
+    """sncosmo's data folder: ``SNCOSMO_DATA_DIR``, else the model data that the set-up unpacked."""
+    path = Path(os.environ.setdefault("SNCOSMO_DATA_DIR", str(share_dir() / "sncosmo_data")))
+    if not path.is_dir():
+        pytest.fail(f"no model data in {path}: run ./setup.sh")
+    return path

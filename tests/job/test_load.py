@@ -1,0 +1,476 @@
+"""Jobs: read, checked and resolved; their errors as a person reads them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from ampel_spark.archive.ztf import ACCESS
+from ampel_spark.errors import ConfigError
+from ampel_spark.job.document import DocumentError
+from ampel_spark.job.load import conf_dir, load_calibration, load_job, load_survey, simulated_dir
+from ampel_spark.job.model import ResolvedJob, Simulation
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+SMALL = """\
+name: small
+channel:
+- {name: SN, access: [ZTF_PUB]}
+t0:
+- channel: SN
+  filter: SimpleDecentFilter
+"""
+
+WHOLE = """\
+name: whole
+description: all there is
+lake: lakes/one
+archive: nights
+calibration: raw
+catalog:
+  hosts: {file: hosts.parquet, ra: raMean, dec: decMean, columns: [z]}
+channel:
+- {name: SN, access: [ZTF_PUB]}
+- {name: Team, access: [ZTF_PUB, ZTF_PRIV]}
+t0:
+- channel: SN
+  filter: SimpleDecentFilter
+  config: {min_ndet: 3}
+  on_stock_match: bypass
+- channel: Team
+  filter: Conditions
+  config: {conditions: [rb >= 0.5, nbad <= 0]}
+  history: archive
+t1:
+  states: {as_of: [2020-01-31, 2458800.5]}
+  points: [detection]
+t2:
+- unit: own.py:Pulls
+  name: pulls
+  channel: Team
+  config: {of: host}
+- unit: catalog_match
+  name: host
+  config: {catalog: hosts, radius: 5.0}
+- {unit: milky_way_dust, config: {map: quickstart}}
+t3:
+- name: near
+  channel: SN
+  select: host.matched and host.z < 0.1
+  rank: -n_detections
+  columns: [host.z, name]
+  limit: 5
+  export: [csv]
+- name: pulled
+  channel: Team
+  columns: {pull: pulls.pull * 2}
+report: false
+"""
+
+UNIT = '''
+from ampel_spark.t2 import Column, Unit
+
+
+class Pulls(Unit):
+    """A unit from outside the package."""
+
+    of: str
+
+    columns = (Column("pull", "double", "", "a number"),)
+
+    def needs(self):
+        return (self.of,)
+
+    def process(self, light_curve):
+        return {"pull": light_curve.results[self.of]["z"]}
+'''
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with everything that the whole job names."""
+    (tmp_path / "nights").mkdir()
+    (tmp_path / "nights" / "ztf_public_20200101.tar.gz").touch()
+    (tmp_path / "own.py").write_text(UNIT)
+    hosts = pa.table({"raMean": [10.0], "decMean": [-5.0], "z": [0.05], "id": ["a"]})
+    pq.write_table(hosts, tmp_path / "hosts.parquet")
+    return tmp_path
+
+
+def load(folder: Path, text: str, **given: Any) -> ResolvedJob:
+    file = folder / "job.yml"
+    file.write_text(text)
+    return load_job(file, **given)
+
+
+def problems(folder: Path, text: str, **given: Any) -> list[str]:
+    """Return the lines of the error, without the folder."""
+    with pytest.raises(DocumentError) as caught:
+        load(folder, text, **given)
+    return str(caught.value).replace(f"{folder}/", "").splitlines()
+
+
+def changed(old: str, new: str) -> str:
+    """Return the whole job with `old` replaced by `new`."""
+    assert old in WHOLE
+    return WHOLE.replace(old, new, 1)
+
+
+# --- what a good job becomes
+
+
+def test_a_job_is_resolved_to_absolute_paths_and_built_parts(folder: Path) -> None:
+    job = load(folder, WHOLE)
+    assert job.lake == folder / "lakes" / "one"
+    assert job.archive == (str(folder / "nights"),)
+    assert job.catalogs["hosts"].file == folder / "hosts.parquet"
+    assert {c.name: c.programids for c in job.channels.values()} == {"SN": (1,), "Team": (1, 2)}
+    assert [(f.channel, f.filter.cuts()[0].threshold, f.history) for f in job.filters] == [
+        ("SN", 3.0, "packet"),
+        ("Team", 0.5, "archive"),
+    ]
+    assert job.states.mode == "as_of"
+    assert job.states.as_of == pytest.approx((2458800.5, 2458880.5))
+    assert job.selections[0].select.text == "host.matched and host.z < 0.1"
+    assert list(job.selections[0].columns) == ["host_z"]
+    assert list(job.selections[1].columns) == ["pull"]
+    assert job.report is None
+    assert job.text == WHOLE
+
+
+def test_units_come_after_those_they_are_tied_to_else_in_the_order_of_the_job(folder: Path) -> None:
+    job = load(folder, WHOLE)
+    assert [unit.name for unit in job.units] == ["host", "pulls", "milky_way_dust"]
+    assert [unit.needs for unit in job.units] == [(), ("host",), ()]
+    assert [unit.channels for unit in job.units] == [("SN", "Team"), ("Team",), ("SN", "Team")]
+
+
+def test_a_unit_comes_by_its_catalogue_through_the_job(folder: Path) -> None:
+    host = load(folder, WHOLE).units[0]
+    parameters = host.unit.model_dump()
+    assert parameters["catalog"] == folder / "hosts.parquet"
+    assert (parameters["ra"], parameters["dec"], parameters["append"]) == ("raMean", "decMean", {"z": "z"})
+    assert {c.name: c.type for c in host.columns}["z"] == "double"
+
+
+def test_the_resolved_job_is_a_job_that_resolves_to_itself(folder: Path) -> None:
+    job = load(folder, WHOLE)
+    again = load(folder, yaml.safe_dump(json.loads(job.canonical)))
+    assert again.canonical == job.canonical
+    assert again.hash == job.hash
+
+
+def test_a_hash_is_of_what_is_asked_and_not_of_how_it_is_written(folder: Path) -> None:
+    job = load(folder, SMALL)
+    written = SMALL.replace("filter: SimpleDecentFilter", "filter: SimpleDecentFilter\n  config: {min_ndet: 2}")
+    assert load(folder, f"# a comment\nlake: elsewhere\n{written}").hash == job.hash
+    assert load(folder, SMALL, sets=["t0.0.config.min_ndet=2"]).hash == job.hash
+    assert load(folder, SMALL, sets=["t0.0.config.min_ndet=3"]).hash != job.hash
+
+
+def test_what_has_a_name_does_not_depend_on_where_it_lies(folder: Path) -> None:
+    text = SMALL + "t2:\n- {unit: milky_way_dust, config: {map: quickstart}}\n"
+    assert str(PROJECT) not in load(folder, text).canonical
+
+
+def test_settings_win_over_the_file_and_are_kept(folder: Path) -> None:
+    job = load(folder, WHOLE, sets=["t0.SN.config.min_ndet=7", "t3.near.limit=2"])
+    assert job.resolved["t0"][0]["config"]["min_ndet"] == 7
+    assert job.selections[0].limit == 2
+    assert job.settings == ("t0.SN.config.min_ndet=7", "t3.near.limit=2")
+
+
+def test_an_archive_on_the_command_line_takes_the_place_of_the_jobs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder / "nights")
+    job = load(folder, WHOLE, archive=["*.tar.gz"])
+    assert job.archive == (str(folder / "nights" / "*.tar.gz"),)
+    assert problems(folder, WHOLE, archive=["nowhere"]) == [
+        "--archive nowhere: archive 'nights/nowhere' does not exist and matches no file"
+        " (a directory, a file or a glob of .tar.gz, .tgz, .tar, .avro)"
+    ]
+
+
+SIMULATED = (
+    SMALL.replace("SimpleDecentFilter", "DecentFilter\n  gaia: stars\n  config: {%s}")
+    % ", ".join(
+        f"{name}: 1"
+        for name in (
+            "min_ndet min_tspan max_tspan min_rb max_fwhm max_elong max_magdiff max_nbad min_sso_dist"
+            " min_gal_lat ps1_sgveto_rad ps1_sgveto_th ps1_confusion_rad ps1_confusion_sg_tol gaia_rs"
+            " gaia_pm_signif gaia_plx_signif gaia_veto_gmag_min gaia_veto_gmag_max gaia_excessnoise_sig_max"
+        ).split()
+    )
+    + """\
+archive: {simulate: {alerts: 100, nights: 10, first_night: 2020-01-01, seed: 3}}
+catalog:
+  hosts: {simulated: hosts.parquet, columns: [z]}
+  stars: {simulated: stars.parquet}
+t2:
+- {unit: catalog_match, name: host, config: {catalog: hosts, radius: 5.0}}
+t3:
+- {channel: SN, select: host.z < 0.1}
+"""
+)
+
+
+def test_catalogues_of_a_simulated_archive_are_where_it_will_be(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AMPEL_SPARK_ARCHIVES", str(folder / "archives"))
+    job = load(folder, SIMULATED)
+    assert job.simulation is not None and job.simulation.seed == 3
+    assert job.simulated_in == simulated_dir(job.simulation)
+    assert job.simulated_in.parent == folder / "archives"
+    assert job.catalogs["hosts"].file == job.simulated_in / "hosts.parquet"
+    assert job.units[0].unit.model_dump()["catalog"] == job.catalogs["hosts"].file
+    assert job.filters[0].gaia == "stars"
+    assert job.notes == ()
+    assert not (folder / "archives").exists()  # checking makes nothing
+
+
+def test_another_archive_switches_them_off_and_says_so(folder: Path) -> None:
+    job = load(folder, SIMULATED, archive=[str(folder / "nights")])
+    assert (job.simulation, job.simulated_in, job.filters[0].gaia) == (None, None, None)
+    assert job.notes == (
+        "catalogue hosts is off: it comes with the simulated archive, and the archive is another",
+        "catalogue stars is off: it comes with the simulated archive, and the archive is another",
+    )
+    empty = pq.read_table(job.units[0].unit.model_dump()["catalog"])
+    assert (empty.num_rows, empty.column_names) == (0, ["ra", "dec", "z"])
+
+
+def test_simulations_of_other_numbers_lie_elsewhere() -> None:
+    assert simulated_dir(Simulation(seed=1)) == simulated_dir(Simulation(seed=1))
+    assert simulated_dir(Simulation(seed=1)) != simulated_dir(Simulation(seed=2))
+
+
+# --- what is said of a bad one
+
+
+def test_everything_that_is_wrong_is_told_at_once(folder: Path) -> None:
+    text = """\
+name: bad job
+chanel: []
+survey: ztff
+archive: nights/*.zip
+catalog:
+  hosts: {file: host.parquet}
+  other: {}
+channel:
+- {name: SN, access: [ZTF_PUBLIC]}
+- {name: SN, access: [ZTF_PUB]}
+- {name: AGN, access: ZTF_PUB}
+t0:
+- channel: SNN
+  filter: SimpleDecentFilter
+  config: {min_ndett: 3, max_nbad: few}
+  on_stock_match: bypas
+- {channel: SN, filter: DecntFilter}
+t1: {states: {as_of: [2020-01-01, 12]}, points: [detektion]}
+t2:
+- {unit: light_curve_sumary}
+- {unit: milky_way_dust, config: {map: quickstrat}}
+t3:
+- {channel: SN, select: x1 <, limit: 0}
+"""
+    assert problems(folder, text) == [
+        "job.yml:1: name: a name is a letter or digit, then also '_', '.' and '-', value 'bad job'",
+        "job.yml:2: chanel: unknown key, value []; did you mean 'channel'?",
+        f"job.yml:3: survey: there is no 'ztff' in {conf_dir() / 'surveys'}; did you mean 'ztf'?",
+        "job.yml:4: archive: archive 'nights/*.zip' does not exist and matches no file"
+        " (a directory, a file or a glob of .tar.gz, .tgz, .tar, .avro)",
+        "job.yml:6: catalog.hosts.file: there is no file host.parquet",
+        "job.yml:7: catalog.other: give either 'file', a path, or 'simulated', a file of the simulated archive",
+        "job.yml:10: channel[1].name: a second channel 'SN'",
+        "job.yml:11: channel[2].access: a list is needed, value 'ZTF_PUB'",
+        "job.yml:11: channel[2]: channel 'AGN' has no filter in t0",
+        "job.yml:13: t0[0].channel: unknown channel, value 'SNN'; did you mean 'SN'?",
+        "job.yml:15: t0[0].config.max_nbad: a whole number is needed, value 'few'",
+        "job.yml:15: t0[0].config.min_ndett: unknown parameter, value 3; did you mean 'min_ndet'?",
+        "job.yml:16: t0[0].on_stock_match: one of 'none', 'bypass', 'overrule' or 'silent_overrule' is needed,"
+        " value 'bypas'; did you mean 'bypass'?",
+        "job.yml:17: t0[1].filter: unknown filter, value 'DecntFilter'; did you mean 'DecentFilter'?",
+        "job.yml:18: t1.points[0]: one of 'detection', 'upper_limit' or 'forced' is needed, value 'detektion';"
+        " did you mean 'detection'?",
+        "job.yml:18: t1.states.as_of[1]: '12' is neither a JD (such as 2458849.5) nor a night (YYYY-MM-DD)",
+        "job.yml:20: t2[0].unit: no unit 'light_curve_sumary'; did you mean 'light_curve_summary'?;"
+        " one's own is path/file.py:Class or module:Class",
+        "job.yml:21: t2[1].config.map: no dust map of this name in "
+        f"{conf_dir() / 'dust'} (there: planck13_lowres, quickstart, sfd_lowres); or give a path, value 'quickstrat'",
+        "job.yml:23: t3[0].limit: a number greater than or equal to 1 is needed, value 0",
+        "job.yml:23: t3[0].select: not an expression: invalid syntax, at character 1 of 'x1 <'",
+    ]
+
+
+def test_a_missing_key_is_told_where_it_should_be(folder: Path) -> None:
+    assert problems(folder, "t0:\n- {filter: SimpleDecentFilter}\n") == [
+        "job.yml:1: required keys 'name', 'channel' are missing",
+        "job.yml:2: t0[0]: required key 'channel' is missing",
+    ]
+
+
+def test_missing_parameters_are_told_in_one_line(folder: Path) -> None:
+    (line,) = problems(folder, SMALL.replace("SimpleDecentFilter", "Conditions"))
+    assert line == "job.yml:5: t0[0].config: required parameter 'conditions' is missing"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("{min_ndet: 3}", "{max_tspan: 0.01}",
+         "14: t0[0].config: min_tspan (0.02) is above max_tspan (0.01): nothing can lie between"),
+        ("rb >= 0.5", "rbb >= 0.5",
+         "18: t0[1].config: condition 'rbb >= 0.5': no column 'rbb'; did you mean 'rb'?"),
+        ("  on_stock_match: bypass", "  gaia: hosts",
+         "15: t0[0].gaia: the filter SimpleDecentFilter has no Gaia veto here: leave the key out"),
+        ("  on_stock_match: bypass", "  gaia: starz",
+         "15: t0[0].gaia: unknown catalogue, value 'starz'; known: hosts"),
+        ("ra: raMean", "ra: raMeen", "7: catalog.hosts.ra: the file has no column 'raMeen'; did you mean 'raMean'?"),
+        ("columns: [z]", "columns: [z, zz]",
+         "7: catalog.hosts.columns[1]: the file has no column 'zz'; did you mean 'z'?"),
+        ("own.py:Pulls", "own.py:Pull", "24: t2[0].unit: "),
+        ("own.py:Pulls", "lost.py:Pulls", "24: t2[0].unit: unit 'lost.py:Pulls': cannot read lost.py"),
+        ("{of: host}", "{of: hosd}",
+         "24: t2[0]: unit 'pulls' needs the results of 'hosd', which is not in t2; did you mean 'host'?"),
+        ("{of: host}", "{of: pulls}", "24: t2[0]: ties go in a circle: 'pulls' needs 'pulls'"),
+        ("name: host", "name: host\n  channel: SN",
+         "24: t2[0]: unit 'pulls' needs the results of 'host', which does not run for channel 'Team'"),
+        ("name: pulled", "name: pulled\n  name: pulled", "41: t3[1].name: given twice, in line 40 and line 41"),
+        ("catalog: hosts, r", "catalog: host, r",
+         "30: t2[1].config.catalog: unknown catalogue, value 'host'; did you mean 'hosts'?"),
+        ("catalog: hosts, r", "catalog: host.csv, r", "30: t2[1].config.catalog: there is no file host.csv"),
+        ("radius: 5.0", "radius: -5.0", "30: t2[1].config.radius: a number greater than 0 is needed, value -5.0"),
+        ("map: quickstart", "map: dust.fits", "31: t2[2].config: dust map dust.fits is not there"),
+        ("host.z < 0.1", "hosts.z < 0.1",
+         "35: t3[0].select: unit 'hosts' is not in t2; did you mean 'host'?, value 'host.matched and hosts.z < 0.1'"),
+        ("host.z < 0.1", "host.zz < 0.1",
+         "35: t3[0].select: unknown column 'host.zz' at character 18 of 'host.matched and host.zz < 0.1';"
+         " did you mean 'host.z'?"),
+        ("host.z < 0.1", "pulls.pull < 1",
+         "35: t3[0].select: unit 'pulls' does not run for channel 'SN', value 'host.matched and pulls.pull < 1'"),
+        ("host.matched and host.z < 0.1", "host.z + 1",
+         "35: t3[0].select: a boolean is needed, and this is a number, value 'host.z + 1'"),
+        ("rank: -n_detections", "rank: host.matched",
+         "36: t3[0].rank: a number or a string is needed, and this is a boolean, value 'host.matched'"),
+        ("[host.z, name]", "[host.z + 1]",
+         "37: t3[0].columns[0]: give this a label: 'columns: {label: expression}', value 'host.z + 1'"),
+        ("[host.z, name]", "{rank: host.z}",
+         "37: t3[0].columns.rank: the table has a column 'rank' of its own: take another label"),
+        ("[host.z, name]", "{z: host.z, Z: host.z}", "37: t3[0].columns.Z: a second column 'Z'"),
+        ("[host.z, name]", "{'a b': host.z}",
+         "37: t3[0].columns.a b: a label is a letter, then letters, digits and '_', value 'a b'"),
+        ("name: pulled", "name: near", "40: t3[1]: a second selection 'near': give it another 'name'"),
+        ("calibration: raw", "calibration: raww", "5: calibration: there is no 'raww' in"),
+    ],
+)  # fmt: skip
+def test_a_problem_is_told_with_line_path_value_and_the_nearest_right_name(
+    folder: Path, old: str, new: str, line: str
+) -> None:
+    (said,) = problems(folder, changed(old, new))
+    assert said.startswith(f"job.yml:{line}")
+
+
+def test_a_channel_has_one_filter(folder: Path) -> None:
+    assert problems(folder, changed("- channel: Team\n  filter", "- channel: SN\n  filter")) == [
+        "job.yml:10: channel[1]: channel 'Team' has no filter in t0",
+        "job.yml:16: t0[1].channel: a second filter of channel 'SN'",
+    ]
+
+
+def test_a_unit_has_one_name(folder: Path) -> None:
+    text = SMALL + "t2:\n- unit: light_curve_summary\n- unit: light_curve_summary\n"
+    assert problems(folder, text) == [
+        "job.yml:9: t2[1]: a second unit named 'light_curve_summary': give it another 'name'"
+    ]
+
+
+def test_what_follows_from_a_bad_unit_is_not_told(folder: Path) -> None:
+    # t3 names its columns, and another unit is tied to it
+    (said,) = problems(folder, changed("radius: 5.0", "radius: wide"))
+    assert said == "job.yml:30: t2[1].config.radius: a number is needed, value 'wide'"
+
+
+def test_ties_in_a_circle_are_told_with_the_circle(folder: Path) -> None:
+    text = SMALL + (
+        "t2:\n- {unit: 'own.py:Pulls', name: a, config: {of: b}}\n- {unit: 'own.py:Pulls', name: b, config: {of: c}}\n"
+        "- {unit: 'own.py:Pulls', name: c, config: {of: a}}\n"
+    )
+    (line,) = problems(folder, text)
+    assert line.startswith("job.yml:") and "ties go in a circle: " in line
+    assert any(f"'{x}' needs '{y}' needs '{z}' needs '{x}'" in line for x, y, z in ("abc", "bca", "cab"))
+
+
+def test_a_problem_in_what_was_set_names_the_setting(folder: Path) -> None:
+    assert problems(folder, SMALL, sets=["t0.SN.config.min_ndet=three", "t0.AGN.filter=x", "report=3"]) == [
+        "--set report=3: report: false or a mapping is needed, value 3",
+        "--set t0.SN.config.min_ndet=three: t0[0].config.min_ndet: a whole number is needed, value 'three'",
+        "--set t0.AGN.filter=x: t0 has 1 entry, and none is 'AGN'; known: SN",
+    ]
+
+
+def test_a_broken_file_of_conf_is_told_with_its_own_lines(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, text in (("surveys", "name: ztf\naccess: {ZTF_PUB: one}\n"), ("calibrations", "nam: raw\n")):
+        (folder / "conf" / kind).mkdir(parents=True)
+        (folder / "conf" / kind / f"{'ztf' if kind == 'surveys' else 'raw'}.yml").write_text(text)
+    monkeypatch.setenv("AMPEL_SPARK_CONF", str(folder / "conf"))
+    assert problems(folder, SMALL) == [
+        "conf/surveys/ztf.yml:2: access.ZTF_PUB: a whole number is needed, value 'one'",
+        "conf/calibrations/raw.yml:1: nam: unknown key, value 'raw'; did you mean 'name'?",
+        "conf/calibrations/raw.yml:1: required key 'name' is missing",
+    ]
+
+
+# --- what comes with the project
+
+
+def test_the_survey_gives_the_data_rights_that_its_packets_have() -> None:
+    assert load_survey("ztf").access == ACCESS
+
+
+def test_every_calibration_and_survey_of_conf_is_right() -> None:
+    releases = sorted((PROJECT / "conf" / "calibrations").glob("*.yml"))
+    surveys = sorted((PROJECT / "conf" / "surveys").glob("*.yml"))
+    assert releases and surveys
+    for file in releases:
+        assert load_calibration(file.stem).name == file.stem
+    for file in surveys:
+        assert load_survey(file.stem).name == file.stem
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "conf" / "dust").glob("*.yml")), ids=lambda p: p.stem)
+def test_every_dust_map_of_conf_says_what_its_file_is(file: Path) -> None:
+    from ampel_spark.sky.dust import DustMap
+
+    notes = yaml.safe_load(file.read_text())
+    assert {"file", "ordering", "frame", "scale", "licence", "citation"} <= set(notes)
+    if (file.parent / notes["file"]).exists():
+        assert DustMap.read(file).nside >= 1
+    else:
+        with pytest.raises(ConfigError, match="is not there"):
+            DustMap.read(file)
+
+
+@pytest.mark.parametrize("kind", ["local[2]", "local-cluster[2,1,1536]", "spark://localhost:7077"])
+def test_the_settings_of_spark_leave_nothing_to_fill_in(kind: str) -> None:
+    from ampel_spark.settings import settings
+
+    assert all("${" not in value for value in settings(kind).values())
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "jobs").glob("*.yml")), ids=lambda p: p.stem)
+def test_every_job_of_the_project_is_right(file: Path) -> None:
+    job = load_job(file)
+    assert job.name == file.stem
+    assert job.description
+    assert str(PROJECT) not in job.canonical

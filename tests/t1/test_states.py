@@ -1,0 +1,123 @@
+"""States as wanted, as known then, and as those may see them who ask."""
+
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from ampel_spark.archive.datapoints import revisions, sightings
+from ampel_spark.archive.ztf import POINT_COLUMNS
+from ampel_spark.t1.states import Wanted, light_curves, requests, visible_alerts, visible_points
+
+pytestmark = pytest.mark.spark
+
+JD = 2458300.5
+
+
+def alert(i: int, day: float, shows: dict[int, float], programid: int = 1, stock: int = 17, hidden: tuple[int, ...] = ()) -> dict[str, Any]:
+    """An alert that shows datapoints: magnitude by id; `hidden` ones belong to program 2."""
+    return {"survey": "ztf", "stock": stock, "name": f"ZTF{stock}", "alert_id": i, "jd": JD + day, "programid": programid,
+            "datapoint_ids": list(shows), "shows": shows, "hidden": hidden}  # fmt: skip
+
+
+ALERTS = [
+    alert(1, 0, {1: 18.0, -5: 0.0}),
+    alert(2, 1, {2: 18.5, 1: 18.0}),
+    alert(3, 2, {3: 19.0, 2: 18.5, 1: 18.1}),  # a revision of 1
+    alert(10, 0, {10: 17.0}, stock=33),
+    alert(11, 3, {11: 17.5, 10: 17.0, 12: 17.2}, stock=33, hidden=(12,)),
+    alert(13, 1, {13: 17.4, 10: 17.0}, stock=33, programid=2, hidden=(13,)),
+]
+
+
+def frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame, DataFrame]:
+    schema = "survey string, stock bigint, name string, alert_id bigint, jd double, programid int, datapoint_ids array<bigint>"
+    names = [part.split()[0] for part in schema.split(", ")]
+    frame = spark.createDataFrame([tuple(a[n] for n in names) for a in alerts], schema)
+    points = ", ".join(f"{n}: {k}" for n, k in POINT_COLUMNS)
+    rows = []
+    for a in alerts:
+        shown = []
+        for i, mag in a["shows"].items():
+            detection = i > 0
+            shown.append({"datapoint_id": i, "kind": "detection" if detection else "upper_limit", "jd": JD + i / 10, "band": "ztfg",
+                          "mag": mag if detection else None, "magerr": 0.1 if detection else None, "limit_mag": 20.0,
+                          "sign": 1 if detection else 0, "zpsys": "ab", "programid": 2 if i in a["hidden"] else 1, "field": 1,
+                          "rcid": 1, "pid": 1, "value_hash": int(mag * 1000)})  # fmt: skip
+        rows.append({"stock": a["stock"], "jd": a["jd"], "alert_id": a["alert_id"], "points": shown, "forced": []})
+    packets = spark.createDataFrame(
+        rows, f"stock bigint, jd double, alert_id bigint, points array<struct<{points}>>, forced array<struct<{points}>>"
+    )
+    return frame, revisions(sightings(packets))
+
+
+def states(
+    spark: SparkSession, alerts: list[dict[str, Any]], wanted: Wanted, access: frozenset[int] = frozenset({1, 2}), as_of: float | None = None
+) -> list[dict[str, Any]]:
+    frame, datapoints = frames(spark, alerts)
+    frame = visible_alerts(frame, access, as_of)
+    from pyspark.sql import functions as f
+
+    asked = requests(frame.withColumn("channel", f.lit("c")), wanted, as_of)
+    points = visible_points(frames(spark, alerts)[0], datapoints, access)
+    made = light_curves(asked, points, wanted.points).drop("survey", "stock", "name").join(asked, "request")
+    return sorted((r.asDict() for r in made.collect()), key=lambda r: (r["stock"], r["until_jd"]))
+
+
+def test_latest_is_one_state_of_each_object_with_the_newest_values(spark: SparkSession) -> None:
+    one, two = states(spark, ALERTS, Wanted("latest"))
+    assert one["datapoint_ids"] == [-5, 1, 2, 3]
+    assert one["lc_mag"][1:] == [18.1, 18.5, 19.0]
+    assert two["datapoint_ids"] == [10, 11, 12, 13]
+
+
+def test_one_state_per_alert_holds_what_was_known_then(spark: SparkSession) -> None:
+    made = [(s["alert_id"], s["datapoint_ids"], s["lc_mag"][1]) for s in states(spark, ALERTS, Wanted("alert")) if s["stock"] == 17]
+    assert made == [(1, [-5, 1], 18.0), (2, [-5, 1, 2], 18.0), (3, [-5, 1, 2, 3], 18.1)]
+
+
+def test_states_as_of_given_times(spark: SparkSession) -> None:
+    made = states(spark, ALERTS, Wanted("as_of", (JD - 1, JD + 1, JD + 9)))
+    assert [(s["stock"], s["until_jd"] - JD, s["datapoint_ids"]) for s in made] == [
+        (17, 1, [-5, 1, 2]), (17, 9, [-5, 1, 2, 3]), (33, 1, [10, 13]), (33, 9, [10, 11, 12, 13]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("days", [0, 1, 2, 3])
+@pytest.mark.parametrize("access", [{1}, {1, 2}])
+def test_as_of_equals_an_archive_that_never_held_more(spark: SparkSession, days: int, access: set[int]) -> None:
+    until = JD + days
+    bounded = states(spark, ALERTS, Wanted("latest"), frozenset(access), as_of=until)
+    ended = states(spark, [a for a in ALERTS if a["jd"] <= until], Wanted("latest"), frozenset(access))
+    assert [s["state_id"] for s in bounded] == [s["state_id"] for s in ended]
+    assert len(bounded) == 2
+
+
+def test_data_rights_hide_alerts_their_datapoints_and_what_only_they_showed(spark: SparkSession) -> None:
+    mine = {s["stock"]: s for s in states(spark, ALERTS, Wanted("latest"), frozenset({1}))}
+    assert mine[33]["datapoint_ids"] == [10, 11]  # 12 and 13 are of program 2
+    everything = {s["stock"]: s for s in states(spark, ALERTS, Wanted("latest"))}
+    assert mine[17]["state_id"] == everything[17]["state_id"]
+    assert mine[33]["state_id"] != everything[33]["state_id"]
+
+
+def test_a_public_point_that_only_a_hidden_alert_showed_is_not_known(spark: SparkSession) -> None:
+    alerts = [alert(1, 0, {1: 18.0}), alert(2, 1, {2: 18.5, 1: 18.0, -7: 0.0}, programid=2, hidden=(2,))]
+    (mine,) = states(spark, alerts, Wanted("latest"), frozenset({1}))
+    assert mine["datapoint_ids"] == [1]
+
+
+def test_kinds_of_points_are_chosen(spark: SparkSession) -> None:
+    (one, _) = states(spark, ALERTS, Wanted("latest", points=("detection",)))
+    assert one["datapoint_ids"] == [1, 2, 3]
+    assert one["n_upper_limits"] == 0
+
+
+def test_requests_that_ask_the_same_share_a_number(spark: SparkSession) -> None:
+    from pyspark.sql import functions as f
+
+    frame, _ = frames(spark, ALERTS)
+    both = frame.withColumn("channel", f.explode(f.array(f.lit("a"), f.lit("b"))))
+    rows = requests(both, Wanted("latest"), None).collect()
+    assert len(rows) == 4
+    assert len({r["request"] for r in rows}) == 2
