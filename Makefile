@@ -9,7 +9,7 @@ ARGS ?=
 .PHONY: help setup test coverage lint format types notebooks bench clean
 
 help:  ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1 | \2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup:  ## the environment for development: packages, jars, model data, tools
 	@./setup.sh test dev
@@ -42,7 +42,7 @@ notebooks:  ## run every notebook from its first cell to its last
 
 bench:  ## the benchmarks, one after the other
 	@./setup.sh
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(PYTHON) $$script $(ARGS); done
+	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(PYTHON) $$script $(ARGS); done
 
 clean:  ## what tools and runs leave behind; the environment stays
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov

@@ -119,11 +119,13 @@ fetch_jars() {
     home=$("$venv/bin/python" -c 'import os, pyspark; print(os.path.dirname(pyspark.__file__))')
     rm -rf "$share/ivy/jars"
     mkdir -p "$share/ivy"
+    cp "${AMPEL_SPARK_IVY_SETTINGS:-$project/conf/ivysettings.xml}" "$share/ivy/settings.xml"
     echo "pass" >"$share/ivy/nothing.py"
+    # from inside the folder, for Spark takes these paths for URLs, in which a space is an error
+    cd "$share/ivy"
     SPARK_HOME=$home PYSPARK_PYTHON=$venv/bin/python SPARK_LOCAL_IP=127.0.0.1 "$home/bin/spark-submit" \
         --master local --packages "$delta,$avro" --exclude-packages "$shipped" \
-        --conf "spark.jars.ivySettings=${AMPEL_SPARK_IVY_SETTINGS:-$project/conf/ivysettings.xml}" \
-        --conf "spark.jars.ivy=$share/ivy" "$share/ivy/nothing.py"
+        --conf spark.jars.ivySettings=settings.xml --conf spark.jars.ivy=. nothing.py
     "$venv/bin/python" - "$share/ivy/jars" "$project/conf/jars.sha256" <<'PYTHON'
 import hashlib, pathlib, sys
 folder, listed = map(pathlib.Path, sys.argv[1:])

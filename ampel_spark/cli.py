@@ -19,7 +19,7 @@ from ampel_spark.errors import AmpelSparkError, ArchiveError, LakeError
 __all__ = ["main", "make_parser"]
 
 _EPILOG = """\
-Every command takes --lake; without it AMPEL_SPARK_LAKE counts, then the job's own lake, then ./lake.
+Every command takes --lake; without it AMPEL_SPARK_LAKE counts, then the job's lake, then ./lake.
 RUN is a run's id, the beginning of one, or 'latest'. `ampel-spark COMMAND --help` tells more.
 """
 
@@ -89,13 +89,13 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--archive", nargs="+", action="extend", metavar="PATH",
                      help="archive instead of the job's own: folders, files or globs")  # fmt: skip
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                     help="change the job: t0.0.config.min_ndet=3, or t0.SN.config.min_ndet=3")  # fmt: skip
+                     help="change the job, as t0.SN.config.min_ndet=3")  # fmt: skip
     run.add_argument(
         "--as-of", metavar="NIGHT|JD", help="the archive as known at the end of a night, or at a JD"
     )
     run.add_argument("--report", type=Path, metavar="PATH", help="where to write the HTML report")
     run.add_argument("--dry-run", action="store_true",
-                     help="print the resolved job, the pinned versions and the plan, and do nothing")  # fmt: skip
+                     help="print job, versions and plan, and do nothing")  # fmt: skip
 
     ingest = command("ingest", "archives.ingest", "read archives of alerts into a lake", works=True)
     ingest.add_argument(
@@ -114,13 +114,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     simulate.add_argument("out", type=Path, metavar="OUT", help="folder to write it to")
     size = simulate.add_mutually_exclusive_group()
-    size.add_argument("--alerts", type=int, help="how many alerts (default: 5000)")
+    size.add_argument("--alerts", type=int, help="how many alerts (default: 6000)")
     size.add_argument("--objects", type=int, help="how many objects, instead")
     simulate.add_argument("--nights", type=int, help="nights it spans (default: 75)")
     simulate.add_argument(
         "--first-night", metavar="YYYY-MM-DD", help="first night, UTC (default: 2024-03-01)"
     )
-    simulate.add_argument("--seed", type=int, help="seed of all that is random in it (default: 17)")
+    simulate.add_argument("--seed", type=int, help="seed of all that is random in it (default: 18)")
     simulate.add_argument(
         "--cutouts", choices=("none", "small", "real"), help="image cutouts (default: small)"
     )

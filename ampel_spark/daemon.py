@@ -1,17 +1,18 @@
 """The process from which Spark's Python workers fork, instead of ``pyspark.daemon``.
 
-Spark starts one daemon in each executor and forks a worker from it for each core. PySpark's own
-daemon costs every task twice:
+Spark starts one daemon in each executor, which forks a worker for each core. PySpark's own daemon
+makes every task pay:
 
 - It imports pyspark from ``pyspark.zip``, and every task calls `importlib.invalidate_caches`, upon
-  which some fifty importers read the archive's directory again: 0.3 s of CPU a task. Here the
-  archives that belong to the *installed* pyspark leave the path, so the same code comes from its folder.
+  which some fifty importers read the archive's directory again: 0.25 s of CPU a task. Here the
+  archives that belong to the *installed* pyspark leave the path, and the same code comes from its
+  folder.
 - Every worker imports numpy, pyarrow and pandas anew. Here they are imported once, before the fork,
-  and put out of sight of the garbage collector, which Spark calls after every task.
+  and kept from the garbage collector, which runs after every task.
 
-It is chosen by ``spark.python.daemon.module`` in ``conf/spark/common.conf``; ``pyspark.daemon`` there,
-or as ``conf`` of `ampel_spark.session.get_session`, switches it off. ``AMPEL_SPARK_PRELOAD`` names the
-modules to import before the fork.
+``spark.python.daemon.module`` in ``conf/spark/common.conf`` chooses it; ``pyspark.daemon`` there,
+or in the ``conf`` of `ampel_spark.session.get_session`, switches it off. ``AMPEL_SPARK_PRELOAD``
+names the modules to import before the fork.
 """
 
 from __future__ import annotations
@@ -47,7 +48,13 @@ def drop_archives(path: list[str]) -> list[str]:
 
 
 def preload(names: str) -> None:
-    """Import the modules in `names`, a list with commas, and keep the garbage collector off them."""
+    """Import modules, and keep the garbage collector from them.
+
+    Parameters
+    ----------
+    names : str
+        The modules, with commas between them.
+    """
     for name in filter(None, names.split(",")):
         importlib.import_module(name)
     gc.collect()

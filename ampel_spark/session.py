@@ -1,9 +1,9 @@
 """The Spark session, started in one of two ways, with the same settings in both.
 
 - `get_session` in a notebook, a test or a command starts Spark from this process.
-- ``spark-submit.sh`` calls this module as a script, which writes the settings to a properties file and
-  becomes spark-submit; `get_session` in the job then finds Spark running, and leaves the master and
-  the settings alone.
+- ``spark-submit.sh`` calls this module as a script, which writes the settings to a properties file
+  and becomes spark-submit; `get_session` in the job then finds Spark running, and leaves the master
+  and the settings alone.
 
 The settings themselves are `ampel_spark.settings`.
 """
@@ -78,7 +78,7 @@ def get_session(
     session = builder.getOrCreate()
     if first:
         atexit.register(session.stop)  # else sockets and local-cluster's executors outlive us
-    if "DeltaSparkSessionExtension" not in session.conf.get("spark.sql.extensions", ""):
+    if "DeltaSparkSessionExtension" not in (session.conf.get("spark.sql.extensions", "") or ""):
         raise SetupError(
             "this Spark session knows no Delta Lake, for it was not started with the project's"
             " settings: submit jobs with ./spark-submit.sh, or stop the session first"
@@ -119,7 +119,7 @@ def submit(arguments: list[str]) -> NoReturn:
 
 
 def _write(properties: Mapping[str, str], folder: Path) -> Path:
-    """Write a Java properties file, named by its content so that two submissions share or differ."""
+    """Write a Java properties file, named by its content: other settings, another file."""
     text = "".join(f"{key} {value}\n".replace("\\", "\\\\") for key, value in properties.items())
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.conf"

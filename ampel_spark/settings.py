@@ -1,13 +1,13 @@
 """What Spark is started with: the properties in ``conf/spark``, the jars, Java, the environment.
 
-All properties stand in ``conf/spark``: ``common.conf`` and one file for each kind of master. `settings`
-reads them and fills in what only the machine knows. Environment variables with a say in it:
+All properties stand in ``conf/spark``: ``common.conf`` and one file for each kind of master.
+`settings` reads them and fills in what only the machine knows. Environment variables with a say:
 
-- ``AMPEL_SPARK_PROPERTIES``, a file of one's own properties, which win over those of ``conf/spark``;
+- ``AMPEL_SPARK_PROPERTIES``, a file of one's own properties, which win over ``conf/spark``;
 - ``AMPEL_SPARK_DRIVER_MEMORY``, such as ``4g``;
 - ``AMPEL_SPARK_CONF``, a folder to read instead of ``conf/spark``;
-- ``AMPEL_SPARK_JARS``, the folder of the jars, and ``SNCOSMO_DATA_DIR``, that of the models, where they
-  are not those that the set-up fetched.
+- ``AMPEL_SPARK_JARS``, the folder of the jars, and ``SNCOSMO_DATA_DIR``, that of the models, where
+  they are not those that the set-up fetched.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def sncosmo_data_dir() -> Path:
 def update_environment(master: str, properties: Mapping[str, str]) -> None:
     """Set what Spark, sncosmo and the numeric libraries read from this process's environment.
 
-    What ``spark.executorEnv`` gives the workers is given to the driver too, unless it is set already.
+    What ``spark.executorEnv`` gives the workers goes to the driver too, unless it is set already.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def _driver_memory() -> str:
     """Return ``AMPEL_SPARK_DRIVER_MEMORY``, else half of the machine's memory, 1 to 8 GB."""
     if given := os.environ.get("AMPEL_SPARK_DRIVER_MEMORY"):
         if not re.fullmatch(r"\d+[mg]", given):
-            raise ConfigError(f"AMPEL_SPARK_DRIVER_MEMORY is {given!r}: give megabytes or gigabytes, as 4g")
+            raise ConfigError(f"AMPEL_SPARK_DRIVER_MEMORY is {given!r}: give such as 3000m or 4g")
         return given
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from ampel_spark.session import get_session, share_dir
+from ampel_spark.session import get_session
+from ampel_spark.settings import sncosmo_data_dir
 
 PROJECT = Path(__file__).resolve().parents[1]
 
+# tables of a few rows on two cores: fewer tasks, and no time for the JVM's second compiler
 SMALL = {
     "spark.driver.memory": "2g",
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
@@ -23,9 +25,19 @@ SMALL = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the fixtures that they ask for."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "spark" in fixtures:
+            item.add_marker(pytest.mark.spark)
+        if "shared_data" in fixtures:
+            item.add_marker(pytest.mark.real_data)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The one session of the test run: two cores, and settings for small tables."""
+    """The one session of the test run."""
     session = get_session("tests", master="local[2]", conf=SMALL)
     yield session
     session.stop()
@@ -59,8 +71,9 @@ def packed_data(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session", autouse=True)
 def sncosmo_data() -> Path:
-    """sncosmo's data folder: ``SNCOSMO_DATA_DIR``, else the model data that the set-up unpacked."""
-    path = Path(os.environ.setdefault("SNCOSMO_DATA_DIR", str(share_dir() / "sncosmo_data")))
+    """sncosmo's data folder: ``SNCOSMO_DATA_DIR``, else the model data that the set-up fetched."""
+    path = sncosmo_data_dir()
     if not path.is_dir():
         pytest.fail(f"no model data in {path}: run ./setup.sh")
+    os.environ["SNCOSMO_DATA_DIR"] = str(path)
     return path

@@ -1,7 +1,7 @@
 """Every cut of a filter on one alert, in plain Python: what `explain` shows.
 
-The engine (`ampel_spark.t0.judge`) keeps the first cut that fails; here all of them are looked at. A test
-holds the two together.
+The engine (`ampel_spark.t0.judge`) keeps the first cut that fails; here all of them are looked at.
+A test holds the two together.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Outcome:
     value, threshold : float or None
         What the alert has, and what it was held against.
     rule : str
-        When the cut rejects.
+        Where the cut rejects.
     detail : str
         What is missing, or why the cut is off.
     """
@@ -52,7 +52,7 @@ class Outcome:
 
 def cut_outcomes(
     alert: Alert,
-    filter: Filter,
+    rule: Filter,
     history: Mapping[str, Any],
     star: tuple[float, float] | None = None,
     *,
@@ -64,7 +64,7 @@ def cut_outcomes(
     ----------
     alert : mapping
         Row of the alerts table.
-    filter : Filter
+    rule : Filter
     history : mapping
         As `history_of` returns it.
     star : tuple of float, optional
@@ -75,7 +75,7 @@ def cut_outcomes(
     distance, allowed = star or (math.nan, math.nan)
     known = {**alert, **history, "gaia_distance": distance, "gaia_allowed": allowed}
     found = []
-    for position, cut in enumerate(filter.cuts(), start=1):
+    for position, cut in enumerate(rule.cuts(), start=1):
         off = cut.needs_stars and not stars
         missing = [
             c.quantity
@@ -89,7 +89,7 @@ def cut_outcomes(
                 None if off else not _rejects(known, cut),
                 _number(known, cut.value),
                 _number(known, cut.threshold),
-                str(cut),
+                str(cut).removeprefix("rejects where "),
                 "off: no catalogue of stars"
                 if off
                 else f"missing: {', '.join(missing)}"
@@ -103,7 +103,7 @@ def cut_outcomes(
 def history_of(
     alert: Alert, earlier: Sequence[Alert], rights: frozenset[int], mode: str
 ) -> dict[str, Any]:
-    """Return the history that counts for an alert: ``n_detections``, ``jd_first`` and ``jd_last`` [d].
+    """Return the history that counts: ``n_detections``, ``jd_first`` and ``jd_last`` [d].
 
     Parameters
     ----------

@@ -81,12 +81,9 @@ def show(args: Namespace) -> int:
         for name, lost in tier["cuts"]:
             left -= lost
             rows.append({"cut": name, "lost": lost, "left": left})
-        _section(
-            f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted"
-            f" ({tier['bypassed']} as accepted before), {tier['objects']} objects",
-            rows,
-            ["cut", "lost", "left"],
-        )
+        before = f" ({tier['bypassed']} as accepted before)" if tier["bypassed"] else ""
+        title = f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted"
+        _section(f"{title}{before}, {tier['objects']} objects", rows, ["cut", "lost", "left"])
     t1 = counts.get("t1", {})
     rows = [{"channel": name} | tier for name, tier in t1.get("channels", {}).items()]
     _section(
@@ -197,7 +194,8 @@ def _columns(lake: Any, name: str) -> list[dict[str, Any]]:
     if name not in tables:
         if name.startswith("t2_"):
             raise LakeError(
-                f"lake {lake} has no table {name!r}; `ampel-spark units {name[3:]}` tells a unit's columns"
+                f"lake {lake} has no table {name!r}; `ampel-spark units {name[3:]}`"
+                " tells a unit's columns"
             )
         raise LakeError(f"there is no table {name!r}{nearest(name, tables)}")
     return [{"column": c.name, "type": c.type, "comment": c.comment} for c in tables[name].columns]

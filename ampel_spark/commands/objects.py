@@ -35,7 +35,8 @@ def explain(args: Namespace) -> int:
     found = alerts_of(lake, pc.field("alert_id") == args.alert_id, run, rights)
     if not found:
         raise LakeError(
-            f"no alert {args.alert_id} that channel {args.channel!r} may see in lake {lake}, as run {run['run_id']} saw it"
+            f"no alert {args.alert_id} that channel {args.channel!r} may see in lake {lake},"
+            f" as run {run['run_id']} saw it"
         )
     alert = found[0]
     step = next(entry for entry in run["job_resolved"]["t0"] if entry["channel"] == args.channel)
@@ -61,19 +62,25 @@ def explain(args: Namespace) -> int:
         return 0
     print_pairs(
         {
-            "alert": f"{alert['alert_id']} of {alert['name']}, {utc_of(alert['jd'])} UTC (JD {alert['jd']:.5f})",
-            "channel": f"{args.channel}, filter {step['filter']} on history {step['history']}, run {run['run_id']}",
-            "history": f"{history['n_detections']} detections, JD {history['jd_first']} to {history['jd_last']}",
+            "alert": f"{alert['alert_id']} of {alert['name']}",
+            "time": f"{utc_of(alert['jd'])} UTC, JD {alert['jd']:.5f}",
+            "run": run["run_id"],
+            "channel": args.channel,
+            "filter": step["filter"],
+            "history": f"{step['history']}: {history['n_detections']} detections,"
+            f" JD {history['jd_first']} to {history['jd_last']}",
             "decision": _told(decision, first),
         }
     )
     print()
-    print_rows(rows, ["position", "cut", "passed", "value", "threshold", "rule", "detail"], "table")
+    shown = [row | {"rejects where": row["rule"]} for row in rows]
+    columns = ["position", "cut", "passed", "value", "threshold", "rejects where", "detail"]
+    print_rows(shown, columns, "table")
     return 0
 
 
 def show_object(args: Namespace) -> int:
-    """Tell the journal of an object: alerts, decisions, states, results, candidates, in order of time."""
+    """Tell the journal of an object, in order of time."""
     from ampel_spark.lake.journal import journal
     from ampel_spark.lake.reading import find_run
 

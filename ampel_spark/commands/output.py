@@ -44,7 +44,9 @@ def print_rows(
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
     """Print names and values, one pair a line; pairs without a value are left out."""
-    shown = {name: _cell(value) for name, value in pairs.items() if value not in (None, "", {}, [])}
+    shown = {
+        name: _cell(value) for name, value in pairs.items() if value not in (None, "", (), {}, [])
+    }
     widest = max(map(len, shown), default=0)
     for name, value in shown.items():
         print(f"{name:<{widest}}  {value}")

@@ -1,7 +1,7 @@
 """The local catalogues of a job: where they lie, and how units come by them.
 
 A unit with a parameter ``catalog`` takes the name of one of the job's catalogues; its parameters
-``ra``, ``dec`` and ``append``, where it has them and the job does not give them, come from there too.
+``ra``, ``dec`` and ``append``, where it has them and the job does not give them, come from there.
 A catalogue of a simulated archive is off where the archive is another: units then see an empty one.
 """
 
@@ -56,7 +56,8 @@ def build_catalogs(
             file = folder / str(entry.simulated)
         else:
             notes.append(
-                f"catalogue {name} is off: it comes with the simulated archive, and the archive is another"
+                f"catalogue {name} is off: it comes with the simulated archive,"
+                " and the archive is another"
             )
         off = entry.simulated is not None and file is None
         found[name] = Catalog(name, file, entry.simulated, off, entry.ra, entry.dec, entry.columns)

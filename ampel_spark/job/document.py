@@ -1,7 +1,8 @@
 """A YAML file read with the line of every key, and its problems told all at once.
 
-The YAML is YAML 1.2's core: ``1e-3`` is a number, ``yes`` and ``on`` are text. Mappings take each key
-once; keys at the root that begin with ``%`` (in quotes) are places for anchors and are left out, as in AMPEL.
+The YAML is YAML 1.2's core: ``1e-3`` is a number, ``yes`` and ``on`` are text. Mappings take each
+key once; keys at the root that begin with ``%`` (in quotes) are places for anchors and are left
+out, as in AMPEL.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ class Document:
         return value
 
     def set(self, setting: str) -> None:
-        """Apply ``PATH=VALUE``: change a value, or add a key to a mapping. Notes what is wrong with it.
+        """Apply ``PATH=VALUE``: change a value, or add a key to a mapping.
+
+        What is wrong with it is noted.
 
         Parameters
         ----------
@@ -189,9 +192,12 @@ def path_text(where: Sequence[str | int]) -> str:
 
 def show_value(value: Any) -> str:
     """Return a value as a message shows it, on one line and not too long."""
-    text = json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, list | dict) else (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else
-        str(value) if isinstance(value, int | float) else repr(str(value)))  # fmt: skip
+    if isinstance(value, list | dict):
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    elif value is None or isinstance(value, bool):
+        text = json.dumps(value)
+    else:
+        text = str(value) if isinstance(value, int | float) else repr(str(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

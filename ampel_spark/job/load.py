@@ -86,7 +86,8 @@ def load_job(
     units = build_units(document, base, catalogs)
     selections = build_selections(document, units)
     document.check()
-    assert job is not None and survey is not None and calibration is not None  # check() has passed
+    if job is None or survey is None or calibration is None:
+        raise AssertionError("check() has passed")
     mode = job.t1.states if isinstance(job.t1.states, str) else "as_of"
     return ResolvedJob(
         name=job.name,

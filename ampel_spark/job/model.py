@@ -1,7 +1,7 @@
 """The job file: its keys, and the resolved job that is planned and run.
 
-`Job` is the YAML, key by key. What the keys say together is checked in `ampel_spark.job.load`, which
-makes a `ResolvedJob` of it: paths absolute, defaults filled in, filters and units built.
+`Job` is the YAML, key by key. What the keys say together is checked in `ampel_spark.job.load`,
+which makes a `ResolvedJob` of it: paths absolute, defaults filled in, filters and units built.
 """
 
 from __future__ import annotations
@@ -86,15 +86,15 @@ class _Section(BaseModel):
 class Simulation(_Section):
     """A simulated archive; the same numbers make the same files."""
 
-    alerts: int | None = Field(default=None, ge=1, description="alerts to make; default 5000")
+    alerts: int | None = Field(default=None, ge=1, description="alerts to make; default 6000")
     objects: int | None = Field(
         default=None, ge=1, description="objects to make, instead of alerts"
     )
     nights: int = Field(default=75, ge=1, description="nights it spans")
     first_night: datetime.date = Field(
-        default=datetime.date(2024, 3, 1), description="first night, UTC date"
+        default=datetime.date(2024, 3, 1), strict=False, description="first night, UTC date"
     )
-    seed: int = Field(default=17, ge=0, description="seed of all that is random in it")
+    seed: int = Field(default=18, ge=0, description="seed of all that is random in it")
     cutouts: Literal["none", "small", "real"] = Field(
         default="small", description="image cutouts of the packets"
     )
@@ -106,7 +106,7 @@ class Simulation(_Section):
             if value.get("alerts") is not None and value.get("objects") is not None:
                 raise ValueError("give either 'alerts' or 'objects'")
             if value.get("objects") is None:
-                return {"alerts": 5000} | {k: v for k, v in value.items() if v is not None}
+                return {"alerts": 6000} | {k: v for k, v in value.items() if v is not None}
         return value
 
 
@@ -265,7 +265,7 @@ class Calibration(_Section):
     description: str = ""
     rules: Annotated[_Several[dict[str, Any]], Field(max_length=0)] = Field(
         default=(),
-        description="corrections; a release that corrects nothing is all that can be applied so far",
+        description="corrections; only a release without any can be applied so far",
     )
 
 
@@ -290,7 +290,7 @@ class Catalog:
     simulated : str or None
         Name of the file in the folder of the simulated archive.
     off : bool
-        It comes with a simulated archive, and the job's archive is none. For a unit it is empty then.
+        It comes with a simulated archive, and the job's archive is none. A unit sees it empty.
     ra, dec : str
         Columns of the position, degrees ICRS.
     columns : tuple of str
@@ -320,7 +320,7 @@ class FilterStep:
 
 @dataclass(frozen=True)
 class States:
-    """Which states are wanted: ``latest``, ``alert`` or ``as_of``; the times [JD, d]; the kinds of points."""
+    """Which states are wanted (``latest``, ``alert``, or ``as_of`` times [JD, d]), and points."""
 
     mode: Literal["latest", "alert", "as_of"]
     as_of: tuple[float, ...]

@@ -1,7 +1,8 @@
 """What pydantic refuses, in words for the person who wrote the file.
 
-A problem reads ``t0[0].config.min_ndett: unknown parameter, value 3; did you mean 'min_ndet'?``: where,
-what, the value, and the nearest right name.
+A problem says where, what, the value, and the nearest right name::
+
+    t0[0].config.min_ndett: unknown parameter, value 3; did you mean 'min_ndet'?
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def note_refusals(
 
 
 def entries(document: Document, key: str, model: type[_Model]) -> Iterator[tuple[Any, _Model]]:
-    """Yield position (or name) and model of the entries of a section, without what is wrong in them.
+    """Yield position (or name) and model of a section's entries, without what is wrong in them.
 
     That has been noted with the job as a whole; the rest of an entry is still to be checked. An
     entry that makes no sense without what is wrong is left out.
@@ -121,8 +122,8 @@ def _said(refusal: Any) -> str:
     if kind == "string_pattern_mismatch" and context["pattern"] in _PATTERNS:
         return _PATTERNS[context["pattern"]]
     if kind in ("too_short", "too_long"):
-        least = kind == "too_short"
-        return f"at {'least' if least else 'most'} {context['min_length' if least else 'max_length']} needed"
+        bound, key = ("least", "min_length") if kind == "too_short" else ("most", "max_length")
+        return f"at {bound} {context[key]} needed"
     if kind == "value_error":
         return str(context["error"])
     said = str(refusal["msg"]).removeprefix("Input should be ")

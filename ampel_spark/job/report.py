@@ -55,9 +55,8 @@ def report_content(
     """
     job = context.job
     limit = job.report.candidates if job.report is not None else 0
-    warnings = [] if run.message is None else [run.message]
     archive = _archive(context)
-    warnings += [f"{f.path}: {f.quarantined} packets are in quarantine" for f in archive if f.quarantined][:20]
+    warnings = [f"{f.path}: {f.quarantined} packets are in quarantine" for f in archive if f.quarantined][:20]
     return c.ReportContent(
         run=_run(context, run),
         selections=[_selected(context, s, found[s.name], exported) for s in job.selections],

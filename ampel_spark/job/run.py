@@ -7,6 +7,7 @@ killed leaves results that the next one finds again, and a record that says it n
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 __all__ = ["run_job", "simulate_archive"]
+
+# Seconds between lines of progress, and alerts up to which one process simulates.
+_TELL, _SMALL = 5.0, 20_000
 
 #: Exit codes of a run.
 DONE, OBJECTS_FAILED = 0, 3
@@ -94,7 +98,7 @@ def run_job(
         job.canonical,
         job.calibration.name,
         started,
-        software=software() | {"java": _java(spark)},
+        software=software(),
         git_commit=git_commit(),
         traces=_traces(selections, traces),
     )
@@ -147,25 +151,32 @@ def run_job(
 
 def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
     """Make the job's simulated archive where it is not there yet, and return its folder."""
-    import os
-
     from ampel_spark.simulate import simulate
 
     simulation, folder = job.simulation, job.simulated_in
     if simulation is None or folder is None:
         raise ConfigError(f"job {job.name} has no simulated archive")
-    out(f"simulate: {simulation.alerts} alerts of {simulation.nights} nights into {folder}")
-    simulate(
+    told = time.monotonic()
+
+    def progress(step: str, done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _TELL:
+            told = time.monotonic()
+            out(f"simulate: {step}: {done} of {total}")
+
+    size = {"alerts": simulation.alerts} if simulation.objects is None else {"objects": simulation.objects}
+    made = simulate(
         folder,
-        alerts=simulation.alerts if simulation.objects is None else None,
-        objects=simulation.objects,
+        **size,
         nights=simulation.nights,
         first_night=simulation.first_night.isoformat(),
         seed=simulation.seed,
-        workers=os.cpu_count() or 1,
+        # A second process costs more to start than a small archive to make.
+        workers=1 if simulation.objects is None and simulation.alerts < _SMALL else os.cpu_count() or 1,
         cutouts=simulation.cutouts,
-        progress=lambda line: out(f"simulate: {line}"),
+        progress=progress,
     )
+    out(f"simulate: {made.alerts} alerts of {len(made.nights)} nights {'made' if made.fresh else 'are there'}: {folder}")
     return folder
 
 
@@ -186,11 +197,6 @@ def _timed(counts: dict[str, Any], name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     counts.setdefault("seconds", {})[name] = round(time.monotonic() - started, 2)
-
-
-def _java(spark: SparkSession) -> str:
-    row = spark.sql("SELECT java_method('java.lang.System', 'getProperty', 'java.version')").first()
-    return str(row[0]) if row is not None else "unknown"
 
 
 def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> list[Path]:

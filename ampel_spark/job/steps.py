@@ -1,4 +1,4 @@
-"""The steps of a job, built from their entries: filters, units in the order of their ties, selections.
+"""The steps of a job, built from their entries: filters, units in order of ties, selections.
 
 Each function notes what is wrong as problems of the document, and returns what it could build: with
 any problem noted, nothing runs.
@@ -158,13 +158,16 @@ def build_selections(document: Document, units: Sequence[UnitStep]) -> list[Sele
         columns = _columns(document, [*where, "columns"], entry, check)
         if select is not None:
             steps.append(
-                Selection(entry.name, entry.channel, select, rank or None, columns, entry.limit, entry.export)
+                Selection(
+                    entry.name, entry.channel, select, rank or None, columns, entry.limit,
+                    entry.export,
+                )
             )  # fmt: skip
     return steps
 
 
 def result_types(units: Iterable[UnitStep]) -> dict[str, str]:
-    """Return what an expression may name: the state's columns and ``unit.column``, with Spark types."""
+    """Return what an expression may name: columns of a state and ``unit.column``, with types."""
     types = dict(STATE_COLUMNS)
     for unit in units:
         types |= {f"{unit.name}.{name}": kind for name, kind in _OUTCOME.items()}
@@ -249,7 +252,8 @@ def _check_coverage(document: Document, i: int, step: UnitStep, tie: UnitStep) -
     if lacking:
         document.problem(
             ["t2", i],
-            f"unit {step.name!r} needs the results of {tie.name!r}, which does not run for channel {lacking[0]!r}",
+            f"unit {step.name!r} needs the results of {tie.name!r},"
+            f" which does not run for channel {lacking[0]!r}",
         )
 
 
@@ -314,7 +318,7 @@ class _Checker:
 def _columns(
     document: Document, where: list[str | int], entry: SelectionEntry, check: _Checker
 ) -> dict[str, Expression]:
-    """Return the columns that a selection asks for, by label; ``unit.column`` alone is ``unit_column``."""
+    """Return a selection's columns by label; that of ``unit.column`` alone is ``unit_column``."""
     columns: dict[str, Expression] = {}
     labelled = isinstance(entry.columns, dict)
     items = entry.columns.items() if isinstance(entry.columns, dict) else enumerate(entry.columns)

@@ -6,7 +6,6 @@ here and in the lake; the packages of the tiers only build DataFrames.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from ampel_spark.t0.selection import Selection as T0Selection
 from ampel_spark.t1.states import ALL, Wanted, light_curves, requests, visible_alerts, visible_points
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
+from ampel_spark.t2.unit import EXCEPTION
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -71,9 +71,9 @@ class Context:
             rows.write.mode("overwrite").parquet(path)
         return self.lake.spark.read.parquet(path)
 
-    def commit(self, table: Table, rows: DataFrame) -> None:
-        """Insert rows into a table of the lake under this run."""
-        self.outputs[table.name] = self.lake.insert(table, rows, {"run_id": self.run_id})
+    def commit(self, table: Table, rows: DataFrame, replacing: str | None = None) -> None:
+        """Insert rows into a table of the lake under this run; see `Lake.insert`."""
+        self.outputs[table.name] = self.lake.insert(table, rows, {"run_id": self.run_id}, replacing)
 
     def alerts(self) -> DataFrame:
         """Return the alerts of the pinned version."""
@@ -211,60 +211,45 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
     return done
 
 
-def _run_unit(
-    context: Context, step: UnitStep, states: DataFrame, trace: Trace, done: Results
-) -> DataFrame:
+def _run_unit(context: Context, step: UnitStep, states: DataFrame, trace: Trace, done: Results) -> DataFrame:
     from pyspark.sql import functions as f
 
-    columns = step.unit.output_columns()
-    table = runner.unit_table(step.name, columns)
+    table = runner.unit_table(step.name, step.columns)
     context.lake.ensure(table)
     mine = states.where(f.col("channel").isin(*step.channels)).dropDuplicates(["state_id"])
-    ties = {name: (done[name][1], done[name][0].unit.output_columns()) for name in step.needs}
+    ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
     rows = runner.wanted(mine, ties)
-    present = context.lake.read(table.name)
-    todo = runner.stale(rows, present, trace.trace_id)
-    if ties:
-        todo = context.stage(f"wanted_{step.name}", todo)
-    n_wanted, n_todo = rows.count(), todo.count()
+    n_wanted = mine.count()
+    fresh = context.lake.version(table.name) == 0
+    todo = rows if fresh else runner.stale(rows, context.lake.read(table.name), trace.trace_id)
+    n_todo = n_wanted if fresh else todo.count()
     context.out(f"T2: {step.name}: {n_wanted} states wanted, {n_wanted - n_todo} present, {n_todo} to compute")
     started = time.monotonic()
+    results = None
     if n_todo:
-        spec = runner.UnitSpec(step.name, step.spec, json.dumps(step.unit.model_dump(mode="json"), sort_keys=True), str(context.job.file.parent), trace.trace_id)
-        results = context.stage(f"t2_{step.name}", runner.compute(todo, spec, columns, n_todo))
-        context.lake.merge(
-            table,
-            results.withColumn("run_id", f.lit(context.run_id)).select(*table.names),
-            {"run_id": context.run_id, "unit": step.name},
-            # A result that was an exception is tried again and replaced; any other stays as it is.
-            lambda merge: merge.whenMatchedUpdateAll(f"t.status = {runner.EXCEPTION}").whenNotMatchedInsertAll(),
-        )
+        results = context.stage(f"t2_{step.name}", runner.compute(todo, step.unit, trace.trace_id, n_todo))
+        results = results.withColumn("run_id", f.lit(context.run_id))
+        # A result that was an exception is tried again and replaced; any other stays as it is.
+        context.commit(table, results, replacing=f"t.status = {EXCEPTION}")
     seconds = time.monotonic() - started
-    version = context.lake.version(table.name)
-    assert version is not None
-    context.outputs[table.name] = version
-    there = context.lake.read(table.name, version).where(f.col("trace_id") == trace.trace_id)
-    results = context.stage(
-        f"results_{step.name}", there.join(rows.select("state_id", "input_hash"), ["state_id", "input_hash"])
-    )
-    statuses = results.groupBy("status").agg(f.count("*").alias("n"), f.median("duration_ms").alias("ms")).collect()
+    if results is None or n_todo < n_wanted:
+        there = context.lake.read(table.name).where(f.col("trace_id") == trace.trace_id)
+        keys = rows.select("state_id", "input_hash")
+        results = context.stage(f"results_{step.name}", there.join(keys, ["state_id", "input_hash"]))
+    statuses = results.groupBy("status").agg(f.count("*").alias("n")).orderBy("status").collect()
+    middle = results.agg(f.median("duration_ms")).first()
     context.counts["t2"][step.name] = {
         "wanted": n_wanted,
         "present": n_wanted - n_todo,
         "computed": n_todo,
-        "statuses": {str(r["status"]): r["n"] for r in sorted(statuses, key=lambda r: r["status"])},
-        "median_ms": _median_ms(results),
+        "statuses": {str(r["status"]): r["n"] for r in statuses},
+        "median_ms": None if middle is None or middle[0] is None else round(middle[0], 3),
         "seconds": round(seconds, 3),
     }
-    bad = {r["status"]: r["n"] for r in statuses if r["status"] < 0}
+    bad = [f"{r['n']} with status {r['status']}" for r in statuses if r["status"] < 0]
     if bad:
-        context.out(f"T2: {step.name}: " + ", ".join(f"{n} with status {s}" for s, n in sorted(bad.items())))
+        context.out(f"T2: {step.name}: {', '.join(bad)}")
     return results
-
-
-def _median_ms(results: DataFrame) -> float | None:
-    row = results.agg({"duration_ms": "median"}).first()
-    return None if row is None or row[0] is None else round(row[0], 3)
 
 
 def candidates(context: Context, states: DataFrame, results: Results) -> dict[str, Any]:
@@ -277,7 +262,7 @@ def candidates(context: Context, states: DataFrame, results: Results) -> dict[st
         "channel", "stock", "state_id", "name", "n_detections", "n_upper_limits", "jd_first", "jd_last"
     )
     for name, (step, rows) in results.items():
-        fields = ["status", "message", "duration_ms", *(c.name for c in step.unit.output_columns())]
+        fields = ["status", "message", "duration_ms", *(c.name for c in step.columns)]
         wide = wide.join(rows.select("state_id", f.struct(*fields).alias(name)), "state_id", "left")
     wide = context.stage("wide", wide)
     found: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""The story of an object in one run: alerts, decisions, states, results, candidates, in order of time.
+"""The story of an object in one run: alerts, decisions, states, results, candidates, by time.
 
-Nobody sees more than the channel does: alerts and the histories they carry are those of the program ids
-that a channel's data rights name, and everything else is of the channel itself.
+Nobody sees more than the channel does: alerts and the histories they carry are those of the program
+ids that a channel's data rights name, and everything else is of the channel itself.
 """
 
 from __future__ import annotations
@@ -46,14 +46,16 @@ def journal(
     Returns
     -------
     list of dict
-        ``jd`` and ``utc`` (when), ``kind`` (alert, decision, state, result, candidate), ``channel``,
-        ``id`` (of alert or state, or the unit's name), ``status``, ``detail``, and ``values``.
+        ``jd`` and ``utc`` (when), ``kind`` (alert, decision, state, result or candidate),
+        ``channel``, ``id`` (of alert or state, or the unit's name), ``status``, ``detail``, and
+        ``values``.
 
     Raises
     ------
     LakeError
         If no channel may see an alert of such an object.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     key = (
@@ -63,14 +65,16 @@ def journal(
     alerts = alerts_of(lake, key, run, rights)
     if not alerts:
         raise LakeError(
-            f"no object {name!r} in lake {lake} of which {_channels(access)} may see an alert in run {run['run_id']}"
+            f"no object {name!r} in lake {lake} of which {_channels(access)} may see an alert"
+            f" in run {run['run_id']}"
         )
     mine = (pc.field("stock") == alerts[0]["stock"]) & (pc.field("run_id") == run["run_id"])
     of_channels = mine & pc.field("channel").isin(list(access))
     entries = [_alert(row, rights) for row in alerts]
     entries += [_decision(row) for row in _rows(lake, "decisions", of_channels)]
     links = _rows(lake, "state_channels", of_channels)
-    wanted = pc.field("state_id").isin(sorted({link["state_id"] for link in links}))
+    ids = pa.array(sorted({link["state_id"] for link in links}), pa.string())
+    wanted = pc.field("state_id").isin(ids)
     states = {row["state_id"]: row for row in _rows(lake, "states", wanted)}
     times = {}
     for link in links:
@@ -161,8 +165,9 @@ def _alert(row: Mapping[str, Any], rights: frozenset[int]) -> dict[str, Any]:
     band = {1: "g", 2: "r", 3: "i"}.get(values["fid"] or 0, "?")
     sign = "negative, " if row.get("isdiffpos") in ("f", "0") else ""
     detail = (
-        f"{band} {_number(values['magpsf'])} ± {_number(values['sigmapsf'], 2)} mag, {sign}rb {_number(values['rb'], 2)};"
-        f" {n_detections} detections, {values['n_upper_limits']} upper limits"
+        f"{band} {_number(values['magpsf'])} ± {_number(values['sigmapsf'], 2)} mag, "
+        f"{sign}rb {_number(values['rb'], 2)};"
+        f" {_count(n_detections, 'detection')}, {_count(values['n_upper_limits'], 'upper limit')}"
     )
     return _entry("alert", row["jd"], None, row["alert_id"], "", detail, values)
 
@@ -192,7 +197,8 @@ def _state(link: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, Any]:
     values = {key: state.get(key) for key in keys}
     values |= {key: link[key] for key in ("calibration", "datapoints_version")}
     detail = (
-        f"{state['n_detections']} detections, {state['n_upper_limits']} upper limits,"
+        f"{_count(state['n_detections'], 'detection')},"
+        f" {_count(state['n_upper_limits'], 'upper limit')},"
         f" calibration {link['calibration']}, datapoints version {link['datapoints_version']}"
     )
     status = "latest" if link["as_of_jd"] is None else "as of"
@@ -241,6 +247,10 @@ def _number(value: Any, digits: int = 5) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.{digits}g}" if abs(value) < 1e5 else f"{value:.3f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _channels(access: Access) -> str:

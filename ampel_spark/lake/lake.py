@@ -169,6 +169,12 @@ class Lake:
             writer.save(self.path(table.name))
             return self._now(table)
 
+    def replace(self, table: Table, rows: DataFrame, condition: str, metadata: Mapping[str, Any]) -> None:
+        """Put `rows` in the place of those that meet a SQL `condition`, in one commit."""
+        writer = rows.select(*table.names).write.format("delta").mode("overwrite").option("replaceWhere", condition)
+        with self.lock(table.name):
+            writer.option("userMetadata", json.dumps(metadata, sort_keys=True)).save(self.path(table.name))
+
     def _now(self, table: Table) -> int:
         version = self.version(table.name)
         assert version is not None  # it was just written

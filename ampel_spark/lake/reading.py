@@ -153,6 +153,8 @@ def read(
     LakeError
         If there is no such lake, table, version or column.
     """
+    from pyarrow import fs
+
     table = open_table(lake, name, version)
     known = [field.name for field in table.schema().fields]
     for column in columns or ():
@@ -160,7 +162,12 @@ def read(
             raise LakeError(
                 f"table {name!r} of lake {lake} has no column {column!r}{nearest(column, known)}"
             )
-    dataset = table.to_pyarrow_dataset()
+    # Arrow's own file system: the one that deltalake makes calls back into Python from Arrow's
+    # threads, and those may outlive the interpreter ("terminate called without an active exception")
+    files = fs.SubTreeFileSystem(
+        str(Path(lake).expanduser().resolve() / name), fs.LocalFileSystem()
+    )
+    dataset = table.to_pyarrow_dataset(filesystem=files)
     return dataset.to_table(columns=list(columns) if columns is not None else None, filter=filters)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
+import re
 import secrets
 import subprocess
 from collections.abc import Mapping
@@ -63,17 +65,15 @@ def new_run_id(job: str, started: datetime.datetime) -> str:
 
 
 def record(lake: Lake, run: Run) -> None:
-    """Write a run's row, or put it in the place of the row it had."""
+    """Write a run's row, in the place of the one it had."""
     table = TABLES["runs"]
     lake.ensure(table)
     values = []
     for name in table.names:
         value = getattr(run, name)
         values.append(json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value)
-    rows = lake.spark.createDataFrame([tuple(values)], table.schema())
-    lake.merge(
-        table, rows, {"run_id": run.run_id}, lambda merge: merge.whenMatchedUpdateAll().whenNotMatchedInsertAll()
-    )
+    rows = lake.spark.createDataFrame([tuple(values)], table.schema()).coalesce(1)
+    lake.replace(table, rows, f"run_id = '{run.run_id}'", {"run_id": run.run_id})
 
 
 def software() -> dict[str, str]:
@@ -84,7 +84,19 @@ def software() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "absent"
+    found["java"] = _java()
     return found
+
+
+def _java() -> str:
+    home = os.environ.get("JAVA_HOME")
+    program = f"{home}/bin/java" if home else "java"
+    try:
+        told = subprocess.run([program, "-version"], capture_output=True, text=True, check=True).stderr
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    version = re.search(r'version "([^"]+)"', told)
+    return version[1] if version else "unknown"
 
 
 def git_commit() -> str | None:

@@ -68,6 +68,7 @@ from ampel_spark.salt.records import (
     MODEL_EDGE,
     NO_ERRORS,
     NO_HESSIAN,
+    NO_SIGNAL,
     NOT_CONVERGED,
     POOR_COVERAGE,
     TOO_FEW_POINTS,
@@ -81,13 +82,16 @@ __all__ = ["fit_range", "make_work", "predict_range"]
 
 Array = NDArray[np.float64]
 
+#: Largest number of points at the model's edges at which `_cross_edges` looks.
+CROSSINGS = 8
+
 
 @compiled
 def _errors(settings: Settings, matrix: Array, out: Array) -> bool:
     """Covariance of the fitted parameters from a matrix of second derivatives; zero elsewhere."""
     index = np.empty(5, np.int64)
     n = 0
-    for k in range(5):
+    for k in range(len(matrix)):
         if settings.fitted[k]:
             index[n] = k
             n += 1
@@ -104,7 +108,7 @@ def _errors(settings: Settings, matrix: Array, out: Array) -> bool:
             scaled[i, j] = matrix[index[i], index[j]] * norm[i] * norm[j]
     if not invert(scaled, n, inverse):
         return False
-    for i in range(5):
+    for i in range(len(matrix)):
         zero(out[i])
     for i in range(n):
         for j in range(n):
@@ -113,6 +117,22 @@ def _errors(settings: Settings, matrix: Array, out: Array) -> bool:
                 return False
             out[index[i], index[j]] = value
     return True
+
+
+@compiled
+def _last_phase(tables: Tables) -> float:
+    return tables.phase_start + tables.phase_step * (tables.n_phases - 1)
+
+
+@compiled
+def _near_edge(tables: Tables, work: Work, par: Array) -> bool:
+    """Whether a point in use lies within three days of the model's first or last phase."""
+    first, last = tables.phase_start, _last_phase(tables)
+    for k in range(work.count[N_USED]):
+        phase = (work.points[TIME, k] - par[PT]) / (1.0 + par[PZ])
+        if abs(phase - first) < 3.0 or abs(phase - last) < 3.0:
+            return True
+    return False
 
 
 @compiled
@@ -156,6 +176,8 @@ def _settle(
             break
         converged = False
     if cut:
+        if work.count[N_USED] < settings.min_points or not freeze_covariance(tables, work, par):
+            return np.inf, n_steps, False
         chisq += null - _null_chisq(work)
     return chisq, n_steps, converged
 
@@ -178,7 +200,7 @@ def _in_doubt(tables: Tables, settings: Settings, work: Work, par: Array, limits
     before = 0
     after = 0
     first = tables.phase_start
-    last = first + tables.phase_step * (tables.n_phases - 1)
+    last = _last_phase(tables)
     reach = 4.0 * error + 0.5
     for k in range(work.count[N_USED]):
         phase = (work.points[TIME, k] - par[PT]) / stretch
@@ -206,7 +228,7 @@ def _set_limits(
     """Bounds, priors and first values of object `i`; times count from `origin`."""
     row = i if len(targets.lower) > 1 else 0
     prior_row = i if len(targets.prior_mean) > 1 else 0
-    for k in range(5):
+    for k in range(par.size):
         limits[LOWER, k] = targets.lower[row, k]
         limits[UPPER, k] = targets.upper[row, k]
         limits[MEAN, k] = targets.prior_mean[prior_row, k]
@@ -214,7 +236,7 @@ def _set_limits(
         par[k] = targets.fixed[i, k]
     if settings.fitted[PT]:
         first = tables.phase_start
-        last = first + tables.phase_step * (tables.n_phases - 1)
+        last = _last_phase(tables)
         stretch = 1.0 + (limits[UPPER, PZ] if settings.fitted[PZ] else par[PZ])
         latest = 0.0
         for k in range(work.count[N_ALL]):
@@ -228,7 +250,7 @@ def _set_limits(
             limits[UPPER, PT] -= origin
     else:
         par[PT] -= origin
-    for k in range(5):
+    for k in range(par.size):
         if not settings.fitted[k]:
             limits[LOWER, k] = par[k]
             limits[UPPER, k] = par[k]
@@ -253,7 +275,7 @@ def _find_starts(
     if settings.fitted[PZ]:
         n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.03), 1), 8)
     first = tables.phase_start
-    last = first + tables.phase_step * (tables.n_phases - 1)
+    last = _last_phase(tables)
     if settings.has_phase_range and settings.phase_iterative:
         stretch = 1.0 + z_low if settings.phase_observer else 1.0
         first = max(first, settings.phase_min / stretch)
@@ -305,7 +327,8 @@ def _search(
         k += 1
         if k < n_found:
             # The scan's minima: the first always; the others in doubt, or where nearly as good.
-            if k > 0 and not doubt and found[k, 0] > found[0, 0] * 0.97 + 10.0:
+            far = found[k, 0] > found[0, 0] * 0.97 + 10.0 or out.flags[i] & NO_SIGNAL != 0
+            if k > 0 and not doubt and far:
                 continue
             par[PZ], par[PT], par[PC] = found[k, 1], found[k, 2], start_colour
         elif doubt and k < n_found + 4:
@@ -330,9 +353,53 @@ def _search(
             copy(par, best)
         if n_starts == 1 and settings.fitted[PT]:
             doubt = not chisq < np.inf or _in_doubt(tables, settings, work, par, limits)
+            # Noise has minima without end, and none that means anything.
+            doubt = doubt and out.flags[i] & NO_SIGNAL == 0
     out.counts[i, 7] = n_starts
     copy(best, par)
     return best_chisq, best_converged
+
+
+@inlined
+def _cross_edges(
+    tables: Tables, settings: Settings, work: Work, par: Array, limits: Array, out: Output, i: int
+) -> tuple[float, bool]:
+    """Look for a lower minimum where a point enters or leaves the model; `par` is the best so far.
+
+    The model's flux ends in a jump at its first and last phase, and so does chi-square, as a
+    function of t0, wherever a point is there: a descent ends before it. Returns chi-square and
+    whether a descent converged.
+    """
+    chisq = evaluate(tables, settings, work, par, limits)
+    converged = True
+    stretch = 1.0 + par[PZ]
+    errors = np.zeros((5, 5))
+    normal_equations(settings, work, par, limits)
+    reach = 1.0
+    if _errors(settings, work.equations, errors):
+        reach = min(4.0 * math.sqrt(errors[PT, PT]) / stretch + 0.05, 3.0)
+    best = par.copy()
+    trial = par.copy()
+    centre = par[PT]
+    n_tried = 0
+    for edge in (tables.phase_start, _last_phase(tables)):
+        for k in range(work.count[N_USED]):
+            crossing = work.points[TIME, k] - edge * stretch
+            if abs(crossing - centre) > reach * stretch or n_tried >= CROSSINGS:
+                continue
+            n_tried += 1
+            for side in (-1e-6, 1e-6):
+                copy(best, trial)
+                trial[PT] = min(max(crossing + side, limits[LOWER, PT]), limits[UPPER, PT])
+                if evaluate(tables, settings, work, trial, limits) > chisq + 4.0:
+                    continue
+                lower, n_steps, ended = descend(tables, settings, work, trial, limits)
+                out.counts[i, 9] += n_steps
+                if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
+                    chisq, converged = lower, ended
+                    copy(trial, best)
+    copy(best, par)
+    return chisq, converged
 
 
 @inlined
@@ -364,7 +431,7 @@ def _covariance_rounds(
         _, n_steps, converged = descend(tables, settings, work, par, limits)
         out.counts[i, 9] += n_steps
         again = not _errors(settings, work.equations, covariance)
-        for k in range(5):
+        for k in range(par.size):
             moved = abs(par[k] - last[k])
             if settings.fitted[k] and moved > settings.covariance_tolerance * math.sqrt(
                 covariance[k, k]
@@ -401,7 +468,7 @@ def _finish(
         trial = par.copy()
         feasible = True
         for k in (PZ, PT, PC):
-            for m in range(5):
+            for m in range(par.size):
                 if settings.fitted[m]:
                     trial[k] += covariance[k, m] * equations[GRADIENT, m]
             feasible = feasible and limits[LOWER, k] <= trial[k] <= limits[UPPER, k]
@@ -411,8 +478,8 @@ def _finish(
         out.flags[i] |= NO_HESSIAN
     else:
         out.flags[i] |= NO_ERRORS
-        for k in range(5):
-            for m in range(5):
+        for k in range(par.size):
+            for m in range(par.size):
                 covariance[k, m] = np.nan
     chisq = evaluate(tables, settings, work, par, limits)
     out.prior_chisq[i] = prior_chisq(par, limits)
@@ -434,7 +501,7 @@ def _judge(
     """Counts and flags of a finished fit."""
     stretch = 1.0 + par[PZ]
     first = tables.phase_start
-    last = first + tables.phase_step * (tables.n_phases - 1)
+    last = _last_phase(tables)
     reach = 0.0
     if settings.fitted[PT]:
         error = math.sqrt(out.covariance[i, PT, PT]) / stretch
@@ -463,7 +530,7 @@ def _judge(
     if low <= high:
         out.phases[i, 0], out.phases[i, 1] = low, high
     flags = out.flags[i]
-    for k in range(5):
+    for k in range(par.size):
         if settings.fitted[k] and not limits[LOWER, k] < par[k] < limits[UPPER, k]:
             flags |= AT_BOUND
     if edge:
@@ -511,6 +578,10 @@ def _fit_object(
     if settings.has_phase_range and settings.phase_iterative:
         activate(settings, points, work, i, par[PZ], par[PT])
         freeze_covariance(tables, work, par)
+    elif settings.fitted[PT] and out.flags[i] & NO_SIGNAL == 0 and _near_edge(tables, work, par):
+        lower, ended = _cross_edges(tables, settings, work, par, limits, out, i)
+        if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
+            converged = ended
     if settings.model_covariance:
         work.count[MODEL_ERROR] = 1
         good, converged = _covariance_rounds(tables, settings, points, work, i, par, limits, out)
@@ -520,7 +591,7 @@ def _fit_object(
     for k in range(points.offsets[i], points.offsets[i + 1]):
         out.used[k] = False
     _judge(tables, settings, points, work, i, par, limits, converged, out)
-    for k in range(5):
+    for k in range(par.size):
         out.parameters[i, k] = par[k] if settings.fitted[k] else targets.fixed[i, k]
     if settings.fitted[PT]:
         out.parameters[i, PT] = par[PT] + origin
@@ -566,7 +637,7 @@ def predict_range(
     for i in range(begin, end):
         z = parameters[i, PZ]
         usable = tables.z_min <= z <= tables.z_max
-        for k in range(5):
+        for k in range(par.size):
             usable = usable and math.isfinite(parameters[i, k])
         by_z = not usable  # Derivatives are not needed.
         for b in range(n_bands):

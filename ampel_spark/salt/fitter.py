@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ampel_spark.errors import ConfigError
 from ampel_spark.salt.dust import extinction_per_ebv
 from ampel_spark.salt.options import PARAMETERS, FitOptions, Targets
-from ampel_spark.salt.photometry import LightCurveError, LightCurves
+from ampel_spark.salt.photometry import LightCurveError, LightCurves, owned
 from ampel_spark.salt.result import FitResult, outcome
 from ampel_spark.salt.tables import build_tables
 
@@ -163,10 +163,10 @@ class SaltFitter:
         if settings.has_phase_range and not settings.phase_iterative and phase_reference is None:
             raise LightCurveError("a phase range that is not iterative needs phase_reference")
         targets = self._targets(n, fixed, mwebv, r_v)._replace(
-            lower=lower,
-            upper=upper,
-            prior_mean=prior_mean,
-            prior_weight=prior_weight,
+            lower=owned(lower, np.float64),
+            upper=owned(upper, np.float64),
+            prior_mean=owned(prior_mean, np.float64),
+            prior_weight=owned(prior_weight, np.float64),
             phase_reference=_per_object(
                 np.nan if phase_reference is None else phase_reference, n, "phase_reference"
             ),
@@ -225,7 +225,7 @@ class SaltFitter:
             Dust of the Milky Way.
         """
         n = len(light_curves)
-        parameters = np.ascontiguousarray(parameters, dtype=float)
+        parameters = owned(parameters, np.float64)
         if parameters.shape != (n, 5):
             raise LightCurveError(f"parameters have shape {parameters.shape}, not {(n, 5)}")
         points = self._points(light_curves)
@@ -247,7 +247,7 @@ class SaltFitter:
 
         if np.any(light_curves.band >= len(self.bands)):
             raise LightCurveError(
-                f"band number {int(light_curves.band.max())}: the fitter has {len(self.bands)} bands"
+                f"band number {light_curves.band.max()}: the fitter has {len(self.bands)} bands"
             )
         systems = np.asarray(light_curves.zpsys)
         if systems.size and not (systems.min() >= 0 and systems.max() < len(self.systems)):
@@ -292,7 +292,7 @@ class SaltFitter:
             prior_weight=empty,
             phase_reference=np.full(n, np.nan),
             ebv=ebv,
-            law_row=row.astype(np.int64),
+            law_row=owned(row.ravel(), np.int64),
             law=law,
         )
 
@@ -407,4 +407,4 @@ def _per_object(value: ArrayLike, n: int, name: str) -> Array:
     values = np.asarray(value, dtype=float)
     if values.ndim and values.shape != (n,):
         raise LightCurveError(f"{name} has shape {values.shape} for {n} light curves")
-    return np.ascontiguousarray(np.broadcast_to(values, (n,)))
+    return owned(np.broadcast_to(values, (n,)), np.float64)

@@ -467,7 +467,7 @@ def gradient(settings: Settings, work: Work, par: Array, limits: Array) -> None:
         col[JAC + PX1, i] = x0 * col[M1, i]
         col[JAC + PC, i] = x0 * (col[M0C, i] + x1 * col[M1C, i])
         col[JAC + PZ, i] = x0 * (col[M0Z, i] + x1 * col[M1Z, i])
-    for k in range(5):
+    for k in range(par.size):
         if settings.fitted[k]:
             pull = limits[PRIOR, k] * (limits[MEAN, k] - par[k])
             work.equations[GRADIENT, k] = _dot(work, col[JAC + k], col[RES]) + pull
@@ -478,10 +478,10 @@ def normal_equations(settings: Settings, work: Work, par: Array, limits: Array) 
     """`gradient`, and Gauss and Newton's curvature: products of first derivatives."""
     gradient(settings, work, par, limits)
     col = work.points
-    for k in range(5):
+    for k in range(par.size):
         if not settings.fitted[k]:
             continue
-        for m in range(k, 5):
+        for m in range(k, par.size):
             if settings.fitted[m]:
                 work.equations[k, m] = _dot(work, col[JAC + k], col[JAC + m])
                 work.equations[m, k] = work.equations[k, m]

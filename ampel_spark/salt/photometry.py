@@ -11,9 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ampel_spark.errors import AmpelSparkError
 
-__all__ = ["LightCurveError", "LightCurves"]
+__all__ = ["LightCurveError", "LightCurves", "owned"]
 
 Array = NDArray[np.float64]
+
+
+def owned(values: ArrayLike, kind: type) -> NDArray[Any]:
+    """Return an array of `kind` in one piece that may be written to; a copy only where need be.
+
+    Compiled code is compiled anew for other layouts, and for arrays that are read-only (as Arrow's).
+    """
+    return np.require(np.asarray(values), dtype=kind, requirements=["C", "W"])
 
 
 class LightCurveError(AmpelSparkError):
@@ -57,7 +65,7 @@ class LightCurves:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        offsets = np.ascontiguousarray(self.offsets, dtype=np.int64)
+        offsets = owned(self.offsets, np.int64)
         put(self, "offsets", offsets)
         if offsets.ndim != 1 or len(offsets) < 1:
             raise LightCurveError("offsets: one number more than there are light curves")
@@ -65,7 +73,7 @@ class LightCurves:
             raise LightCurveError("offsets must start at 0 or above and not decrease")
         n_points = int(offsets[-1])
         for name in ("time", "flux", "fluxerr"):
-            values = np.ascontiguousarray(getattr(self, name), dtype=np.float64)
+            values = owned(getattr(self, name), np.float64)
             if values.shape != (n_points,):
                 raise LightCurveError(
                     f"{name} has shape {values.shape}, but offsets end at {n_points}"
@@ -82,7 +90,7 @@ class LightCurves:
                 raise LightCurveError(
                     f"{name} has shape {values.shape}, but offsets end at {n_points}"
                 ) from None
-            put(self, name, np.ascontiguousarray(values, dtype=kind))
+            put(self, name, owned(values, kind))
         if self.fluxcov is not None:
             sizes = np.diff(offsets)
             if len(self.fluxcov) != len(sizes):

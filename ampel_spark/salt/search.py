@@ -81,7 +81,7 @@ LONGEST = (0.05, 10.0, np.inf, np.inf, 0.5)
 def prior_chisq(par: Array, limits: Array) -> float:
     """What the Gaussian priors add to chi-square."""
     s = 0.0
-    for k in range(5):
+    for k in range(par.size):
         if limits[PRIOR, k] > 0.0:
             s += limits[PRIOR, k] * (par[k] - limits[MEAN, k]) ** 2
     return s
@@ -302,8 +302,8 @@ def _reduce(
     Parameters at a bound and pushed out of it stay where they are.
     """
     n_outer = 0
-    for k in (PZ, PT, PC):
-        if not settings.fitted[k] or not work.equations[k, k] > 0.0:
+    for k in range(par.size):
+        if k == PX0 or k == PX1 or not settings.fitted[k] or not work.equations[k, k] > 0.0:
             continue
         g = work.equations[GRADIENT, k]
         if (par[k] <= limits[LOWER, k] and g <= 0.0) or (par[k] >= limits[UPPER, k] and g >= 0.0):
@@ -355,11 +355,11 @@ def hessian(
     """
     fitted = settings.fitted
     by_z = fitted[PZ]
-    for k in range(5):
+    for k in range(par.size):
         copy(work.equations[k], out[k])
     steps = np.zeros(5)
-    for k in (PZ, PT, PC):
-        if fitted[k] and work.equations[k, k] > 0.0:
+    for k in range(par.size):
+        if k != PX0 and k != PX1 and fitted[k] and work.equations[k, k] > 0.0:
             steps[k] = min(0.1 / math.sqrt(work.equations[k, k]), 0.02 * LONGEST[k])
     if fitted[PX0] and fitted[PX1]:
         # The one second derivative of the model by x0 and x1: M1.
@@ -380,11 +380,11 @@ def hessian(
     at = par.copy()
     ahead = np.zeros(5)
     slopes = np.zeros((5, 5))
-    for k in (PZ, PT, PC):
+    for k in range(par.size):
         if steps[k] == 0.0:
             continue
-        for sign in (1.0, -1.0):
-            at[k] = par[k] + sign * steps[k]
+        for side in range(min(par.size, 2)):
+            at[k] = par[k] + (1.0 - 2.0 * side) * steps[k]
             if by_z and k == PZ:
                 load_tables(tables, work, at[PZ], by_z)
             if k != PT:
@@ -392,18 +392,18 @@ def hessian(
             columns(tables, work, at[PZ], at[PT], by_z)
             residuals(work, at)
             gradient(settings, work, at, limits)
-            if sign > 0.0:
+            if side == 0:
                 copy(work.equations[GRADIENT], ahead)
         at[k] = par[k]
         if k == PZ:
             load_tables(tables, work, at[PZ], by_z)
         if k != PT:
             collapse(work, at[PC], by_z)
-        for m in range(5):
+        for m in range(par.size):
             # The gradient points downhill.
             slopes[k, m] = (work.equations[GRADIENT, m] - ahead[m]) / (2.0 * steps[k])
-    for k in range(5):
-        for m in range(5):
+    for k in range(par.size):
+        for m in range(par.size):
             if steps[k] > 0.0 and fitted[m]:
                 # Where both were stepped, the mean of the two.
                 value = slopes[k, m]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
 from ampel_spark.salt import records
 from ampel_spark.salt.options import Settings, Targets
@@ -25,10 +26,12 @@ Array = NDArray[np.float64]
 Z, T0, X0, X1, C = range(5)
 #: Step of the scan in t0, rest-frame days, and the largest number of steps.
 SCAN_STEP, SCAN_LIMIT = 2.5, 20000
-#: Steps for derivatives by z, t0, c.
-STEPS = {Z: 1e-5, T0: 1e-3, C: 1e-4}
+#: Steps for derivatives by z and c.
+STEPS = {Z: 1e-5, C: 1e-4}
 #: Longest steps of a descent.
 LONGEST = {Z: 0.05, T0: 10.0, C: 0.5}
+#: Largest number of points at the model's edges at which `_cross_edges` looks.
+CROSSINGS = 8
 SMALLEST, LARGEST = 1e-140, 1e140
 
 
@@ -39,25 +42,45 @@ class Model:
     tables: Tables
     #: (B, Q) magnitudes of dust at the wavelength nodes of each band.
     dust: Array
+    #: Tables and colour law of a band at a redshift, as used last.
+    memory: dict[tuple[int, float], tuple[Array, Array]] = field(default_factory=dict, repr=False)
 
     def band_rows(self, band: int, z: float, c: float, *, dusty: bool = True) -> Array:
         """Return M0 and M1 in a band for each phase row, shape (R, 2), in the tables' flux unit."""
-        t = self.tables
-        at, weights = self._redshift_nodes(z)
-        flux = np.tensordot(weights, t.flux[band, at], axes=1)
-        colour = weights @ t.colour[band, at]
+        flux, colour = self._at_redshift(band, z)
         magnitudes = c * colour + (self.dust[band] if dusty else 0.0)
         return (10.0 ** (-0.4 * magnitudes) @ flux).reshape(-1, 2)
 
+    def _at_redshift(self, band: int, z: float) -> tuple[Array, Array]:
+        """Integrals (Q, 2R) and colour law (Q,) of a band at a redshift."""
+        if (band, z) not in self.memory:
+            if len(self.memory) > 64:
+                self.memory.clear()
+            at, weights = self._redshift_nodes(z)
+            flux = np.tensordot(weights, self.tables.flux[band, at], axes=1)
+            self.memory[band, z] = flux, weights @ self.tables.colour[band, at]
+        return self.memory[band, z]
+
     def basis(self, band: NDArray[np.int64], time: Array, z: float, t0: float, c: float) -> Array:
         """Return M0 and M1 in the band at each time, shape (N, 2); zero outside the phases."""
+        return self.at_phase(band, (time - t0) / (1.0 + z), z, c)
+
+    def at_phase(
+        self, band: NDArray[np.int64], phase: Array, z: float, c: float, *, slope: bool = False
+    ) -> Array:
+        """Return M0 and M1 in the band at each phase or, with `slope`, their derivative by phase."""
         t = self.tables
-        phase = (time - t0) / (1.0 + z)
-        rows = {b: self.band_rows(b, z, c) for b in np.unique(band)}
-        out = np.zeros((len(time), 2))
-        for b, values in rows.items():
+        out = np.zeros((len(phase), 2))
+        for b in np.unique(band):
             mine = band == b
-            out[mine] = interpolate(values, phase[mine], t.phase_start, t.phase_step, t.n_phases)
+            out[mine] = interpolate(
+                self.band_rows(b, z, c),
+                phase[mine],
+                t.phase_start,
+                t.phase_step,
+                t.n_phases,
+                slope=slope,
+            )
         return out
 
     def covariance(self, band: NDArray[np.int64], time: Array, par: Array) -> Array:
@@ -115,7 +138,9 @@ class Model:
         return np.arange(i - 1, i + 3), weights
 
 
-def interpolate(rows: Array, phase: Array, start: float, step: float, n: int) -> Array:
+def interpolate(
+    rows: Array, phase: Array, start: float, step: float, n: int, *, slope: bool = False
+) -> Array:
     """Interpolate table rows in phase: cubic convolution, linear in the two outermost cells.
 
     Parameters
@@ -128,7 +153,7 @@ def interpolate(rows: Array, phase: Array, start: float, step: float, n: int) ->
     Returns
     -------
     ndarray, shape (N, K)
-        Zero outside the phases.
+        Values or, with `slope`, derivatives by phase; zero outside the phases.
     """
     x = (phase - start) / step
     within = (x >= 0.0) & (x <= n - 1)
@@ -136,14 +161,27 @@ def interpolate(rows: Array, phase: Array, start: float, step: float, n: int) ->
     i = np.minimum(x.astype(int), n - 2)
     t = (x - i)[:, None]
     j = np.clip(i, 1, n - 3) + 1  # First of four rows, for the cells inside.
-    out = (
-        (((-0.5 * t + 1.0) * t - 0.5) * t) * rows[j]
-        + ((1.5 * t - 2.5) * t * t + 1.0) * rows[j + 1]
-        + (((-1.5 * t + 2.0) * t + 0.5) * t) * rows[j + 2]
-        + ((0.5 * t - 0.5) * t * t) * rows[j + 3]
-    )
-    out = np.where((i == 0)[:, None], (1.0 - t) * rows[0] + t * rows[1], out)
-    out = np.where((i == n - 2)[:, None], (1.0 - t) * rows[-2] + t * rows[-1], out)
+    if slope:
+        weights = (
+            (-1.5 * t + 2.0) * t - 0.5,
+            (4.5 * t - 5.0) * t,
+            (-4.5 * t + 4.0) * t + 0.5,
+            (1.5 * t - 1.0) * t,
+        )
+        linear = (-np.ones_like(t), np.ones_like(t))
+    else:
+        weights = (
+            ((-0.5 * t + 1.0) * t - 0.5) * t,
+            (1.5 * t - 2.5) * t * t + 1.0,
+            ((-1.5 * t + 2.0) * t + 0.5) * t,
+            (0.5 * t - 0.5) * t * t,
+        )
+        linear = (1.0 - t, t)
+    out = sum(w * rows[j + k] for k, w in enumerate(weights))
+    out = np.where((i == 0)[:, None], linear[0] * rows[0] + linear[1] * rows[1], out)
+    out = np.where((i == n - 2)[:, None], linear[0] * rows[-2] + linear[1] * rows[-1], out)
+    if slope:
+        out = out / step
     return np.where(within[:, None], out, 0.0)
 
 
@@ -176,15 +214,17 @@ class _Object:
             self.factor = np.linalg.cholesky(total)
         except np.linalg.LinAlgError:
             return False
-        self.data = np.linalg.solve(self.factor, self.flux[keep])
+        self.data = self.whiten(self.flux[keep])
         return True
+
+    def whiten(self, values: Array) -> Array:
+        """Multiply by the inverse of the covariance's Cholesky factor."""
+        return np.asarray(solve_triangular(self.factor, values, lower=True, check_finite=False))
 
     def basis(self, z: float, t0: float, c: float) -> Array:
         """Whitened M0 and M1 of the points in use."""
         keep = np.flatnonzero(self.use)
-        return np.linalg.solve(
-            self.factor, self.model.basis(self.band[keep], self.time[keep], z, t0, c)
-        )
+        return self.whiten(self.model.basis(self.band[keep], self.time[keep], z, t0, c))
 
     def chisq(self, par: Array) -> float:
         """Chi-square with priors."""
@@ -230,9 +270,9 @@ class _Object:
         plain = p1 == 0.0 and self.prior_weight[X0] == 0.0
         if plain and np.linalg.det(square) > 1e-12 * square[0, 0] * square[1, 1]:
             a, b = np.linalg.solve(square, product)
-            if a != 0.0 and self.lower[X0] <= a <= self.upper[X0]:
-                if self.lower[X1] <= b / a <= self.upper[X1]:
-                    return float(a), float(b / a)
+            inside = a != 0.0 and self.lower[X0] <= a <= self.upper[X0]
+            if inside and self.lower[X1] <= b / a <= self.upper[X1]:
+                return float(a), float(b / a)
         # A grid, made finer around its best point.
         low, high = max(self.lower[X1], -100.0), min(self.upper[X1], 100.0)
         for _ in range(9):
@@ -259,13 +299,24 @@ class _Object:
         out = np.zeros((len(self.data), 5))
         out[:, X0] = basis @ [1.0, par[X1]]
         out[:, X1] = par[X0] * basis[:, 1]
+        keep = np.flatnonzero(self.use)
+        band = self.band[keep]
+        a = 1.0 / (1.0 + par[Z])
+        phase = (self.time[keep] - par[T0]) * a
+        slope = self.model.at_phase(band, phase, par[Z], par[C], slope=True)
         for k in self.outer():
-            ends = []
-            for sign in (1.0, -1.0):
-                at = par.copy()
-                at[k] += sign * STEPS[k]
-                ends.append(self.basis(at[Z], at[T0], at[C]) @ amplitudes)
-            out[:, k] = (ends[0] - ends[1]) / (2.0 * STEPS[k])
+            # At fixed phases, so that no point crosses the end of the model.
+            change = np.zeros_like(slope)
+            if k != T0:
+                ends = []
+                for sign in (1.0, -1.0):
+                    at = par.copy()
+                    at[k] += sign * STEPS[k]
+                    ends.append(self.model.at_phase(band, phase, at[Z], at[C]))
+                change = (ends[0] - ends[1]) / (2.0 * STEPS[k])
+            if k != C:
+                change += slope * (-a if k == T0 else -a * phase[:, None])
+            out[:, k] = self.whiten(change @ amplitudes)
         return out
 
     def equations(self, par: Array) -> tuple[Array, Array]:
@@ -418,13 +469,19 @@ def _fit_object(
     starts = _find_starts(sn, par)
     if not sn.freeze(None):
         return records.BAD_COVARIANCE
-    par, converged = _search(sn, par, starts, out.counts[i])
+    signal = not out.flags[i] & records.NO_SIGNAL
+    par, converged = _search(sn, par, starts, signal, out.counts[i])
     if par is None:
         return records.TOO_FEW_POINTS
     cut = settings.has_phase_range and settings.phase_iterative
     if cut:
         sn.set_phase_range(par[Z], par[T0])
         sn.freeze(None)
+    elif fitted[T0] and signal:
+        phase = (sn.time - par[T0]) / (1.0 + par[Z])
+        if np.any(_edge_distance(tables, phase) < 3.0):
+            ended = _cross_edges(sn, par, out.counts[i])
+            converged = converged if ended is None else ended
     if settings.model_covariance:
         good, converged = _covariance_rounds(sn, par, out.counts[i])
         if not good:
@@ -562,14 +619,16 @@ def _find_starts(sn: _Object, par: Array) -> list[tuple[float, float, float]]:
         n = min(int(np.ceil((high - low) / (SCAN_STEP * (1.0 + z)))), SCAN_LIMIT) + 1
         times = low + (high - low) / max(n - 1, 1) * np.arange(n)
         scores = np.empty(n)
-        for k, t0 in enumerate(times):
-            phase = (sn.time - t0) / (1.0 + z)
-            near = (phase >= first) & (phase <= last)
-            basis = sn.model.basis(sn.band[near], sn.time[near], z, t0, par[C])
-            weighted = basis * weight[near, None]
-            square, product = basis.T @ weighted, weighted.T @ sn.flux[near]
-            scores[k] = _scan_score(sn, square, product, par, x1_ends)
-            scores[k] += sn.prior_weight[T0] * (t0 - sn.prior_mean[T0]) ** 2
+        # All times at once: bases of shape (times, points, 2).
+        phase = (sn.time - times[:, None]) / (1.0 + z)
+        basis = sn.model.at_phase(np.tile(sn.band, n), phase.ravel(), z, par[C]).reshape(n, -1, 2)
+        basis[(phase < first) | (phase > last)] = 0.0
+        weighted = basis * weight[:, None]
+        squares = np.einsum("tij,tik->tjk", basis, weighted)
+        products = np.einsum("tij,i->tj", weighted, sn.flux)
+        for k in range(n):
+            scores[k] = _scan_score(sn, squares[k], products[k], par, x1_ends)
+        scores += sn.prior_weight[T0] * (times - sn.prior_mean[T0]) ** 2
         before = np.concatenate([[np.inf], scores[:-1]])
         after = np.concatenate([scores[1:], [np.inf]])
         for k in np.flatnonzero((scores < before) & (scores <= after)):
@@ -584,8 +643,10 @@ def _scan_score(sn: _Object, square: Array, product: Array, par: Array, x1_ends:
     settings = sn.settings
     if settings.fitted[X0] and settings.fitted[X1]:
         if sn.prior_weight[X0] == 0.0 and sn.prior_weight[X1] == 0.0:
-            if np.linalg.det(square) > 1e-12 * square[0, 0] * square[1, 1]:
-                a, b = np.linalg.solve(square, product)
+            det = square[0, 0] * square[1, 1] - square[0, 1] ** 2
+            if det > 1e-12 * square[0, 0] * square[1, 1]:
+                a = (product[0] * square[1, 1] - product[1] * square[0, 1]) / det
+                b = (product[1] * square[0, 0] - product[0] * square[0, 1]) / det
                 inside = sn.lower[X0] <= a <= sn.upper[X0]
                 if inside and x1_ends[0] * a <= b <= x1_ends[2] * a:
                     return float(-(a * product[0] + b * product[1]))
@@ -607,7 +668,11 @@ def _scan_score(sn: _Object, square: Array, product: Array, par: Array, x1_ends:
 
 
 def _search(
-    sn: _Object, par: Array, starts: list[tuple[float, float, float]], counts: NDArray[np.int32]
+    sn: _Object,
+    par: Array,
+    starts: list[tuple[float, float, float]],
+    signal: bool,
+    counts: NDArray[np.int32],
 ) -> tuple[Array | None, bool]:
     """Descend from one starting point, or from several in doubt; return the best."""
     settings = sn.settings
@@ -618,7 +683,8 @@ def _search(
     while n_starts < settings.max_starts:
         k += 1
         if k < len(starts):
-            if k > 0 and not doubt and starts[k][0] > starts[0][0] * 0.97 + 10.0:
+            far = starts[k][0] > starts[0][0] * 0.97 + 10.0 or not signal
+            if k > 0 and not doubt and far:
                 continue
             par[Z], par[T0], par[C] = starts[k][1], starts[k][2], colour
         elif doubt and best is not None and k < len(starts) + 4:
@@ -637,7 +703,8 @@ def _search(
         if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
             best, best_chisq, best_converged = par.copy(), chisq, converged
         if n_starts == 1 and settings.fitted[T0]:
-            doubt = not np.isfinite(chisq) or _in_doubt(sn, par)
+            # Noise has minima without end, and none that means anything.
+            doubt = signal and (not np.isfinite(chisq) or _in_doubt(sn, par))
     counts[7] = n_starts
     return best, best_converged
 
@@ -659,6 +726,8 @@ def _settle(sn: _Object, par: Array) -> tuple[float, int, bool]:
         if not sn.set_phase_range(par[Z], par[T0]):
             break
         converged = False
+    if sn.use.sum() < settings.min_points or not sn.freeze(None):
+        return np.inf, total, False
     left_out = ~sn.use
     chisq += float(np.sum(sn.flux[left_out] ** 2 / np.diag(sn.given)[left_out]))
     return chisq, total, converged
@@ -683,6 +752,35 @@ def _in_doubt(sn: _Object, par: Array) -> bool:
     before = np.sum((phase > -20.0) & (phase < 0.0))
     after = np.sum((phase >= 0.0) & (phase < 30.0))
     return bool(before < 2 or after < 2)
+
+
+def _cross_edges(sn: _Object, par: Array, counts: NDArray[np.int32]) -> bool | None:
+    """Look for a lower minimum where a point enters or leaves the model.
+
+    Returns whether the descent to it converged; None where there is no lower one.
+    """
+    chisq = sn.profile(par)
+    stretch = 1.0 + par[Z]
+    covariance = sn.errors(sn.equations(par)[0])
+    reach = 1.0
+    if covariance is not None:
+        reach = min(4.0 * np.sqrt(covariance[T0, T0]) / stretch + 0.05, 3.0)
+    converged = None
+    t, times = sn.model.tables, sn.time[sn.use]
+    last = t.phase_start + t.phase_step * (t.n_phases - 1)
+    crossings = np.concatenate([times - edge * stretch for edge in (t.phase_start, last)])
+    for crossing in crossings[np.abs(crossings - par[T0]) <= reach * stretch][:CROSSINGS]:
+        for side in (-1e-6, 1e-6):
+            trial = par.copy()
+            trial[T0] = np.clip(crossing + side, sn.lower[T0], sn.upper[T0])
+            if sn.profile(trial) > chisq + 4.0:
+                continue
+            lower, n_steps, ended = sn.descend(trial)
+            counts[9] += n_steps
+            if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
+                chisq, converged = lower, ended
+                par[:] = trial
+    return converged
 
 
 def _edge_distance(t: Tables, phase: Array) -> Array:

@@ -2,7 +2,7 @@
 
 `simulate` writes nightly ``ztf_public_YYYYMMDD.tar.gz`` files of packets in the survey's schema
 4.02, and beside them ``truth.parquet`` (every object and what is true of it), ``hosts.parquet`` and
-``stars.parquet`` (catalogues), and ``simulation.json`` (parameters, versions, a hash of every file).
+``stars.parquet`` (catalogues), and ``simulation.json`` (parameters, versions, hashes of all files).
 The same parameters make the same bytes.
 
 What is realistic, and what is not, stands at the head of each module:

@@ -98,7 +98,7 @@ def observe_chunk(task: tuple[Objects, Path]) -> tuple[NDArray[np.void], list[Se
     file.write_bytes(b"".join(packets.bodies[i] for i in order))
     nid, candid = packets.nid[order], packets.candid[order]
     nights, starts = np.unique(nid, return_index=True)
-    ends = np.append(starts[1:], nid.size)
+    ends = np.append(starts, nid.size)[1:]
     offsets = np.append(0, np.cumsum(sizes))
     segments = [
         Segment(file, night, int(offsets[a]), sizes[a:b], candid[a:b])

@@ -28,7 +28,7 @@ Column = NDArray[Any] | Sequence[Any] | float | int | str | None
 @functools.cache
 def alert_schema() -> dict[str, Any]:
     """Return the survey's alert schema, version 4.02, as one nested document."""
-    text = (resources.files(__package__) / "ztf_alert_4.02.avsc").read_text()
+    text = (resources.files(__package__) / "ztf_alert_4.02.json").read_text()
     schema: dict[str, Any] = json.loads(text)
     return schema
 

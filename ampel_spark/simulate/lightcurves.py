@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampel_spark.errors import SetupError
+from ampel_spark.settings import sncosmo_data_dir
 from ampel_spark.simulate.distances import distance_modulus
 from ampel_spark.simulate.noise import key_of, normal, uniform
 from ampel_spark.simulate.objects import KINDS, SUBTYPES
@@ -27,6 +28,7 @@ __all__ = [
     "difference_flux",
     "peak_magnitudes",
     "static_flux",
+    "supernova_model",
 ]
 
 Floats = NDArray[np.float64]
@@ -110,13 +112,21 @@ def _flux_of(magnitude: Any) -> Any:
 
 @functools.cache
 def supernova_model() -> Any:
-    """Return the supernova model of this process; sncosmo finds its files as it always does."""
+    """Return the supernova model of this process.
+
+    sncosmo finds its files as it always does (``SNCOSMO_DATA_DIR``, its configuration, a download);
+    without either of the first two, those that the set-up fetched are used.
+    """
     import sncosmo
 
+    folder = sncosmo.conf.data_dir
+    if folder is None and sncosmo_data_dir().is_dir():
+        folder = str(sncosmo_data_dir())
     try:
-        source = sncosmo.get_source(SALT[0], version=SALT[1])
-        for band in _BANDS[1:]:
-            sncosmo.get_bandpass(str(band))
+        with sncosmo.conf.set_temp("data_dir", folder):
+            source = sncosmo.get_source(SALT[0], version=SALT[1])
+            for band in _BANDS[1:]:
+                sncosmo.get_bandpass(str(band))
     except Exception as error:  # sncosmo lets through whatever its download raises
         raise SetupError(
             f"the model {SALT[0]} {SALT[1]} or the ZTF bands cannot be loaded ({error}): set "

@@ -1,10 +1,10 @@
 """What packets say of each measurement: the columns of detections, upper limits, forced rows.
 
-Fluxes, magnitudes, limits, times and positions follow from the simulation; the rest (shapes, scores,
-image statistics) is drawn to lie where the real archive has it, with what matters to a filter tied
-to the kind of object: bogus has low scores and odd shapes, asteroids have a minor planet beside
-them, stars and nuclei a long record. Not realistic: draws of shape and score do not depend on one
-another beyond that, and scores do not depend on the cut-outs.
+Fluxes, magnitudes, limits, times and positions follow from the simulation. The rest (shapes,
+scores, image statistics) is drawn to lie where the real archive has it, with what matters to a
+filter tied to the kind of object: bogus has low scores and odd shapes, asteroids have a minor
+planet beside them, most stars and nuclei a long record. Not realistic: draws of shape and score do
+not depend on one another beyond that, and scores do not depend on the cut-outs.
 """
 
 from __future__ import annotations

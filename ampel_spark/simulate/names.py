@@ -55,7 +55,7 @@ def candids(pid: NDArray[np.int64], tblid: NDArray[np.int64] | int) -> NDArray[n
 
 
 def image_stem(night: str, pid: int, field: int, fid: int, rcid: int) -> str:
-    """Return the stem of an image's file name, such as ``ztf_20231017088310_000430_zr_c10_o_q4``."""
+    """Return the stem of an image's file, such as ``ztf_20231017088310_000430_zr_c10_o_q4``."""
     fraction = pid // 10_000 % 100_000
     band = "gri"[fid - 1]
     chip, quadrant = divmod(rcid, 4)

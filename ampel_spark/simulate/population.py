@@ -110,8 +110,8 @@ def _add_stars(objects: Objects, random: np.random.Generator) -> None:
     """Give each object its nearest star and its nearest bright one, by Galactic latitude."""
     n = objects.size
     latitude = np.abs(galactic(objects["ra"], objects["dec"])[1])
-    density = 10.0 ** (-3.45 + 1.2 * np.exp(-latitude / 14.0))  # per square arcsec, G < 20.9
-    for name, thin, faint in (("gaia", 1.0, 20.9), ("bright", 0.02, 14.0)):
+    density = 10.0 ** (-3.45 + 1.2 * np.exp(-latitude / 14.0))  # per square arcsec, G < 20.6
+    for name, thin, faint in (("gaia", 1.0, 20.6), ("bright", 0.02, 14.0)):
         distance = np.sqrt(random.exponential(1.0, n) / (np.pi * density * thin))
         objects[f"{name}_dist"] = np.where(distance < 90.0, distance, np.nan)
         objects[f"{name}_angle"] = 2.0 * np.pi * random.random(n)

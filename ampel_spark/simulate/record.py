@@ -147,7 +147,7 @@ def claimed(out: Path) -> Iterator[None]:
 
 
 def clear(out: Path) -> Path:
-    """Remove what a simulation that was cut short has left; return an empty folder for spool files."""
+    """Remove what a simulation cut short has left; return an empty folder for spool files."""
     for path in out.iterdir():
         if path.name == _SPOOL:
             shutil.rmtree(path)

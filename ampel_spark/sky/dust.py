@@ -147,7 +147,7 @@ class DustMap:
         if bad.any():
             first = np.unravel_index(int(np.argmax(bad)), bad.shape)
             raise ConfigError(
-                f"no reddening at ra={ra_[first]}, dec={dec_[first]} ({int(bad.sum())} of {bad.size} "
+                f"no reddening at ra={ra_[first]}, dec={dec_[first]} ({bad.sum()} of {bad.size} "
                 "positions): right ascension must be finite, declination within -90 to 90 degrees"
             )
         lon, lat = galactic(ra_, dec_) if self.frame == "galactic" else (ra_ % 360.0, dec_)

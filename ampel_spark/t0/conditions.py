@@ -9,9 +9,9 @@
     isdiffpos in [t, 1]
     drb >= 0.5 or missing
 
-A quantity is a column of the alerts table, ``abs(column)``, or one of ``tspan``, ``archive_tspan`` and
-``gal_lat``. The operator is ``<``, ``<=``, ``>``, ``>=``; for integers and strings also ``==``, ``!=``,
-``in [..]`` and ``not in [..]``.
+A quantity is a column of the alerts table, one of ``tspan``, ``archive_tspan`` and ``gal_lat``, or
+``abs(..)`` of either. The operator is ``<``, ``<=``, ``>``, ``>=``; for integers and strings also
+``==``, ``!=``, ``in [..]`` and ``not in [..]``.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ import re
 
 from ampel_spark.archive.ztf import alerts_table
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.t0.cuts import DERIVED, Comparison, Cut, inner_column
+from ampel_spark.t0.cuts import Comparison, Cut, inner_column
 
 __all__ = ["parse_condition", "quantities"]
 
 # What rejects is the opposite of what is asked for.
 _OPPOSITE = {
-    "<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "==", "in": "not in", "not in": "in",
+    "<": ">=", "<=": ">", ">": "<=", ">=": "<",
+    "==": "!=", "!=": "==", "in": "not in", "not in": "in",
 }  # fmt: skip
-_SHAPE = re.compile(r"(?P<quantity>.+?)\s*(?P<op><=|>=|==|!=|<|>|\bnot\s+in\b|\bin\b)\s*(?P<value>.+)")
+_SHAPE = re.compile(
+    r"(?P<quantity>.+?)\s*(?P<op><=|>=|==|!=|<|>|\bnot\s+in\b|\bin\b)\s*(?P<value>.+)"
+)
 _OR_MISSING = re.compile(r"\s+or\s+missing$")
 
 # Bookkeeping, and counts over the whole packet, whatever a channel may see of it.
@@ -47,7 +50,7 @@ def quantities() -> dict[str, str]:
         for c in alerts_table().columns
         if c.name not in _WITHHELD and not c.type.startswith("array")
     }
-    return columns | {name: "double" for name in DERIVED if name in ("tspan", "archive_tspan", "gal_lat")}
+    return columns | dict.fromkeys(("tspan", "archive_tspan", "gal_lat"), "double")
 
 
 def parse_condition(text: str) -> Cut:
@@ -95,7 +98,10 @@ def _kind(text: str, quantity: str) -> str:
     known = quantities()
     column = inner_column(quantity) or quantity
     if column in _WITHHELD:
-        raise ConfigError(f"condition {text!r}: {column} is not for filters; use n_detections or a candidate's column")
+        raise ConfigError(
+            f"condition {text!r}: {column} is not for filters; use n_detections, or a column of the"
+            " survey's candidate"
+        )
     if column not in known:
         raise ConfigError(f"condition {text!r}: no column {column!r}{_near(column)}")
     if column != quantity and known[column] == "string":
@@ -113,7 +119,9 @@ def _check_op(text: str, quantity: str, op: str, kind: str) -> None:
     if kind == "string" and op in ("<", "<=", ">", ">="):
         raise ConfigError(f"condition {text!r}: {quantity} is a string; use ==, !=, in or not in")
     if kind in ("float", "double") and op not in ("<", "<=", ">", ">="):
-        raise ConfigError(f"condition {text!r}: {quantity} is a real number; ask for a range with < and >")
+        raise ConfigError(
+            f"condition {text!r}: {quantity} is a real number; ask for a range with < and >"
+        )
 
 
 def _list(text: str, kind: str, written: str) -> tuple[float | int | str, ...]:

@@ -3,9 +3,9 @@
 A filter is a list of cuts in a fixed order; the first one that an alert fails is what `decisions`
 records. `ampel_spark.t0.judge` turns the list into Spark columns.
 
-A *quantity* is named by a string: a column of the alerts table (``fwhm``), one of `DERIVED`,
-or the absolute value of either (``abs(magdiff)``). A number that is null or NaN is *missing*, and a comparison
-with a missing number does not hold; only ``is missing`` does.
+A *quantity* is named by a string: a column of the alerts table (``fwhm``), one of `DERIVED`, or the
+absolute value of either (``abs(magdiff)``). A number that is null or NaN is *missing*; a comparison
+with a missing number does not hold, and only ``is missing`` does.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Filters of alerts: AMPEL's parameters, checked, and the cuts they stand for, in AMPEL's order.
 
 `DecentFilter` and `SimpleDecentFilter` have the parameters, defaults and order of cuts of AMPEL's
-units of the same names (Ampel-ZTF, Ampel-HU-astro; Nordin et al. 2019, doi:10.1051/0004-6361/201935634),
-with three differences:
+units of the same names (Ampel-ZTF and Ampel-HU-astro; AMPEL: Nordin et al. 2019,
+doi:10.1051/0004-6361/201935634), with three differences:
 
 - ``max_nbad`` is applied (AMPEL requires the parameter and never reads it);
 - ``min_archive_tspan <= span``, so that a history of no length passes at the default of 0;
-- a number that is NaN counts as missing, as one that is null does: where AMPEL's comparison with NaN
-  lets an alert through, the alert is rejected under ``missing keys``.
+- a number that is NaN counts as missing, as one that is null does: where AMPEL's comparison with
+  NaN lets an alert through, the alert is rejected under ``missing keys``.
 
 `Conditions` is a list of conditions on columns, for everything else.
 """
@@ -63,9 +63,9 @@ def _parameter(unit: str, description: str) -> Any:
 
 
 MinNdet = Annotated[int, _parameter("", "least number of detections in the history")]
-MinTspan = Annotated[float, _parameter("d", "least time from first to last detection of the history")]
-MaxTspan = Annotated[float, _parameter("d", "longest time from first to last detection of the history")]
-MinArchiveTspan = Annotated[float, _parameter("d", "least jdendhist - jdstarthist; this value passes")]
+MinTspan = Annotated[float, _parameter("d", "least time between first and last detection")]
+MaxTspan = Annotated[float, _parameter("d", "longest time between first and last detection")]
+MinArchiveTspan = Annotated[float, _parameter("d", "least jdendhist - jdstarthist; equal passes")]
 MaxArchiveTspan = Annotated[
     float, _parameter("d", "jdendhist - jdstarthist must stay below; this value is rejected")
 ]
@@ -274,7 +274,7 @@ def make_filter(name: str, config: Mapping[str, Any] | None = None) -> Filter:
     Raises
     ------
     ConfigError
-        If there is no such filter, or a parameter is unknown, missing or wrong: all of them at once.
+        If there is no such filter, or parameters are unknown, missing or wrong: all at once.
     """
     if name not in FILTERS:
         raise ConfigError(f"no filter {name!r}{nearest(name, FILTERS)}")
@@ -295,7 +295,9 @@ def _explain(model: type[Filter], error: ValidationError) -> str:
             lines.append(f"{key} is required: {model.model_fields[key].description}")
         else:
             given = f" (given: {e['input']!r})" if key else ""
-            lines.append(f"{key}{': ' if key else ''}{e['msg'].removeprefix('Value error, ')}{given}")
+            lines.append(
+                f"{key}{': ' if key else ''}{e['msg'].removeprefix('Value error, ')}{given}"
+            )
     return f"{model.__name__}: " + "; ".join(lines)
 
 
@@ -305,5 +307,3 @@ def _below(name: str, quantity: str, threshold: float) -> Cut:
 
 def _above(name: str, quantity: str, threshold: float) -> Cut:
     return Cut(name, [Comparison(quantity, ">", threshold)], "all", quantity, float(threshold))
-
-

@@ -2,11 +2,11 @@
 
 A star vetoes an alert that is nearer than its allowed distance, ``1.8 + 0.6 exp((20 - G) / 2.05)``
 arcsec, and within the search radius, if its G magnitude is in range, its astrometry is clean
-(``ExcessNoiseSig`` small), and its proper motion in either direction or its parallax is significant.
-AMPEL asks a server for this; here the stars come from a local table with the columns of catsHTM's
-Gaia DR2 (`STAR_COLUMNS`; positions in degrees).
+(``ExcessNoiseSig`` small), and its proper motion in either direction or its parallax is
+significant. AMPEL asks a server for this; here the stars come from a local table with the columns
+of catsHTM's Gaia DR2 (`STAR_COLUMNS`; positions in degrees).
 
-Only stars that can veto at all are kept, in a k-d tree of unit vectors, once for each Python worker.
+Only stars that can veto at all are kept, in a k-d tree of unit vectors, once for each worker.
 """
 
 from __future__ import annotations
@@ -153,14 +153,16 @@ def veto_column(catalog: StarCatalog, rule: GaiaRule, ra: Column, dec: Column) -
     Rows where `ra` is null are not asked.
     """
     import pyarrow as pa
-    from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
+    from pyspark.sql.pandas.functions import arrow_udf
 
     def veto(ra: pa.Array, dec: pa.Array) -> pa.Array:
         found = vetoes(catalog, rule, _floats(ra), _floats(dec))
         columns: list[Any] = [pa.array(values, from_pandas=True) for values in found]
         return pa.StructArray.from_arrays(columns, names=["distance", "allowed"])
 
-    column: Column = arrow_udf(veto, _VETO, ArrowUDFType.SCALAR)(ra, dec)
+    # Annotations are strings in this module, and Spark looks for the types themselves.
+    veto.__annotations__ = {"ra": pa.Array, "dec": pa.Array, "return": pa.Array}
+    column: Column = arrow_udf(veto, _VETO)(ra, dec)  # type: ignore[call-overload]
     return column
 
 
@@ -176,8 +178,8 @@ def _tree(catalog: StarCatalog, rule: GaiaRule) -> tuple[Any, Floats]:
     s = _read(catalog.name, catalog.files)
     if _content_hash(s) != catalog.content_hash:
         raise ConfigError(
-            f"catalogue {catalog.name!r} changed after the plan was made ({', '.join(catalog.files)}):"
-            " start the run again"
+            f"catalogue {catalog.name!r} ({', '.join(catalog.files)}) changed after the plan was"
+            " made: start the run again"
         )
     with np.errstate(divide="ignore", invalid="ignore"):
         moves = (np.abs(s["PMRA"] / s["ErrPMRA"]) > rule.pm_signif) | (
@@ -224,9 +226,11 @@ def _read(name: str, files: Sequence[str]) -> dict[str, Floats]:
             raise ConfigError(f"catalogue {name!r}: cannot read {file}: {error}") from None
         for column in STAR_COLUMNS:
             if column not in have:
-                raise ConfigError(f"catalogue {name!r}: {file} has no column {column!r}{nearest(column, have)}")
+                raise ConfigError(
+                    f"catalogue {name!r}: {file} has no column {column!r}{nearest(column, have)}"
+                )
         tables.append(pq.read_table(file, columns=list(STAR_COLUMNS), partitioning=None))
-    stars = {c: np.concatenate([_floats(t[c].combine_chunks()) for t in tables]) for c in STAR_COLUMNS}
+    stars = {c: np.concatenate([_floats(t[c]) for t in tables]) for c in STAR_COLUMNS}
     if not (np.isfinite(stars["ra"]).all() and (np.abs(stars["dec"]) <= 90.0).all()):
         raise ConfigError(f"catalogue {name!r}: ra and dec must be degrees, and none missing")
     order = np.lexsort([stars[c] for c in reversed(STAR_COLUMNS)])

@@ -50,12 +50,12 @@ def galactic_latitude_column(ra: Column, dec: Column) -> Column:
     The arc tangent of all three components keeps its digits at the poles, where an arc sine would
     lose half of them.
     """
-    from pyspark.sql import functions as F
+    from pyspark.sql import functions as f
 
-    a, d = F.radians(ra), F.radians(dec)
-    u, v, w = F.cos(d) * F.cos(a), F.cos(d) * F.sin(a), F.sin(d)
-    x, y, z = (u * F.lit(m[0]) + v * F.lit(m[1]) + w * F.lit(m[2]) for m in _icrs_to_galactic())
-    return F.degrees(F.atan2(z, F.sqrt(x * x + y * y)))
+    a, d = f.radians(ra), f.radians(dec)
+    u, v, w = f.cos(d) * f.cos(a), f.cos(d) * f.sin(a), f.sin(d)
+    x, y, z = (u * f.lit(m[0]) + v * f.lit(m[1]) + w * f.lit(m[2]) for m in _icrs_to_galactic())
+    return f.degrees(f.atan2(z, f.sqrt(x * x + y * y)))
 
 
 @functools.cache

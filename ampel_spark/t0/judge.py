@@ -1,9 +1,13 @@
 """Judge alerts: every channel's filter over every alert, in one scan.
 
-The cuts of a filter become one CASE expression, which stops at the first cut that an alert fails and
-gives its name, value and threshold. Several channels are several such expressions over the same row.
-Nothing here runs Python for each row; the Gaia veto works on Arrow batches, and is asked only for
-alerts that all other cuts have let through.
+The cuts of a filter become one CASE expression, which stops at the first cut that an alert fails
+and gives its name, value and threshold. Several channels are several such expressions over the same
+row. Nothing here runs Python for each row; the Gaia veto works on Arrow batches, and is asked only
+for alerts that all other cuts have let through.
+
+The expressions are long, and HotSpot only interprets methods of more than 8000 bytes: with Spark's
+``spark.sql.codegen.hugeMethodLimit`` at 8000, a judgement takes a third of the time that it takes
+with Spark's default.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from collections.abc import Sequence
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F
+from pyspark.sql import functions as f
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.t0.cuts import GAIA, HISTORY, Cut, base_columns
@@ -29,7 +33,9 @@ _ALERT = ("survey", "stock", "name", "alert_id", "jd")
 _FOUND = ("accepted", "group", "cut", "value", "threshold", "bypassed", "trace_id", "run_id")
 
 
-def judge(alerts: DataFrame, selections: Sequence[Selection], run_id: str | None = None) -> DataFrame:
+def judge(
+    alerts: DataFrame, selections: Sequence[Selection], run_id: str | None = None
+) -> DataFrame:
     """Return the decisions: one row for each alert and each channel that may see it.
 
     Parameters
@@ -62,51 +68,55 @@ def judge(alerts: DataFrame, selections: Sequence[Selection], run_id: str | None
         rows = rows.where("_sees0").select(*_ALERT, *(c.alias(n) for n, c in found.items()))
     else:
         every = [
-            F.when(F.col(f"_sees{k}"), F.struct(*(c.alias(n) for n, c in _decision(k, s, run_id).items())))
+            f.when(
+                f.col(f"_sees{k}"),
+                f.struct(*(c.alias(n) for n, c in _decision(k, s, run_id).items())),
+            )
             for k, s in enumerate(selections)
         ]
-        rows = rows.select(*_ALERT, F.explode(F.array(*every)).alias("_found"))
-        rows = rows.where(F.col("_found").isNotNull()).select(*_ALERT, "_found.*")
+        rows = rows.select(*_ALERT, f.explode(f.array(*every)).alias("_found"))
+        rows = rows.where(f.col("_found").isNotNull()).select(*_ALERT, "_found.*")
     return rows.select("channel", *_ALERT, *_FOUND)
 
 
 def explain(alerts: DataFrame, selection: Selection) -> DataFrame:
     """Return every cut of a filter for every alert: what the alert had, and what was asked.
 
-    `alerts` must hold what `judge` was given, for ``history: archive`` to say the same; choose the alert
-    to explain afterwards. What `on_stock_match` does is not shown here.
+    `alerts` must hold what `judge` was given, for ``history: archive`` to say the same; choose the
+    alert to explain afterwards. What `on_stock_match` does is not shown here.
 
     Returns
     -------
     DataFrame
-        Columns ``channel, survey, stock, name, alert_id, jd``; ``position`` (from 1, in order), ``cut``,
-        ``passed`` (null: not asked, for want of a star catalogue), ``value``, ``threshold``, ``rule``, and
-        ``detail`` (which keys are missing).
+        Columns ``channel, survey, stock, name, alert_id, jd``; ``position`` (from 1, in order),
+        ``cut``, ``passed`` (null: not asked, for want of a star catalogue), ``value``,
+        ``threshold``, ``rule``, and ``detail`` (which keys are missing).
     """
     _check(alerts, [selection])
-    rows = _with_history(alerts, [selection]).where(visible(F.col("programid"), selection.access))
+    rows = _with_history(alerts, [selection]).where(visible(f.col("programid"), selection.access))
     if selection.gaia is None:
-        star = F.struct(*(F.lit(None).cast("double").alias(name) for name in sorted(GAIA)))
+        star = f.struct(*(f.lit(None).cast("double").alias(name) for name in sorted(GAIA)))
     else:
-        star = _star(selection, F.col("ra"), F.col("dec"))
+        star = _star(selection, f.col("ra"), f.col("dec"))
     rows = rows.withColumn("_star", star)
-    quantities = _quantities(rows, [selection], 0).having({name: F.col(f"_star.{name}") for name in GAIA})
+    quantities = _quantities(rows, [selection], 0).having(
+        {name: f.col(f"_star.{name}") for name in GAIA}
+    )
     cuts = [
-        F.struct(
-            F.lit(position).alias("position"),
-            F.lit(cut.name).alias("cut"),
-            F.when(F.lit(not cut.needs_stars or selection.gaia is not None), ~_fails(cut, quantities))
-            .alias("passed"),
+        f.struct(
+            f.lit(position).alias("position"),
+            f.lit(cut.name).alias("cut"),
+            f.when(
+                f.lit(not cut.needs_stars or selection.gaia is not None), ~_fails(cut, quantities)
+            ).alias("passed"),
             quantities.number(cut.value).alias("value"),
             quantities.number(cut.threshold).alias("threshold"),
-            F.lit(str(cut)).alias("rule"),
+            f.lit(str(cut)).alias("rule"),
             _missing(cut, quantities).alias("detail"),
         )
         for position, cut in enumerate(selection.filter.cuts(), start=1)
     ]
-    return rows.select(
-        F.lit(selection.channel).alias("channel"), *_ALERT, F.inline(F.array(*cuts))
-    )
+    return rows.select(f.lit(selection.channel).alias("channel"), *_ALERT, f.inline(f.array(*cuts)))
 
 
 def _check(alerts: DataFrame, selections: Sequence[Selection]) -> None:
@@ -114,7 +124,9 @@ def _check(alerts: DataFrame, selections: Sequence[Selection]) -> None:
         raise ConfigError("no channel has a filter: give t0 an entry")
     twice = [name for name, n in Counter(s.channel for s in selections).items() if n > 1]
     if twice:
-        raise ConfigError(f"channel {twice[0]} has more than one filter; give each filter its own channel")
+        raise ConfigError(
+            f"channel {twice[0]} has more than one filter; give each filter its own channel"
+        )
     have = set(alerts.columns)
     for s in selections:
         cuts = [*s.filter.cuts(), *(cut for group in s.filter.groups() for cut in group)]
@@ -122,8 +134,8 @@ def _check(alerts: DataFrame, selections: Sequence[Selection]) -> None:
             needed = {c for q in cut.quantities() for c in base_columns(q)}
             if lacking := sorted(needed - have):
                 raise ConfigError(
-                    f"channel {s.channel}: cut {cut.name!r} needs the column {lacking[0]!r}, which the"
-                    " alerts of this survey do not have"
+                    f"channel {s.channel}: cut {cut.name!r} needs the column {lacking[0]!r}, which"
+                    " the alerts of this survey do not have"
                 )
 
 
@@ -142,17 +154,17 @@ def _views(selections: Sequence[Selection]) -> list[tuple[str, frozenset[int] | 
 
 def _quantities(rows: DataFrame, selections: Sequence[Selection], k: int) -> Quantities:
     n = _views(selections).index((selections[k].history, selections[k].access))
-    return Quantities(rows.schema, {name: F.col(f"_history{n}.{name}") for name in HISTORY})
+    return Quantities(rows.schema, {name: f.col(f"_history{n}.{name}") for name in HISTORY})
 
 
 def _with_verdicts(rows: DataFrame, selections: Sequence[Selection]) -> DataFrame:
     """Add, for each selection, whether it sees the alert, the first cut failed, and the group."""
-    columns = [F.col(name) for name in (*_ALERT, "ra", "dec")]
+    columns = [f.col(name) for name in (*_ALERT, "ra", "dec")]
     for k, s in enumerate(selections):
         quantities = _quantities(rows, selections, k)
         cuts = [cut for cut in s.filter.cuts() if not cut.needs_stars]
         columns += [
-            visible(F.col("programid"), s.access).alias(f"_sees{k}"),
+            visible(f.col("programid"), s.access).alias(f"_sees{k}"),
             _first_failure(cuts, quantities).alias(f"_cut{k}"),
             _group(s.filter.groups(), quantities).alias(f"_group{k}"),
         ]
@@ -164,12 +176,12 @@ def _with_stars(rows: DataFrame, selections: Sequence[Selection]) -> DataFrame:
     for k, s in enumerate(selections):
         if s.gaia is None:
             continue
-        asked = F.col(f"_sees{k}") & F.col(f"_cut{k}").isNull()
-        star = _star(s, F.when(asked, F.col("ra")), F.when(asked, F.col("dec")))
+        asked = f.col(f"_sees{k}") & f.col(f"_cut{k}").isNull()
+        star = _star(s, f.when(asked, f.col("ra")), f.when(asked, f.col("dec")))
         rows = rows.withColumn(f"_star{k}", star)
-        quantities = Quantities(rows.schema, {name: F.col(f"_star{k}.{name}") for name in GAIA})
+        quantities = Quantities(rows.schema, {name: f.col(f"_star{k}.{name}") for name in GAIA})
         cuts = [cut for cut in s.filter.cuts() if cut.needs_stars]
-        failure = F.coalesce(F.col(f"_cut{k}"), _first_failure(cuts, quantities))
+        failure = f.coalesce(f.col(f"_cut{k}"), _first_failure(cuts, quantities))
         rows = rows.withColumn(f"_cut{k}", failure).drop(f"_star{k}")
     return rows
 
@@ -182,7 +194,7 @@ def _with_known(rows: DataFrame, selections: Sequence[Selection]) -> DataFrame:
         .rowsBetween(Window.unboundedPreceding, -1)
     )
     known = {
-        f"_known{k}": F.coalesce(F.max(_passed(k)).over(before), F.lit(False))
+        f"_known{k}": f.coalesce(f.max(_passed(k)).over(before), f.lit(False))
         for k, s in enumerate(selections)
         if s.on_stock_match != "none"
     }
@@ -190,36 +202,38 @@ def _with_known(rows: DataFrame, selections: Sequence[Selection]) -> DataFrame:
 
 
 def _passed(k: int) -> Column:
-    return F.col(f"_sees{k}") & F.col(f"_cut{k}").isNull()
+    return f.col(f"_sees{k}") & f.col(f"_cut{k}").isNull()
 
 
 def _decision(k: int, selection: Selection, run_id: str | None) -> dict[str, Column]:
     """Return the columns of a decision that the channel decides."""
     how = selection.on_stock_match
-    passed = F.col(f"_cut{k}").isNull()
-    known = F.lit(False) if how == "none" else F.col(f"_known{k}")
+    passed = f.col(f"_cut{k}").isNull()
+    known = f.lit(False) if how == "none" else f.col(f"_known{k}")
     bypassed = known if how == "bypass" else known & ~passed
     # What is not asked, and what is overruled in silence, leaves nothing behind.
-    hidden = known if how in ("bypass", "silent_overrule") else F.lit(False)
-    cut, group = F.when(~hidden, F.col(f"_cut{k}")), F.when(passed & ~bypassed, F.col(f"_group{k}"))
+    hidden = known if how in ("bypass", "silent_overrule") else f.lit(False)
+    cut, group = f.when(~hidden, f.col(f"_cut{k}")), f.when(passed & ~bypassed, f.col(f"_group{k}"))
     return {
-        "channel": F.lit(selection.channel),
+        "channel": f.lit(selection.channel),
         "accepted": passed | known,
         "group": group,
         "cut": cut["cut"],
         "value": cut["value"],
         "threshold": cut["threshold"],
         "bypassed": bypassed,
-        "trace_id": F.lit(selection.trace_id),
-        "run_id": F.lit(run_id).cast("string"),
+        "trace_id": f.lit(selection.trace_id),
+        "run_id": f.lit(run_id).cast("string"),
     }
 
 
 def _star(selection: Selection, ra: Column, dec: Column) -> Column:
     if selection.gaia is None or not isinstance(selection.filter, DecentFilter):
-        raise ConfigError(f"channel {selection.channel}: only a DecentFilter with a catalogue has a Gaia veto")
+        raise ConfigError(
+            f"channel {selection.channel}: only a DecentFilter with a catalogue has a Gaia veto"
+        )
     star = veto_column(selection.gaia, GaiaRule.of(selection.filter), ra, dec)
-    return F.struct(star["distance"].alias("gaia_distance"), star["allowed"].alias("gaia_allowed"))
+    return f.struct(star["distance"].alias("gaia_distance"), star["allowed"].alias("gaia_allowed"))
 
 
 def _first_failure(cuts: Sequence[Cut], quantities: Quantities) -> Column:
@@ -227,30 +241,34 @@ def _first_failure(cuts: Sequence[Cut], quantities: Quantities) -> Column:
     case: Column | None = None
     for cut in cuts:
         fails = _fails(cut, quantities)
-        failure = F.struct(
-            F.lit(cut.name).alias("cut"),
+        failure = f.struct(
+            f.lit(cut.name).alias("cut"),
             quantities.number(cut.value).alias("value"),
             quantities.number(cut.threshold).alias("threshold"),
         )
-        case = F.when(fails, failure) if case is None else case.when(fails, failure)
-    nothing = F.lit(None).cast("struct<cut: string, value: double, threshold: double>")
+        case = f.when(fails, failure) if case is None else case.when(fails, failure)
+    nothing = f.lit(None).cast("struct<cut: string, value: double, threshold: double>")
     return nothing if case is None else case.otherwise(nothing)
 
 
 def _fails(cut: Cut, quantities: Quantities) -> Column:
     """Return whether an alert fails a cut, never null."""
-    parts = [F.coalesce(holds(c, quantities), F.lit(False)) for c in cut.rejects]
+    parts = [f.coalesce(holds(c, quantities), f.lit(False)) for c in cut.rejects]
     return reduce(lambda a, b: a & b if cut.how == "all" else a | b, parts)
 
 
 def _group(groups: Sequence[Sequence[Cut]], quantities: Quantities) -> Column:
     """Return the number, from 1, of the first group that no cut keeps the alert out of, or null."""
     keeps_out = [[_fails(cut, quantities) for cut in cuts] for cuts in groups]
-    members = [~reduce(lambda a, b: a | b, fails, F.lit(False)) for fails in keeps_out]
-    return F.coalesce(F.lit(None).cast("int"), *(F.when(m, F.lit(n)) for n, m in enumerate(members, 1)))
+    members = [~reduce(lambda a, b: a | b, fails, f.lit(False)) for fails in keeps_out]
+    return f.coalesce(
+        f.lit(None).cast("int"), *(f.when(m, f.lit(n)) for n, m in enumerate(members, 1))
+    )
 
 
 def _missing(cut: Cut, quantities: Quantities) -> Column:
     """Return the names of the keys for whose absence the cut rejects, or null."""
-    keys = [F.when(holds(c, quantities), F.lit(c.quantity)) for c in cut.rejects if c.op == "is missing"]
-    return F.nullif(F.concat_ws(", ", *keys), F.lit("")) if keys else F.lit(None).cast("string")
+    keys = [
+        f.when(holds(c, quantities), f.lit(c.quantity)) for c in cut.rejects if c.op == "is missing"
+    ]
+    return f.nullif(f.concat_ws(", ", *keys), f.lit("")) if keys else f.lit(None).cast("string")

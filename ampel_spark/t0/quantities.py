@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 from pyspark.sql import Column
-from pyspark.sql import functions as F
+from pyspark.sql import functions as f
 from pyspark.sql.types import DoubleType, FloatType, StringType, StructType
 
 from ampel_spark.t0.cuts import DERIVED, Comparison, inner_column
@@ -40,11 +40,11 @@ class Quantities:
             return _DERIVED[quantity](self)
         inner = inner_column(quantity)
         if inner is not None:
-            return F.abs(self[inner].cast("double"))
+            return f.abs(self[inner].cast("double"))
         kind = self._types[quantity]
-        column = F.col(quantity)
+        column = f.col(quantity)
         if isinstance(kind, FloatType | DoubleType):
-            return F.nanvl(column.cast("double"), F.lit(None).cast("double"))
+            return f.nanvl(column.cast("double"), f.lit(None).cast("double"))
         return column
 
     def having(self, columns: Mapping[str, Column]) -> Quantities:
@@ -56,9 +56,9 @@ class Quantities:
     def number(self, quantity: str | float | None) -> Column:
         """Return a quantity or a constant as double, null for None and for strings."""
         if quantity is None or isinstance(quantity, float):
-            return F.lit(quantity).cast("double")
+            return f.lit(quantity).cast("double")
         if isinstance(self._types.get(quantity), StringType):
-            return F.lit(None).cast("double")
+            return f.lit(None).cast("double")
         return self[quantity].cast("double")
 
 
@@ -87,19 +87,19 @@ _OPERATORS: dict[str, Callable[[Column, Any], Column]] = {
 
 def _sign(q: Quantities) -> Column:
     flag = q["isdiffpos"]
-    return F.when(flag.isin("f", "0"), F.lit(-1.0)).when(flag.isNotNull(), F.lit(1.0))
+    return f.when(flag.isin("f", "0"), f.lit(-1.0)).when(flag.isNotNull(), f.lit(1.0))
 
 
 def _latitude(q: Quantities) -> Column:
     # NaN is asked for once, not in each of the sines.
     both = q["ra"].isNotNull() & q["dec"].isNotNull()
-    return F.when(both, galactic_latitude_column(F.col("ra"), F.col("dec")))
+    return f.when(both, galactic_latitude_column(f.col("ra"), f.col("dec")))
 
 
 def _largest(*columns: Column) -> Column:
     # `greatest` skips nulls; here one missing number makes the whole missing.
     every = reduce(lambda a, b: a & b, (c.isNotNull() for c in columns))
-    return F.when(every, F.greatest(*columns))
+    return f.when(every, f.greatest(*columns))
 
 
 _DERIVED: dict[str, Callable[[Quantities], Column]] = {
@@ -108,5 +108,5 @@ _DERIVED: dict[str, Callable[[Quantities], Column]] = {
     "gal_lat": _latitude,
     "sign": _sign,
     "ps1_distance_max": lambda q: _largest(*(q[f"distpsnr{i}"] for i in (1, 2, 3))),
-    "ps1_sg_offset_max": lambda q: _largest(*(F.abs(q[f"sgscore{i}"] - 0.5) for i in (1, 2, 3))),
+    "ps1_sg_offset_max": lambda q: _largest(*(f.abs(q[f"sgscore{i}"] - 0.5) for i in (1, 2, 3))),
 }

@@ -37,12 +37,13 @@ class Selection:
         Program ids that the channel may see; alerts with others are not there for it, and history
         with others is not counted. None sees everything.
     on_stock_match : str
-        What becomes of alerts of an object of which an earlier alert, in the order of (jd, alert_id),
-        was accepted: ``none`` (judged as any other), ``bypass`` (accepted, the filter not asked),
-        ``overrule`` (accepted, the cut recorded), ``silent_overrule`` (accepted, nothing recorded).
+        What becomes of an alert where an earlier alert of the object, in the order of
+        (jd, alert_id), was accepted: ``none`` (judged as any other), ``bypass`` (accepted, the
+        filter not asked), ``overrule`` (accepted, the cut that rejects it recorded),
+        ``silent_overrule`` (accepted, nothing recorded).
     history : str
-        ``packet``: the history that the alert itself carries. ``archive``: all that alerts up to this
-        one had shown of the object.
+        ``packet``: the history that the alert itself carries. ``archive``: all that alerts up to
+        this one had shown of the object.
     gaia : StarCatalog or None
         Stars for the filter's Gaia veto; without them the veto is off.
     """
@@ -58,15 +59,14 @@ class Selection:
         for key, allowed in (("on_stock_match", OnStockMatch), ("history", History)):
             value = getattr(self, key)
             if value not in get_args(allowed):
-                raise ConfigError(
-                    f"channel {self.channel}: {key} is {value!r}{nearest(str(value), get_args(allowed))}"
-                )
+                known = nearest(str(value), get_args(allowed))
+                raise ConfigError(f"channel {self.channel}: {key} is {value!r}{known}")
         if self.access is not None and not self.access:
-            raise ConfigError(f"channel {self.channel} has access to nothing; name ZTF_PUB or another")
+            raise ConfigError(f"channel {self.channel} has access to nothing: name one, as ZTF_PUB")
         if self.gaia is not None and not any(cut.needs_stars for cut in self.filter.cuts()):
             raise ConfigError(
-                f"channel {self.channel}: its filter, {type(self.filter).__name__}, has no Gaia veto;"
-                f" leave out 'gaia: {self.gaia.name}'"
+                f"channel {self.channel}: its filter, {type(self.filter).__name__}, has no Gaia"
+                f" veto; leave out 'gaia: {self.gaia.name}'"
             )
 
     @functools.cached_property
@@ -90,7 +90,7 @@ def cuts_off(selection: Selection) -> list[str]:
 
 
 def trace(
-    filter: Filter,
+    alert_filter: Filter,
     *,
     access: frozenset[int] | None = None,
     on_stock_match: OnStockMatch = "none",
@@ -108,13 +108,13 @@ def trace(
         If the code of the filter's class cannot be read.
     """
     content = {
-        "filter": f"{type(filter).__module__}.{type(filter).__qualname__}",
-        "parameters": filter.model_dump(mode="python"),
+        "filter": f"{type(alert_filter).__module__}.{type(alert_filter).__qualname__}",
+        "parameters": alert_filter.model_dump(mode="python"),
         "access": None if access is None else sorted(access),
         "on_stock_match": on_stock_match,
         "history": history,
         "stars": None if gaia is None else gaia.content_hash,
-        "code": _code_digest(type(filter), gaia is not None),
+        "code": _code_digest(type(alert_filter), gaia is not None),
     }
     text = json.dumps(content, sort_keys=True, ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -138,5 +138,6 @@ def _source(module: str) -> str:
         return inspect.getsource(sys.modules[module])
     except (OSError, TypeError, ImportError) as error:
         raise ConfigError(
-            f"the code of {module} cannot be read ({error}), so no trace can name it: put the filter in a file"
+            f"the code of {module} cannot be read ({error}), so no trace can name it: put the"
+            " filter in a file"
         ) from None

@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
 
 def judge_packet(
     packet: Mapping[str, Any],
-    filter: Filter,
+    alert_filter: Filter,
     *,
     access: frozenset[int] | None = None,
     stars: Sequence[Mapping[str, float | None]] | None = None,
@@ -39,7 +39,7 @@ def judge_packet(
     ----------
     packet : mapping
         ``candidate`` and ``prv_candidates`` as the survey has them.
-    filter : DecentFilter, SimpleDecentFilter or Conditions
+    alert_filter : DecentFilter, SimpleDecentFilter or Conditions
     access : frozenset of int, optional
         Program ids that count; None counts all.
     stars : sequence of mapping, optional
@@ -61,11 +61,11 @@ def judge_packet(
         for d in datapoints
         if d.get("candid") is not None and (access is None or d["programid"] in access)
     ]
-    if isinstance(filter, Conditions):
-        return _conditions(candidate, jds, filter, latitude)
-    if isinstance(filter, DecentFilter | SimpleDecentFilter):
-        return _decent(candidate, jds, filter, stars, latitude)
-    raise TypeError(f"the twin knows no {type(filter).__name__}")
+    if isinstance(alert_filter, Conditions):
+        return _conditions(candidate, jds, alert_filter, latitude)
+    if isinstance(alert_filter, DecentFilter | SimpleDecentFilter):
+        return _decent(candidate, jds, alert_filter, stars, latitude)
+    raise TypeError(f"the twin knows no {type(alert_filter).__name__}")
 
 
 def _decent(
@@ -135,9 +135,10 @@ def _decent(
 
     # Gaia
     if isinstance(f, DecentFilter) and f.gaia_rs > 0 and stars is not None:
-        found = [hit for star in stars if (hit := _gaia_star(c["ra"], c["dec"], star, f)) is not None]
-        if found:
-            distance, allowed = min(found)
+        found = [_gaia_star(c["ra"], c["dec"], star, f) for star in stars]
+        hits = [hit for hit in found if hit is not None]
+        if hits:
+            distance, allowed = min(hits)
             return Verdict(False, "gaia_star", distance, allowed)
     return Verdict(True)
 
@@ -218,7 +219,7 @@ def _is_met(asked: str, value: Any) -> bool:
     for word in (" not in ", " in "):
         if word in asked:
             items = [i.strip(" '\"") for i in asked.split(word)[1].strip().strip("[]").split(",")]
-            inside = value in items if isinstance(value, str) else value in [float(i) for i in items]
+            inside = value in (items if isinstance(value, str) else map(float, items))
             return inside == (word == " in ")
     for op in ("<=", ">=", "==", "!=", "<", ">"):
         if op in asked:
@@ -232,8 +233,10 @@ def _is_met(asked: str, value: Any) -> bool:
 
 
 def _number(asked: str) -> float | None:
+    for sign in "=<>!":
+        asked = asked.replace(sign, " ")
     try:
-        return float(asked.replace("=", " ").replace("<", " ").replace(">", " ").replace("!", " ").split()[-1])
+        return float(asked.split()[-1])
     except ValueError:
         return None
 

@@ -92,8 +92,8 @@ class LightCurve:
             As attributes.
         **columns : array-like with shape (N,), or one value for all points
             Columns of `POINT_FIELDS`; ``jd`` must be given. Points are detections of positive sign
-            with AB zero points of 25 unless said otherwise, fluxes follow from magnitudes where they
-            are not given, and what else is missing is null.
+            with AB zero points of 25 unless said otherwise, fluxes follow from magnitudes where
+            they are not given, and what else is missing is null.
         """
         unknown = set(columns) - set(POINT_FIELDS)
         if unknown:

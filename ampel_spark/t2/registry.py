@@ -234,7 +234,7 @@ def _modules(cls: type[Unit]) -> dict[str, tuple[ModuleType, Path]]:
     tops = {name.partition(".")[0] for name in modules_of(cls)}
     found = {}
     for name, module in list(sys.modules.items()):
-        origin = module.__spec__.origin if getattr(module, "__spec__", None) else None
+        origin = getattr(getattr(module, "__spec__", None), "origin", None)
         if name.partition(".")[0] in tops and origin is not None:
             found[name] = (module, Path(origin))
     return found

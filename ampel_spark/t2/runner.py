@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import functools
 import math
+import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,34 +26,10 @@ from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refus
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["UnitSpec", "compute", "compute_batch", "result_schema", "stale", "unit_table", "wanted"]
+__all__ = ["compute", "compute_batch", "result_schema", "stale", "unit_table", "wanted"]
 
-#: Light curves per task: small enough that a slow unit's progress is seen and cores stay busy.
-STATES_PER_TASK = 64
-
-
-@dataclass(frozen=True)
-class UnitSpec:
-    """How a worker builds a unit: what the job names, its parameters, and where paths start.
-
-    Attributes
-    ----------
-    name : str
-        Name of the entry, and of its table.
-    unit : str
-        A unit of the package, ``module:Class`` or ``path/file.py:Class``.
-    config : str
-        Parameters as canonical JSON.
-    base : str
-        Folder that paths are relative to.
-    trace_id : str
-    """
-
-    name: str
-    unit: str
-    config: str
-    base: str
-    trace_id: str
+#: Light curves per task, at least: so few that a slow unit keeps all cores busy and shows how far it is.
+STATES_PER_TASK = 16
 
 
 def unit_table(name: str, columns: Sequence[Column]) -> Table:
@@ -117,43 +92,42 @@ def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
     return rows.join(there.select("state_id", "input_hash"), ["state_id", "input_hash"], "left_anti")
 
 
-def compute(rows: DataFrame, spec: UnitSpec, columns: Sequence[Column], count: int) -> DataFrame:
+def compute(rows: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame:
     """Run a unit on the rows of `stale`.
 
     Parameters
     ----------
     rows : DataFrame
-    spec : UnitSpec
-    columns : sequence of Column
-        The unit's columns.
+    unit : Unit
+        Travels to the workers, the user's own modules with it.
+    trace_id : str
     count : int
         Number of rows, to choose the number of tasks; no result depends on it.
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    schema = result_schema(columns)
+    from ampel_spark.t2.registry import packed
+
+    schema = result_schema(unit.output_columns())
     cores = rows.sparkSession.sparkContext.defaultParallelism
-    tasks = max(1, min(max(4 * cores, count // 2000), math.ceil(count / STATES_PER_TASK) if count > STATES_PER_TASK else min(cores, count)))
+    tasks = max(1, min(math.ceil(count / STATES_PER_TASK), max(4 * cores, count // 2000)))
     ties = [c for c in rows.columns if c.startswith("tie_")]
     light_curve = [c for c in rows.columns if c.startswith("lc_")]
     small = rows.select("state_id", "stock", "name", "input_hash", *light_curve, *ties)
-    return small.repartition(tasks, "state_id").mapInArrow(functools.partial(_task, spec), from_arrow_schema(schema))
+    return small.repartition(tasks, "state_id").mapInArrow(functools.partial(_task, packed(unit), trace_id), from_arrow_schema(schema))
 
 
-def _task(spec: UnitSpec, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    unit = _build(spec.unit, spec.config, spec.base)
+def _task(unit: bytes, trace_id: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    built = _unpacked(unit)
     for batch in batches:
-        yield compute_batch(unit, batch, spec.trace_id)
+        yield compute_batch(built, batch, trace_id)
 
 
 @functools.lru_cache(maxsize=32)
-def _build(unit: str, config: str, base: str) -> Unit:
+def _unpacked(unit: bytes) -> Unit:
     # Once per worker process: models and catalogues stay loaded between tasks.
-    import json
-
-    from ampel_spark.t2.registry import build
-
-    return build(unit, json.loads(config), Path(base))
+    loaded: Unit = pickle.loads(unit)
+    return loaded
 
 
 def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.RecordBatch:

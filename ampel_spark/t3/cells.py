@@ -8,8 +8,8 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
-from pandas.api.types import is_bool_dtype, is_numeric_dtype  # type: ignore[import-untyped]
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from ampel_spark.t3.content import Result, Selected
 from ampel_spark.t3.numbers import aligned, degrees, number, with_error

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy.typing as npt
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from ampel_spark.t2.lightcurve import LightCurve
 from ampel_spark.t2.unit import Column

@@ -4,10 +4,10 @@
 
 An expression has the form of Python and is never run as Python. It consists of columns
 (``unit.column``, and the state's own: ``name``, ``n_detections``, ``jd_first`` …), numbers,
-strings, ``True`` and ``False``; ``and or not``; comparisons, also in chains, ``in [...]``, ``is None``;
-``+ - * / % **``; and the functions of `ampel_spark.t3.operations`, which also says what is done
-with the unknown. Everything else is refused. A selection takes the rows for which it is *true*:
-unknown is not selected.
+strings, ``True`` and ``False``; ``and or not``; comparisons, also in chains, ``in [...]``,
+``is None``; ``+ - * / % **``; and the functions of `ampel_spark.t3.operations`, which also
+says what is done with the unknown. Everything else is refused. A selection takes the rows for which
+it is *true*: unknown is not selected.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ A number is a double; NaN counts as null. Null is *unknown* and spreads through 
 functions and comparisons; ``and`` and ``or`` follow SQL (``unknown or True`` is true, ``unknown and
 False`` is false). Unknown also is what has no number for an answer: a division or a remainder by
 zero, the square root of a negative number, the logarithm or the magnitude of a number that is not
-positive, a power that is no finite number. `isnull`, `notnull` and `ifnull` alone look at the unknown itself.
+positive, a power that is no finite number. `isnull`, `notnull` and `ifnull` alone look
+at the unknown itself.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 from pyspark.sql import Column
 from pyspark.sql import functions as sf
 

@@ -358,8 +358,8 @@ def _projected(ra: Array, dec: Array) -> tuple[Array, Array]:
 
 def _galactic_circle(latitude: float) -> tuple[Array, Array]:
     """Return a circle of galactic latitude on the axes, with a gap where it leaves the map."""
-    from astropy.coordinates import Galactic, SkyCoord  # type: ignore[import-untyped]
-    from astropy.units import deg  # type: ignore[import-untyped]
+    from astropy.coordinates import Galactic, SkyCoord
+    from astropy.units import deg
 
     longitude = np.linspace(0, 360, 181) * deg
     circle = SkyCoord(longitude, np.full(181, latitude) * deg, frame=Galactic).icrs

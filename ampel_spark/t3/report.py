@@ -248,8 +248,9 @@ def _pulls(content: ReportContent) -> dict[str, Any] | None:
 def _selection(
     selected: Selected, content: ReportContent, anchors: Sequence[str]
 ) -> dict[str, Any]:
-    links = {c.state_id: anchor for c, anchor in zip(content.candidates, anchors, strict=True)}
-    links |= {c.name: anchor for c, anchor in zip(content.candidates, anchors, strict=True)}
+    links: dict[str, str] = {}
+    for candidate, anchor in zip(content.candidates, anchors, strict=True):
+        links.setdefault(candidate.name, anchor)
     columns, rows = candidate_table(selected, links)
     cropped = selected.n_selected is not None and selected.n_selected > len(selected.candidates)
     return {

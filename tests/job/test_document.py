@@ -1,5 +1,6 @@
 """YAML files: read with lines, changed by settings, and all their problems told at once."""
 
+# ruff: noqa: E501  (lines are compared as they are printed)
 from __future__ import annotations
 
 import datetime
@@ -40,7 +41,9 @@ def test_values_are_those_of_yaml_1_2(document: Document) -> None:
     }
 
 
-def test_anchors_at_the_root_are_left_out_and_merged_where_they_are_used(document: Document) -> None:
+def test_anchors_at_the_root_are_left_out_and_merged_where_they_are_used(
+    document: Document,
+) -> None:
     assert list(document.content) == ["name", "t0"]
     assert document.value(["t0", 0, "config"]) == {"min_ndet": 3, "min_rb": 0.3}
 
@@ -103,7 +106,9 @@ def test_code_in_yaml_is_never_run(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_named_with_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "quickstart.yml").write_text("name: a\n")
-    with pytest.raises(ConfigError, match=r"quikstart\.yml is not there; did you mean 'quickstart\.yml'\?"):
+    with pytest.raises(
+        ConfigError, match=r"quikstart\.yml is not there; did you mean 'quickstart\.yml'\?"
+    ):
         read_document(tmp_path / "quikstart.yml")
     with pytest.raises(ConfigError, match="there is no folder"):
         read_document(tmp_path / "nowhere" / "quickstart.yml")
@@ -116,13 +121,19 @@ def test_a_file_that_is_not_there_is_named_with_its_neighbour(tmp_path: Path) ->
         ("t0.0.config.min_ndet=5", ["t0", 0, "config", "min_ndet"], 5),
         ("t0[1].config.min_rb=0.5", ["t0", 1, "config", "min_rb"], 0.5),
         ("t0.AGN.config.min_rb=0.5", ["t0", 1, "config", "min_rb"], 0.5),
-        ("t0.SN.config.conditions=[rb > 0.5, nbad <= 0]", ["t0", 0, "config", "conditions"], ["rb > 0.5", "nbad <= 0"]),
+        (
+            "t0.SN.config.conditions=[rb > 0.5, nbad <= 0]",
+            ["t0", 0, "config", "conditions"],
+            ["rb > 0.5", "nbad <= 0"],
+        ),
         ("report.candidates=3", ["report", "candidates"], 3),
         ("report=", ["report"], None),
         ("name=a=b", ["name"], "a=b"),
     ],
 )
-def test_settings_change_values_by_their_path(document: Document, setting: str, where: list[str | int], value: object) -> None:
+def test_settings_change_values_by_their_path(
+    document: Document, setting: str, where: list[str | int], value: object
+) -> None:
     document.set(setting)
     document.check()
     assert document.value(where) == value
@@ -136,10 +147,15 @@ def test_settings_change_values_by_their_path(document: Document, setting: str, 
         ("t0.2.config.min_ndet=3", "t0 has 2 entries, and none is '2'; known: AGN, SN"),
         ("t0.AGM.config=3", "t0 has 2 entries, and none is 'AGM'; did you mean 'AGN'?"),
         ("name.first=3", "name is 'small' and has no 'first'"),
-        ("name=[1", "not valid YAML: expected ',' or ']', but got '<stream end>' (while parsing a flow sequence)"),
+        (
+            "name=[1",
+            "not valid YAML: expected ',' or ']', but got '<stream end>' (while parsing a flow sequence)",
+        ),
     ],
 )
-def test_a_setting_that_leads_nowhere_is_told(document: Document, setting: str, message: str) -> None:
+def test_a_setting_that_leads_nowhere_is_told(
+    document: Document, setting: str, message: str
+) -> None:
     document.set(setting)
     with pytest.raises(DocumentError) as caught:
         document.check()

@@ -1,10 +1,14 @@
 """Jobs: read, checked and resolved; their errors as a person reads them."""
 
+# ruff: noqa: E501  (lines are compared as they are printed)
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -156,7 +160,11 @@ def test_a_unit_comes_by_its_catalogue_through_the_job(folder: Path) -> None:
     host = load(folder, WHOLE).units[0]
     parameters = host.unit.model_dump()
     assert parameters["catalog"] == folder / "hosts.parquet"
-    assert (parameters["ra"], parameters["dec"], parameters["append"]) == ("raMean", "decMean", {"z": "z"})
+    assert (parameters["ra"], parameters["dec"], parameters["append"]) == (
+        "raMean",
+        "decMean",
+        {"z": "z"},
+    )
     assert {c.name: c.type for c in host.columns}["z"] == "double"
 
 
@@ -169,7 +177,9 @@ def test_the_resolved_job_is_a_job_that_resolves_to_itself(folder: Path) -> None
 
 def test_a_hash_is_of_what_is_asked_and_not_of_how_it_is_written(folder: Path) -> None:
     job = load(folder, SMALL)
-    written = SMALL.replace("filter: SimpleDecentFilter", "filter: SimpleDecentFilter\n  config: {min_ndet: 2}")
+    written = SMALL.replace(
+        "filter: SimpleDecentFilter", "filter: SimpleDecentFilter\n  config: {min_ndet: 2}"
+    )
     assert load(folder, f"# a comment\nlake: elsewhere\n{written}").hash == job.hash
     assert load(folder, SMALL, sets=["t0.0.config.min_ndet=2"]).hash == job.hash
     assert load(folder, SMALL, sets=["t0.0.config.min_ndet=3"]).hash != job.hash
@@ -199,27 +209,39 @@ def test_an_archive_on_the_command_line_takes_the_place_of_the_jobs(
     ]
 
 
-SIMULATED = (
-    SMALL.replace("SimpleDecentFilter", "DecentFilter\n  gaia: stars\n  config: {%s}")
-    % ", ".join(
-        f"{name}: 1"
-        for name in (
-            "min_ndet min_tspan max_tspan min_rb max_fwhm max_elong max_magdiff max_nbad min_sso_dist"
-            " min_gal_lat ps1_sgveto_rad ps1_sgveto_th ps1_confusion_rad ps1_confusion_sg_tol gaia_rs"
-            " gaia_pm_signif gaia_plx_signif gaia_veto_gmag_min gaia_veto_gmag_max gaia_excessnoise_sig_max"
-        ).split()
-    )
-    + """\
-archive: {simulate: {alerts: 100, nights: 10, first_night: 2020-01-01, seed: 3}}
-catalog:
-  hosts: {simulated: hosts.parquet, columns: [z]}
-  stars: {simulated: stars.parquet}
-t2:
-- {unit: catalog_match, name: host, config: {catalog: hosts, radius: 5.0}}
-t3:
-- {channel: SN, select: host.z < 0.1}
-"""
+DECENT = (
+    *(
+        "min_ndet",
+        "min_tspan",
+        "max_tspan",
+        "min_rb",
+        "max_fwhm",
+        "max_elong",
+        "max_magdiff",
+        "max_nbad",
+    ),
+    *("min_sso_dist", "min_gal_lat", "ps1_sgveto_rad", "ps1_sgveto_th", "ps1_confusion_rad"),
+    *("ps1_confusion_sg_tol", "gaia_rs", "gaia_pm_signif", "gaia_plx_signif", "gaia_veto_gmag_min"),
+    *("gaia_veto_gmag_max", "gaia_excessnoise_sig_max"),
 )
+SIMULATED = f"""\
+name: simulated
+channel:
+- {{name: SN, access: [ZTF_PUB]}}
+t0:
+- channel: SN
+  filter: DecentFilter
+  config: {{{", ".join(f"{name}: 1" for name in DECENT)}}}
+  gaia: stars
+archive: {{simulate: {{alerts: 100, nights: 10, first_night: 2020-01-01, seed: 3}}}}
+catalog:
+  hosts: {{simulated: hosts.parquet, columns: [z]}}
+  stars: {{simulated: stars.parquet}}
+t2:
+- {{unit: catalog_match, name: host, config: {{catalog: hosts, radius: 5.0}}}}
+t3:
+- {{channel: SN, select: host.z < 0.1}}
+"""
 
 
 def test_catalogues_of_a_simulated_archive_are_where_it_will_be(
@@ -227,7 +249,8 @@ def test_catalogues_of_a_simulated_archive_are_where_it_will_be(
 ) -> None:
     monkeypatch.setenv("AMPEL_SPARK_ARCHIVES", str(folder / "archives"))
     job = load(folder, SIMULATED)
-    assert job.simulation is not None and job.simulation.seed == 3
+    assert job.simulation is not None
+    assert job.simulation.seed == 3
     assert job.simulated_in == simulated_dir(job.simulation)
     assert job.simulated_in.parent == folder / "archives"
     assert job.catalogs["hosts"].file == job.simulated_in / "hosts.parquet"
@@ -235,6 +258,13 @@ def test_catalogues_of_a_simulated_archive_are_where_it_will_be(
     assert job.filters[0].gaia == "stars"
     assert job.notes == ()
     assert not (folder / "archives").exists()  # checking makes nothing
+
+
+def test_a_job_with_a_simulated_archive_resolves_to_itself(folder: Path) -> None:
+    job = load(folder, SIMULATED)
+    again = load(folder, yaml.safe_dump(json.loads(job.canonical)))
+    assert again.hash == job.hash
+    assert again.simulated_in == job.simulated_in
 
 
 def test_another_archive_switches_them_off_and_says_so(folder: Path) -> None:
@@ -405,12 +435,16 @@ def test_ties_in_a_circle_are_told_with_the_circle(folder: Path) -> None:
         "- {unit: 'own.py:Pulls', name: c, config: {of: a}}\n"
     )
     (line,) = problems(folder, text)
-    assert line.startswith("job.yml:") and "ties go in a circle: " in line
-    assert any(f"'{x}' needs '{y}' needs '{z}' needs '{x}'" in line for x, y, z in ("abc", "bca", "cab"))
+    assert "ties go in a circle: " in line
+    assert any(
+        f"'{x}' needs '{y}' needs '{z}' needs '{x}'" in line for x, y, z in ("abc", "bca", "cab")
+    )
 
 
 def test_a_problem_in_what_was_set_names_the_setting(folder: Path) -> None:
-    assert problems(folder, SMALL, sets=["t0.SN.config.min_ndet=three", "t0.AGN.filter=x", "report=3"]) == [
+    assert problems(
+        folder, SMALL, sets=["t0.SN.config.min_ndet=three", "t0.AGN.filter=x", "report=3"]
+    ) == [
         "--set report=3: report: false or a mapping is needed, value 3",
         "--set t0.SN.config.min_ndet=three: t0[0].config.min_ndet: a whole number is needed, value 'three'",
         "--set t0.AGN.filter=x: t0 has 1 entry, and none is 'AGN'; known: SN",
@@ -420,7 +454,10 @@ def test_a_problem_in_what_was_set_names_the_setting(folder: Path) -> None:
 def test_a_broken_file_of_conf_is_told_with_its_own_lines(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for kind, text in (("surveys", "name: ztf\naccess: {ZTF_PUB: one}\n"), ("calibrations", "nam: raw\n")):
+    for kind, text in (
+        ("surveys", "name: ztf\naccess: {ZTF_PUB: one}\n"),
+        ("calibrations", "nam: raw\n"),
+    ):
         (folder / "conf" / kind).mkdir(parents=True)
         (folder / "conf" / kind / f"{'ztf' if kind == 'surveys' else 'raw'}.yml").write_text(text)
     monkeypatch.setenv("AMPEL_SPARK_CONF", str(folder / "conf"))
@@ -441,14 +478,17 @@ def test_the_survey_gives_the_data_rights_that_its_packets_have() -> None:
 def test_every_calibration_and_survey_of_conf_is_right() -> None:
     releases = sorted((PROJECT / "conf" / "calibrations").glob("*.yml"))
     surveys = sorted((PROJECT / "conf" / "surveys").glob("*.yml"))
-    assert releases and surveys
+    assert releases
+    assert surveys
     for file in releases:
         assert load_calibration(file.stem).name == file.stem
     for file in surveys:
         assert load_survey(file.stem).name == file.stem
 
 
-@pytest.mark.parametrize("file", sorted((PROJECT / "conf" / "dust").glob("*.yml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "file", sorted((PROJECT / "conf" / "dust").glob("*.yml")), ids=lambda p: p.stem
+)
 def test_every_dust_map_of_conf_says_what_its_file_is(file: Path) -> None:
     from ampel_spark.sky.dust import DustMap
 
@@ -461,11 +501,21 @@ def test_every_dust_map_of_conf_says_what_its_file_is(file: Path) -> None:
             DustMap.read(file)
 
 
-@pytest.mark.parametrize("kind", ["local[2]", "local-cluster[2,1,1536]", "spark://localhost:7077"])
-def test_the_settings_of_spark_leave_nothing_to_fill_in(kind: str) -> None:
+MASTERS = {
+    "common": "local",
+    "local": "local[2]",
+    "local-cluster": "local-cluster[2,1,1536]",
+    "standalone": "spark://localhost:7077",
+    "yarn": "yarn",
+    "k8s": "k8s://https://localhost:443",
+}
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "conf" / "spark").glob("*.conf")), ids=lambda p: p.stem)
+def test_the_settings_of_spark_leave_nothing_to_fill_in(file: Path) -> None:
     from ampel_spark.settings import settings
 
-    assert all("${" not in value for value in settings(kind).values())
+    assert all("${" not in value for value in settings(MASTERS[file.stem]).values())
 
 
 @pytest.mark.parametrize("file", sorted((PROJECT / "jobs").glob("*.yml")), ids=lambda p: p.stem)
@@ -474,3 +524,39 @@ def test_every_job_of_the_project_is_right(file: Path) -> None:
     assert job.name == file.stem
     assert job.description
     assert str(PROJECT) not in job.canonical
+
+
+def _xml(file: Path) -> bool:
+    return ElementTree.parse(file).getroot().tag == "ivysettings"
+
+
+def _lines(pattern: str) -> Callable[[Path], bool]:
+    def check(file: Path) -> bool:
+        lines = [line for line in file.read_text().splitlines() if line and line[0] != "#"]
+        return bool(lines) and all(re.fullmatch(pattern, line) for line in lines)
+
+    return check
+
+
+#: What checks a file of conf that no other test here reads, by its path.
+CHECKS = {
+    "ivysettings.xml": _xml,
+    "jars.sha256": _lines(r"[0-9a-f]{64}  \S+\.jar"),
+    "model-data.txt": _lines(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}"),
+    "spark/log4j2.properties": _lines(r"[\w.]+ = .+"),
+}
+
+
+def test_every_file_of_conf_is_checked_by_a_test() -> None:
+    others = {
+        "calibrations": {".yml"},
+        "surveys": {".yml"},
+        "dust": {".yml", ".fits"},
+        "spark": {".conf"},
+    }
+    for file in (PROJECT / "conf").rglob("*"):
+        path = file.relative_to(PROJECT / "conf").as_posix()
+        if file.is_file() and path in CHECKS:
+            assert CHECKS[path](file), path
+        elif file.is_file():
+            assert file.suffix in others.get(file.parent.name, ()), f"no test reads conf/{path}"

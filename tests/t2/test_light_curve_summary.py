@@ -97,7 +97,8 @@ POINT = st.tuples(
 def curve_of(points: list[tuple[Any, ...]]) -> LightCurve:
     columns = list(zip(*points, strict=True)) or [()] * 8
     names = ("kind", "jd", "band", "mag", "limit_mag", "sign", "ra", "dec")
-    return LightCurve.of(magerr=0.1, **dict(zip(names, map(list, columns), strict=True)))
+    given: dict[str, Any] = dict(zip(names, map(list, columns), strict=True))
+    return LightCurve.of(magerr=0.1, **given)
 
 
 @settings(max_examples=150, deadline=None)

@@ -107,7 +107,7 @@ def test_d7_nothing_but_fluxes_depends_on_the_zero_point() -> None:
 
 def test_points_of_different_zero_points_are_fitted_together() -> None:
     one, other = injected(truth()), injected(truth(), zp=31.4)
-    mixed = {
+    mixed: dict[str, Any] = {
         name: np.where(np.arange(30) % 3 == 0, other.points[name], one.points[name])
         for name in ("jd", "band", "flux", "fluxerr", "zp")
     }
@@ -395,7 +395,7 @@ def test_a_cut_about_the_brightest_point_is_made_once() -> None:
 def test_whatever_a_light_curve_is_the_unit_answers_or_refuses() -> None:
     rng = np.random.default_rng(7)
     jd = T0 + np.arange(12.0)
-    curves = {
+    curves: dict[str, dict[str, Any]] = {
         "flat": {"flux": 100.0, "fluxerr": 5.0},
         "falling years": {"jd": T0 + 200.0 * np.arange(12), "flux": 1e4, "fluxerr": 1.0},
         "one time": {"jd": np.full(12, T0), "flux": 100.0, "fluxerr": 5.0},
@@ -410,7 +410,8 @@ def test_whatever_a_light_curve_is_the_unit_answers_or_refuses() -> None:
     outcomes = {}
     for name, columns in curves.items():
         for covariance in (False, True):
-            curve = LightCurve.of(**({"jd": jd, "band": ["ztfg", "ztfr"] * 6} | columns))
+            given: dict[str, Any] = {"jd": jd, "band": ["ztfg", "ztfr"] * 6}
+            curve = LightCurve.of(**(given | columns))
             try:
                 outcomes[name] = fitted(curve, model_covariance=covariance, min_points=3)["status"]
             except Refusal as refusal:
@@ -499,7 +500,7 @@ def refit(shared_data: Path, row: Mapping[str, str]) -> Mapping[str, Any]:
 
 def distance(fit: Mapping[str, Any], row: Mapping[str, str]) -> float:
     """Largest difference from the published parameters, in their errors."""
-    return max(abs(fit[k] - float(row[k])) / float(row[f"{k}_err"]) for k in PARAMETERS)
+    return max(float(abs(fit[k] - float(row[k])) / float(row[f"{k}_err"])) for k in PARAMETERS)
 
 
 @pytest.fixture

@@ -158,8 +158,6 @@ def test_the_record_tells_what_went_into_it(folder: Path) -> None:
 def test_versions_of_declared_libraries_count(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ampel_spark.t2 import trace
-
     text = (
         "from ampel_spark.t2 import Unit\n"
         "class Lib(Unit):\n  libraries = ('numpy',)\n  def process(self, lc): return {}\n"
@@ -167,7 +165,7 @@ def test_versions_of_declared_libraries_count(
     (folder / "lib.py").write_text(text)
     before = traced(folder, "lib.py:Lib")
     assert before.content["libraries"] == {"numpy": importlib.import_module("numpy").__version__}
-    monkeypatch.setattr(trace.metadata, "version", lambda name: "0.1")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1")
     assert traced(folder, "lib.py:Lib").trace_id != before.trace_id
     monkeypatch.undo()
     (folder / "lib.py").write_text(text.replace("numpy", "no-such-library"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def test_every_block_of_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatc
         if file:
             (folder / file).write_text(text)
             files.append(file)
-            monkeypatch.delitem("sys.modules", Path(file).stem, raising=False)
+            monkeypatch.delitem(sys.modules, Path(file).stem, raising=False)
         exec(compile(text, f"units.md {file or 'example'}", "exec"), namespace)
     assert len(files) == 4
     assert all(issubclass(namespace[name], Unit) for name in ("RiseTime", "Brighter", "Brightest"))

@@ -33,12 +33,19 @@ class StandIn:
         return self.t0 + 50.0
 
 
+@pytest.fixture(scope="session")
+def make_model() -> type[StandIn]:
+    """The class of the stand-in for a fitted model."""
+    return StandIn
+
+
 @pytest.fixture
 def model() -> StandIn:
+    """A stand-in for a fitted model."""
     return StandIn()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def curve() -> Callable[..., LightCurve]:
     """Make a light curve of the stand-in: two bands, limits before the rise, one negative point."""
 

@@ -108,4 +108,4 @@ def test_sexagesimal_positions_are_those_of_astropy(ra: float, dec: float) -> No
 def test_dates_are_those_of_astropy(jd: float) -> None:
     if abs((jd + 0.5) % 1) < 1e-6 or abs((jd + 0.5) % 1) > 1 - 1e-6:
         return  # midnight is a matter of the last bit
-    assert numbers.date_of(jd) == Time(jd, format="jd").iso[:10]
+    assert numbers.date_of(jd) == Time(jd, format="jd", scale="tt").iso[:10]

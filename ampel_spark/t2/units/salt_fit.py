@@ -348,7 +348,7 @@ class SaltFit(Unit):
         notes = []
         curves: dict[str, sncosmo.Bandpass] = {}
         for band in sorted(set(points.band)):
-            found = self._curve(band, z_range or (model.get("z"),))
+            found = self._curve(band, model, z_range or (model.get("z"),))
             if isinstance(found, str):
                 n = int((points.band == band).sum())
                 notes.append(f"dropped {n} points in {band}: {found}")
@@ -371,14 +371,13 @@ class SaltFit(Unit):
         self._check(data, notes, TOO_FEW_POINTS)
         return data, notes
 
-    def _curve(self, band: str, z: Sequence[float]) -> sncosmo.Bandpass | str:
+    def _curve(self, band: str, model: sncosmo.Model, z: Sequence[float]) -> sncosmo.Bandpass | str:
         """Return a band's curve, or why it cannot be fitted."""
         if band not in self.bands:
             return "not among the unit's bands"
         curve = _sncosmo.bandpass(band)[0]
         if curve is None:
             return "no curve in the data folder (SNCOSMO_DATA_DIR)"
-        model = _sncosmo.model(self.model, self.dust.law if self.dust else None)
         if not np.all(model.bandoverlap(curve, z=np.array(z))):
             return f"outside the model's wavelengths at z {z[-1]:g}"
         return curve
@@ -467,7 +466,9 @@ def _replaced(points: LightCurve) -> Array:
     """Mark detections whose exposure has forced photometry among the points."""
     exposures = list(zip(points.jd, points.band, strict=True))
     forced = {e for e, kind in zip(exposures, points.kind, strict=True) if kind == FORCED}
-    return np.array([e in forced for e in exposures], bool) & (points.kind == DETECTION)
+    doubled: Array = np.array([e in forced for e in exposures], bool)
+    doubled &= points.kind == DETECTION
+    return doubled
 
 
 def _joined(*notes: str) -> str:

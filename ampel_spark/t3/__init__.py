@@ -1,0 +1,1 @@
+"""Tier 3: selection by expressions, exports, plots and the report."""

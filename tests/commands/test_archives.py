@@ -1,0 +1,93 @@
+"""ingest and simulate."""
+# ruff: noqa: E501  (lines are compared as they are printed)
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands.conftest import Command
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    files: int = 1
+    packets: int = 3
+    stored: int = 2
+    quarantined: int = 1
+
+
+@pytest.fixture
+def read_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Put a record of what it is called with in the place of the ingest itself."""
+    calls: dict[str, Any] = {}
+
+    def ingest(spark: Any, lake: Path, paths: list[str], survey: str, out: Any) -> Done:
+        calls.update(spark=spark, lake=lake, paths=paths, survey=survey)
+        out("chunk 1 of 1")
+        return Done()
+
+    for name, attributes in (
+        ("ampel_spark.archive.ingest", {"ingest": ingest}),
+        ("ampel_spark.session", {"get_session": lambda app: f"session of {app}"}),
+    ):
+        module = types.ModuleType(name)
+        vars(module).update(attributes)
+        monkeypatch.setitem(sys.modules, name, module)
+    return calls
+
+
+def test_ingest_prints_its_account_and_tells_its_way(
+    tmp_path: Path, command: Command, read_in: dict[str, Any]
+) -> None:
+    (tmp_path / "a.tar.gz").touch()
+    code, out, err = command(
+        "ingest", tmp_path / "a.tar.gz", "--lake", tmp_path / "lake", "--format", "json"
+    )
+    assert (code, err) == (0, "chunk 1 of 1\n")
+    assert json.loads(out) == [
+        {"lake": str(tmp_path / "lake"), "files": 1, "packets": 3, "stored": 2, "quarantined": 1}
+    ]
+    assert read_in["lake"] == tmp_path / "lake"
+    assert (read_in["paths"], read_in["survey"]) == ([str(tmp_path / "a.tar.gz")], "ztf")
+
+
+def test_a_path_that_is_none_is_told_before_spark_starts(
+    tmp_path: Path, command: Command, read_in: dict[str, Any]
+) -> None:
+    code, out, err = command("ingest", tmp_path / "none", "--lake", tmp_path / "lake")
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        f"ampel-spark: archive '{tmp_path / 'none'}' does not exist and matches no file"
+    )
+    assert read_in == {}
+
+
+def test_simulate_writes_an_archive_and_says_what_is_in_it(
+    tmp_path: Path, command: Command
+) -> None:
+    words = ["simulate", tmp_path / "archive", "--objects", 5, "--nights", 6, "--first-night", "2020-02-03",
+             "--seed", 3, "--cutouts", "none", "--workers", 1, "--format", "json"]  # fmt: skip
+    code, out, err = command(*words)
+    assert (code, err) == (0, "")
+    (made,) = json.loads(out)
+    record = json.loads((tmp_path / "archive" / "simulation.json").read_text())
+    assert made["archive"] == str(tmp_path / "archive")
+    assert made["objects"] == 5
+    assert made["alerts"] == record["alerts"]
+    assert made["made"] == "now"
+    assert record["parameters"]["first_night"] == "2020-02-03"
+    assert record["parameters"]["seed"] == 3
+    assert json.loads(command(*words)[1])[0]["made"] == "before"
+
+
+def test_what_cannot_be_simulated_is_told(tmp_path: Path, command: Command) -> None:
+    code, _, err = command("simulate", tmp_path / "archive", "--alerts", 10, "--nights", 0)
+    assert code == 2
+    assert err.startswith("ampel-spark: nights is 0; it must be")

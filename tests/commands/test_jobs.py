@@ -1,0 +1,181 @@
+"""run, validate and units."""
+# ruff: noqa: E501  (lines are compared as they are printed)
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampel_spark.job.load import load_job
+from tests.commands.conftest import Command
+from tests.commands.small_lake import JOB
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    file = tmp_path / "small.yml"
+    file.write_text(JOB)
+    return file
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Put a record of what it is called with in the place of the run itself."""
+    calls: dict[str, Any] = {"code": 0}
+
+    def run_job(job: Any, lake: Path, **given: Any) -> int:
+        calls.update(given, job=job, lake=lake)
+        given["out"]("it runs")
+        code: int = calls["code"]
+        return code
+
+    module = types.ModuleType("ampel_spark.job.run")
+    module.run_job = run_job  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ampel_spark.job.run", module)
+    return calls
+
+
+def test_run_hands_the_resolved_job_on(job: Path, command: Command, ran: dict[str, Any]) -> None:
+    code, out, err = command(
+        "run", job, "--lake", job.parent / "lake", "--set", "t0.SN.config.min_ndet=5", "--as-of", "2020-01-31",
+        "--report", "r.html", "--dry-run",
+    )  # fmt: skip
+    assert (code, out, err) == (0, "it runs\n", "")
+    assert ran["lake"] == job.parent / "lake"
+    assert (ran["as_of"], ran["report"], ran["dry_run"]) == ("2020-01-31", Path("r.html"), True)
+    assert ran["job"].resolved["t0"][0]["config"]["min_ndet"] == 5
+
+
+def test_run_takes_archives_instead_of_the_jobs(
+    job: Path, command: Command, ran: dict[str, Any], tmp_path: Path
+) -> None:
+    for name in ("a.tar.gz", "b.tar.gz", "c.avro"):
+        (tmp_path / name).touch()
+    command(
+        "run",
+        job,
+        "--archive",
+        tmp_path / "a.tar.gz",
+        tmp_path / "b.tar.gz",
+        "--archive",
+        tmp_path / "c.avro",
+    )
+    assert ran["job"].archive == tuple(
+        str(tmp_path / name) for name in ("a.tar.gz", "b.tar.gz", "c.avro")
+    )
+
+
+def test_runs_exit_code_is_the_jobs(job: Path, command: Command, ran: dict[str, Any]) -> None:
+    ran["code"] = 3
+    assert command("run", job)[0] == 3
+
+
+def test_the_lake_of_the_job_is_relative_to_it(
+    job: Path, command: Command, ran: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AMPEL_SPARK_LAKE", raising=False)
+    job.write_text(f"lake: lakes/one\n{JOB}")
+    command("run", job)
+    assert ran["lake"] == job.parent / "lakes" / "one"
+
+
+def test_a_time_that_is_none_is_told_before_anything_starts(
+    job: Path, command: Command, ran: dict[str, Any]
+) -> None:
+    code, out, err = command("run", job, "--as-of", "v3")
+    assert (code, out) == (2, "")
+    assert err == "ampel-spark: 'v3' is neither a JD (such as 2458849.5) nor a night (YYYY-MM-DD)\n"
+    assert "job" not in ran
+
+
+def test_a_bad_job_is_told_and_nothing_is_started(
+    job: Path, command: Command, ran: dict[str, Any]
+) -> None:
+    code, out, err = command("run", job, "--set", "t0.SN.config.min_ndett=3", "--set", "chanel=x")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "--set chanel=x: chanel: unknown key, value 'x'; did you mean 'channel'?",
+        "--set t0.SN.config.min_ndett=3: t0[0].config.min_ndett: unknown parameter, value 3; did you mean 'min_ndet'?",
+        "ampel-spark: 2 problems; nothing was started",
+    ]
+    assert "job" not in ran
+
+
+def test_validate_tells_of_every_job(job: Path, command: Command) -> None:
+    bad = job.with_name("bad.yml")
+    bad.write_text("name: bad\n")
+    code, out, err = command("validate", job, bad, job.with_name("none.yml"))
+    assert code == 2
+    assert out == f"{job}: good: job small, sha256 {load_job(job).hash[:12]}\n"
+    assert err.splitlines() == [
+        f"{bad}:1: required keys 'channel', 't0' are missing",
+        f"{job.with_name('none.yml')} is not there; known: bad.yml, small.yml",
+    ]
+    assert command("validate", job)[0] == 0
+
+
+def test_validate_as_json_has_the_problems_apart(job: Path, command: Command) -> None:
+    code, out, err = command("validate", job, "--set", "calibration=rau", "--format", "json")
+    assert (code, err) == (2, "")
+    (row,) = json.loads(out)
+    assert list(row) == ["file", "good", "job", "hash", "problems"]
+    assert row["good"] is False
+    (problem,) = row["problems"]
+    assert problem["file"] == "--set calibration=rau"
+    assert (problem["line"], problem["path"]) == (None, "calibration")
+    code, out, _ = command("validate", job, "--format", "json")
+    assert json.loads(out)[0] == {
+        "file": str(job), "good": True, "job": "small", "hash": load_job(job).hash, "problems": [],
+    }  # fmt: skip
+    assert code == 0
+
+
+def test_units_are_listed_with_what_they_do(command: Command) -> None:
+    rows = json.loads(command("units", "--format", "json")[1])
+    assert {"light_curve_summary", "milky_way_dust", "catalog_match", "salt_fit"} <= {
+        r["unit"] for r in rows
+    }
+    assert all(row["summary"].endswith(".") for row in rows)
+    code, out, _ = command("units")
+    assert code == 0
+    assert out.startswith("unit                 summary\n")
+
+
+def test_a_unit_is_told_with_parameters_and_columns(command: Command) -> None:
+    code, out, _ = command("units", "milky_way_dust")
+    assert code == 0
+    assert "parameters (config):" in out
+    assert "map        Path  required  Name of a map in conf/dust" in out
+    assert "columns of t2_milky_way_dust:" in out
+    assert "ebv     double  mag   E(B-V)" in out
+    (unit,) = json.loads(command("units", "milky_way_dust", "--format", "json")[1])
+    assert list(unit) == ["unit", "summary", "libraries", "parameters", "columns"]
+    assert unit["parameters"][0]["parameter"] == "map"
+    assert unit["columns"][0] == {
+        "column": "ebv", "type": "double", "unit": "mag", "description": "E(B-V) of the Milky Way, in steps of 1e-6",
+    }  # fmt: skip
+
+
+def test_a_unit_of_ones_own_is_told_too(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        'from ampel_spark.t2 import Unit\n\n\nclass Nothing(Unit):\n    """Nothing at all."""\n\n'
+        "    def process(self, light_curve):\n        return {}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = command("units", "mine.py:Nothing")
+    assert code == 0
+    assert "summary  Nothing at all." in out
+    assert "parameters (config):\nnone" in out
+
+
+def test_a_unit_that_is_not_there_is_told_with_the_nearest(command: Command) -> None:
+    code, _, err = command("units", "salt_fitt")
+    assert code == 2
+    assert err.startswith("ampel-spark: no unit 'salt_fitt'; did you mean 'salt_fit'?")

@@ -1,0 +1,115 @@
+"""Commits of a lake: keys stand once, versions are kept, metadata says who wrote."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from ampel_spark.errors import LakeError
+from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.runs import Run, record, utc_now
+from ampel_spark.lake.tables import TABLES, Column, Table
+
+pytestmark = pytest.mark.spark
+
+KEYED = Table("keyed", "a row", (Column("k", "int", "key"), Column("v", "string", "value [mag]")), ("k",))
+
+
+@pytest.fixture
+def lake(spark: SparkSession, lake_path: Path) -> Lake:
+    return Lake(spark, lake_path)
+
+
+def rows(lake: Lake, *pairs: tuple[int, str]):
+    return lake.spark.createDataFrame(list(pairs), "k int, v string")
+
+
+def content(lake: Lake, version: int | None = None) -> dict[int, str]:
+    found = lake.read("keyed", version).collect()
+    assert len({r["k"] for r in found}) == len(found)
+    return {r["k"]: r["v"] for r in found}
+
+
+def test_a_key_enters_once_and_the_first_value_stays(lake: Lake) -> None:
+    first = lake.insert(KEYED, rows(lake, (1, "a"), (2, "b")), {"run_id": "x"})
+    second = lake.insert(KEYED, rows(lake, (2, "other"), (3, "c")), {"run_id": "y"})
+    assert content(lake) == {1: "a", 2: "b", 3: "c"}
+    assert content(lake, first) == {1: "a", 2: "b"}
+    assert second == first + 1
+    history = DeltaTable(lake.path("keyed")).history()
+    assert json.loads(history[0]["userMetadata"]) == {"run_id": "y"}
+
+
+def test_rows_that_meet_a_condition_give_way(lake: Lake) -> None:
+    lake.insert(KEYED, rows(lake, (1, "failed"), (2, "b")), {})
+    lake.insert(KEYED, rows(lake, (1, "a"), (2, "other"), (3, "c")), {}, replacing="t.v = 'failed'")
+    assert content(lake) == {1: "a", 2: "b", 3: "c"}
+    lake.insert(KEYED, rows(lake, (1, "again")), {}, replacing="t.v = 'failed'")
+    assert content(lake)[1] == "a"
+
+
+def test_two_writers_at_once_add_nothing_twice(lake: Lake) -> None:
+    lake.ensure(KEYED)
+    failures: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            lake.insert(KEYED, rows(lake, *((i, "x") for i in range(20))), {})
+        except BaseException as error:  # handed to the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert content(lake) == dict.fromkeys(range(20), "x")
+
+
+def test_tables_are_made_for_time_travel_and_say_what_their_columns_mean(lake: Lake) -> None:
+    for table in TABLES.values():
+        lake.ensure(table)
+        delta = DeltaTable(lake.path(table.name))
+        assert delta.metadata().configuration["delta.deletedFileRetentionDuration"] == "interval 36500 days"
+        assert delta.metadata().configuration["delta.logRetentionDuration"] == "interval 36500 days"
+        assert delta.metadata().description == table.comment
+        assert all(field.metadata.get("comment") for field in delta.schema().fields)
+
+
+def test_a_table_takes_new_columns_and_refuses_another_type(lake: Lake) -> None:
+    lake.insert(KEYED, rows(lake, (1, "a")), {})
+    wider = Table("keyed", "a row", (*KEYED.columns, Column("w", "double", "it's new [d]")), ("k",))
+    lake.insert(wider, lake.spark.createDataFrame([(2, "b", 1.5)], "k int, v string, w double"), {})
+    assert [(r["k"], r["w"]) for r in lake.read("keyed").orderBy("k").collect()] == [(1, None), (2, 1.5)]
+    other = Table("keyed", "a row", (KEYED.columns[0], Column("v", "double", "value")), ("k",))
+    with pytest.raises(LakeError, match="column v is string in the lake and double now"):
+        lake.ensure(other)
+
+
+def test_a_table_that_is_not_there_is_named(lake: Lake) -> None:
+    with pytest.raises(LakeError, match="has no table 'nothing' yet"):
+        lake.read("nothing")
+    assert lake.version("nothing") is None
+
+
+def test_staging_goes_at_the_end_even_of_a_failure(lake: Lake) -> None:
+    with pytest.raises(ZeroDivisionError), lake.staging("run") as folder:
+        assert Path(folder).is_dir()
+        raise ZeroDivisionError
+    assert not Path(folder).exists()
+
+
+def test_a_run_is_one_row_from_start_to_end(lake: Lake) -> None:
+    run = Run("r1", "job", "hash", "text: 1", "{}", "raw", utc_now())
+    record(lake, run)
+    record(lake, Run("r2", "job", "hash", "text", "{}", "raw", utc_now()))
+    record(lake, run.finished("good", counts={"t0": {"alerts": 3}}))
+    found = {r["run_id"]: r for r in lake.read("runs").collect()}
+    assert set(found) == {"r1", "r2"}
+    assert (found["r1"]["status"], found["r2"]["status"]) == ("good", "running")
+    assert json.loads(found["r1"]["counts"]) == {"t0": {"alerts": 3}}
+    assert found["r1"]["ended"] >= found["r1"]["started"]

@@ -1,0 +1,183 @@
+"""A lake, read without Spark."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from deltalake import write_deltalake
+
+from ampel_spark.errors import LakeError
+from ampel_spark.lake.journal import utc_of
+from ampel_spark.lake.reading import (
+    check_lake,
+    find_run,
+    open_table,
+    read,
+    runs,
+    table_info,
+    table_names,
+)
+from tests.commands.small_lake import RUNS, make_lake
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_lake(tmp_path_factory.mktemp("reading"))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    (tmp_path / "_ampel_spark.json").write_text('{"format": 1}\n')
+    return tmp_path
+
+
+def test_a_lake_lists_its_tables(lake: Path) -> None:
+    assert table_names(lake) == [
+        "alerts", "candidates", "decisions", "runs", "state_channels", "states", "t2_summary",
+    ]  # fmt: skip
+
+
+def test_rows_and_columns_are_chosen_as_they_are_read(lake: Path) -> None:
+    table = read(lake, "alerts", ["alert_id", "programid"], pc.field("programid") == 1)
+    assert table.column_names == ["alert_id", "programid"]
+    assert sorted(table["alert_id"].to_pylist()) == [11, 13]
+
+
+def test_an_earlier_version_is_read_as_it_was(lake: Path) -> None:
+    assert read(lake, "alerts", ["alert_id"], version=0)["alert_id"].to_pylist() == [11]
+    assert read(lake, "alerts").num_rows == 4
+    assert open_table(lake, "alerts", 0).version() == 0
+
+
+def test_the_size_of_a_table_is_that_of_its_rows_and_files(tmp_path: Path) -> None:
+    (tmp_path / "_ampel_spark.json").write_text('{"format": 1}\n')
+    for part in (range(3), range(3, 10)):
+        write_deltalake(
+            str(tmp_path / "truth"),
+            pa.table({"x": list(part)}),
+            mode="append",
+            description="what is so",
+        )
+    write_deltalake(str(tmp_path / "truth"), pa.table({"x": [1, 2]}), mode="overwrite")
+    info = table_info(tmp_path, "truth")
+    assert (info.name, info.description, info.rows, info.files, info.version) == (
+        "truth",
+        "what is so",
+        2,
+        1,
+        2,
+    )
+    files = {p: p.stat().st_size for p in (tmp_path / "truth").rglob("*") if p.is_file()}
+    assert info.bytes == min(
+        size for p, size in files.items() if p.suffix == ".parquet" and read_x(p) == [1, 2]
+    )
+    assert info.bytes_on_disk == sum(files.values())
+    assert abs(datetime.datetime.now(datetime.UTC) - info.last_commit) < datetime.timedelta(
+        minutes=5
+    )
+
+
+def read_x(file: Path) -> list[int]:
+    import pyarrow.parquet as pq
+
+    values: list[int] = pq.read_table(file)["x"].to_pylist()
+    return values
+
+
+def test_runs_come_newest_first_with_their_json_read(lake: Path) -> None:
+    found = runs(lake)
+    assert [run["run_id"] for run in found] == [RUNS[1], RUNS[0]]
+    assert found[0]["inputs"] == {"alerts": 1, "datapoints": 4}
+    assert found[0]["job_resolved"]["channel"][0] == {"name": "SN", "access": ["ZTF_PUB"]}
+    assert found[0]["started"] == datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)
+
+
+def test_a_run_is_found_by_id_by_beginning_and_as_the_latest(lake: Path) -> None:
+    assert find_run(lake)["run_id"] == find_run(lake, "latest")["run_id"] == RUNS[1]
+    assert (
+        find_run(lake, RUNS[0])["run_id"] == find_run(lake, "small-20240101")["run_id"] == RUNS[0]
+    )
+    with pytest.raises(LakeError, match=f"'small' begins 2 runs: {RUNS[1]}, {RUNS[0]}"):
+        find_run(lake, "small")
+    with pytest.raises(LakeError, match=r"has no run 'small-20240103T000000-bbbb'; did you mean"):
+        find_run(lake, "small-20240103T000000-bbbb")
+    with pytest.raises(LakeError, match="has no run 'x'; its newest: small-20240102"):
+        find_run(lake, "x")
+
+
+def test_what_is_no_lake_is_told_with_the_cure(tmp_path: Path) -> None:
+    cure = (
+        "name another with --lake or AMPEL_SPARK_LAKE, or make one with `ampel-spark run JOB.yml`"
+    )
+    with pytest.raises(LakeError) as caught:
+        check_lake(tmp_path / "nowhere")
+    assert str(caught.value) == f"there is no lake at {tmp_path / 'nowhere'}: {cure}"
+    with pytest.raises(LakeError) as caught:
+        table_names(tmp_path)
+    assert str(caught.value) == f"{tmp_path} is an empty folder: {cure}"
+    (tmp_path / "file").touch()
+    with pytest.raises(LakeError) as caught:
+        runs(tmp_path)
+    assert str(caught.value) == f"{tmp_path} is no lake (it has no _ampel_spark.json): {cure}"
+
+
+def test_a_lake_of_another_format_is_refused(empty: Path) -> None:
+    (empty / "_ampel_spark.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(LakeError, match="has format 99, this version reads format 1"):
+        read(empty, "alerts")
+
+
+def test_an_empty_lake_has_no_tables_and_no_runs(empty: Path) -> None:
+    assert table_names(empty) == []
+    assert runs(empty) == []
+    with pytest.raises(LakeError, match=r"has no run yet: `ampel-spark run JOB\.yml --lake"):
+        find_run(empty)
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("alerts", "has no table 'alerts': nothing was ingested yet (`ampel-spark ingest PATH`)"),
+        ("runs", "has no table 'runs': it is empty (`ampel-spark run JOB.yml` fills it)"),
+    ],
+)
+def test_a_table_that_is_not_there_is_told_with_the_cure(empty: Path, name: str, cure: str) -> None:
+    with pytest.raises(LakeError) as caught:
+        read(empty, name)
+    assert str(caught.value) == f"lake {empty} {cure}"
+
+
+def test_a_name_that_is_nearly_right_is_told(lake: Path) -> None:
+    with pytest.raises(LakeError, match=r"has no table 'decision'; did you mean 'decisions'\?"):
+        read(lake, "decision")
+    with pytest.raises(
+        LakeError, match="has no table 'truth': only lakes of simulated archives have it"
+    ):
+        read(lake, "truth")
+    with pytest.raises(LakeError, match=r"has no column 'alertid'; did you mean 'alert_id'\?"):
+        read(lake, "alerts", ["alertid"])
+    with pytest.raises(LakeError, match=r"table 'alerts' of lake .* has no version 9 \(0 to 1\)"):
+        read(lake, "alerts", version=9)
+
+
+def test_a_jd_is_told_as_utc() -> None:
+    assert utc_of(2451545.0) == "2000-01-01 12:00:00"  # J2000
+    assert utc_of(2458849.5 + 1.4 / 86400) == "2020-01-01 00:00:01"
+    assert utc_of(None) is None
+    assert utc_of(float("nan")) is None
+
+
+def test_reading_imports_no_spark(lake: Path) -> None:
+    code = (
+        "import sys; from ampel_spark.lake.reading import *; from ampel_spark.lake import journal\n"
+        f"runs({str(lake)!r}); table_info({str(lake)!r}, 'alerts')\n"
+        "assert not {'pyspark', 'delta', 'py4j'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

@@ -1,0 +1,150 @@
+"""Selections: what is off, what is refused, and what a trace is over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampel_spark.errors import ConfigError
+from ampel_spark.t0 import (
+    Conditions,
+    Filter,
+    Selection,
+    SimpleDecentFilter,
+    StarCatalog,
+    cuts_off,
+    make_filter,
+    trace,
+)
+from ampel_spark.t0 import selection as module
+from ampel_spark.t0.cuts import Comparison, Cut
+from tests.t0.packets import HU_RAPID
+
+STARS = StarCatalog("stars", ("stars.parquet",), "0" * 32)
+
+
+def rapid(**changes: Any) -> Filter:
+    return make_filter("DecentFilter", HU_RAPID | changes)
+
+
+def test_the_plan_says_which_cuts_are_off() -> None:
+    assert cuts_off(Selection("SN", rapid())) == [
+        "channel SN: min_drb is 0: no cut on the deep-learning real-bogus score",
+        "channel SN: no star catalogue is named (gaia:): no veto by Gaia stars",
+    ]
+    assert cuts_off(Selection("SN", rapid(min_drb=0.5), gaia=STARS)) == []
+    assert cuts_off(Selection("SN", rapid(min_drb=0.5, gaia_rs=0, min_gal_lat=-1))) == [
+        "channel SN: min_gal_lat is -1: no cut on the galactic latitude",
+        "channel SN: gaia_rs is 0: no veto by Gaia stars",
+    ]
+    assert cuts_off(Selection("SN", Conditions(conditions=("rb > 0.3",)))) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"on_stock_match": "bypas"}, "on_stock_match is 'bypas'; did you mean 'bypass'?"),
+        ({"history": "archiv"}, "history is 'archiv'; did you mean 'archive'?"),
+        ({"access": frozenset()}, "has access to nothing"),
+        ({"gaia": STARS}, "SimpleDecentFilter, has no Gaia veto"),
+    ],
+)
+def test_a_selection_that_cannot_be_is_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Selection("SN", SimpleDecentFilter(), **settings)
+    assert says in str(error.value)
+    assert "channel SN" in str(error.value)
+
+
+def test_a_trace_is_over_all_that_decides_and_nothing_else() -> None:
+    base = Selection("A", rapid())
+    assert len(base.trace_id) == 32
+    assert int(base.trace_id, 16) >= 0
+    same = [
+        Selection("B", rapid()),
+        Selection("A", rapid(min_drb=0.0, max_archive_tspan=100000)),  # the defaults, written out
+    ]
+    assert {s.trace_id for s in same} == {base.trace_id}
+    others = [
+        Selection("A", rapid(min_rb=0.31)),
+        Selection("A", SimpleDecentFilter()),
+        Selection("A", SimpleDecentFilter(min_gal_lat=14)),
+        Selection("A", rapid(), frozenset({1})),
+        Selection("A", rapid(), frozenset({1, 2})),
+        Selection("A", rapid(), on_stock_match="bypass"),
+        Selection("A", rapid(), history="archive"),
+        Selection("A", rapid(), gaia=STARS),
+        Selection("A", rapid(), gaia=StarCatalog("stars", ("stars.parquet",), "1" * 32)),
+        Selection("A", Conditions(conditions=("rb > 0.3",))),
+        Selection("A", Conditions(conditions=("rb > 0.4",))),
+    ]
+    assert len({base.trace_id, *(s.trace_id for s in others)}) == 1 + len(others)
+
+
+def test_where_the_stars_lie_is_not_in_the_trace() -> None:
+    elsewhere = StarCatalog("other", ("there/s.parquet",), STARS.content_hash)
+    assert trace(rapid(), gaia=STARS) == trace(rapid(), gaia=elsewhere)
+
+
+@pytest.mark.parametrize("name", ["judge", "cuts", "history", "conditions"])
+def test_a_change_of_code_changes_the_trace(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    before = trace(rapid())
+    read = module._source
+    monkeypatch.setattr(
+        module, "_source", lambda m: read(m) + ("#" if m.endswith(f".{name}") else "")
+    )
+    module._code_digest.cache_clear()
+    try:
+        assert trace(rapid()) != before
+    finally:
+        module._code_digest.cache_clear()
+
+
+def test_the_code_of_the_veto_counts_only_where_there_are_stars(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = trace(rapid()), trace(rapid(), gaia=STARS)
+    read = module._source
+    monkeypatch.setattr(module, "_source", lambda m: read(m) + ("#" if "gaia" in m else ""))
+    module._code_digest.cache_clear()
+    try:
+        assert trace(rapid()) == before[0]
+        assert trace(rapid(), gaia=STARS) != before[1]
+    finally:
+        module._code_digest.cache_clear()
+
+
+class Own(Filter):
+    """A filter of one's own."""
+
+    brightest: float = 15.0
+
+    def cuts(self) -> list[Cut]:
+        return [Cut("too bright", [Comparison("magpsf", "<", self.brightest)], value="magpsf")]
+
+
+def test_the_code_of_ones_own_filter_is_in_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = trace(Own())
+    read = module._source
+    monkeypatch.setattr(module, "_source", lambda m: read(m) + ("#" if m == Own.__module__ else ""))
+    module._code_digest.cache_clear()
+    try:
+        assert trace(Own()) != before
+    finally:
+        module._code_digest.cache_clear()
+
+
+def test_code_that_cannot_be_read_is_an_error() -> None:
+    class Nowhere(Own):
+        pass
+
+    Nowhere.__module__ = "nowhere_to_be_found"
+    with pytest.raises(ConfigError, match="nowhere_to_be_found cannot be read"):
+        trace(Nowhere())
+
+
+def test_every_module_that_decides_is_in_the_trace() -> None:
+    files = {path.stem for path in Path(module.__file__).parent.glob("*.py")}
+    assert {*module._CODE, "gaia"} == files - {"__init__", "twin"}

@@ -1,0 +1,155 @@
+"""Units on batches: results, refusals, failures, ties; and what is stale."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from ampel_spark.lake.lake import Lake
+from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA
+from ampel_spark.t2 import Column, LightCurve, LightCurveBatch, Refusal, Unit, runner
+from ampel_spark.t2.lightcurve import POINT_FIELDS
+from ampel_spark.t2.registry import build
+
+
+class Brightest(Unit):
+    """Magnitude of the brightest detection, from a zero point."""
+
+    zero: float = 0.0
+    refuse_below: int = 2
+    columns = (
+        Column("brightest", "double", "mag", "brightest detection"),
+        Column("bands", "array<string>", "", "bands"),
+        Column("count", "int", "", "detections"),
+    )
+
+    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
+        d = light_curve.detections
+        if len(d) < self.refuse_below:
+            raise Refusal(f"{len(d)} detections, {self.refuse_below} needed")
+        if d.mag.min() < 5:
+            raise ZeroDivisionError("too bright")
+        return {"brightest": d.mag.min() - self.zero, "bands": sorted(set(d.band)), "count": len(d)}
+
+
+class Tied(Unit):
+    """Twice the result of another unit."""
+
+    columns = (Column("twice", "double", "mag", "twice the brightest"),)
+
+    def needs(self) -> tuple[str, ...]:
+        return ("brightest",)
+
+    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
+        return {"twice": 2 * light_curve.results["brightest"]["brightest"]}
+
+
+class Together(Unit):
+    """The same as `Brightest`, for a whole batch at once."""
+
+    columns = Brightest.columns[:1]
+
+    def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
+        status = np.where(np.diff(batch.offsets) < 2, -2008, 0)
+        return {"brightest": np.minimum.reduceat(batch.points["mag"], batch.offsets[:-1]), "status": status}
+
+
+def curves(mags: list[list[float]]) -> pa.RecordBatch:
+    """Light curves of detections only, one day apart."""
+    n = len(mags)
+    head = {"state_id": [f"s{i}" for i in range(n)], "stock": range(n), "name": [f"ZTF{i}" for i in range(n)]}
+    defaults: dict[str, Any] = {"kind": 0, "band": "ztfg", "magerr": 0.1, "sign": 1, "zpsys": "ab", "zp": 25.0, "programid": 1,
+                                "field": 1, "rcid": 1, "limit_mag": 20.0, "flux": 1.0, "fluxerr": 0.1, "ra": 1.0, "dec": 2.0}  # fmt: skip
+    columns: dict[str, Any] = {**head, "input_hash": [""] * n}
+    for name in POINT_FIELDS:
+        if name == "mag":
+            columns["lc_mag"] = mags
+        elif name in ("jd", "datapoint_id"):
+            columns[f"lc_{name}"] = [[float(k) if name == "jd" else k + 1 for k in range(len(m))] for m in mags]
+        else:
+            columns[f"lc_{name}"] = [[defaults[name]] * len(m) for m in mags]
+    types = {f.name: f.type for f in LIGHT_CURVE_SCHEMA} | {"input_hash": pa.string()}
+    return pa.RecordBatch.from_arrays([pa.array(v, types[k]) for k, v in columns.items()], names=list(columns))
+
+
+def test_a_result_a_refusal_and_a_failure_are_a_row_each() -> None:
+    rows = runner.compute_batch(Brightest(zero=1.0), curves([[18.0, 17.5, 19.0], [18.0], [4.0, 6.0]]), "trace").to_pylist()
+    assert [r["status"] for r in rows] == [0, -2008, -4]
+    assert rows[0]["brightest"] == 16.5
+    assert (rows[0]["bands"], rows[0]["count"], rows[0]["trace_id"], rows[0]["message"]) == (["ztfg"], 3, "trace", None)
+    assert rows[1]["message"] == "1 detections, 2 needed"
+    assert rows[2]["message"] == "ZeroDivisionError: too bright"
+    assert rows[2]["brightest"] is None
+    assert all(r["duration_ms"] >= 0 for r in rows)
+
+
+def test_nan_becomes_null_and_an_undeclared_or_mistyped_value_is_the_objects_own_failure() -> None:
+    class Odd(Brightest):
+        def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
+            return {0: {"brightest": float("nan")}, 1: {"bright": 1.0}, 2: {"count": "many"}}[light_curve.stock]
+
+    rows = runner.compute_batch(Odd(), curves([[18.0]] * 3), "t").to_pylist()
+    assert (rows[0]["status"], rows[0]["brightest"]) == (0, None)
+    assert rows[1]["message"] == "ValueError: process returned bright, not among the unit's columns (brightest, bands, count)"
+    assert rows[2]["message"].startswith("ValueError: column count (int): 'many'")
+
+
+def test_a_batch_form_agrees_with_the_one_by_one() -> None:
+    batch = curves([[18.0, 17.5], [19.0, 18.0, 21.0]])
+    one = runner.compute_batch(Brightest(), batch, "t")
+    all_at_once = runner.compute_batch(Together(), batch, "t")
+    assert one.column("brightest") == all_at_once.column("brightest")
+    assert all_at_once.column("status").to_pylist() == [0, 0]
+    assert runner.compute_batch(Together(), curves([]), "t").num_rows == 0
+
+
+def test_results_of_other_units_are_handed_over_and_missing_ones_said() -> None:
+    batch = curves([[18.0, 17.5], [19.0, 18.0]])
+    tie = pa.array([{"status": 0, "brightest": 17.5}, None], pa.struct([("status", pa.int32()), ("brightest", pa.float64())]))
+    rows = runner.compute_batch(Tied(), batch.append_column("tie_brightest", tie), "t").to_pylist()
+    assert (rows[0]["status"], rows[0]["twice"]) == (0, 35.0)
+    assert (rows[1]["status"], rows[1]["message"]) == (-2006, "no result of brightest")
+
+
+@pytest.mark.spark
+def test_what_has_a_result_is_not_stale_unless_it_failed_or_its_input_or_trace_changed(spark: SparkSession) -> None:
+    states = spark.createDataFrame([(f"s{i}",) for i in range(4)], "state_id string")
+    ties = spark.createDataFrame([(f"s{i}", 0, float(i)) for i in range(3)], "state_id string, status int, brightest double")
+    rows = runner.wanted(states, {"brightest": (ties, Brightest.columns[:1])})
+    hashes = {r["state_id"]: r["input_hash"] for r in rows.collect()}
+    assert len(set(hashes.values())) == 4
+    present = spark.createDataFrame(
+        [("s0", hashes["s0"], "t", 0), ("s1", "other", "t", 0), ("s2", hashes["s2"], "t", -4), ("s3", hashes["s3"], "t", -2008)],
+        "state_id string, input_hash string, trace_id string, status int",
+    )
+    assert {r["state_id"] for r in runner.stale(rows, present, "t").collect()} == {"s1", "s2"}
+    assert runner.stale(rows, present, "another").count() == 4
+    plain = runner.wanted(states, {})
+    assert {r["input_hash"] for r in plain.collect()} == {""}
+
+
+@pytest.mark.spark
+def test_workers_build_the_unit_and_results_enter_the_table_once(spark: SparkSession, lake_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from ampel_spark.t2 import Column, Unit\n\n\n"
+        "class Count(Unit):\n"
+        '    "Points times a factor."\n\n'
+        "    factor: int = 1\n"
+        '    columns = (Column("count", "int", "", "points"),)\n\n'
+        "    def process(self, light_curve):\n"
+        '        return {"count": self.factor * len(light_curve)}\n'
+    )
+    unit = build("mine.py:Count", {"factor": 3}, tmp_path)
+    rows = spark.createDataFrame(pa.Table.from_batches([curves([[18.0] * (i + 1) for i in range(40)])]))
+    lake = Lake(spark, lake_path)
+    table = runner.unit_table("count", unit.columns)
+    for run in ("a", "b"):
+        results = runner.compute(rows, unit, "trace", 40).selectExpr("*", f"'{run}' AS run_id")
+        lake.insert(table, results, {"run_id": run}, replacing="t.status = -4")
+    stored = lake.read("t2_count").orderBy("stock").collect()
+    assert [r["count"] for r in stored] == [3 * (i + 1) for i in range(40)]
+    assert {r["run_id"] for r in stored} == {"a"}
