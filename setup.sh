@@ -39,15 +39,21 @@ main() {
         rm -f "$venv"/bin/python*
         step "environment" "$python" -m venv "$venv"
     fi
-    for part in $todo; do
-        case $part in
-            jars) step "jars" fetch_jars ;;
-            models) step "model data" fetch_models ;;
-            package) step "packages" install "$project" ;;
-            *) step "packages for $part" install "$project[$part]" ;;
-        esac
-        key "$part" >"$share/$part.stamp"
-    done
+    local packages extras
+    packages=$(grep -vxE "jars|models" <<<"$todo" || true)
+    if [ -n "$packages" ]; then
+        extras=$({ grep -vx package <<<"$packages" || true; } | paste -sd , -)
+        step "packages" install "$project${extras:+[$extras]}"
+        stamp $packages
+    fi
+    if grep -qx jars <<<"$todo"; then
+        step "jars" fetch_jars
+        stamp jars
+    fi
+    if grep -qx models <<<"$todo"; then
+        step "model data" fetch_models
+        stamp models
+    fi
     say "ready after $SECONDS s"
 }
 
@@ -75,6 +81,11 @@ key() { # what a part depends on, in a short form
         models) cat "$project"/{setup.sh,conf/model-data.txt} ;;
         *) echo "$venv $project" | cat - "$project"/{setup.sh,setup.cfg,pyproject.toml} ;;
     esac | cksum
+}
+
+stamp() { # the parts given are as they should be
+    local part
+    for part in "$@"; do key "$part" >"$share/$part.stamp"; done
 }
 
 pin() { sed -n "s/^ *$1==//p" "$project/setup.cfg"; }

@@ -18,6 +18,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 # tables of a few rows on two cores: fewer tasks, and no time for the JVM's second compiler
 SMALL = {
     "spark.driver.memory": "2g",
+    # workers import the functions of test modules, wherever pytest was started
+    "spark.executorEnv.PYTHONPATH": str(PROJECT),
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
@@ -77,3 +79,23 @@ def sncosmo_data() -> Path:
         pytest.fail(f"no model data in {path}: run ./setup.sh")
     os.environ["SNCOSMO_DATA_DIR"] = str(path)
     return path
+
+
+#: The quickstart, smaller: what the fixture `quick_lake` is a run of.
+QUICK = ("archive.simulate.alerts=900", "archive.simulate.nights=45")
+
+
+@pytest.fixture(scope="session")
+def quick_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lake that a smaller quickstart leaves."""
+    from ampel_spark.job.load import load_job
+    from ampel_spark.job.run import run_job
+
+    folder = tmp_path_factory.mktemp("quickstart")
+    os.environ.setdefault("AMPEL_SPARK_ARCHIVES", str(folder))
+    lines: list[str] = []
+    job = load_job(PROJECT / "jobs" / "quickstart.yml", QUICK)
+    code = run_job(job, folder / "lake", out=lines.append)
+    (folder / "log.txt").write_text("\n".join(lines))
+    assert code == 0, lines
+    return folder / "lake"

@@ -56,7 +56,7 @@ def cut_outcomes(
     history: Mapping[str, Any],
     star: tuple[float, float] | None = None,
     *,
-    stars: bool,
+    stars_off: str = "",
 ) -> list[Outcome]:
     """Return what each cut of a filter makes of an alert.
 
@@ -69,14 +69,14 @@ def cut_outcomes(
         As `history_of` returns it.
     star : tuple of float, optional
         Distance and allowed distance, arcsec, of the star that vetoes; none: no such star.
-    stars : bool
-        Whether there is a catalogue of stars.
+    stars_off : str, optional
+        Why there is no catalogue of stars; empty: there is one.
     """
     distance, allowed = star or (math.nan, math.nan)
     known = {**alert, **history, "gaia_distance": distance, "gaia_allowed": allowed}
     found = []
     for position, cut in enumerate(rule.cuts(), start=1):
-        off = cut.needs_stars and not stars
+        off = cut.needs_stars and bool(stars_off)
         missing = [
             c.quantity
             for c in cut.rejects
@@ -90,11 +90,7 @@ def cut_outcomes(
                 _number(known, cut.value),
                 _number(known, cut.threshold),
                 str(cut).removeprefix("rejects where "),
-                "off: no catalogue of stars"
-                if off
-                else f"missing: {', '.join(missing)}"
-                if missing
-                else "",
+                f"off: {stars_off}" if off else f"missing: {', '.join(missing)}" if missing else "",
             )
         )
     return found

@@ -14,6 +14,7 @@ from ampel_spark.errors import ConfigError, LakeError, nearest
 
 if TYPE_CHECKING:
     from ampel_spark.t0.filters import Filter
+    from ampel_spark.t0.gaia import StarCatalog
 
 __all__ = ["access_of", "explain", "show_object"]
 
@@ -47,12 +48,9 @@ def explain(args: Namespace) -> int:
         if (row["jd"], row["alert_id"]) < (alert["jd"], alert["alert_id"])
     ]
     history = history_of(alert, earlier, rights, step["history"])
-    stars = _star_file(run, step["gaia"])
+    stars, off = _stars(run, step["gaia"])
     star = None if stars is None else _star(stars, built, alert)
-    rows = [
-        dataclasses.asdict(o)
-        for o in cut_outcomes(alert, built, history, star, stars=stars is not None)
-    ]
+    rows = [dataclasses.asdict(o) for o in cut_outcomes(alert, built, history, star, stars_off=off)]
     decision = _decision(lake, run, args.channel, args.alert_id)
     first = next((row["cut"] for row in rows if row["passed"] is False), None)
     if args.format == "json":
@@ -116,10 +114,23 @@ def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]
     return {channel: access[channel]}
 
 
-def _star_file(run: Run, name: str | None) -> Path | None:
-    """Return the file of the run's star catalogue, None where the veto was off."""
+def _stars(run: Run, name: str | None) -> tuple[StarCatalog | None, str]:
+    """Return the stars that a run's veto asked, or None and why there are none."""
+    from ampel_spark.t0.gaia import StarCatalog
+
     if name is None:
-        return None
+        return None, "the run had no catalogue of stars"
+    file = _star_file(run, name)
+    if not file.exists():
+        return None, f"the run's catalogue {file} is no longer there"
+    stars = StarCatalog.open(name, file)
+    read = run["inputs"].get(f"catalog {name}", stars.content_hash)
+    if read != stars.content_hash:
+        return None, f"the catalogue {file} has changed since the run"
+    return stars, ""
+
+
+def _star_file(run: Run, name: str) -> Path:
     from ampel_spark.job.load import simulated_dir
     from ampel_spark.job.model import Simulation
 
@@ -127,20 +138,22 @@ def _star_file(run: Run, name: str | None) -> Path | None:
     catalog = job["catalog"][name]
     if catalog["file"] is not None:
         return Path(catalog["file"])
-    simulation = Simulation.model_validate_json(to_json(job["archive"]["simulate"]))
-    return Path(simulated_dir(simulation) / catalog["simulated"])
+    return simulated_dir(Simulation.model_validate(job["archive"]["simulate"])) / str(
+        catalog["simulated"]
+    )
 
 
-def _star(file: Path, built: Filter, alert: Mapping[str, Any]) -> tuple[float, float] | None:
+def _star(
+    stars: StarCatalog, built: Filter, alert: Mapping[str, Any]
+) -> tuple[float, float] | None:
     """Return distance and allowed distance, arcsec, of the nearest star that vetoes an alert."""
     import numpy as np
 
     from ampel_spark.t0.filters import DecentFilter
-    from ampel_spark.t0.gaia import GaiaRule, StarCatalog, vetoes
+    from ampel_spark.t0.gaia import GaiaRule, vetoes
 
     if not isinstance(built, DecentFilter):
         return None
-    stars = StarCatalog.open(file.stem, file)
     place = np.array([alert["ra"]]), np.array([alert["dec"]])
     distance, allowed = vetoes(stars, GaiaRule.of(built), *place)
     return (float(distance[0]), float(allowed[0])) if np.isfinite(distance[0]) else None

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ampel_spark.errors import AmpelSparkError
-from ampel_spark.job.model import ResolvedJob, Selection
+from ampel_spark.job.model import ResolvedJob, Selection, UnitStep
 from ampel_spark.job.tiers import Context, Results, selections_of
 from ampel_spark.lake.runs import Run
+from ampel_spark.t0.cuts import Cut
 from ampel_spark.t0.selection import cuts_off
 from ampel_spark.t3 import content as c
 
@@ -65,7 +66,8 @@ def report_content(
         archive=archive,
         quarantine=_quarantine(context),
         states=_states(context),
-        units=[_unit(context, run, name, rows) for name, (_, rows) in results.items()],
+        totals={k: context.counts["t1"][k] for k in ("objects", "states")},
+        units=[_unit(context, run, *result) for result in results.values()],
         warnings=warnings,
         notes=[*job.notes, *_off(context)],
         pulls=pulls(context, results),
@@ -119,12 +121,11 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
     counts, job = context.counts, context.job
     t0 = counts["t0"][channel]
     filter_step = next(step for step in job.filters if step.channel == channel)
-    rules: dict[str, list[str]] = {}
-    for cut in filter_step.filter.cuts():
-        rules.setdefault(cut.name, []).append(str(getattr(cut, "rule", "")))
+    rules = {cut.name: cut for cut in filter_step.filter.cuts()}
     cuts, left = [], t0["alerts"]
     for name, lost in t0["cuts"]:
-        cuts.append(c.Cut("T0", name, left, left - lost, threshold="; ".join(filter(None, rules.get(name, [])))))
+        off = rules[name].needs_stars and filter_step.gaia is None
+        cuts.append(c.Cut("T0", name, left, left - lost, threshold=_rule(rules[name]), off=off))
         left -= lost
     steps = [Step("alerts", t0["alerts"]), Step("accepted alerts", t0["accepted"]), Step("objects", t0["objects"])]
     t1 = counts["t1"]["channels"].get(channel, {"states": 0})
@@ -138,24 +139,25 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
     return c.Funnel(channel, steps, cuts, job.channels[channel].access)
 
 
-def _states(context: Context) -> list[c.StateCount]:
-    from pyspark.sql import functions as f
+def _rule(cut: Cut) -> str:
+    """Return in few words where a cut rejects, unless its name says it."""
+    if len(cut.rejects) > 3:
+        return f"one of {len(cut.rejects)} values {cut.rejects[0].op}"
+    text = (" and " if cut.how == "all" else " or ").join(map(str, cut.rejects))
+    return "" if str(cut.rejects[0]).split()[0] in cut.name.split() else text
 
-    tier = context.counts["t1"]
-    spark = context.lake.spark
-    sums = spark.read.parquet(f"{context.folder}/light_curves").agg(f.sum("n_detections"), f.sum("n_upper_limits")).first()
-    detections, limits = (0, 0) if sums is None else (sums[0] or 0, sums[1] or 0)
+
+def _states(context: Context) -> list[c.StateCount]:
     mode = context.job.states.mode
     which = "as of " + ", ".join(f"JD {t:.2f}" for t in context.job.states.as_of) if mode == "as_of" else mode
-    return [
-        c.StateCount(channel, n["states"], n["objects"], tier["new"], detections, limits, which)
-        for channel, n in sorted(tier["channels"].items())
-    ]
+    channels = context.counts["t1"]["channels"]
+    return [c.StateCount(channel=name, which=which, **counts) for name, counts in sorted(channels.items())]
 
 
-def _unit(context: Context, run: Run, name: str, rows: Any) -> c.UnitRun:
+def _unit(context: Context, run: Run, step: UnitStep, rows: Any) -> c.UnitRun:
     from pyspark.sql import functions as f
 
+    name = step.name
     tier = context.counts["t2"][name]
     messages = rows.where("message IS NOT NULL").groupBy("message").agg(f.count("*").alias("n"))
     most = messages.orderBy(f.desc("n"), "message").limit(_MESSAGES).collect()
@@ -166,6 +168,7 @@ def _unit(context: Context, run: Run, name: str, rows: Any) -> c.UnitRun:
         present=tier["present"],
         computed=tier["computed"],
         statuses={int(k): v for k, v in tier["statuses"].items()},
+        meanings=step.unit.meanings,
         messages=[(r["message"], r["n"]) for r in most],
         median_ms=tier["median_ms"],
     )

@@ -167,8 +167,25 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
 
     run = f.lit(context.run_id)
     content = curves.dropDuplicates(["state_id"]).withColumn("run_id", run)
-    known = context.lake.read("states").select("state_id") if context.lake.has("states") else None
-    new = content.count() if known is None else content.join(known, "state_id", "left_anti").count()
+    counted = states.select("channel", "stock", "state_id", "n_detections", "n_upper_limits").dropDuplicates(["channel", "state_id"])
+    if context.lake.has("states"):
+        known = context.lake.read("states").select("state_id", f.lit(False).alias("new"))
+        counted = counted.join(known, "state_id", "left").withColumn("new", f.coalesce("new", f.lit(True)))
+    else:
+        counted = counted.withColumn("new", f.lit(True))
+    sums = [
+        f.count_distinct("state_id").alias("states"),
+        f.count_distinct("stock").alias("objects"),
+        f.count_distinct(f.when(f.col("new"), f.col("state_id"))).alias("new"),
+        f.sum("n_detections").alias("detections"),
+        f.sum("n_upper_limits").alias("upper_limits"),
+    ]
+    # With the row of no channel: what stands in several channels counts once there.
+    rows = {r["channel"]: r.asDict() for r in counted.rollup("channel").agg(*sums).collect()}
+    total = rows.pop(None, {"states": 0, "objects": 0, "new": 0})
+    context.counts["t1"] = {k: total[k] for k in ("states", "objects", "new")} | {
+        "channels": {name: {k: v for k, v in r.items() if k != "channel"} for name, r in rows.items()}
+    }
     context.commit(TABLES["states"], content)
     bounded = f.col("until_jd") < ALL
     context.commit(
@@ -188,11 +205,7 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
             run.alias("run_id"),
         ).orderBy("channel", "stock", "as_of_jd", "as_of_alert_id"),
     )
-    counted = states.groupBy("channel").agg(f.count_distinct("state_id").alias("states"), f.count_distinct("stock").alias("objects"))
-    tier = {r["channel"]: {"states": r["states"], "objects": r["objects"]} for r in counted.collect()}
-    total = content.count()
-    context.counts["t1"] = {"states": total, "new": new, "channels": tier}
-    context.out(f"T1: {total} states ({new} new)")
+    context.out(f"T1: {total['states']} states of {total['objects']} objects, {total['new']} of them new")
     return states
 
 

@@ -1,8 +1,8 @@
 """Batch fits of SALT light-curve models: arrays in, arrays out.
 
-A library by itself, which knows neither Spark nor files: `SaltFitter` takes `LightCurves` (flat arrays
-with offsets) and returns a `FitResult` (arrays). Models, bandpasses and magnitude systems are
-sncosmo's, and so are the answers, some hundred times faster: see `tables` for how, `kernel` and
+A library by itself, which knows neither Spark nor files: `SaltFitter` takes `LightCurves` (flat
+arrays with offsets) and returns a `FitResult` (arrays). Models, bandpasses and magnitude systems
+are sncosmo's, and so are the answers, some hundred times faster: see `tables` for how, `kernel` and
 `search` for the algorithm, `twin` for the same in plain numpy.
 """
 

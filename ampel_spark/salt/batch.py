@@ -1,17 +1,18 @@
 """From raw arrays to fitted parameters, object by object: compiled code.
 
-Each object is fitted by itself, from its own points alone, in one thread: its result does not depend
-on the batch it is in, nor on the number of threads, bit for bit.
+Each object is fitted by itself, from its own points alone, in one thread: its result does not
+depend on the batch it is in, nor on the number of threads, bit for bit.
 
-Order of work for one object: usable points, sorted by band and time; starting points (`search.scan`);
-descents from them with the errors of the data alone, and with an iterative phase range each to the
-point where range and t0 agree; then rounds with the model's covariance, frozen at the last round's
-parameters; then the matrix of second derivatives and, with it, one last Newton step.
+Order of work for one object: usable points, sorted by band and time; starting points
+(`search.scan`); descents from them with the errors of the data alone, and with an iterative phase
+range each to the point where range and t0 agree; then rounds with the model's covariance, frozen
+at the last round's parameters; then the matrix of second derivatives and, with it, one last Newton
+step.
 
-A single descent finds a wrong minimum for light curves that leave t0 open (rise or decline only, few
-points) and where points lie at an edge of the model, beyond which its flux is zero. Such an object,
-in doubt after the first descent, is given more starts: the scan's other minima, and t0 and colour to either
-side of the best minimum so far.
+A single descent finds a wrong minimum for light curves that leave t0 open (rise or decline only,
+few points) and where points lie at an edge of the model, beyond which its flux is zero. Such an
+object, in doubt after the first descent, is given more starts: the scan's other minima, and t0 and
+colour to either side of the best minimum so far.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _errors(settings: Settings, matrix: Array, out: Array) -> bool:
     """Covariance of the fitted parameters from a matrix of second derivatives; zero elsewhere."""
     index = np.empty(5, np.int64)
     n = 0
-    for k in range(len(matrix)):
+    for k in range(matrix.shape[1]):
         if settings.fitted[k]:
             index[n] = k
             n += 1
@@ -108,7 +109,7 @@ def _errors(settings: Settings, matrix: Array, out: Array) -> bool:
             scaled[i, j] = matrix[index[i], index[j]] * norm[i] * norm[j]
     if not invert(scaled, n, inverse):
         return False
-    for i in range(len(matrix)):
+    for i in range(matrix.shape[1]):
         zero(out[i])
     for i in range(n):
         for j in range(n):
@@ -128,7 +129,7 @@ def _last_phase(tables: Tables) -> float:
 def _near_edge(tables: Tables, work: Work, par: Array) -> bool:
     """Whether a point in use lies within three days of the model's first or last phase."""
     first, last = tables.phase_start, _last_phase(tables)
-    for k in range(work.count[N_USED]):
+    for k in range(work.number[N_USED]):
         phase = (work.points[TIME, k] - par[PT]) / (1.0 + par[PZ])
         if abs(phase - first) < 3.0 or abs(phase - last) < 3.0:
             return True
@@ -139,7 +140,7 @@ def _near_edge(tables: Tables, work: Work, par: Array) -> bool:
 def _null_chisq(work: Work) -> float:
     """Chi-square of the points in use if there were no model flux, errors independent."""
     s = 0.0
-    for k in range(work.count[N_USED]):
+    for k in range(work.number[N_USED]):
         s += work.points[FLUX, k] ** 2 / work.points[VAR, k]
     return s
 
@@ -166,7 +167,7 @@ def _settle(
     if cut:
         activate(settings, points, work, i, par[PZ], par[PT])
     for _ in range(settings.max_rounds):
-        if work.count[N_USED] < settings.min_points:
+        if work.number[N_USED] < settings.min_points:
             return np.inf, n_steps, False
         if cut and not freeze_covariance(tables, work, par):
             return np.inf, n_steps, False
@@ -176,7 +177,7 @@ def _settle(
             break
         converged = False
     if cut:
-        if work.count[N_USED] < settings.min_points or not freeze_covariance(tables, work, par):
+        if work.number[N_USED] < settings.min_points or not freeze_covariance(tables, work, par):
             return np.inf, n_steps, False
         chisq += null - _null_chisq(work)
     return chisq, n_steps, converged
@@ -191,26 +192,30 @@ def _in_doubt(tables: Tables, settings: Settings, work: Work, par: Array, limits
     if not settings.fitted[PT]:
         return False
     errors = np.zeros((5, 5))
-    if settings.fitted[PZ] or not _errors(settings, work.equations, errors):
+    if not _errors(settings, work.equations, errors):
+        return True
+    if settings.fitted[PZ] and errors[PZ, PZ] > 0.03**2:
         return True
     stretch = 1.0 + par[PZ]
     error = math.sqrt(errors[PT, PT]) / stretch
-    if error > 0.7 or (settings.fitted[PC] and errors[PC, PC] > 0.15**2):
+    loose = 0.3 if settings.fitted[PZ] else 0.15
+    if error > 0.7 or (settings.fitted[PC] and errors[PC, PC] > loose**2):
         return True
     before = 0
     after = 0
     first = tables.phase_start
     last = _last_phase(tables)
     reach = 4.0 * error + 0.5
-    for k in range(work.count[N_USED]):
+    for k in range(work.number[N_USED]):
         phase = (work.points[TIME, k] - par[PT]) / stretch
         at_edge = abs(phase - first) < reach or abs(phase - last) < reach
         if at_edge and work.points[FLUX, k] ** 2 > 9.0 * work.points[VAR, k]:
             return True
-        if -20.0 < phase < 0.0:
+        if -20.0 < phase < -1.0:
             before += 1
-        elif 0.0 <= phase < 30.0:
+        elif 5.0 < phase < 40.0:
             after += 1
+    # Without points on the decline (or the rise), the same data fit more than one time.
     return before < 2 or after < 2
 
 
@@ -239,7 +244,7 @@ def _set_limits(
         last = _last_phase(tables)
         stretch = 1.0 + (limits[UPPER, PZ] if settings.fitted[PZ] else par[PZ])
         latest = 0.0
-        for k in range(work.count[N_ALL]):
+        for k in range(work.number[N_ALL]):
             latest = max(latest, work.all_points[TIME, k])
         limits[MEAN, PT] -= origin
         if math.isnan(limits[LOWER, PT]):
@@ -268,7 +273,7 @@ def _find_starts(
     tables: Tables, settings: Settings, work: Work, par: Array, limits: Array, found: Array
 ) -> None:
     """Starting points for all of the object's points: minima of scans in t0, over redshifts."""
-    for k in range(work.count[N_USED]):
+    for k in range(work.number[N_USED]):
         work.points[WEIGHT, k] = 1.0 / work.points[VAR, k]
     z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
     n_z = 1
@@ -280,7 +285,7 @@ def _find_starts(
         stretch = 1.0 + z_low if settings.phase_observer else 1.0
         first = max(first, settings.phase_min / stretch)
         last = min(last, settings.phase_max / stretch)
-    work.count[N_FOUND] = 0
+    work.number[N_FOUND] = 0
     for m in range(n_z):
         z = par[PZ]
         if settings.fitted[PZ]:
@@ -293,12 +298,12 @@ def _find_starts(
             found[m, 0] = 0.0
             found[m, 1] = z
             found[m, 2] = par[PT]
-            work.count[N_FOUND] = m + 1
+            work.number[N_FOUND] = m + 1
     # Where the scan sees no signal at all, there is no minimum: any time is as good.
-    if work.count[N_FOUND] == 0:
+    if work.number[N_FOUND] == 0:
         found[0, 1] = 0.5 * (z_low + z_high)
         found[0, 2] = 0.5 * (limits[LOWER, PT] + limits[UPPER, PT])
-        work.count[N_FOUND] = 1
+        work.number[N_FOUND] = 1
 
 
 @inlined
@@ -319,16 +324,24 @@ def _search(
     best_converged = False
     null = _null_chisq(work)
     doubt = not settings.fitted[PT]
-    n_found = work.count[N_FOUND]
+    n_found = work.number[N_FOUND]
     start_colour = par[PC]
     n_starts = 0
     k = -1
     while n_starts < settings.max_starts:
         k += 1
+        # With the redshift free each descent is long, and most lead to the same valley.
+        if settings.fitted[PZ] and n_starts >= (4 if doubt else 2):
+            break
         if k < n_found:
             # The scan's minima: the first always; the others in doubt, or where nearly as good.
             far = found[k, 0] > found[0, 0] * 0.97 + 10.0 or out.flags[i] & NO_SIGNAL != 0
             if k > 0 and not doubt and far:
+                continue
+            # Of neighbouring redshifts, the valley that the best minimum is in.
+            near = abs(found[k, 1] - best[PZ]) < 0.05
+            near = near and abs(found[k, 2] - best[PT]) < 8.0 * (1.0 + best[PZ])
+            if k > 0 and settings.fitted[PZ] and settings.fitted[PT] and near:
                 continue
             par[PZ], par[PT], par[PC] = found[k, 1], found[k, 2], start_colour
         elif doubt and k < n_found + 4:
@@ -383,7 +396,7 @@ def _cross_edges(
     centre = par[PT]
     n_tried = 0
     for edge in (tables.phase_start, _last_phase(tables)):
-        for k in range(work.count[N_USED]):
+        for k in range(work.number[N_USED]):
             crossing = work.points[TIME, k] - edge * stretch
             if abs(crossing - centre) > reach * stretch or n_tried >= CROSSINGS:
                 continue
@@ -509,10 +522,10 @@ def _judge(
     low, high = np.inf, -np.inf
     near = 0
     edge = False
-    for b in range(work.count[N_BANDS]):
+    for b in range(work.number[N_BANDS]):
         for k in range(work.layout[START, b], work.layout[START, b + 1]):
             phase = (work.points[TIME, k] - par[PT]) / stretch
-            out.used[work.index[k]] = True
+            out.used[work.order[k]] = True
             out.points_by_band[i, work.layout[BAND, b]] += 1
             out.counts[i, 0] += 1
             if first <= phase <= last:
@@ -563,13 +576,13 @@ def _fit_object(
     if not (z_low >= tables.z_min and z_high <= tables.z_max and z_low <= z_high):
         return BAD_REDSHIFT
     origin = gather(tables, settings, targets, points, work, i, z_low, z_high, slot, out)
-    if work.count[N_ALL] < max(settings.min_points, 1):
+    if work.number[N_ALL] < max(settings.min_points, 1):
         return TOO_FEW_POINTS
     _set_limits(tables, settings, targets, work, i, par, limits, origin)
-    work.count[N_USED] = 0
+    work.number[N_USED] = 0
     activate(settings, points, work, i, 0.0, np.nan)
     _find_starts(tables, settings, work, par, limits, found)
-    work.count[MODEL_ERROR] = 0
+    work.number[MODEL_ERROR] = 0
     if not freeze_covariance(tables, work, par):
         return BAD_COVARIANCE
     chisq, converged = _search(tables, settings, points, work, i, par, limits, found, out)
@@ -583,7 +596,7 @@ def _fit_object(
         if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
             converged = ended
     if settings.model_covariance:
-        work.count[MODEL_ERROR] = 1
+        work.number[MODEL_ERROR] = 1
         good, converged = _covariance_rounds(tables, settings, points, work, i, par, limits, out)
         if not good:
             return BAD_COVARIANCE
@@ -637,7 +650,7 @@ def predict_range(
     for i in range(begin, end):
         z = parameters[i, PZ]
         usable = tables.z_min <= z <= tables.z_max
-        for k in range(par.size):
+        for k in range(parameters.shape[1]):
             usable = usable and math.isfinite(parameters[i, k])
         by_z = not usable  # Derivatives are not needed.
         for b in range(n_bands):
@@ -648,7 +661,7 @@ def predict_range(
                 if points.band[k] != b:
                     continue
                 if not loaded:
-                    work.count[N_BANDS], work.count[N_USED], work.count[DENSE] = 1, 1, 0
+                    work.number[N_BANDS], work.number[N_USED], work.number[DENSE] = 1, 1, 0
                     work.layout[BAND, 0] = b
                     work.layout[START, 0], work.layout[START, 1] = 0, 1
                     law = targets.law[targets.law_row[i], b]

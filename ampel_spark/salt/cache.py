@@ -1,10 +1,10 @@
 """Where compiled kernels are kept, so that they are compiled once and not in every process.
 
-numba writes compiled functions to a folder and notices when the function's own file has changed, but
-not when a function that it calls has. The folder here is therefore named after a digest of all
-kernel sources: a change of any of them compiles all of them anew, and an old process and a new one never
-share. Workers of a cluster share a warm cache when ``AMPEL_SPARK_KERNEL_CACHE`` names the same
-folder on all of them (numba tells processors apart by itself).
+numba writes compiled functions to a folder and notices when the function's own file has changed,
+but not when a function that it calls has. The folder here is therefore named after a digest of all
+kernel sources: a change of any of them compiles all of them anew, and an old process and a new one
+never share. Workers of a cluster share a warm cache when ``AMPEL_SPARK_KERNEL_CACHE`` names the
+same folder on all of them (numba tells processors apart by itself).
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def compiled(function: F) -> F:
 def inlined(function: F) -> F:
     """Make a function part of the one compiled function that calls it: a step of it, with a name.
 
-    Every level of compiled functions is optimised anew with all that is below it, so that levels cost
-    more time to compile than code does.
+    Every level of compiled functions is optimised anew with all that is below it, so that levels
+    cost more time to compile than code does.
     """
     return numba.njit(inline="always", nogil=True, error_model="numpy", fastmath=FAST_MATH)(
         function

@@ -1,8 +1,8 @@
 """Extinction by dust in the Milky Way, as magnitudes per unit of E(B-V).
 
 The laws are those of the `extinction` package, which sncosmo uses too, so that "F99" here is
-sncosmo's ``F99Dust`` (and so on). A law is evaluated in the observer frame at the wavelength nodes of
-each band; the nodes' interpolation carries it into the band integral.
+sncosmo's ``F99Dust`` (and so on). A law is evaluated in the observer frame at the wavelength nodes
+of each band; the nodes' interpolation carries it into the band integral.
 
 References
 ----------

@@ -331,9 +331,9 @@ class SaltFitter:
             what = "redshift"
         if bad_redshift == "raise" and np.any(bad):
             i = int(np.flatnonzero(bad)[0])
-            value = (lower[i, 0], upper[i, 0]) if free else z[i]
+            named = (lower[i, 0], upper[i, 0]) if free else z[i]
             raise LightCurveError(
-                f"{what} {value} of light curve {i} (and {int(bad.sum()) - 1} more) outside the "
+                f"{what} {named} of light curve {i} (and {int(bad.sum()) - 1} more) outside the "
                 f"tables' {low} to {high}: build the fitter with a larger z_range, or ask for "
                 "bad_redshift='status'"
             )

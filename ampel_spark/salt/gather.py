@@ -115,18 +115,18 @@ def gather(
         max_snr = max(max_snr, snr)
         out.used[k] = True
         slot[b] += 1
-    work.count[N_BANDS] = 0
+    work.number[N_BANDS] = 0
     n = 0
     for b in range(n_bands):
         if slot[b] > 0:
-            m = work.count[N_BANDS]
+            m = work.number[N_BANDS]
             work.layout[BAND, m] = b
             work.layout[ALL_START, m] = n
             n += slot[b]
             slot[b] = work.layout[ALL_START, m]
-            work.count[N_BANDS] = m + 1
-    work.layout[ALL_START, work.count[N_BANDS]] = n
-    work.count[N_ALL] = n
+            work.number[N_BANDS] = m + 1
+    work.layout[ALL_START, work.number[N_BANDS]] = n
+    work.number[N_ALL] = n
     last_zp = np.nan
     zp_scale = 1.0
     every = work.all_points
@@ -149,10 +149,10 @@ def gather(
             + settings.floor**2
             + (settings.fractional_floor * flux) ** 2
         )
-        work.all_index[j] = k
-    for b in range(work.count[N_BANDS]):
+        work.all_order[j] = k
+    for b in range(work.number[N_BANDS]):
         _sort(work, work.layout[ALL_START, b], work.layout[ALL_START, b + 1])
-    for b in range(work.count[N_BANDS]):
+    for b in range(work.number[N_BANDS]):
         for q in range(work.nodes.shape[2]):
             magnitudes = targets.ebv[i] * targets.law[targets.law_row[i], work.layout[BAND, b], q]
             work.nodes[DUST, b, q] = 10.0 ** (-0.4 * magnitudes)
@@ -186,9 +186,9 @@ def _swap(work: Work, j: int, k: int) -> None:
         value = work.all_points[row, j]
         work.all_points[row, j] = work.all_points[row, k]
         work.all_points[row, k] = value
-    index = work.all_index[j]
-    work.all_index[j] = work.all_index[k]
-    work.all_index[k] = index
+    index = work.all_order[j]
+    work.all_order[j] = work.all_order[k]
+    work.all_order[k] = index
 
 
 @compiled
@@ -230,23 +230,23 @@ def activate(settings: Settings, points: Points, work: Work, i: int, z: float, t
     stretch = 1.0 if settings.phase_observer else 1.0 + z
     changed = False
     n = 0
-    for b in range(work.count[N_BANDS]):
+    for b in range(work.number[N_BANDS]):
         work.layout[START, b] = n
         for k in range(work.layout[ALL_START, b], work.layout[ALL_START, b + 1]):
             if not math.isnan(t0):
                 phase = (work.all_points[TIME, k] - t0) / stretch
                 if not settings.phase_min < phase < settings.phase_max:
                     continue
-            if n >= work.count[N_USED] or work.index[n] != work.all_index[k]:
+            if n >= work.number[N_USED] or work.order[n] != work.all_order[k]:
                 changed = True
             for row in range(4):
                 work.points[row, n] = work.all_points[row, k]
-            work.index[n] = work.all_index[k]
+            work.order[n] = work.all_order[k]
             n += 1
-    changed = changed or n != work.count[N_USED]
-    work.layout[START, work.count[N_BANDS]] = n
-    work.count[N_USED] = n
-    work.count[DENSE] = 0
+    changed = changed or n != work.number[N_USED]
+    work.layout[START, work.number[N_BANDS]] = n
+    work.number[N_USED] = n
+    work.number[DENSE] = 0
     if len(points.cov_offsets) > 0 and points.cov_offsets[i + 1] > points.cov_offsets[i]:
         _dense_covariance(points, work, i)
     return changed
@@ -257,15 +257,15 @@ def _dense_covariance(points: Points, work: Work, i: int) -> None:
     """Bring the given covariance of the points in use above the diagonal of `factor`."""
     begin = points.offsets[i]
     size = points.offsets[i + 1] - begin
-    work.count[DENSE] = 1
-    for m in range(work.count[N_USED]):
-        row = points.cov_offsets[i] + (work.index[m] - begin) * size - begin
-        for k in range(m, work.count[N_USED]):
-            value = points.cov[row + work.index[k]]
+    work.number[DENSE] = 1
+    for m in range(work.number[N_USED]):
+        row = points.cov_offsets[i] + (work.order[m] - begin) * size - begin
+        for k in range(m, work.number[N_USED]):
+            value = points.cov[row + work.order[k]]
             value *= work.points[SCALE, m] * work.points[SCALE, k]
             if k > m:
                 work.factor[m, k] = value
             else:
                 # Floors come on top of the covariance as they do of the errors.
-                error = points.fluxerr[work.index[m]] * work.points[SCALE, m]
+                error = points.fluxerr[work.order[m]] * work.points[SCALE, m]
                 work.points[VAR, m] = value + max(work.points[VAR, m] - error * error, 0.0)

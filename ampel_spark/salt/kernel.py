@@ -6,8 +6,8 @@ The points of an object lie in memory band by band, each band in order of time, 
 `load_tables`
     when the redshift changes: tables at this redshift, with the dust of the Milky Way;
 `collapse`
-    when the colour changes: the sum over wavelength nodes gives M0 and M1 in the band for each phase
-    row, and their derivatives by colour and redshift;
+    when the colour changes: the sum over wavelength nodes gives M0 and M1 in the band for each
+    phase row, and their derivatives by colour and redshift;
 `columns`
     when t0 changes: M0 and M1 at each point's phase, and the derivatives.
 
@@ -16,8 +16,8 @@ projection [1]_): a search works on t0, c and, where it is free, z.
 
 Covariances. With independent errors each point has a weight w. The model covariance of SALT adds to
 a band a diagonal and a rank-one term, so that its inverse is, by Sherman and Morrison, again
-diag(w) - u uᵀ, and a product of two columns costs O(N). A covariance between the points of an object
-is brought in by whitening: columns are multiplied by the inverse of its Cholesky factor.
+diag(w) - u uᵀ, and a product of two columns costs O(N). A covariance between the points of an
+object is brought in by whitening: columns are multiplied by the inverse of its Cholesky factor.
 
 `ampel_spark.salt.twin` has the same model in plain numpy.
 
@@ -41,6 +41,7 @@ from ampel_spark.salt.tables import VARIANCE_FLOOR, Tables
 __all__ = [
     "Work",
     "collapse",
+    "collapse_at",
     "columns",
     "copy",
     "freeze_covariance",
@@ -62,7 +63,7 @@ MAG = -0.4 * math.log(10.0)
 #: Rows of `Work.points` (the first four of `Work.all_points` too).
 TIME, FLUX, VAR, SCALE, WEIGHT, RANK_ONE, RES = range(7)
 Y, M0, M1, M0T, M1T, M0C, M1C, M0Z, M1Z, JAC = range(7, 17)
-#: Places in `Work.count`.
+#: Places in `Work.number`.
 N_BANDS, N_USED, DENSE, N_ALL, RANK_ONES, MODEL_ERROR, N_FOUND = range(7)
 #: Rows of `Work.layout`, `Work.nodes` and, of `Work.equations`, the last.
 START, ALL_START, BAND = range(3)
@@ -82,18 +83,18 @@ class Work(NamedTuple):
 
     #: (4, N) all usable points of the object, band by band: TIME, FLUX, VAR, SCALE.
     all_points: Array
-    all_index: NDArray[np.int64]
+    all_order: NDArray[np.int64]
     #: (21, N) points in use (those within the phase range): as above, then WEIGHT and RANK_ONE (the
     #: inverse covariance is diag(w) - u uᵀ per band), RES (residuals), Y (data) and M0 … M1Z
     #: (columns), derivatives of the model flux by each parameter from JAC on.
     points: Array
-    index: NDArray[np.int64]
+    order: NDArray[np.int64]
     #: (3, B + 1): first point of each band in use, of all, and the bands' numbers in the tables.
     layout: NDArray[np.int64]
     #: Numbers and switches: N_BANDS of the object, N_USED points in use, DENSE (whether `factor`
     #: holds a Cholesky factor), N_ALL points, RANK_ONES (whether there are such terms), MODEL_ERROR
     #: (whether to add the model's covariance), N_FOUND starting points.
-    count: NDArray[np.int64]
+    number: NDArray[np.int64]
     #: (2, B, Q, 2R) tables at the redshift, with dust, and derivative by z.
     table: Array
     #: (3, B, Q) at the nodes: colour law, its derivative by z, transmission of the dust.
@@ -113,11 +114,11 @@ def make_work(tables: Tables, n_points: int, n_dense: int) -> Work:
     dense = max(n_dense, 1)
     return Work(
         all_points=np.zeros((4, n)),
-        all_index=np.zeros(n, np.int64),
+        all_order=np.zeros(n, np.int64),
         points=np.zeros((21, n)),
-        index=np.zeros(n, np.int64),
+        order=np.zeros(n, np.int64),
         layout=np.zeros((3, n_bands + 1), np.int64),
-        count=np.zeros(7, np.int64),
+        number=np.zeros(7, np.int64),
         table=np.zeros((2, n_bands, n_nodes, n_rows)),
         nodes=np.ones((3, n_bands, n_nodes)),
         rows=np.zeros((n_bands, 3, n_rows)),
@@ -154,7 +155,7 @@ def load_tables(tables: Tables, work: Work, z: float, derivative: bool) -> None:
     d1 = (3.0 * s * s - 4.0 * s - 1.0) / 2.0 / tables.z_step
     d2 = -(3.0 * s * s - 2.0 * s - 2.0) / 2.0 / tables.z_step
     d3 = (3.0 * s * s - 1.0) / 6.0 / tables.z_step
-    for b in range(work.count[N_BANDS]):
+    for b in range(work.number[N_BANDS]):
         g = work.layout[BAND, b]
         for q in range(tables.flux.shape[2]):
             dust = work.nodes[DUST, b, q]
@@ -182,7 +183,7 @@ def load_tables(tables: Tables, work: Work, z: float, derivative: bool) -> None:
 @compiled
 def collapse(work: Work, c: float, by_z: bool) -> None:
     """Sum over the wavelength nodes at colour `c` (their number is a multiple of four)."""
-    for b in range(work.count[N_BANDS]):
+    for b in range(work.number[N_BANDS]):
         value = work.rows[b, 0]
         zero(value)
         by_c = work.rows[b, 1]
@@ -215,6 +216,60 @@ def collapse(work: Work, c: float, by_z: bool) -> None:
                 for r in range(value.size):
                     slope[r] += e0 * z0[r] + e1 * z1[r] + e2 * z2[r] + e3 * z3[r]
                     slope[r] += h0 * t0[r] + h1 * t1[r] + h2 * t2[r] + h3 * t3[r]
+
+
+@compiled
+def collapse_at(tables: Tables, work: Work, z: float, c: float) -> None:
+    """`load_tables` and `collapse` in one, for a redshift that changes with every step.
+
+    The sum over wavelength nodes is made at each of four redshift nodes, and their interpolation
+    then gives values and derivatives by colour and redshift; the tables are read once.
+    """
+    s = (z - tables.z_start) / tables.z_step
+    first = min(max(math.floor(s), 1), tables.flux.shape[1] - 3)
+    s -= first
+    per = 1.0 / tables.z_step
+    for b in range(work.number[N_BANDS]):
+        g = work.layout[BAND, b]
+        value = work.rows[b, 0]
+        by_c = work.rows[b, 1]
+        slope = work.rows[b, 2]
+        zero(value)
+        zero(by_c)
+        zero(slope)
+        for m in range(4):
+            if m == 0:
+                a = -s * (s - 1.0) * (s - 2.0) / 6.0
+                d = -(3.0 * s * s - 6.0 * s + 2.0) / 6.0 * per
+            elif m == 1:
+                a = (s + 1.0) * (s - 1.0) * (s - 2.0) / 2.0
+                d = (3.0 * s * s - 4.0 * s - 1.0) / 2.0 * per
+            elif m == 2:
+                a = -(s + 1.0) * s * (s - 2.0) / 2.0
+                d = -(3.0 * s * s - 2.0 * s - 2.0) / 2.0 * per
+            else:
+                a = (s + 1.0) * s * (s - 1.0) / 6.0
+                d = (3.0 * s * s - 1.0) / 6.0 * per
+            node = first - 1 + m
+            for q in range(0, work.nodes.shape[2], 4):
+                k0 = MAG * tables.colour[g, node, q]
+                k1 = MAG * tables.colour[g, node, q + 1]
+                k2 = MAG * tables.colour[g, node, q + 2]
+                k3 = MAG * tables.colour[g, node, q + 3]
+                e0 = math.exp(k0 * c) * work.nodes[DUST, b, q]
+                e1 = math.exp(k1 * c) * work.nodes[DUST, b, q + 1]
+                e2 = math.exp(k2 * c) * work.nodes[DUST, b, q + 2]
+                e3 = math.exp(k3 * c) * work.nodes[DUST, b, q + 3]
+                g0, g1, g2, g3 = a * k0 * e0, a * k1 * e1, a * k2 * e2, a * k3 * e3
+                t0 = tables.flux[g, node, q]
+                t1 = tables.flux[g, node, q + 1]
+                t2 = tables.flux[g, node, q + 2]
+                t3 = tables.flux[g, node, q + 3]
+                for r in range(value.size):
+                    total = e0 * t0[r] + e1 * t1[r] + e2 * t2[r] + e3 * t3[r]
+                    value[r] += a * total
+                    slope[r] += d * total
+                    by_c[r] += g0 * t0[r] + g1 * t1[r] + g2 * t2[r] + g3 * t3[r]
 
 
 @compiled
@@ -260,7 +315,7 @@ def columns(tables: Tables, work: Work, z: float, t0: float, by_z: bool) -> None
     n = tables.n_phases
     last = float(n - 1)
     col = work.points
-    for b in range(work.count[N_BANDS]):
+    for b in range(work.number[N_BANDS]):
         value = work.rows[b, 0]
         by_c = work.rows[b, 1]
         slope = work.rows[b, 2]
@@ -289,9 +344,9 @@ def columns(tables: Tables, work: Work, z: float, t0: float, by_z: bool) -> None
                 d1 = w0 * slope[j + 1] + w1 * slope[j + 3] + w2 * slope[j + 5] + w3 * slope[j + 7]
                 col[M0Z, i] = d0 - phase * a * m0_phase
                 col[M1Z, i] = d1 - phase * a * m1_phase
-    if work.count[DENSE]:
+    if work.number[DENSE]:
         for k in range(M0, M1Z + 1 if by_z else M0Z):
-            _whiten(work.factor, col[k], work.count[N_USED])
+            _whiten(work.factor, col[k], work.number[N_USED])
 
 
 @compiled
@@ -309,11 +364,11 @@ def _dot(work: Work, x: Array, y: Array) -> float:
     """xᵀ (inverse covariance) y over the points in use."""
     s = 0.0
     w = work.points[WEIGHT]
-    for i in range(work.count[N_USED]):
+    for i in range(work.number[N_USED]):
         s += w[i] * x[i] * y[i]
-    if work.count[RANK_ONES]:
+    if work.number[RANK_ONES]:
         u = work.points[RANK_ONE]
-        for b in range(work.count[N_BANDS]):
+        for b in range(work.number[N_BANDS]):
             sx = 0.0
             sy = 0.0
             for i in range(work.layout[START, b], work.layout[START, b + 1]):
@@ -334,8 +389,8 @@ def solve_linear(
     """Return the x0 and x1 with the least chi-square, all else given.
 
     `sums` are M0·M0, M0·M1, M1·M1, M0·data and M1·data. For a given x1 the best x0 is known; what
-    remains is a function of x1 alone, with one minimum in the plain case, found directly; else (x1 at
-    a bound, a prior on x1 or x0, x0 at a bound) by its ends and a golden section.
+    remains is a function of x1 alone, with one minimum in the plain case, found directly; else (x1
+    at a bound, a prior on x1 or x0, x0 at a bound) by its ends and a golden section.
     """
     s00, s01, s11, d0, d1 = sums
     fit0, fit1 = settings.fitted[PX0], settings.fitted[PX1]
@@ -419,7 +474,7 @@ def linear_sums(work: Work) -> tuple[float, float, float, float, float]:
     s11 = 0.0
     d0 = 0.0
     d1 = 0.0
-    for i in range(work.count[N_USED]):
+    for i in range(work.number[N_USED]):
         w0 = w[i] * m0[i]
         w1 = w[i] * m1[i]
         s00 += w0 * m0[i]
@@ -427,9 +482,9 @@ def linear_sums(work: Work) -> tuple[float, float, float, float, float]:
         s11 += w1 * m1[i]
         d0 += w0 * y[i]
         d1 += w1 * y[i]
-    if work.count[RANK_ONES]:
+    if work.number[RANK_ONES]:
         u = work.points[RANK_ONE]
-        for b in range(work.count[N_BANDS]):
+        for b in range(work.number[N_BANDS]):
             uy = 0.0
             u0 = 0.0
             u1 = 0.0
@@ -451,7 +506,7 @@ def residuals(work: Work, par: Array) -> float:
     y, m0, m1, res = work.points[Y], work.points[M0], work.points[M1], work.points[RES]
     a = par[PX0]
     b = par[PX0] * par[PX1]
-    for i in range(work.count[N_USED]):
+    for i in range(work.number[N_USED]):
         res[i] = y[i] - a * m0[i] - b * m1[i]
     return _dot(work, res, res)
 
@@ -461,7 +516,7 @@ def gradient(settings: Settings, work: Work, par: Array, limits: Array) -> None:
     """Derivatives of the model flux, and the downhill gradient of half the chi-square."""
     col = work.points
     x0, x1 = par[PX0], par[PX1]
-    for i in range(work.count[N_USED]):
+    for i in range(work.number[N_USED]):
         col[JAC + PT, i] = x0 * (col[M0T, i] + x1 * col[M1T, i])
         col[JAC + PX0, i] = col[M0, i] + x1 * col[M1, i]
         col[JAC + PX1, i] = x0 * col[M1, i]
@@ -495,10 +550,10 @@ def freeze_covariance(tables: Tables, work: Work, par: Array) -> bool:
     Returns whether the covariance was positive definite. The rows of the object's tables must be
     those at `par`.
     """
-    n = work.count[N_USED]
-    dense = work.count[DENSE] != 0
-    model_covariance = work.count[MODEL_ERROR] != 0
-    work.count[RANK_ONES] = 0
+    n = work.number[N_USED]
+    dense = work.number[DENSE] != 0
+    model_covariance = work.number[MODEL_ERROR] != 0
+    work.number[RANK_ONES] = 0
     for i in range(n):
         work.points[Y, i] = work.points[FLUX, i]
         work.points[WEIGHT, i] = 1.0 / work.points[VAR, i]
@@ -512,7 +567,7 @@ def freeze_covariance(tables: Tables, work: Work, par: Array) -> bool:
         if model_covariance:
             for i in range(n):
                 work.factor[i, i] += work.points[RES, i]
-            for b in range(work.count[N_BANDS]):
+            for b in range(work.number[N_BANDS]):
                 for i in range(work.layout[START, b], work.layout[START, b + 1]):
                     for j in range(work.layout[START, b], i + 1):
                         work.factor[i, j] += work.points[RANK_ONE, i] * work.points[RANK_ONE, j]
@@ -533,8 +588,8 @@ def freeze_covariance(tables: Tables, work: Work, par: Array) -> bool:
             work.points[WEIGHT, i] = 1.0
             work.points[RANK_ONE, i] = 0.0
     elif model_covariance:
-        work.count[RANK_ONES] = 1
-        for b in range(work.count[N_BANDS]):
+        work.number[RANK_ONES] = 1
+        for b in range(work.number[N_BANDS]):
             s = 1.0
             for i in range(work.layout[START, b], work.layout[START, b + 1]):
                 work.points[WEIGHT, i] = 1.0 / (work.points[VAR, i] + work.points[RES, i])
@@ -550,15 +605,15 @@ def _model_covariance(tables: Tables, work: Work, par: Array) -> None:
     """Variance of the model (into `res`) and factor of its rank-one term (into `rank_one`).
 
     As in sncosmo (and snfit), of which one point is left out: where the interpolated variance of
-    SALT3 is negative, sncosmo puts 1e-4 into a number whose unit is flux squared; here it is a relative
-    variance, as in SALT2.
+    SALT3 is negative, sncosmo puts 1e-4 into a number whose unit is flux squared; here it is a
+    relative variance, as in SALT2.
     """
     z, t0, x0, x1 = par[PZ], par[PT], par[PX0], par[PX1]
     a = 1.0 / (1.0 + z)
     s = (z - tables.z_start) / tables.z_step
     k = min(max(math.floor(s), 0), tables.flux.shape[1] - 2)
     s -= k
-    for b in range(work.count[N_BANDS]):
+    for b in range(work.number[N_BANDS]):
         g = work.layout[BAND, b]
         spread = (1.0 - s) * tables.dispersion[g, k] + s * tables.dispersion[g, k + 1]
         value = work.rows[b, 0]

@@ -138,10 +138,12 @@ class FitOptions:
             raise ConfigError("fit z: give bounds={'z': (low, high)} or a prior on it")
         for name, (low, high) in self.bounds.items():
             if not np.all(np.asarray(low) < np.asarray(high)):
-                raise ConfigError(f"bounds of {name} ({low}, {high}): the first must be smaller")
+                raise ConfigError(
+                    f"bounds of {name} ({low!r}, {high!r}): the first must be smaller"
+                )
         for name, (_, sigma) in self.priors.items():
             if not np.all(np.asarray(sigma) > 0.0):
-                raise ConfigError(f"prior of {name}: sigma {sigma} must be positive")
+                raise ConfigError(f"prior of {name}: sigma {sigma!r} must be positive")
         if self.phase_frame not in ("rest", "observer"):
             raise ConfigError(f"phase_frame {self.phase_frame!r}: 'rest' or 'observer'")
         if self.phase_range is not None and not self.phase_range[0] < self.phase_range[1]:

@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 def owned(values: ArrayLike, kind: type) -> NDArray[Any]:
     """Return an array of `kind` in one piece that may be written to; a copy only where need be.
 
-    Compiled code is compiled anew for other layouts, and for arrays that are read-only (as Arrow's).
+    Compiled code is compiled anew for other layouts, and for arrays that are read-only (as
+    Arrow's).
     """
     return np.require(np.asarray(values), dtype=kind, requirements=["C", "W"])
 
@@ -32,8 +33,8 @@ class LightCurveError(AmpelSparkError):
 class LightCurves:
     """Photometry of n objects, N points in all, in any order within an object.
 
-    Values are taken as they are: points that cannot be used (not finite, error not positive, unknown
-    band) are left out by the fit, which says so. Arrays that do not match are an error.
+    Values are taken as they are: points that cannot be used (not finite, error not positive,
+    unknown band) are left out by the fit, which says so. Arrays that do not match are an error.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ class LightCurves:
             has_cov = isinstance(table, Mapping) and "fluxcov" in table
             covariances.append(np.asarray(table["fluxcov"]) if has_cov else np.zeros((0, 0)))
         empty = {"band": np.zeros(0, np.int32), "zpsys": np.zeros(0, np.int32)}
-        flat = {
+        flat: dict[str, Any] = {
             name: np.concatenate(values) if values else empty.get(name, np.zeros(0))
             for name, values in pieces.items()
         }

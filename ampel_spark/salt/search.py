@@ -1,15 +1,16 @@
 """The search for the best parameters of one light curve: compiled code.
 
 `scan`
-    chi-square against t0 on a grid of 2.5 days of the rest frame, at one colour and redshift, x0 and
-    x1 eliminated: its local minima are starting points;
+    chi-square against t0 on a grid of 2.5 days of the rest frame, at one colour and redshift, x0
+    and x1 eliminated: its local minima are starting points;
 `descend`
-    Levenberg-Marquardt [1]_ in (t0, c) or (t0, c, z) with x0 and x1 eliminated at every step; a step
-    counts only if the profiled chi-square falls, so that it ends in a minimum, whatever the start;
+    Levenberg-Marquardt [1]_ in (t0, c) or (t0, c, z) with x0 and x1 eliminated at every step; a
+    step counts only if the profiled chi-square falls, so that it ends in a minimum, whatever the
+    start;
 `hessian`
     the matrix of second derivatives, from central differences of the analytic gradient. Gauss and
-    Newton's matrix leaves out the curvature of the model, and its errors of t0 can be wrong by half where
-    data cover the rise only.
+    Newton's matrix leaves out the curvature of the model, and its errors of t0 can be wrong by
+    half where data cover the rise only.
 
 References
 ----------
@@ -50,12 +51,12 @@ from ampel_spark.salt.kernel import (
     _profile,
     cell,
     collapse,
+    collapse_at,
     columns,
     copy,
     gradient,
     invert,
     linear_sums,
-    load_tables,
     normal_equations,
     residuals,
     solve_linear,
@@ -95,11 +96,12 @@ def evaluate(
     par: Array,
     limits: Array,
 ) -> float:
-    """Set columns and residuals at z, t0, c of `par`, its x0 and x1 to the best; return chi-square."""
+    """Set columns and residuals at z, t0, c of `par`, x0 and x1 to the best; return chi-square."""
     by_z = settings.fitted[PZ]
     if by_z:
-        load_tables(tables, work, par[PZ], by_z)
-    collapse(work, par[PC], by_z)
+        collapse_at(tables, work, par[PZ], par[PC])
+    else:
+        collapse(work, par[PC], by_z)
     columns(tables, work, par[PZ], par[PT], by_z)
     par[PX0], par[PX1] = solve_linear(settings, limits, linear_sums(work), par[PX0], par[PX1])
     return residuals(work, par) + prior_chisq(par, limits)
@@ -127,7 +129,7 @@ def scan(
     low, high = limits[LOWER, PT], limits[UPPER, PT]
     n_steps = min(math.ceil((high - low) / (SCAN_STEP * stretch)), SCAN_LIMIT) + 1
     step = (high - low) / max(n_steps - 1, 1)
-    n_bands = work.count[N_BANDS]
+    n_bands = work.number[N_BANDS]
     from_point = work.layout[START].copy()
     a = 1.0 / stretch
     per_step = 1.0 / tables.phase_step
@@ -203,12 +205,12 @@ def scan(
 
 @compiled
 def _insert(work: Work, found: Array, score: float, z: float, t0: float) -> None:
-    i = work.count[N_FOUND]
+    i = work.number[N_FOUND]
     if i == len(found):
         i -= 1
         if score >= found[i, 0]:
             return
-    work.count[N_FOUND] = i + 1
+    work.number[N_FOUND] = i + 1
     while i > 0 and found[i - 1, 0] > score:
         copy(found[i - 1], found[i])
         i -= 1
@@ -303,7 +305,9 @@ def _reduce(
     """
     n_outer = 0
     for k in range(par.size):
-        if k == PX0 or k == PX1 or not settings.fitted[k] or not work.equations[k, k] > 0.0:
+        if not settings.fitted[k] or not work.equations[k, k] > 0.0:
+            continue
+        if k in (PX0, PX1):
             continue
         g = work.equations[GRADIENT, k]
         if (par[k] <= limits[LOWER, k] and g <= 0.0) or (par[k] >= limits[UPPER, k] and g >= 0.0):
@@ -359,16 +363,16 @@ def hessian(
         copy(work.equations[k], out[k])
     steps = np.zeros(5)
     for k in range(par.size):
-        if k != PX0 and k != PX1 and fitted[k] and work.equations[k, k] > 0.0:
+        if k not in (PX0, PX1) and fitted[k] and work.equations[k, k] > 0.0:
             steps[k] = min(0.1 / math.sqrt(work.equations[k, k]), 0.02 * LONGEST[k])
     if fitted[PX0] and fitted[PX1]:
         # The one second derivative of the model by x0 and x1: M1.
         s = 0.0
-        for i in range(work.count[N_USED]):
+        for i in range(work.number[N_USED]):
             s += work.points[WEIGHT, i] * work.points[RES, i] * work.points[M1, i]
-        if work.count[RANK_ONES]:
+        if work.number[RANK_ONES]:
             u = work.points[RANK_ONE]
-            for b in range(work.count[N_BANDS]):
+            for b in range(work.number[N_BANDS]):
                 sr = 0.0
                 sm = 0.0
                 for i in range(work.layout[START, b], work.layout[START, b + 1]):
@@ -383,11 +387,11 @@ def hessian(
     for k in range(par.size):
         if steps[k] == 0.0:
             continue
-        for side in range(min(par.size, 2)):
+        for side in range(2):
             at[k] = par[k] + (1.0 - 2.0 * side) * steps[k]
-            if by_z and k == PZ:
-                load_tables(tables, work, at[PZ], by_z)
-            if k != PT:
+            if by_z and k != PT:
+                collapse_at(tables, work, at[PZ], at[PC])
+            elif k != PT:
                 collapse(work, at[PC], by_z)
             columns(tables, work, at[PZ], at[PT], by_z)
             residuals(work, at)
@@ -395,9 +399,9 @@ def hessian(
             if side == 0:
                 copy(work.equations[GRADIENT], ahead)
         at[k] = par[k]
-        if k == PZ:
-            load_tables(tables, work, at[PZ], by_z)
-        if k != PT:
+        if by_z and k != PT:
+            collapse_at(tables, work, at[PZ], at[PC])
+        elif k != PT:
             collapse(work, at[PC], by_z)
         for m in range(par.size):
             # The gradient points downhill.

@@ -56,7 +56,8 @@ VARIANCE_FLOOR = 1e-4
 class Tables(NamedTuple):
     """What a fit reads: arrays and numbers only, so that compiled code can take it as it is.
 
-    B bands, Z redshift nodes, Q wavelength nodes, R = phases + 4 rows (two for each outermost cell).
+    B bands, Z redshift nodes, Q wavelength nodes, R = phases + 4 rows (two for each outermost
+    cell).
     """
 
     #: (B, Z, Q, 2R) integrals of M0 and M1, interleaved, for AB zero point 25 and x0 = 1.

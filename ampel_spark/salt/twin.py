@@ -1,9 +1,9 @@
 """The fit in plain numpy: the reference of the compiled kernel, and its stand-in without numba.
 
-The same tables, the same chi-square, the same starting points and rules, one object at a time, written
-to be read: covariances are matrices and are factorised as they are, derivatives are differences.
-Its answers agree with the kernel's to a small part of an error, not bit for bit; it is some
-hundred times slower.
+The same tables, the same chi-square, the same starting points and rules, one object at a time,
+written to be read: covariances are matrices and are factorised as they are, derivatives are
+differences. Its answers agree with the kernel's to a small part of an error, not bit for bit; it
+is some hundred times slower.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Model:
     def at_phase(
         self, band: NDArray[np.int64], phase: Array, z: float, c: float, *, slope: bool = False
     ) -> Array:
-        """Return M0 and M1 in the band at each phase or, with `slope`, their derivative by phase."""
+        """Return M0 and M1 in the band at each phase or, with `slope`, their derivatives."""
         t = self.tables
         out = np.zeros((len(phase), 2))
         for b in np.unique(band):
@@ -207,11 +207,11 @@ class _Object:
     def freeze(self, par: Array | None) -> bool:
         """Factorise the covariance of the points in use, with the model's at `par` if given."""
         keep = np.flatnonzero(self.use)
-        total = self.given[np.ix_(keep, keep)]
+        total = self.given[np.ix_(keep, keep)].copy()
         if par is not None:
-            total = total + self.model.covariance(self.band[keep], self.time[keep], par)
+            total += self.model.covariance(self.band[keep], self.time[keep], par)
         try:
-            self.factor = np.linalg.cholesky(total)
+            self.factor = np.asarray(np.linalg.cholesky(total), dtype=np.float64)
         except np.linalg.LinAlgError:
             return False
         self.data = self.whiten(self.flux[keep])
@@ -631,8 +631,10 @@ def _find_starts(sn: _Object, par: Array) -> list[tuple[float, float, float]]:
         scores += sn.prior_weight[T0] * (times - sn.prior_mean[T0]) ** 2
         before = np.concatenate([[np.inf], scores[:-1]])
         after = np.concatenate([scores[1:], [np.inf]])
-        for k in np.flatnonzero((scores < before) & (scores <= after)):
-            found.append((float(scores[k]), z, float(times[k])))
+        minima = (scores < before) & (scores <= after)
+        found += [
+            (float(s), z, float(t0)) for s, t0 in zip(scores[minima], times[minima], strict=True)
+        ]
     found.sort(key=lambda start: start[0])
     middle = (0.5 * (z_low + z_high), 0.5 * (sn.lower[T0] + sn.upper[T0]))
     return found[:8] or [(0.0, *middle)]
@@ -682,10 +684,18 @@ def _search(
     colour, k, n_starts = par[C], -1, 0
     while n_starts < settings.max_starts:
         k += 1
+        # With the redshift free each descent is long, and most lead to the same valley.
+        if settings.fitted[Z] and n_starts >= (4 if doubt else 2):
+            break
         if k < len(starts):
             far = starts[k][0] > starts[0][0] * 0.97 + 10.0 or not signal
             if k > 0 and not doubt and far:
                 continue
+            # Of neighbouring redshifts, the valley that the best minimum is in.
+            if k > 0 and settings.fitted[Z] and settings.fitted[T0] and best is not None:
+                near = abs(starts[k][1] - best[Z]) < 0.05
+                if near and abs(starts[k][2] - best[T0]) < 8.0 * (1.0 + best[Z]):
+                    continue
             par[Z], par[T0], par[C] = starts[k][1], starts[k][2], colour
         elif doubt and best is not None and k < len(starts) + 4:
             par = best.copy()
@@ -739,11 +749,12 @@ def _in_doubt(sn: _Object, par: Array) -> bool:
     for k in (X1, C):
         if settings.fitted[k] and not sn.lower[k] < par[k] < sn.upper[k]:
             return True
-    covariance = None if settings.fitted[Z] else sn.errors(sn.equations(par)[0])
-    if covariance is None:
+    covariance = sn.errors(sn.equations(par)[0])
+    if covariance is None or (settings.fitted[Z] and covariance[Z, Z] > 0.03**2):
         return True
     error = np.sqrt(covariance[T0, T0]) / (1.0 + par[Z])
-    if error > 0.7 or (settings.fitted[C] and covariance[C, C] > 0.15**2):
+    loose = 0.3 if settings.fitted[Z] else 0.15
+    if error > 0.7 or (settings.fitted[C] and covariance[C, C] > loose**2):
         return True
     phase = (sn.time[sn.use] - par[T0]) / (1.0 + par[Z])
     bright = sn.flux[sn.use] ** 2 > 9.0 * np.diag(sn.given)[sn.use]

@@ -125,8 +125,6 @@ def vetoes(catalog: StarCatalog, rule: GaiaRule, ra: Floats, dec: Floats) -> tup
     distance, allowed : ndarray with shape (N,)
         Distance of that star and the distance within which it vetoes, arcsec; NaN where none does.
     """
-    from scipy.spatial import cKDTree
-
     distance, limit = np.full(len(ra), np.nan), np.full(len(ra), np.nan)
     tree, allowed = _tree(catalog, rule)
     asked = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
@@ -135,8 +133,12 @@ def vetoes(catalog: StarCatalog, rule: GaiaRule, ra: Floats, dec: Floats) -> tup
     places = _unit_vectors(ra[asked], dec[asked])
     # A little wider than needed: the exact test comes below, on distances of our own.
     reach = 2.0 * np.sin(0.5 * min(rule.rs, allowed.max()) * _ARCSEC) * (1 + 1e-9) + 1e-14
-    pairs = cKDTree(places).sparse_distance_matrix(tree, reach, output_type="ndarray")
-    i, j = pairs["i"], pairs["j"]
+    counts = tree.query_ball_point(places, reach, return_length=True)
+    near = np.flatnonzero(counts)
+    if not len(near):
+        return distance, limit
+    i = np.repeat(near, counts[near])
+    j = np.concatenate(tree.query_ball_point(places[near], reach)).astype(np.intp)
     chord = np.sqrt(((places[i] - tree.data[j]) ** 2).sum(axis=1))
     d = 2.0 * np.arcsin(np.minimum(0.5 * chord, 1.0)) / _ARCSEC
     hit = (d < allowed[j]) & (d <= rule.rs)
@@ -233,7 +235,10 @@ def _read(name: str, files: Sequence[str]) -> dict[str, Floats]:
     stars = {c: np.concatenate([_floats(t[c]) for t in tables]) for c in STAR_COLUMNS}
     if not (np.isfinite(stars["ra"]).all() and (np.abs(stars["dec"]) <= 90.0).all()):
         raise ConfigError(f"catalogue {name!r}: ra and dec must be degrees, and none missing")
-    order = np.lexsort([stars[c] for c in reversed(STAR_COLUMNS)])
+    order = np.lexsort([stars["dec"], stars["ra"]])
+    if (np.diff(stars["ra"][order]) + np.diff(stars["dec"][order]) == 0).any():
+        # stars at one position: all columns decide
+        order = np.lexsort([stars[c] for c in reversed(STAR_COLUMNS)])
     # 0.0 for -0.0 and one kind of NaN: the hash is over numbers, not over bits.
     return {c: np.where(np.isnan(v), np.nan, v)[order] + 0.0 for c, v in stars.items()}
 

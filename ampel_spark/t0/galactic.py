@@ -1,4 +1,4 @@
-"""Galactic latitude of ICRS positions: a number for one, a Spark column for many.
+"""Galactic latitude of ICRS positions: a number for one, Spark SQL for many.
 
 The rotation is put together from published angles: ICRS to FK5 (J2000) by the three offsets of the
 catalogues' frames, FK5 to galactic by the pole and the node of the galactic system, both as astropy
@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column
-
-__all__ = ["galactic_latitude", "galactic_latitude_column"]
+__all__ = ["galactic_latitude", "galactic_latitude_sql"]
 
 Matrix = tuple[tuple[float, float, float], ...]
 
@@ -44,18 +40,18 @@ def galactic_latitude(ra: float, dec: float) -> float:
     return math.degrees(math.atan2(z, math.hypot(x, y)))
 
 
-def galactic_latitude_column(ra: Column, dec: Column) -> Column:
-    """Return the galactic latitude [deg] of columns `ra` and `dec` [deg, ICRS]; null for null.
+def galactic_latitude_sql(ra: str, dec: str) -> str:
+    """Return Spark SQL for the galactic latitude [deg] of two expressions [deg, ICRS]; null for null.
 
     The arc tangent of all three components keeps its digits at the poles, where an arc sine would
     lose half of them.
     """
-    from pyspark.sql import functions as f
-
-    a, d = f.radians(ra), f.radians(dec)
-    u, v, w = f.cos(d) * f.cos(a), f.cos(d) * f.sin(a), f.sin(d)
-    x, y, z = (u * f.lit(m[0]) + v * f.lit(m[1]) + w * f.lit(m[2]) for m in _icrs_to_galactic())
-    return f.degrees(f.atan2(z, f.sqrt(x * x + y * y)))
+    a, d = f"radians({ra})", f"radians({dec})"
+    u, v, w = f"cos({d}) * cos({a})", f"cos({d}) * sin({a})", f"sin({d})"
+    x, y, z = (
+        f"({u} * ({m[0]!r}D) + {v} * ({m[1]!r}D) + {w} * ({m[2]!r}D))" for m in _icrs_to_galactic()
+    )
+    return f"degrees(atan2({z}, sqrt({x} * {x} + {y} * {y})))"
 
 
 @functools.cache

@@ -13,8 +13,7 @@ with Spark's default.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
@@ -24,7 +23,7 @@ from ampel_spark.t0.cuts import GAIA, HISTORY, Cut, base_columns
 from ampel_spark.t0.filters import DecentFilter
 from ampel_spark.t0.gaia import GaiaRule, veto_column
 from ampel_spark.t0.history import archive_history, packet_history, visible
-from ampel_spark.t0.quantities import Quantities, holds
+from ampel_spark.t0.quantities import Quantities, holds, literal
 from ampel_spark.t0.selection import Selection
 
 __all__ = ["explain", "judge"]
@@ -99,24 +98,19 @@ def explain(alerts: DataFrame, selection: Selection) -> DataFrame:
     else:
         star = _star(selection, f.col("ra"), f.col("dec"))
     rows = rows.withColumn("_star", star)
-    quantities = _quantities(rows, [selection], 0).having(
-        {name: f.col(f"_star.{name}") for name in GAIA}
-    )
-    cuts = [
-        f.struct(
-            f.lit(position).alias("position"),
-            f.lit(cut.name).alias("cut"),
-            f.when(
-                f.lit(not cut.needs_stars or selection.gaia is not None), ~_fails(cut, quantities)
-            ).alias("passed"),
-            quantities.number(cut.value).alias("value"),
-            quantities.number(cut.threshold).alias("threshold"),
-            f.lit(str(cut)).alias("rule"),
-            _missing(cut, quantities).alias("detail"),
+    quantities = _quantities(rows, [selection], 0, {name: f"_star.{name}" for name in GAIA})
+    cuts = []
+    for position, cut in enumerate(selection.filter.cuts(), start=1):
+        asked = not cut.needs_stars or selection.gaia is not None
+        cuts.append(
+            f"named_struct('position', {position}, 'cut', {literal(cut.name)}, 'passed',"
+            f" {f'NOT {_fails(cut, quantities)}' if asked else 'CAST(NULL AS BOOLEAN)'},"
+            f" 'value', {quantities.number(cut.value)},"
+            f" 'threshold', {quantities.number(cut.threshold)},"
+            f" 'rule', {literal(str(cut))}, 'detail', {_missing(cut, quantities)})"
         )
-        for position, cut in enumerate(selection.filter.cuts(), start=1)
-    ]
-    return rows.select(f.lit(selection.channel).alias("channel"), *_ALERT, f.inline(f.array(*cuts)))
+    every = f.expr(f"inline(array({', '.join(cuts)}))")
+    return rows.select(f.lit(selection.channel).alias("channel"), *_ALERT, every)
 
 
 def _check(alerts: DataFrame, selections: Sequence[Selection]) -> None:
@@ -152,9 +146,12 @@ def _views(selections: Sequence[Selection]) -> list[tuple[str, frozenset[int] | 
     return list(dict.fromkeys((s.history, s.access) for s in selections))
 
 
-def _quantities(rows: DataFrame, selections: Sequence[Selection], k: int) -> Quantities:
+def _quantities(
+    rows: DataFrame, selections: Sequence[Selection], k: int, more: Mapping[str, str] | None = None
+) -> Quantities:
     n = _views(selections).index((selections[k].history, selections[k].access))
-    return Quantities(rows.schema, {name: f.col(f"_history{n}.{name}") for name in HISTORY})
+    history = {name: f"_history{n}.{name}" for name in HISTORY}
+    return Quantities(rows.schema, {**history, **(more or {})})
 
 
 def _with_verdicts(rows: DataFrame, selections: Sequence[Selection]) -> DataFrame:
@@ -165,8 +162,8 @@ def _with_verdicts(rows: DataFrame, selections: Sequence[Selection]) -> DataFram
         cuts = [cut for cut in s.filter.cuts() if not cut.needs_stars]
         columns += [
             visible(f.col("programid"), s.access).alias(f"_sees{k}"),
-            _first_failure(cuts, quantities).alias(f"_cut{k}"),
-            _group(s.filter.groups(), quantities).alias(f"_group{k}"),
+            f.expr(_first_failure(cuts, quantities)).alias(f"_cut{k}"),
+            f.expr(_group(s.filter.groups(), quantities)).alias(f"_group{k}"),
         ]
     return rows.select(*columns)
 
@@ -179,9 +176,9 @@ def _with_stars(rows: DataFrame, selections: Sequence[Selection]) -> DataFrame:
         asked = f.col(f"_sees{k}") & f.col(f"_cut{k}").isNull()
         star = _star(s, f.when(asked, f.col("ra")), f.when(asked, f.col("dec")))
         rows = rows.withColumn(f"_star{k}", star)
-        quantities = Quantities(rows.schema, {name: f.col(f"_star{k}.{name}") for name in GAIA})
+        quantities = Quantities(rows.schema, {name: f"_star{k}.{name}" for name in GAIA})
         cuts = [cut for cut in s.filter.cuts() if cut.needs_stars]
-        failure = f.coalesce(f.col(f"_cut{k}"), _first_failure(cuts, quantities))
+        failure = f.coalesce(f.col(f"_cut{k}"), f.expr(_first_failure(cuts, quantities)))
         rows = rows.withColumn(f"_cut{k}", failure).drop(f"_star{k}")
     return rows
 
@@ -236,39 +233,38 @@ def _star(selection: Selection, ra: Column, dec: Column) -> Column:
     return f.struct(star["distance"].alias("gaia_distance"), star["allowed"].alias("gaia_allowed"))
 
 
-def _first_failure(cuts: Sequence[Cut], quantities: Quantities) -> Column:
-    """Return cut, value and threshold of the first cut that an alert fails, or null."""
-    case: Column | None = None
-    for cut in cuts:
-        fails = _fails(cut, quantities)
-        failure = f.struct(
-            f.lit(cut.name).alias("cut"),
-            quantities.number(cut.value).alias("value"),
-            quantities.number(cut.threshold).alias("threshold"),
-        )
-        case = f.when(fails, failure) if case is None else case.when(fails, failure)
-    nothing = f.lit(None).cast("struct<cut: string, value: double, threshold: double>")
-    return nothing if case is None else case.otherwise(nothing)
-
-
-def _fails(cut: Cut, quantities: Quantities) -> Column:
-    """Return whether an alert fails a cut, never null."""
-    parts = [f.coalesce(holds(c, quantities), f.lit(False)) for c in cut.rejects]
-    return reduce(lambda a, b: a & b if cut.how == "all" else a | b, parts)
-
-
-def _group(groups: Sequence[Sequence[Cut]], quantities: Quantities) -> Column:
-    """Return the number, from 1, of the first group that no cut keeps the alert out of, or null."""
-    keeps_out = [[_fails(cut, quantities) for cut in cuts] for cuts in groups]
-    members = [~reduce(lambda a, b: a | b, fails, f.lit(False)) for fails in keeps_out]
-    return f.coalesce(
-        f.lit(None).cast("int"), *(f.when(m, f.lit(n)) for n, m in enumerate(members, 1))
+def _first_failure(cuts: Sequence[Cut], quantities: Quantities) -> str:
+    """Return SQL for cut, value and threshold of the first cut that an alert fails, or null."""
+    cases = (
+        f"WHEN {_fails(cut, quantities)} THEN named_struct('cut', {literal(cut.name)},"
+        f" 'value', {quantities.number(cut.value)},"
+        f" 'threshold', {quantities.number(cut.threshold)})"
+        for cut in cuts
     )
+    nothing = "CAST(NULL AS struct<cut: string, value: double, threshold: double>)"
+    return f"CASE {' '.join(cases)} ELSE {nothing} END" if cuts else nothing
 
 
-def _missing(cut: Cut, quantities: Quantities) -> Column:
-    """Return the names of the keys for whose absence the cut rejects, or null."""
-    keys = [
-        f.when(holds(c, quantities), f.lit(c.quantity)) for c in cut.rejects if c.op == "is missing"
-    ]
-    return f.nullif(f.concat_ws(", ", *keys), f.lit("")) if keys else f.lit(None).cast("string")
+def _fails(cut: Cut, quantities: Quantities) -> str:
+    """Return SQL for whether an alert fails a cut, never null."""
+    word = " AND " if cut.how == "all" else " OR "
+    return f"({word.join(holds(c, quantities) for c in cut.rejects)})"
+
+
+def _group(groups: Sequence[Sequence[Cut]], quantities: Quantities) -> str:
+    """Return SQL for the number, from 1, of the first group that keeps the alert out by no cut."""
+    cases = (
+        f"WHEN NOT ({' OR '.join(_fails(cut, quantities) for cut in cuts)}) THEN {n}"
+        for n, cuts in enumerate(groups, start=1)
+    )
+    return f"CASE {' '.join(cases)} END" if groups else "CAST(NULL AS INT)"
+
+
+def _missing(cut: Cut, quantities: Quantities) -> str:
+    """Return SQL for the names of the keys for whose absence the cut rejects, or null."""
+    keys = (
+        f"CASE WHEN {holds(c, quantities)} THEN {literal(c.quantity)} END"
+        for c in cut.rejects
+        if c.op == "is missing"
+    )
+    return f"nullif(concat_ws(', ', {', '.join(['NULL', *keys])}), '')"

@@ -99,6 +99,8 @@ class Unit(BaseModel):
     )
 
     columns: ClassVar[Sequence[Column]] = ()
+    #: What the unit's own status codes (positive) mean.
+    meanings: ClassVar[Mapping[int, str]] = {}
     libraries: ClassVar[Sequence[str]] = ()
 
     def output_columns(self) -> Sequence[Column]:

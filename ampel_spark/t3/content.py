@@ -219,6 +219,8 @@ class ReportContent:
     archive: Sequence[ArchiveFile] = ()
     quarantine: Sequence[Quarantined] = ()
     states: Sequence[StateCount] = ()
+    #: Distinct objects and states over all channels.
+    totals: Mapping[str, int] = field(default_factory=dict)
     units: Sequence[UnitRun] = ()
     #: What a reader must know: objects that ended in an exception, a broken file.
     warnings: Sequence[str] = ()

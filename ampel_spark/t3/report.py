@@ -142,9 +142,7 @@ def _facts(content: ReportContent) -> list[tuple[str, str]]:
         facts.append(("packets seen", count(_total(content)["packets"])))
     if content.quarantine:
         facts.append(("quarantined", count(sum(reason.count for reason in content.quarantine))))
-    if content.states:
-        facts.append(("objects", count(sum(state.objects for state in content.states))))
-        facts.append(("states", count(sum(state.states for state in content.states))))
+    facts.extend((name, count(n)) for name, n in content.totals.items())
     if content.units:
         facts.append(("results computed", count(sum(unit.computed for unit in content.units))))
         facts.append(("taken over", count(sum(unit.present for unit in content.units))))
@@ -394,10 +392,9 @@ class _LocalModel:
 
 def _model_of(fit: Mapping[str, Any]) -> plots.Model:
     # not at the top: sncosmo takes seconds to import, and a report without fits needs none
-    from ampel_spark.t2.units._sncosmo import bandpass
-    from ampel_spark.t2.units.salt_fit import model_of
+    from ampel_spark.t2.units.salt_fit import bandpass_of, model_of
 
-    return _LocalModel(model_of(fit), lambda band: bandpass(band)[0])
+    return _LocalModel(model_of(fit), bandpass_of)
 
 
 def _inline(svg: bytes, prefix: str) -> Markup:

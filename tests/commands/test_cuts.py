@@ -113,7 +113,7 @@ def test_all_cuts_are_what_the_engine_says(spark: SparkSession, rule: Filter, hi
             if r["stock"] == alert["stock"] and r["programid"] in rights and r["jd"] < alert["jd"]
         ]
         outcomes = cut_outcomes(
-            alert, rule, history_of(alert, earlier, rights, history), stars=False
+            alert, rule, history_of(alert, earlier, rights, history), stars_off="none"
         )
         for outcome in outcomes:
             other = engine[alert["alert_id"], outcome.position]
@@ -131,11 +131,11 @@ def test_all_cuts_are_what_the_engine_says(spark: SparkSession, rule: Filter, hi
 def test_a_star_that_vetoes_fails_the_last_cut() -> None:
     alert = ALERTS[2]
     history = history_of(alert, [], frozenset({1}), "packet")
-    off = cut_outcomes(alert, DECENT, history, stars=False)[-1]
-    assert (off.cut, off.passed, off.detail) == ("gaia_star", None, "off: no catalogue of stars")
-    none = cut_outcomes(alert, DECENT, history, None, stars=True)[-1]
+    off = cut_outcomes(alert, DECENT, history, stars_off="none")[-1]
+    assert (off.cut, off.passed, off.detail) == ("gaia_star", None, "off: none")
+    none = cut_outcomes(alert, DECENT, history, None)[-1]
     assert (none.passed, none.value) == (True, None)
-    star = cut_outcomes(alert, DECENT, history, (0.5, 2.1), stars=True)[-1]
+    star = cut_outcomes(alert, DECENT, history, (0.5, 2.1))[-1]
     assert (star.passed, star.value, star.threshold) == (False, 0.5, 2.1)
 
 
@@ -143,7 +143,7 @@ def test_what_is_missing_is_named() -> None:
     alert = ALERTS[2] | {"fwhm": None, "rb": math.nan}
     history = history_of(alert, [], frozenset({1}), "packet")
     (cut,) = [
-        o for o in cut_outcomes(alert, DECENT, history, stars=False) if o.cut == "missing keys"
+        o for o in cut_outcomes(alert, DECENT, history, stars_off="none") if o.cut == "missing keys"
     ]
     assert (cut.passed, cut.detail) == (False, "missing: fwhm, rb")
 

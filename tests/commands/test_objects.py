@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ampel_spark.commands.objects import _star, _star_file, access_of
+from ampel_spark.commands.objects import _star, _star_file, _stars, access_of
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.load import simulated_dir
 from ampel_spark.job.model import Simulation
-from ampel_spark.t0.gaia import STAR_COLUMNS
+from ampel_spark.t0.gaia import STAR_COLUMNS, StarCatalog
 from tests.commands.conftest import Command
 from tests.commands.small_lake import ALERTS, RUNS
 from tests.commands.test_cuts import DECENT
@@ -168,24 +168,49 @@ def test_the_stars_of_a_run_are_found_again(tmp_path: Path) -> None:
             "theirs": {"file": None, "simulated": "stars.parquet"},
         },
     }
-    assert _star_file({"job_resolved": job}, None) is None
     assert _star_file({"job_resolved": job}, "mine") == Path("/a/stars.parquet")
     assert (
         _star_file({"job_resolved": job}, "theirs") == simulated_dir(simulation) / "stars.parquet"
     )
 
 
-def test_the_star_that_vetoes_is_told_with_its_distance(tmp_path: Path) -> None:
-    moving = dict.fromkeys(STAR_COLUMNS, 1.0) | {
+@pytest.fixture
+def star_file(tmp_path: Path) -> Path:
+    """A catalogue with one star that moves, half an arcsecond from the alerts."""
+    star = dict.fromkeys(STAR_COLUMNS, 1.0) | {
         "ra": 180.0,
         "dec": 30.0 + 0.5 / 3600,
         "Mag_G": 18.0,
         "PMRA": 50.0,
     }
     file = tmp_path / "stars.parquet"
-    pq.write_table(pa.table({name: [value] for name, value in moving.items()}), file)
-    star = _star(file, DECENT, ALERTS[2])
+    pq.write_table(pa.table({name: [value] for name, value in star.items()}), file)
+    return file
+
+
+def test_the_star_that_vetoes_is_told_with_its_distance(star_file: Path) -> None:
+    stars = StarCatalog.open("stars", star_file)
+    star = _star(stars, DECENT, ALERTS[2])
     assert star is not None
     assert star[0] == pytest.approx(0.5, abs=1e-6)
     assert star[1] == pytest.approx(1.8 + 0.6 * 2.718281828 ** (2 / 2.05), rel=1e-6)
-    assert _star(file, DECENT, ALERTS[2] | {"dec": 31.0}) is None
+    assert _star(stars, DECENT, ALERTS[2] | {"dec": 31.0}) is None
+
+
+def test_only_the_stars_that_the_run_read_can_explain_it(star_file: Path) -> None:
+    job = {"catalog": {"stars": {"file": str(star_file), "simulated": None}}}
+    run = {
+        "job_resolved": job,
+        "inputs": {"catalog stars": StarCatalog.open("stars", star_file).content_hash},
+    }
+    stars, off = _stars(run, "stars")
+    assert stars is not None
+    assert off == ""
+    assert _stars(run, None) == (None, "the run had no catalogue of stars")
+    changed = run | {"inputs": {"catalog stars": "0" * 32}}
+    assert _stars(changed, "stars") == (
+        None,
+        f"the catalogue {star_file} has changed since the run",
+    )
+    star_file.unlink()
+    assert _stars(run, "stars") == (None, f"the run's catalogue {star_file} is no longer there")

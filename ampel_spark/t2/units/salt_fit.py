@@ -21,7 +21,7 @@ from astropy.cosmology import FlatLambdaCDM
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from scipy.stats import chi2
 
-from ampel_spark.errors import nearest
+from ampel_spark.errors import UnitError, nearest
 from ampel_spark.t2.lightcurve import DETECTION, FORCED, LightCurve
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, Column, Refusal, Unit
 from ampel_spark.t2.units import _sncosmo
@@ -36,6 +36,7 @@ __all__ = [
     "Dust",
     "Redshift",
     "SaltFit",
+    "bandpass_of",
     "model_of",
 ]
 
@@ -128,6 +129,13 @@ class SaltFit(Unit):
     not covered, 4 not converged (the numbers are there, `success` is false), -2006 no result of a
     unit that this one is tied to, -2008 no redshift.
     """
+
+    meanings = {
+        TOO_FEW_POINTS: "too few points",
+        NO_SIGNAL: "no signal",
+        NO_PHASE_COVERAGE: "phases not covered",
+        NOT_CONVERGED: "not converged",
+    }
 
     engine: Literal["sncosmo"] = "sncosmo"
     "What minimises: sncosmo.fit_lc."
@@ -391,6 +399,20 @@ class SaltFit(Unit):
         if not (data.snr > self.min_peak_snr).any():
             best = f"no point above S/N {self.min_peak_snr:g}: {data.snr.max():.1f} at best"
             raise Refusal(_joined(best, *notes), NO_SIGNAL)
+
+
+def bandpass_of(name: str) -> sncosmo.Bandpass:
+    """Return a band's curve from the data folder; by its name alone sncosmo might ask the network.
+
+    Raises
+    ------
+    UnitError
+        If the data folder does not have it.
+    """
+    bandpass, _ = _sncosmo.bandpass(name)
+    if bandpass is None:
+        raise UnitError(f"no curve of band {name!r} in {_sncosmo.data_dir()}; set SNCOSMO_DATA_DIR to a folder that has it")
+    return bandpass
 
 
 def model_of(row: Mapping[str, Any]) -> sncosmo.Model:
