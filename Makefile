@@ -20,7 +20,7 @@ test:  ## all tests
 
 coverage:  ## all tests, and how much of the package they reach
 	@./setup.sh test
-	$(PYTHON) -m pytest --cov --cov-report=term $(ARGS)
+	AMPEL_SPARK_PROPERTIES="$(CURDIR)/tests/coverage.conf" $(PYTHON) -m pytest --cov --cov-report=term $(ARGS)
 
 lint:  ## style, and likely bugs
 	@./setup.sh test dev

@@ -162,7 +162,7 @@ def read(
             raise LakeError(
                 f"table {name!r} of lake {lake} has no column {column!r}{nearest(column, known)}"
             )
-    # Arrow's own file system: the one of deltalake calls back into Python from Arrow's threads, which
+    # Arrow's own file system: that of deltalake calls back into Python from Arrow threads, which
     # may outlive the interpreter ("terminate called without an active exception", exit code 134)
     files = fs.SubTreeFileSystem(
         str(Path(lake).expanduser().resolve() / name), fs.LocalFileSystem()

@@ -41,7 +41,7 @@ def galactic_latitude(ra: float, dec: float) -> float:
 
 
 def galactic_latitude_sql(ra: str, dec: str) -> str:
-    """Return Spark SQL for the galactic latitude [deg] of two expressions [deg, ICRS]; null for null.
+    """Return Spark SQL for the galactic latitude [deg] of two expressions [deg, ICRS].
 
     The arc tangent of all three components keeps its digits at the poles, where an arc sine would
     lose half of them.

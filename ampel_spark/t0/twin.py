@@ -191,7 +191,8 @@ def _conditions(
     known["tspan"] = known["jd_last"] - known["jd_first"]
     if not _missing(c.get("jdendhist")) and not _missing(c.get("jdstarthist")):
         known["archive_tspan"] = c["jdendhist"] - c["jdstarthist"]
-    known["gal_lat"] = latitude(c["ra"], c["dec"])
+    if not _missing(c.get("ra")) and not _missing(c.get("dec")):
+        known["gal_lat"] = latitude(c["ra"], c["dec"])
     for text in f.conditions:
         asked, or_missing = text.strip(), False
         if asked.endswith("or missing"):

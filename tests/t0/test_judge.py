@@ -56,7 +56,7 @@ CENTRE = {"ra": 266.4, "dec": -28.9}
 def ps1(d3: float, sg3: float) -> dict[str, float]:
     """Three PS1 sources, of which the third decides about confusion."""
     return {
-        "distpsnr1": 0.5, "distpsnr2": 2.0, "distpsnr3": d3,
+        "distpsnr1": 0.5, "distpsnr2": 0.75, "distpsnr3": d3,
         "sgscore1": 0.5, "sgscore2": 0.5, "sgscore3": sg3,
     }  # fmt: skip
 
@@ -204,10 +204,10 @@ def random_packets(n: int, seed: int) -> list[Packet]:
         history = [
             (
                 JD - float(rng.choice([0.01, 0.02, 1.0, 5.0, 5.5, 25.0, 29.0])),
-                1000 * i + j if rng.random() < 0.7 else None,
+                1000 * i + j if rng.random() < 0.85 else None,
                 int(rng.choice([1, 1, 1, 1, 2, 3])),
             )
-            for j in range(1, int(rng.integers(0, 5)))
+            for j in range(1, int(rng.integers(1, 6)))
         ]
         made.append(packet(1000 * i, JD, history=history, **changes))
     return made

@@ -1,1 +1,0 @@
-"""Calibration: named releases of corrections, applied as pure functions."""

@@ -1,0 +1,47 @@
+"""What the documents show is so: jobs validate, paths exist, links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+NAMED = re.compile(r"`((?:ampel_spark|jobs|conf|tests|docs|notebooks|benchmarks|archive|t[0-3]|lake|job)/[\w./]*\w\.\w+)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_and_files_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    missing = [link for link in links if not (page.parent / link).exists()]
+    for name in NAMED.findall(text):
+        if not (PROJECT / name).exists() and not (PROJECT / "ampel_spark" / name).exists():
+            missing.append(name)
+    assert missing == []
+
+
+def test_the_architecture_page_names_every_package() -> None:
+    text = (PROJECT / "docs" / "architecture.md").read_text()
+    packages = {p.parent.name for p in (PROJECT / "ampel_spark").glob("*/__init__.py")}
+    assert {name for name in packages if f"`ampel_spark/{name}`" not in text} == set()
+
+
+def test_the_job_of_the_guide_is_valid(tmp_path: Path) -> None:
+    from ampel_spark.job.load import load_job
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", (PROJECT / "docs" / "jobs.md").read_text(), re.S)
+    path = tmp_path / "job.yml"
+    path.write_text(block)
+    job = load_job(path)
+    assert [unit.name for unit in job.units] == ["light_curve_summary", "milky_way_dust", "host", "salt_fit"]
+
+
+def test_commands_that_the_pages_show_are_commands() -> None:
+    from ampel_spark.cli import main
+
+    shown = {m for page in PAGES for m in re.findall(r"ampel-spark ([a-z]+)\b", page.read_text())}
+    assert {"run", "runs", "show", "explain", "object", "tables", "units", "validate"} <= shown
+    for command in sorted(shown):
+        assert main([command, "--help"]) == 0, command
