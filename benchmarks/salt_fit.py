@@ -357,12 +357,13 @@ def ztf(folder: Path) -> None:
         match = result.n_points == published["n_points"]
         good = np.all(shift < 0.1, axis=0)
         print(
-            f"covariance to {tolerance} sigma: point count agrees for {match.sum()} of {len(rows)}; "
+            f"covariance to {tolerance} sigma: points agree for {match.sum()} of {len(rows)}; "
             f"t0, x1, c within 0.1 sigma for {np.sum(good & match)} of these"
         )
+        ratio = np.percentile(result.chisq[match] / published["chisq"][match], [5, 50, 95])
         print(
             f"  median |shift| / sigma: {np.median(shift[:, match], axis=1).round(5)}; "
-            f"chisq / published: {np.percentile(result.chisq[match] / published['chisq'][match], [5, 50, 95]).round(5)}"
+            f"chisq / published: {ratio.round(5)}"
         )
         for i in np.flatnonzero(~good):
             print(
@@ -431,7 +432,8 @@ def jla(folder: Path) -> None:
         ratio = result.error(ours) / sigma
         print(
             f"  {ours:3} (ours - published) / sigma: median {np.median(shift):7.4f}, "
-            f"within 0.1: {np.mean(np.abs(shift) < 0.1):.1%}, 0.3: {np.mean(np.abs(shift) < 0.3):.1%}, "
+            f"within 0.1: {np.mean(np.abs(shift) < 0.1):.1%}, "
+            f"0.3: {np.mean(np.abs(shift) < 0.3):.1%}, "
             f"1: {np.mean(np.abs(shift) < 1):.1%}; error ratio {np.nanmedian(ratio):.3f}"
         )
     m_b = -2.5 * np.log10(result.value("x0"))

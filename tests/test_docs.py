@@ -8,7 +8,9 @@ import pytest
 from tests.conftest import PROJECT
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-NAMED = re.compile(r"`((?:ampel_spark|jobs|conf|tests|docs|notebooks|benchmarks|archive|t[0-3]|lake|job)/[\w./]*\w\.\w+)`")
+NAMED = re.compile(
+    r"`((?:ampel_spark|jobs|conf|tests|docs|notebooks|benchmarks|archive|t[0-3]|lake|job)/[\w./]*\w\.\w+)`"
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -35,7 +37,12 @@ def test_the_job_of_the_guide_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "job.yml"
     path.write_text(block)
     job = load_job(path)
-    assert [unit.name for unit in job.units] == ["light_curve_summary", "milky_way_dust", "host", "salt_fit"]
+    assert [unit.name for unit in job.units] == [
+        "light_curve_summary",
+        "milky_way_dust",
+        "host",
+        "salt_fit",
+    ]
 
 
 def test_commands_that_the_pages_show_are_commands() -> None:

@@ -35,9 +35,12 @@ def sightings(packets: DataFrame) -> DataFrame:
     from pyspark.sql import functions as f
 
     points = f.explode(f.concat("points", "forced")).alias("p")
-    return packets.select("stock", f.col("jd").alias("first_alert_jd"), f.col("alert_id").alias("first_alert_id"), points).select(
-        "stock", "first_alert_jd", "first_alert_id", "p.*"
-    )
+    return packets.select(
+        "stock",
+        f.col("jd").alias("first_alert_jd"),
+        f.col("alert_id").alias("first_alert_id"),
+        points,
+    ).select("stock", "first_alert_jd", "first_alert_id", "p.*")
 
 
 def revisions(sighted: DataFrame) -> DataFrame:
@@ -55,7 +58,11 @@ def revisions(sighted: DataFrame) -> DataFrame:
     """
     from pyspark.sql import functions as f
 
-    return _resolved(sighted).select(*_KEY, f.posexplode("kept").alias("revision", "s")).select(*_KEY, "revision", "s.*")
+    return (
+        _resolved(sighted)
+        .select(*_KEY, f.posexplode("kept").alias("revision", "s"))
+        .select(*_KEY, "revision", "s.*")
+    )
 
 
 def _resolved(sighted: DataFrame) -> DataFrame:
@@ -65,15 +72,21 @@ def _resolved(sighted: DataFrame) -> DataFrame:
     values = [v for v in _VALUES if v not in ("pid", "value_hash")]
     sighting = f.struct("first_alert_jd", "first_alert_id", "pid", *values)
     # Equal values need to be looked at once, at their first sighting. One shuffle serves both groups.
-    first = sighted.repartition("stock").groupBy(*_KEY, "value_hash").agg(f.min(sighting).alias("s"))
+    first = (
+        sighted.repartition("stock").groupBy(*_KEY, "value_hash").agg(f.min(sighting).alias("s"))
+    )
     seen = f.array_sort(f.collect_list(f.struct("s.*", "value_hash")))
     several = f.aggregate(
         f.slice("seen", f.lit(2), f.size("seen")),
         f.slice("seen", 1, 1),
-        lambda kept, s: f.when(_differs(f.element_at(kept, -1), s), f.concat(kept, f.array(s))).otherwise(kept),
+        lambda kept, s: f.when(
+            _differs(f.element_at(kept, -1), s), f.concat(kept, f.array(s))
+        ).otherwise(kept),
     )
     grouped = first.groupBy(*_KEY).agg(seen.alias("seen"))
-    return grouped.withColumn("kept", f.when(f.size("seen") == 1, f.col("seen")).otherwise(several)).drop("seen")
+    return grouped.withColumn(
+        "kept", f.when(f.size("seen") == 1, f.col("seen")).otherwise(several)
+    ).drop("seen")
 
 
 def _differs(a: Column, b: Column) -> Column:
@@ -82,11 +95,15 @@ def _differs(a: Column, b: Column) -> Column:
 
     def apart(name: str) -> Column:
         x, y = a[name], b[name]
-        return f.when(x.isNull() | y.isNull(), x.isNull() != y.isNull()).otherwise(f.abs(x - y) >= TOLERANCE)
+        return f.when(x.isNull() | y.isNull(), x.isNull() != y.isNull()).otherwise(
+            f.abs(x - y) >= TOLERANCE
+        )
 
     # A flux has no magnitude when it is near zero or negative: compare it on the scale of its error.
     scale = f.greatest(f.abs(a["flux"]), a["fluxerr"]) * (TOLERANCE * 0.4 * 2.302585092994046)
-    flux = f.when(a["flux"].isNull() | b["flux"].isNull(), a["flux"].isNull() != b["flux"].isNull()).otherwise(
+    flux = f.when(
+        a["flux"].isNull() | b["flux"].isNull(), a["flux"].isNull() != b["flux"].isNull()
+    ).otherwise(
         (f.abs(a["flux"] - b["flux"]) >= scale) | (f.abs(a["fluxerr"] - b["fluxerr"]) >= scale)
     )
     forced = a["kind"] == "forced"
@@ -95,7 +112,9 @@ def _differs(a: Column, b: Column) -> Column:
     )
 
 
-def merge_datapoints(lake: Lake, packets: DataFrame, metadata: Mapping[str, Any], folder: str) -> int:
+def merge_datapoints(
+    lake: Lake, packets: DataFrame, metadata: Mapping[str, Any], folder: str
+) -> int:
     """Add the datapoints that `packets` show, and return the table's version.
 
     Parameters
@@ -118,14 +137,20 @@ def merge_datapoints(lake: Lake, packets: DataFrame, metadata: Mapping[str, Any]
         changes = revisions(new).withColumn("there", f.lit(False))
     else:
         changes = _changes(new, lake.read(table.name))
-    rows = changes.withColumn("survey", f.lit(SURVEY)).withColumn("run_id", f.lit(metadata["run_id"]))
+    rows = changes.withColumn("survey", f.lit(SURVEY)).withColumn(
+        "run_id", f.lit(metadata["run_id"])
+    )
     rows.select(*table.names, "there").write.mode("overwrite").parquet(f"{folder}/datapoints")
     rows = lake.spark.read.parquet(f"{folder}/datapoints")
-    return lake.insert(
-        table,
-        rows.repartitionByRange("stock").sortWithinPartitions("stock", "jd"),
-        metadata,
-    ) if rows.where("there").isEmpty() else _rewrite(lake, rows, metadata)
+    return (
+        lake.insert(
+            table,
+            rows.repartitionByRange("stock").sortWithinPartitions("stock", "jd"),
+            metadata,
+        )
+        if rows.where("there").isEmpty()
+        else _rewrite(lake, rows, metadata)
+    )
 
 
 def _changes(new: DataFrame, stored: DataFrame) -> DataFrame:
@@ -141,9 +166,16 @@ def _changes(new: DataFrame, stored: DataFrame) -> DataFrame:
     rows = resolved.join(touched.groupBy(*_KEY).agg(old.alias("old")), _KEY, "left")
     rows = rows.withColumn("old", f.coalesce("old", f.array().cast(_OLD)))
     count = f.greatest(f.size("kept"), f.size("old"))
-    rows = rows.select(*_KEY, "kept", "old", f.explode(f.sequence(f.lit(0), count - 1)).alias("revision"))
+    rows = rows.select(
+        *_KEY, "kept", "old", f.explode(f.sequence(f.lit(0), count - 1)).alias("revision")
+    )
     return (
-        rows.select(*_KEY, "revision", f.get("kept", "revision").alias("s"), f.get("old", "revision").alias("o"))
+        rows.select(
+            *_KEY,
+            "revision",
+            f.get("kept", "revision").alias("s"),
+            f.get("old", "revision").alias("o"),
+        )
         .select(*_KEY, "revision", "s.*", "o", f.col("o").isNotNull().alias("there"))
         .where(
             ~f.col("there")
@@ -160,7 +192,11 @@ def _rewrite(lake: Lake, rows: DataFrame, metadata: Mapping[str, Any]) -> int:
         table,
         rows.drop("there"),
         metadata,
-        lambda merge: merge.whenMatchedDelete("s.value_hash IS NULL").whenMatchedUpdateAll().whenNotMatchedInsertAll(),
+        lambda merge: (
+            merge.whenMatchedDelete("s.value_hash IS NULL")
+            .whenMatchedUpdateAll()
+            .whenNotMatchedInsertAll()
+        ),
     )
     version = lake.version(table.name)
     assert version is not None

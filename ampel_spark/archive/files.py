@@ -20,7 +20,15 @@ from typing import IO, NamedTuple
 
 from ampel_spark.errors import ArchiveError
 
-__all__ = ["SUFFIXES", "ArchiveFile", "Broken", "Member", "find_files", "hash_files", "read_members"]
+__all__ = [
+    "SUFFIXES",
+    "ArchiveFile",
+    "Broken",
+    "Member",
+    "find_files",
+    "hash_files",
+    "read_members",
+]
 
 #: What an archive file may be called.
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".avro")
@@ -74,8 +82,12 @@ def find_files(archives: Iterable[str | Path]) -> list[Path]:
         else:
             files = [Path(p) for p in glob.glob(str(archive), recursive=True) if Path(p).is_file()]
         if not files:
-            what = "holds no archive file" if path.is_dir() else "does not exist and matches no file"
-            raise ArchiveError(f"archive {str(archive)!r} {what} (a directory, a file or a glob of {', '.join(SUFFIXES)})")
+            what = (
+                "holds no archive file" if path.is_dir() else "does not exist and matches no file"
+            )
+            raise ArchiveError(
+                f"archive {str(archive)!r} {what} (a directory, a file or a glob of {', '.join(SUFFIXES)})"
+            )
         found.update(p.resolve() for p in files)
     return sorted(found, key=lambda p: (p.name, str(p)))
 
@@ -85,7 +97,9 @@ def hash_files(paths: Sequence[Path]) -> list[ArchiveFile]:
 
     def one(path: Path) -> ArchiveFile:
         with path.open("rb") as stream:
-            return ArchiveFile(str(path), path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
+            return ArchiveFile(
+                str(path), path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest()
+            )
 
     with ThreadPoolExecutor(4) as pool:  # hashing releases the interpreter lock
         return list(pool.map(one, paths))
@@ -135,7 +149,11 @@ class _Tail(io.RawIOBase):
 
     def since(self, offset: int) -> bytes:
         """Return all remembered bytes from `offset` on."""
-        return b"".join(data[max(0, offset - start) :] for start, data in self._chunks if start + len(data) > offset)
+        return b"".join(
+            data[max(0, offset - start) :]
+            for start, data in self._chunks
+            if start + len(data) > offset
+        )
 
 
 def _tar_members(stream: IO[bytes]) -> Iterator[Member | Broken]:
@@ -164,6 +182,8 @@ def _tar_members(stream: IO[bytes]) -> Iterator[Member | Broken]:
     if any(rest):
         yield Broken("broken_archive", f"tar: no valid header at byte {end}")
     elif len(rest) < _BLOCK:
-        yield Broken("broken_archive", f"tar: cut off at byte {end}, without an end-of-archive block")
+        yield Broken(
+            "broken_archive", f"tar: cut off at byte {end}, without an end-of-archive block"
+        )
     elif end == 0:
         yield Broken("empty_archive", "the tar has no member")

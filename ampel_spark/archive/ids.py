@@ -78,6 +78,11 @@ def forced_id(stock: int, jd: float, fid: int, field: int | None, rcid: int | No
     It lies between -2**63 and -2**62, apart from detections (positive) and upper limits.
     """
     key = struct.pack(
-        "<qqhii", stock, round(jd * 1e8), fid, -1 if field is None else field, -1 if rcid is None else rcid
+        "<qqhii",
+        stock,
+        round(jd * 1e8),
+        fid,
+        -1 if field is None else field,
+        -1 if rcid is None else rcid,
     )
     return _FORCED_BASE - (xxhash.xxh64_intdigest(key) >> 2)

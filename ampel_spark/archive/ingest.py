@@ -63,11 +63,15 @@ def pinned(lake: Lake) -> Pinned:
         If nothing was ingested yet.
     """
     if lake.has("archive_files"):
-        marks = lake.arrow("archive_files", ["alerts_version", "datapoints_version", "quarantine_version"])
+        marks = lake.arrow(
+            "archive_files", ["alerts_version", "datapoints_version", "quarantine_version"]
+        )
         if len(marks):
             # Versions only grow, and a marker names three that belong together.
             return Pinned(*(max(marks[c].to_pylist()) for c in marks.column_names))
-    raise ArchiveError(f"lake {lake.root} holds no alerts yet; ingest an archive first (ampel-spark ingest PATH)")
+    raise ArchiveError(
+        f"lake {lake.root} holds no alerts yet; ingest an archive first (ampel-spark ingest PATH)"
+    )
 
 
 def ingest(
@@ -165,7 +169,14 @@ def _ingest_chunk(lake: Lake, files: list[ArchiveFile], run_id: str, number: int
         packets = lake.spark.read.parquet(f"{folder}/sorted")
         accounts = _accounts(members, packets, files)
         info: dict[str, Any] = {"run_id": run_id, "chunk": chunk}
-        nights = sorted({n for a in accounts.values() for n in (a["night_first"], a["night_last"]) if n is not None})
+        nights = sorted(
+            {
+                n
+                for a in accounts.values()
+                for n in (a["night_first"], a["night_last"])
+                if n is not None
+            }
+        )
         if nights:
             info["nights"] = [nights[0], nights[-1]]
         stored = packets.where("fate = 'stored'").withColumn("run_id", f.lit(run_id))
@@ -187,7 +198,9 @@ def _ingest_chunk(lake: Lake, files: list[ArchiveFile], run_id: str, number: int
                 )
             )
         )  # fmt: skip
-        quarantine_version = lake.insert(TABLES["quarantine"], bad.withColumn("run_id", f.lit(run_id)), info)
+        quarantine_version = lake.insert(
+            TABLES["quarantine"], bad.withColumn("run_id", f.lit(run_id)), info
+        )
         versions = (datapoints_version, alerts_version, quarantine_version)
         rows = [
             (file.path, file.sha256, ztf.SURVEY, file.size, a["packets"], a["stored"], a["duplicate"], a["quarantined"],
@@ -196,7 +209,10 @@ def _ingest_chunk(lake: Lake, files: list[ArchiveFile], run_id: str, number: int
         ]  # fmt: skip
         table = TABLES["archive_files"]
         lake.insert(table, lake.spark.createDataFrame(rows, table.schema()).coalesce(1), info)
-    return {k: sum(a[k] for a in accounts.values()) for k in ("packets", "stored", "duplicate", "quarantined", "broken")}
+    return {
+        k: sum(a[k] for a in accounts.values())
+        for k in ("packets", "stored", "duplicate", "quarantined", "broken")
+    }
 
 
 def _decode(spark: SparkSession, files: list[ArchiveFile]) -> DataFrame:
@@ -212,13 +228,17 @@ def _decode(spark: SparkSession, files: list[ArchiveFile]) -> DataFrame:
         bins[lightest].append((file.path, file.sha256, lightest))
         loads[lightest] += file.size + 100_000  # a file costs something to open, however small
     rows = [row for rows in bins for row in rows]
-    source = spark.createDataFrame(rows, "path string, sha256 string, task int").repartitionById(slices, "task")
+    source = spark.createDataFrame(rows, "path string, sha256 string, task int").repartitionById(
+        slices, "task"
+    )
     return source.mapInArrow(_read_task, from_arrow_schema(packet_schema()))
 
 
 def _read_task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        pairs = zip(batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), strict=True)
+        pairs = zip(
+            batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), strict=True
+        )
         yield from read_batches(pairs)
 
 
@@ -231,7 +251,11 @@ def sort_packets(lake: Lake, members: DataFrame) -> DataFrame:
     from pyspark.sql import Window
     from pyspark.sql import functions as f
 
-    kept = [c for c in members.columns if c not in ("row", "file", "member", "sha256", "reason", "detail", "seen", "extra")]
+    kept = [
+        c
+        for c in members.columns
+        if c not in ("row", "file", "member", "sha256", "reason", "detail", "seen", "extra")
+    ]
     packets = members.where("row = 'packet'").withColumn("content_hash", f.xxhash64(*kept))
     order = Window.partitionBy("alert_id").orderBy("content_hash", "file", "member")
     packets = packets.withColumn("copy", f.row_number().over(order)).withColumn(
@@ -248,10 +272,16 @@ def sort_packets(lake: Lake, members: DataFrame) -> DataFrame:
         .when(f.col("content_hash") == stored_hash, "duplicate")
         .otherwise("quarantined")
     )
-    return packets.withColumn("fate", fate).withColumn("stored_hash", stored_hash).drop("copy", "first_hash", "known_hash")
+    return (
+        packets.withColumn("fate", fate)
+        .withColumn("stored_hash", stored_hash)
+        .drop("copy", "first_hash", "known_hash")
+    )
 
 
-def _accounts(members: DataFrame, packets: DataFrame, files: list[ArchiveFile]) -> dict[str, dict[str, Any]]:
+def _accounts(
+    members: DataFrame, packets: DataFrame, files: list[ArchiveFile]
+) -> dict[str, dict[str, Any]]:
     """Count per file, and hold that every member seen is stored, a duplicate or in quarantine."""
     from pyspark.sql import functions as f
 
@@ -262,7 +292,10 @@ def _accounts(members: DataFrame, packets: DataFrame, files: list[ArchiveFile]) 
         f.count_if(f.col("row") == "broken").alias("broken"),
     )
     fates = packets.groupBy("file").agg(
-        *(f.count_if(f.col("fate") == fate).alias(fate) for fate in ("stored", "duplicate", "quarantined")),
+        *(
+            f.count_if(f.col("fate") == fate).alias(fate)
+            for fate in ("stored", "duplicate", "quarantined")
+        ),
         f.min(f.when(f.col("fate") == "stored", f.col("night"))).alias("night_first"),
         f.max(f.when(f.col("fate") == "stored", f.col("night"))).alias("night_last"),
     )
@@ -273,6 +306,10 @@ def _accounts(members: DataFrame, packets: DataFrame, files: list[ArchiveFile]) 
         accounts[a["file"]] = a
     for file in files:
         account = accounts.get(file.path)
-        if account is None or account["packets"] != sum(account[k] for k in ("stored", "duplicate", "quarantined")):
-            raise ArchiveError(f"the accounts of {file.path} do not close: {account}; nothing of this chunk was committed")
+        if account is None or account["packets"] != sum(
+            account[k] for k in ("stored", "duplicate", "quarantined")
+        ):
+            raise ArchiveError(
+                f"the accounts of {file.path} do not close: {account}; nothing of this chunk was committed"
+            )
     return accounts

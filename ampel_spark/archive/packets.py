@@ -62,7 +62,9 @@ _HEAD = pa.schema(
 
 def packet_schema() -> pa.Schema:
     """Return the schema of `read_batches`: its own columns, then those of ``alerts`` but three."""
-    columns = [c for c in ztf.alerts_table().columns if c.name not in ("file", "content_hash", "run_id")]
+    columns = [
+        c for c in ztf.alerts_table().columns if c.name not in ("file", "content_hash", "run_id")
+    ]
     return pa.schema([*_HEAD, *(pa.field(c.name, arrow_type(c.type)) for c in columns)])
 
 
@@ -83,7 +85,9 @@ def _read_file(path: str, sha256: str) -> Iterator[pa.RecordBatch]:
     seen = 0
     for item in read_members(path):
         if isinstance(item, Broken):
-            rows.append({"row": "broken", "sha256": sha256, "reason": item.reason, "detail": item.detail})
+            rows.append(
+                {"row": "broken", "sha256": sha256, "reason": item.reason, "detail": item.detail}
+            )
             continue
         for member, outcome in _decode(item.name, item.data):
             seen += 1
@@ -112,7 +116,10 @@ def _decode(name: str, data: bytes) -> Iterator[tuple[str, ztf.Shaped | ztf.BadP
     """Yield the packets of an Avro container, nearly always one; the name tells later ones apart."""
     if data[:4] != b"Obj\x01":
         reason = "truncated" if b"Obj\x01".startswith(data[:4]) else "not_avro"
-        yield name, ztf.BadPacket(reason, f"{len(data)} bytes that do not begin as an Avro container does")
+        yield (
+            name,
+            ztf.BadPacket(reason, f"{len(data)} bytes that do not begin as an Avro container does"),
+        )
         return
     count = 0
     try:
@@ -120,7 +127,9 @@ def _decode(name: str, data: bytes) -> Iterator[tuple[str, ztf.Shaped | ztf.BadP
             count += 1
             member = name if count == 1 else f"{name}#{count}"
             yield member, _shaped(packet)
-    except Exception as error:  # whatever the decoder makes of damaged bytes is one quarantined member
+    except (
+        Exception
+    ) as error:  # whatever the decoder makes of damaged bytes is one quarantined member
         reason = "truncated" if isinstance(error, EOFError | IndexError) else "not_avro"
         member = name if count == 0 else f"{name}#{count + 1}"
         yield member, ztf.BadPacket(reason, f"Avro: {type(error).__name__}: {error}")
@@ -131,7 +140,9 @@ def _decode(name: str, data: bytes) -> Iterator[tuple[str, ztf.Shaped | ztf.BadP
 
 def _shaped(packet: Any) -> ztf.Shaped | ztf.BadPacket:
     if not isinstance(packet, Mapping):
-        return ztf.BadPacket("wrong_schema", f"the packet is a {type(packet).__name__}, not a record")
+        return ztf.BadPacket(
+            "wrong_schema", f"the packet is a {type(packet).__name__}, not a record"
+        )
     try:
         return ztf.shape(packet)
     except ztf.BadPacket as error:
@@ -140,7 +151,9 @@ def _shaped(packet: Any) -> ztf.Shaped | ztf.BadPacket:
         return ztf.BadPacket("bad_value", f"{type(error).__name__}: {error}")
 
 
-def _batch(path: str, good: list[tuple[str, bytes, ztf.Shaped]], rows: list[dict[str, Any]]) -> pa.RecordBatch:
+def _batch(
+    path: str, good: list[tuple[str, bytes, ztf.Shaped]], rows: list[dict[str, Any]]
+) -> pa.RecordBatch:
     schema = packet_schema()
     try:
         table = _columns(good, schema)
@@ -157,8 +170,14 @@ def _batch(path: str, good: list[tuple[str, bytes, ztf.Shaped]], rows: list[dict
     if rows:
         extra = pa.Table.from_pylist(rows, schema=schema)
         table = pa.concat_tables([table, extra])
-    table = table.set_column(schema.get_field_index("file"), "file", pa.array([path] * len(table), pa.string()))
-    return table.combine_chunks().to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], schema=schema)
+    table = table.set_column(
+        schema.get_field_index("file"), "file", pa.array([path] * len(table), pa.string())
+    )
+    return (
+        table.combine_chunks().to_batches()[0]
+        if len(table)
+        else pa.RecordBatch.from_pylist([], schema=schema)
+    )
 
 
 def _columns(good: list[tuple[str, bytes, ztf.Shaped]], schema: pa.Schema) -> pa.Table:
@@ -211,9 +230,13 @@ def _columns(good: list[tuple[str, bytes, ztf.Shaped]], schema: pa.Schema) -> pa
 def _lists(points: list[list[tuple[Any, ...]]]) -> pa.ListArray:
     """Turn points per packet into a list column, column by column: ten times faster than by row."""
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in points])])
-    columns = list(zip(*(p for packet in points for p in packet), strict=True)) or [()] * len(_POINT)
+    columns = list(zip(*(p for packet in points for p in packet), strict=True)) or [()] * len(
+        _POINT
+    )
     fields = [_POINT.field(i) for i in range(len(_POINT))]
-    flat = pa.StructArray.from_arrays([pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)], fields=fields)
+    flat = pa.StructArray.from_arrays(
+        [pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)], fields=fields
+    )
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 

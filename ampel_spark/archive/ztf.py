@@ -20,7 +20,17 @@ import xxhash
 from ampel_spark.archive.ids import forced_id, stock_of, upper_limit_id
 from ampel_spark.lake.tables import Column, Table, columns_of
 
-__all__ = ["ACCESS", "BANDS", "POINT_COLUMNS", "SURVEY", "BadPacket", "Shaped", "alerts_table", "candidate_columns", "shape"]
+__all__ = [
+    "ACCESS",
+    "BANDS",
+    "POINT_COLUMNS",
+    "SURVEY",
+    "BadPacket",
+    "Shaped",
+    "alerts_table",
+    "candidate_columns",
+    "shape",
+]
 
 SURVEY = "ztf"
 
@@ -123,12 +133,16 @@ def shape(packet: Mapping[str, Any]) -> Shaped:
     """
     candidate = packet.get("candidate")
     if not isinstance(candidate, Mapping):
-        raise BadPacket("wrong_schema", f"no record 'candidate'; fields: {', '.join(map(str, packet))[:200]}")
+        raise BadPacket(
+            "wrong_schema", f"no record 'candidate'; fields: {', '.join(map(str, packet))[:200]}"
+        )
     name = packet.get("objectId")
     try:
         stock = stock_of(str(name))
     except ValueError as error:
-        raise BadPacket("bad_value" if name is not None else "wrong_schema", f"objectId: {error}") from None
+        raise BadPacket(
+            "bad_value" if name is not None else "wrong_schema", f"objectId: {error}"
+        ) from None
     _check(packet, candidate)
     seen: dict[int, tuple[Any, ...]] = {}
     for body in (candidate, *(packet.get("prv_candidates") or ())):
@@ -141,7 +155,13 @@ def shape(packet: Mapping[str, Any]) -> Shaped:
             seen[point[0]] = point
     forced = {p[0]: p for p in (_forced(stock, body) for body in packet.get("fp_hists") or ())}
     return Shaped(
-        str(name), stock, candidate, packet.get("schemavsn"), list(seen.values()), list(forced.values()), _extra(packet)
+        str(name),
+        stock,
+        candidate,
+        packet.get("schemavsn"),
+        list(seen.values()),
+        list(forced.values()),
+        _extra(packet),
     )
 
 
@@ -152,7 +172,10 @@ def _check(packet: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
         raise BadPacket("wrong_schema", f"candidate lacks {', '.join(missing)}")
     candid = packet.get("candid")
     if candid is not None and candid != candidate["candid"]:
-        raise BadPacket("bad_value", f"candid is {candid} in the packet and {candidate['candid']} in its candidate")
+        raise BadPacket(
+            "bad_value",
+            f"candid is {candid} in the packet and {candidate['candid']} in its candidate",
+        )
     if candidate["candid"] <= 0:
         raise BadPacket("bad_value", f"candid {candidate['candid']} is not positive")
     if candidate["fid"] not in BANDS:
@@ -189,7 +212,10 @@ def _point(body: Mapping[str, Any]) -> tuple[Any, ...] | None:
 
 def _forced(stock: int, body: Mapping[str, Any]) -> tuple[Any, ...]:
     flux, fluxerr, zp = (body.get(k) for k in ("forcediffimflux", "forcediffimfluxunc", "magzpsci"))
-    usable = all(v is not None and math.isfinite(v) and v > _SENTINEL for v in (flux, fluxerr, zp)) and fluxerr > 0
+    usable = (
+        all(v is not None and math.isfinite(v) and v > _SENTINEL for v in (flux, fluxerr, zp))
+        and fluxerr > 0
+    )
     limit = body.get("diffmaglim")
     if limit is not None and not limit > 0:
         limit = None
@@ -208,5 +234,9 @@ def _value_hash(values: tuple[Any, ...]) -> int:
 
 
 def _extra(packet: Mapping[str, Any]) -> str | None:
-    unknown = {k: v for k, v in packet.items() if k not in _KNOWN and isinstance(v, int | float | str | bool)}
+    unknown = {
+        k: v
+        for k, v in packet.items()
+        if k not in _KNOWN and isinstance(v, int | float | str | bool)
+    }
     return json.dumps(unknown, sort_keys=True, default=str) if unknown else None

@@ -33,7 +33,10 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
 
     yield f"job {job.name} ({job.file}), sha256 {job.hash[:12]}"
     yield "resolved:"
-    yield from ("  " + line for line in yaml.safe_dump(json.loads(job.canonical), sort_keys=False).splitlines())
+    yield from (
+        "  " + line
+        for line in yaml.safe_dump(json.loads(job.canonical), sort_keys=False).splitlines()
+    )
     yield "versions:"
     pins = _versions(lake)
     yield from (f"  {name}: version {version}" for name, version in pins.items())
@@ -41,7 +44,11 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
         yield f"  {lake} holds no tables yet"
     yield "plan:"
     if job.simulation is not None:
-        there = "is there" if job.simulated_in is not None and (job.simulated_in / "simulation.json").is_file() else "to be made"
+        there = (
+            "is there"
+            if job.simulated_in is not None and (job.simulated_in / "simulation.json").is_file()
+            else "to be made"
+        )
         yield f"  archive: simulated, {job.simulation.alerts} alerts of {job.simulation.nights} nights in {job.simulated_in} ({there})"
     if job.archive:
         files = find_files(job.archive)
@@ -59,11 +66,19 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
         selection = Selection(step.channel, step.filter, access, step.on_stock_match, step.history)  # type: ignore[arg-type]
         cuts = ", ".join(dict.fromkeys(cut.name for cut in step.filter.cuts()))
         yield f"  T0: channel {step.channel}: {step.name} on history {step.history}, on_stock_match {step.on_stock_match}: {cuts}"
-        yield from (f"  T0: off: {line}" for line in cuts_off(selection) if step.gaia is None or "star catalogue" not in line)
+        yield from (
+            f"  T0: off: {line}"
+            for line in cuts_off(selection)
+            if step.gaia is None or "star catalogue" not in line
+        )
     yield f"  T1: states: {job.states.mode} of {', '.join(job.states.points)}, calibration {job.calibration.name}"
     for unit in job.units:
         missing = [p for p in unit.unit.files() if not p.exists()]
-        trace = "trace not known before its files are there" if missing else f"trace {trace_of(unit.unit, unit.spec).trace_id[:12]}"
+        trace = (
+            "trace not known before its files are there"
+            if missing
+            else f"trace {trace_of(unit.unit, unit.spec).trace_id[:12]}"
+        )
         ties = f", tied to {', '.join(unit.needs)}" if unit.needs else ""
         yield f"  T2: {unit.name}: {unit.spec} for {', '.join(unit.channels)}{ties}, {trace}"
     for chosen in job.selections:

@@ -35,7 +35,9 @@ def progress(spark: SparkSession, label: str, out: Callable[[str], None]) -> Ite
 
     def watch() -> None:
         while not over.wait(INTERVAL):
-            stages = [s for s in map(tracker.getStageInfo, tracker.getActiveStageIds()) if s is not None]
+            stages = [
+                s for s in map(tracker.getStageInfo, tracker.getActiveStageIds()) if s is not None
+            ]
             total, done = sum(s.numTasks for s in stages), sum(s.numCompletedTasks for s in stages)
             if total:
                 spent = time.monotonic() - started

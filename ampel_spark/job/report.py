@@ -26,9 +26,13 @@ _MESSAGES = 5
 _FIT = "salt_fit"
 
 
-def column_meanings(job: ResolvedJob, selection: Selection) -> tuple[dict[str, str], dict[str, str]]:
+def column_meanings(
+    job: ResolvedJob, selection: Selection
+) -> tuple[dict[str, str], dict[str, str]]:
     """Return units of measure and meanings of a selection's columns, by label."""
-    declared = {f"{step.name}.{column.name}": column for step in job.units for column in step.columns}
+    declared = {
+        f"{step.name}.{column.name}": column for step in job.units for column in step.columns
+    }
     units, meanings = {}, {}
     for label, expression in selection.columns.items():
         column = declared.get(expression.name or "")
@@ -57,7 +61,9 @@ def report_content(
     job = context.job
     limit = job.report.candidates if job.report is not None else 0
     archive = _archive(context)
-    warnings = [f"{f.path}: {f.quarantined} packets are in quarantine" for f in archive if f.quarantined][:20]
+    warnings = [
+        f"{f.path}: {f.quarantined} packets are in quarantine" for f in archive if f.quarantined
+    ][:20]
     return c.ReportContent(
         run=_run(context, run),
         selections=[_selected(context, s, found[s.name], exported) for s in job.selections],
@@ -102,7 +108,9 @@ def _run(context: Context, run: Run) -> c.Run:
 
 
 def _archive(context: Context) -> list[c.ArchiveFile]:
-    table = context.lake.arrow("archive_files", ["path", "packets", "stored", "duplicate", "quarantined"])
+    table = context.lake.arrow(
+        "archive_files", ["path", "packets", "stored", "duplicate", "quarantined"]
+    )
     rows = sorted(table.to_pylist(), key=lambda r: (Path(r["path"]).name, r["path"]))
     return [c.ArchiveFile(**row) for row in rows]
 
@@ -112,7 +120,10 @@ def _quarantine(context: Context) -> list[c.Quarantined]:
     by_reason: dict[str, list[str]] = {}
     for row in rows:
         by_reason.setdefault(row["reason"], []).append(row["detail"])
-    return [c.Quarantined(reason, len(details), min(details)) for reason, details in sorted(by_reason.items())]
+    return [
+        c.Quarantined(reason, len(details), min(details))
+        for reason, details in sorted(by_reason.items())
+    ]
 
 
 def _funnel(context: Context, channel: str) -> c.Funnel:
@@ -127,14 +138,27 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
         off = rules[name].needs_stars and filter_step.gaia is None
         cuts.append(c.Cut("T0", name, left, left - lost, threshold=_rule(rules[name]), off=off))
         left -= lost
-    steps = [Step("alerts", t0["alerts"]), Step("accepted alerts", t0["accepted"]), Step("objects", t0["objects"])]
+    steps = [
+        Step("alerts", t0["alerts"]),
+        Step("accepted alerts", t0["accepted"]),
+        Step("objects", t0["objects"]),
+    ]
     t1 = counts["t1"]["channels"].get(channel, {"states": 0})
     steps.append(Step("states", t1["states"]))
     for selection in job.selections:
         t3 = counts["t3"][selection.name]
         if selection.channel == channel:
             for cut in (t3["losses"] or {}).get("cuts", ()):
-                cuts.append(c.Cut("T3", cut["cut"], cut["n_in"], cut["n_out"], counted="states", n_unknown=cut["n_unknown"]))
+                cuts.append(
+                    c.Cut(
+                        "T3",
+                        cut["cut"],
+                        cut["n_in"],
+                        cut["n_out"],
+                        counted="states",
+                        n_unknown=cut["n_unknown"],
+                    )
+                )
             steps.append(Step(selection.name, t3["candidates"]))
     return c.Funnel(channel, steps, cuts, job.channels[channel].access)
 
@@ -149,9 +173,16 @@ def _rule(cut: Cut) -> str:
 
 def _states(context: Context) -> list[c.StateCount]:
     mode = context.job.states.mode
-    which = "as of " + ", ".join(f"JD {t:.2f}" for t in context.job.states.as_of) if mode == "as_of" else mode
+    which = (
+        "as of " + ", ".join(f"JD {t:.2f}" for t in context.job.states.as_of)
+        if mode == "as_of"
+        else mode
+    )
     channels = context.counts["t1"]["channels"]
-    return [c.StateCount(channel=name, which=which, **counts) for name, counts in sorted(channels.items())]
+    return [
+        c.StateCount(channel=name, which=which, **counts)
+        for name, counts in sorted(channels.items())
+    ]
 
 
 def _unit(context: Context, run: Run, step: UnitStep, rows: Any) -> c.UnitRun:
@@ -174,7 +205,9 @@ def _unit(context: Context, run: Run, step: UnitStep, rows: Any) -> c.UnitRun:
     )
 
 
-def _selected(context: Context, selection: Selection, table: Any, exported: Sequence[Path]) -> c.Selected:
+def _selected(
+    context: Context, selection: Selection, table: Any, exported: Sequence[Path]
+) -> c.Selected:
     units, meanings = column_meanings(context.job, selection)
     lost = context.counts["t3"][selection.name]["losses"]
     return c.Selected(
@@ -191,7 +224,9 @@ def _selected(context: Context, selection: Selection, table: Any, exported: Sequ
     )
 
 
-def _candidates(context: Context, found: Mapping[str, Any], results: Results, limit: int) -> list[c.Candidate]:
+def _candidates(
+    context: Context, found: Mapping[str, Any], results: Results, limit: int
+) -> list[c.Candidate]:
     """Return the first `limit` candidates of all selections, each with light curve and results."""
     wanted: list[str] = []
     for table in found.values():
@@ -217,7 +252,18 @@ def _candidates(context: Context, found: Mapping[str, Any], results: Results, li
         lon, lat = _galactic(ra, dec)
         mine = [r for name in results for r in rows.get(state_id, {}).get(name, [])]
         shown.append(
-            c.Candidate(curve.name, curve.stock, state_id, ra, dec, lon, lat, curve, mine, fits.get(state_id))
+            c.Candidate(
+                curve.name,
+                curve.stock,
+                state_id,
+                ra,
+                dec,
+                lon,
+                lat,
+                curve,
+                mine,
+                fits.get(state_id),
+            )
         )
     return shown
 
@@ -228,7 +274,12 @@ def _light_curves(context: Context, state_ids: Sequence[str]) -> dict[str, Light
     from ampel_spark.t1.assemble import batch_of
 
     frame = context.lake.spark.read.parquet(f"{context.folder}/light_curves")
-    columns = ["state_id", "stock", "name", *(name for name in frame.columns if name.startswith("lc_"))]
+    columns = [
+        "state_id",
+        "stock",
+        "name",
+        *(name for name in frame.columns if name.startswith("lc_")),
+    ]
     table = frame.where(frame.state_id.isin(*state_ids)).select(*columns).toArrow().combine_chunks()
     batches: list[pa.RecordBatch] = table.to_batches()
     return {curve.state_id: curve for batch in batches for curve in batch_of(batch)}
@@ -261,7 +312,9 @@ def pulls(context: Context, results: Results) -> dict[str, Any]:
         return {}
     truth_file = folder / "truth.parquet"
     if not truth_file.is_file():
-        raise AmpelSparkError(f"{truth_file} is missing; remove {folder} and run again to make it anew")
+        raise AmpelSparkError(
+            f"{truth_file} is missing; remove {folder} and run again to make it anew"
+        )
     truth = pq.read_table(truth_file).to_pandas()
     truth = truth[truth.kind == "snia"].set_index("name")
     rows = fits[0].where("status = 0").toPandas()

@@ -20,9 +20,27 @@ from ampel_spark.job.load import load_job
 from ampel_spark.job.model import ResolvedJob, as_of_jd
 from ampel_spark.job.plan import plan
 from ampel_spark.job.report import column_meanings, report_content
-from ampel_spark.job.tiers import Context, Results, candidates, decide, fit_units, make_states, selections_of
+from ampel_spark.job.tiers import (
+    Context,
+    Results,
+    candidates,
+    decide,
+    fit_units,
+    make_states,
+    selections_of,
+)
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.runs import FAILED, GOOD, PARTIAL, Run, git_commit, new_run_id, record, software, utc_now
+from ampel_spark.lake.runs import (
+    FAILED,
+    GOOD,
+    PARTIAL,
+    Run,
+    git_commit,
+    new_run_id,
+    record,
+    software,
+    utc_now,
+)
 from ampel_spark.t0.selection import Selection
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
@@ -112,8 +130,20 @@ def run_job(
             if archive:
                 counts["archive"] = _archive(spark, place, archive, run_id, out)
             versions = pinned(place)
-            inputs.update({"alerts": versions.alerts, "datapoints": versions.datapoints, "quarantine": versions.quarantine})
-            inputs.update({f"catalog {s.gaia.name}": s.gaia.content_hash for s in selections if s.gaia is not None})
+            inputs.update(
+                {
+                    "alerts": versions.alerts,
+                    "datapoints": versions.datapoints,
+                    "quarantine": versions.quarantine,
+                }
+            )
+            inputs.update(
+                {
+                    f"catalog {s.gaia.name}": s.gaia.content_hash
+                    for s in selections
+                    if s.gaia is not None
+                }
+            )
             if until is not None:
                 inputs["as_of_jd"] = until
             context = Context(place, job, run_id, versions, folder, until, out, counts, outputs)
@@ -125,17 +155,27 @@ def run_job(
                 results = fit_units(context, states, traces)
             with _timed(counts, "t3"):
                 found = candidates(context, states, results)
-            counts["seconds"] = counts.get("seconds", {}) | {"total": round(time.monotonic() - clock, 2)}
+            counts["seconds"] = counts.get("seconds", {}) | {
+                "total": round(time.monotonic() - clock, 2)
+            }
             failed = sum(t["statuses"].get(str(EXCEPTION), 0) for t in counts["t2"].values())
             status = PARTIAL if failed else GOOD
             message = f"{failed} results are exceptions" if failed else None
             run = run.finished(status, message, inputs=inputs, outputs=outputs, counts=counts)
             exported = _export(job, place, run, found)
-            page = _report(context, run, found, results, exported, report) if job.report is not None else None
+            page = (
+                _report(context, run, found, results, exported, report)
+                if job.report is not None
+                else None
+            )
     except BaseException as error:
         # The record says how it ended, whatever ended it; the error goes on to the user.
-        text = str(error) if isinstance(error, AmpelSparkError) else f"{type(error).__name__}: {error}"
-        record(place, run.finished(FAILED, text[:2000], inputs=inputs, outputs=outputs, counts=counts))
+        text = (
+            str(error) if isinstance(error, AmpelSparkError) else f"{type(error).__name__}: {error}"
+        )
+        record(
+            place, run.finished(FAILED, text[:2000], inputs=inputs, outputs=outputs, counts=counts)
+        )
         raise
     record(place, run)
     for name, table in found.items():
@@ -164,7 +204,11 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
             told = time.monotonic()
             out(f"simulate: {step}: {done} of {total}")
 
-    size = {"alerts": simulation.alerts} if simulation.objects is None else {"objects": simulation.objects}
+    size = (
+        {"alerts": simulation.alerts}
+        if simulation.objects is None
+        else {"objects": simulation.objects}
+    )
     made = simulate(
         folder,
         **size,
@@ -172,23 +216,35 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
         first_night=simulation.first_night.isoformat(),
         seed=simulation.seed,
         # A second process costs more to start than a small archive to make.
-        workers=1 if simulation.objects is None and simulation.alerts < _SMALL else os.cpu_count() or 1,
+        workers=1
+        if simulation.objects is None and simulation.alerts < _SMALL
+        else os.cpu_count() or 1,
         cutouts=simulation.cutouts,
         progress=progress,
     )
-    out(f"simulate: {made.alerts} alerts of {len(made.nights)} nights {'made' if made.fresh else 'are there'}: {folder}")
+    out(
+        f"simulate: {made.alerts} alerts of {len(made.nights)} nights {'made' if made.fresh else 'are there'}: {folder}"
+    )
     return folder
 
 
-def _archive(spark: SparkSession, lake: Lake, paths: list[str], run_id: str, out: Callable[[str], None]) -> dict[str, int]:
+def _archive(
+    spark: SparkSession, lake: Lake, paths: list[str], run_id: str, out: Callable[[str], None]
+) -> dict[str, int]:
     done: Ingested = ingest(spark, lake, paths, run_id=run_id, out=out)
-    return {k: getattr(done, k) for k in ("files", "known", "packets", "stored", "duplicate", "quarantined", "broken")}
+    return {
+        k: getattr(done, k)
+        for k in ("files", "known", "packets", "stored", "duplicate", "quarantined", "broken")
+    }
 
 
 def _traces(selections: list[Selection], traces: dict[str, Trace]) -> dict[str, Any]:
     return {
         "t0": {s.channel: s.trace_id for s in selections},
-        "t2": {name: {"trace_id": t.trace_id, "unit": t.unit, **t.content} for name, t in traces.items()},
+        "t2": {
+            name: {"trace_id": t.trace_id, "unit": t.unit, **t.content}
+            for name, t in traces.items()
+        },
     }
 
 
@@ -209,12 +265,19 @@ def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> li
             path.parent.mkdir(parents=True, exist_ok=True)
             units, meanings = column_meanings(job, selection)
             table = found[selection.name]
-            written.append(export(table, path, kind, run_id=run.run_id, units=units, descriptions=meanings))
+            written.append(
+                export(table, path, kind, run_id=run.run_id, units=units, descriptions=meanings)
+            )
     return written
 
 
 def _report(
-    context: Context, run: Run, found: dict[str, Any], results: Results, exported: list[Path], path: Path | None
+    context: Context,
+    run: Run,
+    found: dict[str, Any],
+    results: Results,
+    exported: list[Path],
+    path: Path | None,
 ) -> Path:
     from ampel_spark.t3.report import write_report
 
@@ -232,8 +295,12 @@ def _show(name: str, table: Any, out: Callable[[str], None], rows: int = 15) -> 
     if len(table) == 0:
         out(f"{name}: no candidates")
         return
-    shown = [c for c in table.columns if c not in ("channel", "stock", "state_id", "selection", "run_id")][:9]
+    shown = [
+        c for c in table.columns if c not in ("channel", "stock", "state_id", "selection", "run_id")
+    ][:9]
     out(f"{name}: {len(table)} candidates" + (f", the first {rows}:" if len(table) > rows else ":"))
-    out(table[shown].head(rows).to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-"))
-
-
+    out(
+        table[shown]
+        .head(rows)
+        .to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-")
+    )

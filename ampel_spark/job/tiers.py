@@ -20,7 +20,13 @@ from ampel_spark.lake.tables import TABLES, Column, Table
 from ampel_spark.t0.gaia import StarCatalog
 from ampel_spark.t0.judge import judge
 from ampel_spark.t0.selection import Selection as T0Selection
-from ampel_spark.t1.states import ALL, Wanted, light_curves, requests, visible_alerts, visible_points
+from ampel_spark.t1.states import (
+    ALL,
+    Wanted,
+    light_curves,
+    requests,
+    visible_points,
+)
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
 from ampel_spark.t2.unit import EXCEPTION
@@ -28,7 +34,15 @@ from ampel_spark.t2.unit import EXCEPTION
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["Context", "Results", "candidates", "decide", "fit_units", "make_states", "selections_of"]
+__all__ = [
+    "Context",
+    "Results",
+    "candidates",
+    "decide",
+    "fit_units",
+    "make_states",
+    "selections_of",
+]
 
 
 #: Results of the units of a run: the entry, and one row per state, by the entry's name.
@@ -85,9 +99,15 @@ def selections_of(job: ResolvedJob) -> list[T0Selection]:
     made = []
     for step in job.filters:
         catalog = None if step.gaia is None else job.catalogs[step.gaia]
-        stars = None if catalog is None or catalog.file is None else StarCatalog.open(catalog.name, catalog.file)
+        stars = (
+            None
+            if catalog is None or catalog.file is None
+            else StarCatalog.open(catalog.name, catalog.file)
+        )
         access = frozenset(job.channels[step.channel].programids)
-        made.append(T0Selection(step.channel, step.filter, access, step.on_stock_match, step.history, stars))  # type: ignore[arg-type]
+        made.append(
+            T0Selection(step.channel, step.filter, access, step.on_stock_match, step.history, stars)
+        )  # type: ignore[arg-type]
     return made
 
 
@@ -107,7 +127,10 @@ def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
     )
     objects = {
         r["channel"]: r["n"]
-        for r in decisions.where("accepted").groupBy("channel").agg(f.count_distinct("stock").alias("n")).collect()
+        for r in decisions.where("accepted")
+        .groupBy("channel")
+        .agg(f.count_distinct("stock").alias("n"))
+        .collect()
     }
     tier: dict[str, Any] = {}
     for selection in selections:
@@ -150,7 +173,9 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     for access in sorted({c.programids for c in job.channels.values()}):
         channels = [c.name for c in job.channels.values() if c.programids == access]
         accepted = decisions.where(f.col("accepted") & f.col("channel").isin(channels))
-        asked = requests(accepted, wanted, context.as_of).withColumn("access", f.lit(",".join(map(str, access))))
+        asked = requests(accepted, wanted, context.as_of).withColumn(
+            "access", f.lit(",".join(map(str, access)))
+        )
         points = visible_points(alerts, datapoints, frozenset(access))
         curves = light_curves(asked, points, job.states.points)
         parts.append(curves.withColumn("access", f.lit(",".join(map(str, access)))))
@@ -167,10 +192,14 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
 
     run = f.lit(context.run_id)
     content = curves.dropDuplicates(["state_id"]).withColumn("run_id", run)
-    counted = states.select("channel", "stock", "state_id", "n_detections", "n_upper_limits").dropDuplicates(["channel", "state_id"])
+    counted = states.select(
+        "channel", "stock", "state_id", "n_detections", "n_upper_limits"
+    ).dropDuplicates(["channel", "state_id"])
     if context.lake.has("states"):
         known = context.lake.read("states").select("state_id", f.lit(False).alias("new"))
-        counted = counted.join(known, "state_id", "left").withColumn("new", f.coalesce("new", f.lit(True)))
+        counted = counted.join(known, "state_id", "left").withColumn(
+            "new", f.coalesce("new", f.lit(True))
+        )
     else:
         counted = counted.withColumn("new", f.lit(True))
     sums = [
@@ -184,7 +213,9 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     rows = {r["channel"]: r.asDict() for r in counted.rollup("channel").agg(*sums).collect()}
     total = rows.pop(None, {"states": 0, "objects": 0, "new": 0})
     context.counts["t1"] = {k: total[k] for k in ("states", "objects", "new")} | {
-        "channels": {name: {k: v for k, v in r.items() if k != "channel"} for name, r in rows.items()}
+        "channels": {
+            name: {k: v for k, v in r.items() if k != "channel"} for name, r in rows.items()
+        }
     }
     context.commit(TABLES["states"], content)
     bounded = f.col("until_jd") < ALL
@@ -205,7 +236,9 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
             run.alias("run_id"),
         ).orderBy("channel", "stock", "as_of_jd", "as_of_alert_id"),
     )
-    context.out(f"T1: {total['states']} states of {total['objects']} objects, {total['new']} of them new")
+    context.out(
+        f"T1: {total['states']} states of {total['objects']} objects, {total['new']} of them new"
+    )
     return states
 
 
@@ -224,7 +257,9 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
     return done
 
 
-def _run_unit(context: Context, step: UnitStep, states: DataFrame, trace: Trace, done: Results) -> DataFrame:
+def _run_unit(
+    context: Context, step: UnitStep, states: DataFrame, trace: Trace, done: Results
+) -> DataFrame:
     from pyspark.sql import functions as f
 
     table = runner.unit_table(step.name, step.columns)
@@ -236,11 +271,15 @@ def _run_unit(context: Context, step: UnitStep, states: DataFrame, trace: Trace,
     fresh = context.lake.version(table.name) == 0
     todo = rows if fresh else runner.stale(rows, context.lake.read(table.name), trace.trace_id)
     n_todo = n_wanted if fresh else todo.count()
-    context.out(f"T2: {step.name}: {n_wanted} states wanted, {n_wanted - n_todo} present, {n_todo} to compute")
+    context.out(
+        f"T2: {step.name}: {n_wanted} states wanted, {n_wanted - n_todo} present, {n_todo} to compute"
+    )
     started = time.monotonic()
     results = None
     if n_todo:
-        results = context.stage(f"t2_{step.name}", runner.compute(todo, step.unit, trace.trace_id, n_todo))
+        results = context.stage(
+            f"t2_{step.name}", runner.compute(todo, step.unit, trace.trace_id, n_todo)
+        )
         results = results.withColumn("run_id", f.lit(context.run_id))
         # A result that was an exception is tried again and replaced; any other stays as it is.
         context.commit(table, results, replacing=f"t.status = {EXCEPTION}")
@@ -248,7 +287,9 @@ def _run_unit(context: Context, step: UnitStep, states: DataFrame, trace: Trace,
     if results is None or n_todo < n_wanted:
         there = context.lake.read(table.name).where(f.col("trace_id") == trace.trace_id)
         keys = rows.select("state_id", "input_hash")
-        results = context.stage(f"results_{step.name}", there.join(keys, ["state_id", "input_hash"]))
+        results = context.stage(
+            f"results_{step.name}", there.join(keys, ["state_id", "input_hash"])
+        )
     statuses = results.groupBy("status").agg(f.count("*").alias("n")).orderBy("status").collect()
     middle = results.agg(f.median("duration_ms")).first()
     context.counts["t2"][step.name] = {
@@ -272,7 +313,14 @@ def candidates(context: Context, states: DataFrame, results: Results) -> dict[st
     from ampel_spark.t3.selection import losses, select
 
     wide = states.select(
-        "channel", "stock", "state_id", "name", "n_detections", "n_upper_limits", "jd_first", "jd_last"
+        "channel",
+        "stock",
+        "state_id",
+        "name",
+        "n_detections",
+        "n_upper_limits",
+        "jd_first",
+        "jd_last",
     )
     for name, (step, rows) in results.items():
         fields = ["status", "message", "duration_ms", *(c.name for c in step.columns)]
@@ -289,7 +337,9 @@ def candidates(context: Context, states: DataFrame, results: Results) -> dict[st
         table = Table(base.name, base.comment, (*base.columns, *extra), base.key)
         context.commit(
             table,
-            rows.withColumn("run_id", f.lit(context.run_id)).withColumn("selection", f.lit(selection.name)).orderBy("rank"),
+            rows.withColumn("run_id", f.lit(context.run_id))
+            .withColumn("selection", f.lit(selection.name))
+            .orderBy("rank"),
         )
         found[selection.name] = rows.orderBy("rank").toPandas()
         lost = [asdict(each) for each in losses(mine, selection.rule)]
@@ -298,7 +348,9 @@ def candidates(context: Context, states: DataFrame, results: Results) -> dict[st
             "losses": lost[0] if lost else None,
             "candidates": len(found[selection.name]),
         }
-        context.out(f"T3: {selection.name}: {len(found[selection.name])} candidates of channel {selection.channel}")
+        context.out(
+            f"T3: {selection.name}: {len(found[selection.name])} candidates of channel {selection.channel}"
+        )
     return found
 
 

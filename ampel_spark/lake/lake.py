@@ -65,10 +65,14 @@ class Lake:
         if marker.is_file():
             found = json.loads(marker.read_text()).get("format")
             if found != FORMAT:
-                raise LakeError(f"lake {self.root} has format {found}, this version reads format {FORMAT}")
+                raise LakeError(
+                    f"lake {self.root} has format {found}, this version reads format {FORMAT}"
+                )
             return
         if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
-            raise LakeError(f"{self.root} is not empty and not a lake (no {_MARKER}); name another --lake")
+            raise LakeError(
+                f"{self.root} is not empty and not a lake (no {_MARKER}); name another --lake"
+            )
         self.root.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"format": FORMAT, "made_by": "ampel_spark"}) + "\n"
         partial = self.root / f"{_MARKER}.{os.getpid()}"
@@ -131,13 +135,23 @@ class Lake:
             reader = reader.option("versionAsOf", version)
         return reader.load(self.path(name))
 
-    def arrow(self, name: str, columns: Sequence[str] | None = None, version: int | None = None) -> pa.Table:
+    def arrow(
+        self, name: str, columns: Sequence[str] | None = None, version: int | None = None
+    ) -> pa.Table:
         """Return a small table, read without Spark."""
         from deltalake import DeltaTable
 
-        return DeltaTable(self.path(name), version=version).to_pyarrow_table(columns=None if columns is None else list(columns))
+        return DeltaTable(self.path(name), version=version).to_pyarrow_table(
+            columns=None if columns is None else list(columns)
+        )
 
-    def insert(self, table: Table, rows: DataFrame, metadata: Mapping[str, Any], replacing: str | None = None) -> int:
+    def insert(
+        self,
+        table: Table,
+        rows: DataFrame,
+        metadata: Mapping[str, Any],
+        replacing: str | None = None,
+    ) -> int:
         """Add those of `rows` whose key is not there yet, and return the version that holds them.
 
         What is there is looked up and the rest appended under the table's lock, so that two drivers
@@ -165,15 +179,28 @@ class Lake:
                     return self._now(table)
                 same = [rows[k].eqNullSafe(there[k]) for k in table.key]
                 rows = rows.join(there.select(*table.key), reduce(operator.and_, same), "left_anti")
-            writer = rows.write.format("delta").mode("append").option("userMetadata", json.dumps(metadata, sort_keys=True))
+            writer = (
+                rows.write.format("delta")
+                .mode("append")
+                .option("userMetadata", json.dumps(metadata, sort_keys=True))
+            )
             writer.save(self.path(table.name))
             return self._now(table)
 
-    def replace(self, table: Table, rows: DataFrame, condition: str, metadata: Mapping[str, Any]) -> None:
+    def replace(
+        self, table: Table, rows: DataFrame, condition: str, metadata: Mapping[str, Any]
+    ) -> None:
         """Put `rows` in the place of those that meet a SQL `condition`, in one commit."""
-        writer = rows.select(*table.names).write.format("delta").mode("overwrite").option("replaceWhere", condition)
+        writer = (
+            rows.select(*table.names)
+            .write.format("delta")
+            .mode("overwrite")
+            .option("replaceWhere", condition)
+        )
         with self.lock(table.name):
-            writer.option("userMetadata", json.dumps(metadata, sort_keys=True)).save(self.path(table.name))
+            writer.option("userMetadata", json.dumps(metadata, sort_keys=True)).save(
+                self.path(table.name)
+            )
 
     def _now(self, table: Table) -> int:
         version = self.version(table.name)
@@ -181,7 +208,11 @@ class Lake:
         return version
 
     def merge(
-        self, table: Table, rows: DataFrame, metadata: Mapping[str, Any], clauses: Callable[[Any], Any]
+        self,
+        table: Table,
+        rows: DataFrame,
+        metadata: Mapping[str, Any],
+        clauses: Callable[[Any], Any],
     ) -> None:
         """MERGE `rows` into `table` on its key, with the WHEN clauses that `clauses` adds."""
         from delta.tables import DeltaTable

@@ -18,7 +18,17 @@ from typing import Any
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.tables import TABLES
 
-__all__ = ["FAILED", "GOOD", "PARTIAL", "RUNNING", "Run", "git_commit", "new_run_id", "record", "software"]
+__all__ = [
+    "FAILED",
+    "GOOD",
+    "PARTIAL",
+    "RUNNING",
+    "Run",
+    "git_commit",
+    "new_run_id",
+    "record",
+    "software",
+]
 
 RUNNING, GOOD, PARTIAL, FAILED = "running", "good", "partial", "failed"
 
@@ -92,7 +102,9 @@ def _java() -> str:
     home = os.environ.get("JAVA_HOME")
     program = f"{home}/bin/java" if home else "java"
     try:
-        told = subprocess.run([program, "-version"], capture_output=True, text=True, check=True).stderr
+        told = subprocess.run(
+            [program, "-version"], capture_output=True, text=True, check=True
+        ).stderr
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     version = re.search(r'version "([^"]+)"', told)
@@ -105,8 +117,12 @@ def git_commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-        changed = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True)
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")

@@ -51,7 +51,10 @@ class Table:
         from pyspark.sql.types import StructField, StructType
 
         return StructType(
-            [StructField(c.name, spark_type(c.type), True, {"comment": c.comment}) for c in self.columns]
+            [
+                StructField(c.name, spark_type(c.type), True, {"comment": c.comment})
+                for c in self.columns
+            ]
         )
 
     @property
@@ -61,7 +64,9 @@ class Table:
 
 
 #: Columns that say who wrote a row, when and how fast: not part of "equal, bit for bit".
-INCOMPARABLE = frozenset({"run_id", "duration_ms", "started", "ended", "committed", "seconds", "path", "file"})
+INCOMPARABLE = frozenset(
+    {"run_id", "duration_ms", "started", "ended", "committed", "seconds", "path", "file"}
+)
 
 
 def spark_type(name: str) -> DataType:

@@ -1,6 +1,7 @@
 """The plain twin: one packet, one filter, one answer, to be read beside AMPEL's documentation.
 
-Nothing here shares code with the engine; a test holds the two together. It is slow and simple.
+A test holds it and the engine together. They share the parameters, the rotation to galactic
+coordinates (which a test holds to astropy) and the names of conditions, and no rule.
 """
 
 from __future__ import annotations

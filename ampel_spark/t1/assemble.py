@@ -78,7 +78,9 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     headers = [
         survey.encode() + b"\0" + struct.pack("<q", stock)
-        for survey, stock in zip(batch.column("survey").to_pylist(), batch.column("stock").to_pylist(), strict=True)
+        for survey, stock in zip(
+            batch.column("survey").to_pylist(), batch.column("stock").to_pylist(), strict=True
+        )
     ]
     ids = points["datapoint_id"]  # still in order of id within a state
     made: dict[str, pa.Array] = {
@@ -87,9 +89,15 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
         "datapoint_ids": _list(pa.array(ids), offsets),
     }
     kinds = points["kind"]
-    for column, kind in (("n_detections", DETECTION), ("n_upper_limits", UPPER_LIMIT), ("n_forced", FORCED)):
+    for column, kind in (
+        ("n_detections", DETECTION),
+        ("n_upper_limits", UPPER_LIMIT),
+        ("n_forced", FORCED),
+    ):
         made[column] = pa.array(np.bincount(group[kinds == kind], minlength=len(batch)), pa.int32())
-    made["jd_first"], made["jd_last"] = _first_last(points["jd"], group, kinds == DETECTION, len(batch))
+    made["jd_first"], made["jd_last"] = _first_last(
+        points["jd"], group, kinds == DETECTION, len(batch)
+    )
     order = np.lexsort((ids, points["jd"], group))
     for name, (kind, _) in POINT_FIELDS.items():
         made[f"lc_{name}"] = _list(_arrow(points[name][order], kind), offsets)
@@ -104,7 +112,10 @@ def batch_of(batch: pa.RecordBatch) -> LightCurveBatch:
     first = batch.column("lc_jd")
     lengths = np.asarray(first.value_lengths().fill_null(0))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    points = {name: _numpy(batch.column(f"lc_{name}").flatten(), kind) for name, (kind, _) in POINT_FIELDS.items()}
+    points = {
+        name: _numpy(batch.column(f"lc_{name}").flatten(), kind)
+        for name, (kind, _) in POINT_FIELDS.items()
+    }
     return LightCurveBatch(
         state_id=np.array(batch.column("state_id").to_pylist(), dtype=object),
         stock=batch.column("stock").to_numpy(zero_copy_only=False),
@@ -139,4 +150,6 @@ def _first_last(jd: Array, group: Array, detected: Array, n: int) -> tuple[pa.Ar
     first, last = np.full(n, np.inf), np.full(n, -np.inf)
     np.minimum.at(first, group[detected], jd[detected])
     np.maximum.at(last, group[detected], jd[detected])
-    return tuple(pa.array(np.where(np.isfinite(x), x, np.nan), from_pandas=True) for x in (first, last))  # type: ignore[return-value]
+    return tuple(
+        pa.array(np.where(np.isfinite(x), x, np.nan), from_pandas=True) for x in (first, last)
+    )  # type: ignore[return-value]

@@ -61,7 +61,9 @@ def unsuperseded(points: Mapping[str, Array], group: Array) -> Array:
     rcid, forced = points["rcid"], points["kind"] == FORCED
     order = np.lexsort((ids, rcid, jd, forced, group))
     a, b = order[:-1], order[1:]
-    same = (group[a] == group[b]) & (forced[a] == forced[b]) & (jd[a] == jd[b]) & (rcid[a] == rcid[b])
+    same = (
+        (group[a] == group[b]) & (forced[a] == forced[b]) & (jd[a] == jd[b]) & (rcid[a] == rcid[b])
+    )
     kept = np.ones(len(ids), bool)
     kept[a[same]] = False
     return kept

@@ -67,7 +67,9 @@ def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[i
     mine = datapoints.where(f.col("programid").isin(*codes))
     hidden = alerts.where(~f.col("programid").isin(*codes)).select("stock").distinct()
     plain = mine.join(f.broadcast(hidden), "stock", "left_anti").select(
-        "*", f.col("first_alert_jd").alias("seen_jd"), f.col("first_alert_id").alias("seen_alert_id")
+        "*",
+        f.col("first_alert_jd").alias("seen_jd"),
+        f.col("first_alert_id").alias("seen_alert_id"),
     )
     shown = (
         alerts.join(f.broadcast(hidden), "stock", "left_semi")
@@ -78,10 +80,16 @@ def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[i
     )
     # Forced points are not in datapoint_ids; their object's hidden alerts are few, and so is what is lost.
     # A revision counts from its own first alert, and no earlier than the datapoint itself is seen.
-    revised = f.struct(f.col("first_alert_jd").alias("jd"), f.col("first_alert_id").alias("alert_id"))
-    mixed = mine.join(shown, ["stock", "datapoint_id"]).withColumn("seen", f.greatest("first", revised))
+    revised = f.struct(
+        f.col("first_alert_jd").alias("jd"), f.col("first_alert_id").alias("alert_id")
+    )
+    mixed = mine.join(shown, ["stock", "datapoint_id"]).withColumn(
+        "seen", f.greatest("first", revised)
+    )
     mixed = mixed.select(
-        *mine.columns, f.col("seen.jd").alias("seen_jd"), f.col("seen.alert_id").alias("seen_alert_id")
+        *mine.columns,
+        f.col("seen.jd").alias("seen_jd"),
+        f.col("seen.alert_id").alias("seen_alert_id"),
     )
     return plain.unionByName(mixed)
 
@@ -109,16 +117,27 @@ def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFr
     none = f.lit(None).cast("bigint").alias("alert_id")
     end = f.lit(_LAST_ID)
     if wanted.states == "alert":
-        rows = accepted.select(*objects, "alert_id", f.col("jd").alias("until_jd"), f.col("alert_id").alias("until_alert_id"))
+        rows = accepted.select(
+            *objects,
+            "alert_id",
+            f.col("jd").alias("until_jd"),
+            f.col("alert_id").alias("until_alert_id"),
+        )
     elif wanted.states == "as_of":
         times = f.explode(f.array(*(f.lit(float(t)) for t in wanted.as_of)))
         first = accepted.groupBy(*objects).agg(f.min("jd").alias("first"))
-        rows = first.select(*objects, "first", none, times.alias("until_jd"), end.alias("until_alert_id"))
+        rows = first.select(
+            *objects, "first", none, times.alias("until_jd"), end.alias("until_alert_id")
+        )
         # An object that no alert up to T accepted has no state as of T.
         rows = rows.where("first <= until_jd").drop("first")
     else:
         bound = f.lit(ALL if as_of is None else float(as_of))
-        rows = accepted.select(*objects).distinct().select(*objects, none, bound.alias("until_jd"), end.alias("until_alert_id"))
+        rows = (
+            accepted.select(*objects)
+            .distinct()
+            .select(*objects, none, bound.alias("until_jd"), end.alias("until_alert_id"))
+        )
     return rows.withColumn("request", f.xxhash64("survey", "stock", "until_jd", "until_alert_id"))
 
 
@@ -142,15 +161,28 @@ def light_curves(wanted: DataFrame, points: DataFrame, kinds: Sequence[str]) -> 
     from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    each = wanted.select("request", "survey", "stock", "name", "until_jd", "until_alert_id").dropDuplicates(["request"])
-    usable = points.where(f.col("kind").isin(*kinds)).where((f.col("kind") != "forced") | f.col("flux").isNotNull())
-    fields = [f.col(name) if name != "kind" else _kind_code().alias("kind") for name in POINT_FIELDS]
-    struct = f.struct("datapoint_id", "revision", *(c for name, c in zip(POINT_FIELDS, fields, strict=True) if name != "datapoint_id"))
+    each = wanted.select(
+        "request", "survey", "stock", "name", "until_jd", "until_alert_id"
+    ).dropDuplicates(["request"])
+    usable = points.where(f.col("kind").isin(*kinds)).where(
+        (f.col("kind") != "forced") | f.col("flux").isNotNull()
+    )
+    fields = [
+        f.col(name) if name != "kind" else _kind_code().alias("kind") for name in POINT_FIELDS
+    ]
+    struct = f.struct(
+        "datapoint_id",
+        "revision",
+        *(c for name, c in zip(POINT_FIELDS, fields, strict=True) if name != "datapoint_id"),
+    )
     joined = (
         each.join(usable.drop("survey"), "stock")
         .where(
             (f.col("seen_jd") < f.col("until_jd"))
-            | ((f.col("seen_jd") == f.col("until_jd")) & (f.col("seen_alert_id") <= f.col("until_alert_id")))
+            | (
+                (f.col("seen_jd") == f.col("until_jd"))
+                & (f.col("seen_alert_id") <= f.col("until_alert_id"))
+            )
         )
         .groupBy("request", "survey", "stock", "name")
         .agg(f.array_sort(f.collect_list(struct)).alias("points"))

@@ -71,7 +71,9 @@ class LightCurve:
         if points is not None and name in points:
             value: Array = points[name]
             return value
-        raise AttributeError(f"a light curve has no {name!r}; its columns: {', '.join(POINT_FIELDS)}")
+        raise AttributeError(
+            f"a light curve has no {name!r}; its columns: {', '.join(POINT_FIELDS)}"
+        )
 
     def __len__(self) -> int:
         return len(self.points["jd"])
@@ -146,8 +148,14 @@ class LightCurve:
         if not good.any():
             return float("nan"), float("nan")
         ra, dec = np.radians(d["ra"][good]), np.radians(d["dec"][good])
-        x, y, z = (np.cos(dec) * np.cos(ra)).mean(), (np.cos(dec) * np.sin(ra)).mean(), np.sin(dec).mean()
-        return float(np.degrees(np.arctan2(y, x)) % 360.0), float(np.degrees(np.arctan2(z, np.hypot(x, y))))
+        x, y, z = (
+            (np.cos(dec) * np.cos(ra)).mean(),
+            (np.cos(dec) * np.sin(ra)).mean(),
+            np.sin(dec).mean(),
+        )
+        return float(np.degrees(np.arctan2(y, x)) % 360.0), float(
+            np.degrees(np.arctan2(z, np.hypot(x, y)))
+        )
 
 
 @dataclass(frozen=True, eq=False)

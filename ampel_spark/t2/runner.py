@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from ampel_spark.archive.packets import arrow_type
-from ampel_spark.lake.tables import Table, result_table
 from ampel_spark.lake.tables import Column as TableColumn
+from ampel_spark.lake.tables import Table, result_table
 from ampel_spark.t1.assemble import batch_of
 from ampel_spark.t2.lightcurve import LightCurveBatch
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
@@ -35,7 +35,11 @@ STATES_PER_TASK = 16
 def unit_table(name: str, columns: Sequence[Column]) -> Table:
     """Return the Delta table of a unit's results."""
     return result_table(
-        name, [TableColumn(c.name, c.type, c.description + (f" [{c.unit}]" if c.unit else "")) for c in columns]
+        name,
+        [
+            TableColumn(c.name, c.type, c.description + (f" [{c.unit}]" if c.unit else ""))
+            for c in columns
+        ],
     )
 
 
@@ -76,7 +80,9 @@ def wanted(states: DataFrame, ties: Mapping[str, tuple[DataFrame, Sequence[Colum
     rows = states
     for name, (results, columns) in sorted(ties.items()):
         fields = ["status", *(c.name for c in columns)]
-        rows = rows.join(results.select("state_id", f.struct(*fields).alias(f"tie_{name}")), "state_id", "left")
+        rows = rows.join(
+            results.select("state_id", f.struct(*fields).alias(f"tie_{name}")), "state_id", "left"
+        )
     hashed = f.hex(f.xxhash64(*(f"tie_{name}" for name in sorted(ties)))) if ties else f.lit("")
     return rows.withColumn("input_hash", hashed)
 
@@ -89,7 +95,9 @@ def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
     from pyspark.sql import functions as f
 
     there = present.where((f.col("trace_id") == trace_id) & (f.col("status") != EXCEPTION))
-    return rows.join(there.select("state_id", "input_hash"), ["state_id", "input_hash"], "left_anti")
+    return rows.join(
+        there.select("state_id", "input_hash"), ["state_id", "input_hash"], "left_anti"
+    )
 
 
 def compute(rows: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame:
@@ -114,10 +122,14 @@ def compute(rows: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame
     ties = [c for c in rows.columns if c.startswith("tie_")]
     light_curve = [c for c in rows.columns if c.startswith("lc_")]
     small = rows.select("state_id", "stock", "name", "input_hash", *light_curve, *ties)
-    return small.repartition(tasks, "state_id").mapInArrow(functools.partial(_task, packed(unit), trace_id), from_arrow_schema(schema))
+    return small.repartition(tasks, "state_id").mapInArrow(
+        functools.partial(_task, packed(unit), trace_id), from_arrow_schema(schema)
+    )
 
 
-def _task(unit: bytes, trace_id: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _task(
+    unit: bytes, trace_id: str, batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
     built = _unpacked(unit)
     for batch in batches:
         yield compute_batch(built, batch, trace_id)
@@ -176,7 +188,9 @@ def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.Record
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _one(unit: Unit, columns: Sequence[Column], curve: Any) -> tuple[int, str | None, float, Mapping[str, Any]]:
+def _one(
+    unit: Unit, columns: Sequence[Column], curve: Any
+) -> tuple[int, str | None, float, Mapping[str, Any]]:
     started = time.perf_counter()
     status, message, result = OK, None, {}
     missing = [name for name in unit.needs() if curve.results.get(name) is None]
@@ -198,7 +212,9 @@ def _checked(result: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, 
     types = {c.name: c.type for c in columns}
     unknown = set(result) - set(types) - {"status", "message"}
     if unknown:
-        raise ValueError(f"process returned {', '.join(sorted(unknown))}, not among the unit's columns ({', '.join(types)})")
+        raise ValueError(
+            f"process returned {', '.join(sorted(unknown))}, not among the unit's columns ({', '.join(types)})"
+        )
     checked: dict[str, Any] = {}
     for name, value in result.items():
         if name in types:
@@ -227,4 +243,6 @@ def _with_ties(curves: LightCurveBatch, batch: pa.RecordBatch) -> LightCurveBatc
     for column in batch.schema.names:
         if column.startswith("tie_"):
             results[column[4:]] = np.array(batch.column(column).to_pylist(), dtype=object)
-    return LightCurveBatch(curves.state_id, curves.stock, curves.name, curves.offsets, curves.points, results)
+    return LightCurveBatch(
+        curves.state_id, curves.stock, curves.name, curves.offsets, curves.points, results
+    )

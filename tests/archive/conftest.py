@@ -49,15 +49,28 @@ class Make:
 
     @staticmethod
     def limit(jd: float, limit: float = 20.0, **changes: Any) -> Body:
-        return {"jd": jd, "fid": 1, "pid": 1000, "diffmaglim": limit, "programid": 1, "rcid": 11, "field": 500, **changes}
+        return {
+            "jd": jd,
+            "fid": 1,
+            "pid": 1000,
+            "diffmaglim": limit,
+            "programid": 1,
+            "rcid": 11,
+            "field": 500,
+            **changes,
+        }
 
     @staticmethod
-    def packet(body: Body, history: list[Body] | None = None, name: str = "ZTF18aaaaaab", **changes: Any) -> Body:
+    def packet(
+        body: Body, history: list[Body] | None = None, name: str = "ZTF18aaaaaab", **changes: Any
+    ) -> Body:
         return {"schemavsn": "3.3", "objectId": name, "candid": body["candid"], "candidate": body,
                 "prv_candidates": history, "publisher": None, "classification": None, **changes}  # fmt: skip
 
     @staticmethod
-    def avro(packet: Mapping[str, Any], schema: Mapping[str, Any] = SCHEMA, codec: str = "null") -> bytes:
+    def avro(
+        packet: Mapping[str, Any], schema: Mapping[str, Any] = SCHEMA, codec: str = "null"
+    ) -> bytes:
         stream = io.BytesIO()
         fastavro.writer(stream, schema, [packet], codec=codec, sync_marker=b"0123456789abcdef")
         return stream.getvalue()

@@ -16,7 +16,9 @@ def members() -> dict[str, bytes]:
 
 def read(path: Path) -> tuple[dict[str, bytes], list[Broken]]:
     items = list(read_members(path))
-    return {m.name: m.data for m in items if isinstance(m, Member)}, [b for b in items if isinstance(b, Broken)]
+    return {m.name: m.data for m in items if isinstance(m, Member)}, [
+        b for b in items if isinstance(b, Broken)
+    ]
 
 
 def test_a_directory_a_file_and_a_glob_are_archives(tmp_path: Path) -> None:
@@ -40,18 +42,24 @@ def test_files_are_hashed(tmp_path: Path) -> None:
     (tmp_path / "a.avro").write_bytes(b"abc")
     (file,) = hash_files([tmp_path / "a.avro"])
     assert file.size == 3
-    assert file.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+    assert (
+        file.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )  # FIPS 180-2
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
-def test_a_whole_tar_gives_all_members_and_nothing_broken(make, members, tmp_path: Path, suffix: str) -> None:
+def test_a_whole_tar_gives_all_members_and_nothing_broken(
+    make, members, tmp_path: Path, suffix: str
+) -> None:
     data = make.tar(members)
     path = tmp_path / f"night{suffix}"
     path.write_bytes(gzip.compress(data) if suffix == ".tar.gz" else data)
     assert read(path) == (members, [])
 
 
-def test_a_tar_cut_anywhere_keeps_what_came_before_and_says_so(make, members, tmp_path: Path) -> None:
+def test_a_tar_cut_anywhere_keeps_what_came_before_and_says_so(
+    make, members, tmp_path: Path
+) -> None:
     data = make.tar(members)
     end = len(data.rstrip(b"\0"))
     path = tmp_path / "night.tar"
@@ -62,7 +70,9 @@ def test_a_tar_cut_anywhere_keeps_what_came_before_and_says_so(make, members, tm
         assert all(members[name] == content for name, content in found.items())
 
 
-def test_a_gzip_cut_anywhere_keeps_what_came_before_and_says_so(make, members, tmp_path: Path) -> None:
+def test_a_gzip_cut_anywhere_keeps_what_came_before_and_says_so(
+    make, members, tmp_path: Path
+) -> None:
     data = gzip.compress(make.tar(members))
     path = tmp_path / "night.tar.gz"
     for cut in [0, 1, 5, len(data) // 2, len(data) - 9, len(data) - 1]:
@@ -72,7 +82,9 @@ def test_a_gzip_cut_anywhere_keeps_what_came_before_and_says_so(make, members, t
         assert all(members[name] == content for name, content in found.items())
 
 
-def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end(make, members, tmp_path: Path) -> None:
+def test_a_damaged_header_in_the_middle_is_not_taken_for_the_end(
+    make, members, tmp_path: Path
+) -> None:
     data = bytearray(make.tar(members))
     data[512 + 1024 + 100] ^= 0xFF  # in the header of the second member
     path = tmp_path / "night.tar"

@@ -27,7 +27,18 @@ def test_every_stock_id_has_one_name(stock: int) -> None:
     assert stock_of(ztf_name(stock)) == stock
 
 
-@pytest.mark.parametrize("name", ["", "ZTF16aaaaaaa", "ZTF33aaaaaaa", "ZTF18abxhyq", "ZTF18ABXHYQV", "ZTF18abxhyqvv", "SN2011fe"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "ZTF16aaaaaaa",
+        "ZTF33aaaaaaa",
+        "ZTF18abxhyq",
+        "ZTF18ABXHYQV",
+        "ZTF18abxhyqvv",
+        "SN2011fe",
+    ],
+)
 def test_what_is_no_ztf_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not a ZTF name"):
         stock_of(name)

@@ -14,7 +14,18 @@ from tests.archive.conftest import Make
 pytestmark = pytest.mark.spark
 
 JD = 2458300.5
-POINT = ["stock", "datapoint_id", "revision", "kind", "jd", "mag", "limit_mag", "pid", "first_alert_jd", "first_alert_id"]
+POINT = [
+    "stock",
+    "datapoint_id",
+    "revision",
+    "kind",
+    "jd",
+    "mag",
+    "limit_mag",
+    "pid",
+    "first_alert_jd",
+    "first_alert_id",
+]
 
 
 def read(lake: Lake, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
@@ -35,18 +46,37 @@ def nights(make: Make, tmp_path: Path) -> list[Path]:
         [make.packet(second, [rounded, {**limit, "pid": 5}])],
         [make.packet(third, [revised, second])],
     ]
-    return [make.night(tmp_path / "archive" / f"ztf_public_2018070{i}.tar.gz", p) for i, p in enumerate(packets, 1)]
+    return [
+        make.night(tmp_path / "archive" / f"ztf_public_2018070{i}.tar.gz", p)
+        for i, p in enumerate(packets, 1)
+    ]
 
 
-def test_an_archive_becomes_tables_whose_accounts_close(spark: SparkSession, lake_path: Path, nights: list[Path]) -> None:
+def test_an_archive_becomes_tables_whose_accounts_close(
+    spark: SparkSession, lake_path: Path, nights: list[Path]
+) -> None:
     lines: list[str] = []
     done = ingest(spark, lake_path, [nights[0].parent], run_id="r", out=lines.append)
-    assert (done.files, done.packets, done.stored, done.duplicate, done.quarantined) == (3, 4, 4, 0, 0)
+    assert (done.files, done.packets, done.stored, done.duplicate, done.quarantined) == (
+        3,
+        4,
+        4,
+        0,
+        0,
+    )
     assert "3/3 files, 4 packets" in lines[-1]
     lake = Lake(spark, lake_path)
     assert pinned(lake) == Pinned(1, 1, 0)
-    files = read(lake, "archive_files", ["path", "packets", "stored", "night_first", "broken", "datapoints_version"])
-    assert [f[1:] for f in files] == [(2, 2, 20180701, False, 1), (1, 1, 20180702, False, 1), (1, 1, 20180703, False, 1)]
+    files = read(
+        lake,
+        "archive_files",
+        ["path", "packets", "stored", "night_first", "broken", "datapoints_version"],
+    )
+    assert [f[1:] for f in files] == [
+        (2, 2, 20180701, False, 1),
+        (1, 1, 20180702, False, 1),
+        (1, 1, 20180703, False, 1),
+    ]
     # the first values stay, rounding is nothing new, a change of 0.05 mag is a revision seen by alert 3
     points = {(p[1], p[2]): p for p in read(lake, "datapoints", POINT) if p[0] == 17}
     assert points[1, 0][5:] == (18.0, 20.5, 1000, JD, 1)
@@ -62,7 +92,11 @@ def test_any_order_and_chunking_gives_the_same_tables(
     spark: SparkSession, tmp_path: Path, nights: list[Path]
 ) -> None:
     tables = []
-    for name, order in (("at once", [nights]), ("backwards", [[n] for n in reversed(nights)]), ("mixed", [[nights[1]], [nights[2], nights[0]]])):
+    for name, order in (
+        ("at once", [nights]),
+        ("backwards", [[n] for n in reversed(nights)]),
+        ("mixed", [[nights[1]], [nights[2], nights[0]]]),
+    ):
         lake = Lake(spark, tmp_path / name)
         for chunk in order:
             ingest(spark, lake, chunk, out=lambda line: None)
@@ -72,7 +106,9 @@ def test_any_order_and_chunking_gives_the_same_tables(
     assert tables[0] == tables[2]
 
 
-def test_the_same_file_again_is_a_no_op_renamed_or_not(spark: SparkSession, lake_path: Path, nights: list[Path]) -> None:
+def test_the_same_file_again_is_a_no_op_renamed_or_not(
+    spark: SparkSession, lake_path: Path, nights: list[Path]
+) -> None:
     lake = Lake(spark, lake_path)
     ingest(spark, lake, nights, out=lambda line: None)
     before = lake.versions()
@@ -83,10 +119,15 @@ def test_the_same_file_again_is_a_no_op_renamed_or_not(spark: SparkSession, lake
     assert lake.versions() == before
 
 
-def test_a_file_that_changed_is_an_error_that_names_it(spark: SparkSession, lake_path: Path, make: Make, nights: list[Path]) -> None:
+def test_a_file_that_changed_is_an_error_that_names_it(
+    spark: SparkSession, lake_path: Path, make: Make, nights: list[Path]
+) -> None:
     ingest(spark, lake_path, nights[:1], out=lambda line: None)
     make.night(nights[0], [make.packet(make.detection(44, JD))])
-    with pytest.raises(ArchiveError, match=r"ztf_public_20180701.tar.gz changed since it was read .* give the new file another name"):
+    with pytest.raises(
+        ArchiveError,
+        match=r"ztf_public_20180701.tar.gz changed since it was read .* give the new file another name",
+    ):
         ingest(spark, lake_path, nights[:1], out=lambda line: None)
 
 
@@ -97,11 +138,24 @@ def test_duplicates_conflicts_and_broken_packets_are_accounted_for(
     packet = make.packet(make.detection(1, JD))
     ingest(spark, lake, [make.night(tmp_path / "a.tar.gz", [packet])], out=lambda line: None)
     other = make.packet(make.detection(1, JD, 17.0))
-    members = {"same.avro": make.avro(packet), "other.avro": make.avro(other), "bad.avro": b"junk", "new.avro": make.avro(make.packet(make.detection(2, JD)))}
+    members = {
+        "same.avro": make.avro(packet),
+        "other.avro": make.avro(other),
+        "bad.avro": b"junk",
+        "new.avro": make.avro(make.packet(make.detection(2, JD))),
+    }
     data = make.tar(members).rstrip(b"\0")
-    (tmp_path / "b.tar").write_bytes(data.ljust(-(-len(data) // 512) * 512, b"\0"))  # its end is missing
+    (tmp_path / "b.tar").write_bytes(
+        data.ljust(-(-len(data) // 512) * 512, b"\0")
+    )  # its end is missing
     done = ingest(spark, lake, [tmp_path / "b.tar"], out=lambda line: None)
-    assert (done.packets, done.stored, done.duplicate, done.quarantined, done.broken) == (4, 1, 1, 2, 1)
+    assert (done.packets, done.stored, done.duplicate, done.quarantined, done.broken) == (
+        4,
+        1,
+        1,
+        2,
+        1,
+    )
     rows = {r["reason"]: r for r in lake.read("quarantine").collect()}
     assert set(rows) == {"conflict", "not_avro", "broken_archive"}
     assert rows["conflict"]["member"] == "other.avro"
@@ -132,12 +186,23 @@ def test_a_chunk_that_was_killed_before_its_marker_is_not_seen_and_reading_it_ag
     ingest(spark, lake, nights[1:], run_id="again", out=lambda line: None)
     assert lake.read("alerts", pinned(lake).alerts).count() == 4
     assert lake.read("alerts").count() == 4
-    assert lake.read("datapoints").groupBy("stock", "datapoint_id", "revision").count().where("count > 1").count() == 0
+    assert (
+        lake.read("datapoints")
+        .groupBy("stock", "datapoint_id", "revision")
+        .count()
+        .where("count > 1")
+        .count()
+        == 0
+    )
     # what the dead ingest had stored is a duplicate of itself for the second: accounts still close
-    assert {(r["packets"], r["stored"] + r["duplicate"]) for r in lake.read("archive_files").collect()} == {(2, 2), (1, 1)}
+    assert {
+        (r["packets"], r["stored"] + r["duplicate"]) for r in lake.read("archive_files").collect()
+    } == {(2, 2), (1, 1)}
 
 
-def test_a_lake_of_another_format_or_a_folder_of_other_things_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_lake_of_another_format_or_a_folder_of_other_things_is_refused(
+    spark: SparkSession, tmp_path: Path
+) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(LakeError, match="is not empty and not a lake"):
         Lake(spark, tmp_path)
@@ -148,12 +213,22 @@ def test_a_lake_of_another_format_or_a_folder_of_other_things_is_refused(spark: 
 
 
 @pytest.mark.real_data
-def test_the_real_archive_is_stored_whole(spark: SparkSession, lake_path: Path, shared_data: Path) -> None:
+def test_the_real_archive_is_stored_whole(
+    spark: SparkSession, lake_path: Path, shared_data: Path
+) -> None:
     done = ingest(spark, lake_path, [shared_data / "ztf_alerts" / "archive"], out=lambda line: None)
-    assert (done.files, done.packets, done.stored, done.duplicate, done.quarantined) == (91, 1216, 1216, 0, 0)
+    assert (done.files, done.packets, done.stored, done.duplicate, done.quarantined) == (
+        91,
+        1216,
+        1216,
+        0,
+        0,
+    )
     lake = Lake(spark, lake_path)
     assert lake.read("alerts").select("stock").distinct().count() == 1144
-    kinds = {r["kind"]: r["count"] for r in lake.read("datapoints").groupBy("kind").count().collect()}
+    kinds = {
+        r["kind"]: r["count"] for r in lake.read("datapoints").groupBy("kind").count().collect()
+    }
     assert kinds == {"detection": 7997, "upper_limit": 15500, "forced": 431}
     # 62 detections are not bit-identical where they are seen again: rounding, not revisions
     assert lake.read("datapoints").where("revision > 0").count() == 0

@@ -341,6 +341,65 @@ t3:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("t1: {state: latest}", "t1.state: unknown key, value 'latest'; did you mean 'states'?"),
+        (
+            "t1: {states: {asof: [1]}}",
+            "t1.states.asof: unknown key, value [1]; did you mean 'as_of'?",
+        ),
+        (
+            "archive: {simulate: {alert: 3}}",
+            "archive.simulate.alert: unknown key, value 3; did you mean 'alerts'?",
+        ),
+        ("catalog: {h: {fiel: x}}", "catalog.h.fiel: unknown key, value 'x'; did you mean 'file'?"),
+        (
+            "t3: [{channel: SN, ranc: x}]",
+            "t3[0].ranc: unknown key, value 'x'; did you mean 'rank'?",
+        ),
+        (
+            "report: {candidate: 3}",
+            "report.candidate: unknown key, value 3; did you mean 'candidates'?",
+        ),
+        (
+            "catalog: {1x: {file: x}}",
+            "catalog.1x: a name is a letter, then letters, digits and '_', value '1x'",
+        ),
+        ("t2: {unit: x}", 't2: a list is needed, value {"unit": "x"}'),
+        ("lake: 3", "lake: text is needed, value 3"),
+    ],
+)
+def test_the_nearest_key_is_told_at_every_depth(folder: Path, text: str, said: str) -> None:
+    assert f"job.yml:7: {said}" in problems(folder, f"{SMALL}{text}\n")
+
+
+def test_a_part_of_a_unit_comes_by_its_catalogue_too(folder: Path) -> None:
+    text = SMALL + (
+        "catalog:\n  hosts: {file: hosts.parquet, ra: raMean, dec: decMean}\n"
+        "t2:\n- unit: salt_fit\n  config: {bands: [ztfg, ztfr], redshift: {catalog: hosts, radius: 3}}\n"
+    )
+    job = load(folder, text)
+    redshift = job.units[0].unit.model_dump()["redshift"]
+    assert redshift["catalog"] == folder / "hosts.parquet"
+    assert (redshift["ra"], redshift["dec"], redshift["radius"]) == ("raMean", "decMean", 3.0)
+    assert job.resolved["t2"][0]["config"]["redshift"]["catalog"] == "hosts"
+    assert problems(folder, text.replace("catalog: hosts, radius", "catalog: hostz, radius")) == [
+        "job.yml:11: t2[0].config.redshift.catalog: unknown catalogue, value 'hostz'; did you mean 'hosts'?"
+    ]
+    (said,) = problems(folder, text.replace("radius: 3", "radios: 3"))
+    assert (
+        said
+        == "job.yml:11: t2[0].config.redshift.radios: unknown parameter, value 3; did you mean 'radius'?"
+    )
+
+
+def test_a_catalogue_that_is_no_parquet_is_told(folder: Path) -> None:
+    (folder / "hosts.parquet").write_text("ra,dec\n1,2\n")
+    (said,) = problems(folder, WHOLE)
+    assert said.startswith("job.yml:7: catalog.hosts.file: hosts.parquet is no Parquet file: ")
+
+
 def test_a_missing_key_is_told_where_it_should_be(folder: Path) -> None:
     assert problems(folder, "t0:\n- {filter: SimpleDecentFilter}\n") == [
         "job.yml:1: required keys 'name', 'channel' are missing",
@@ -511,7 +570,9 @@ MASTERS = {
 }
 
 
-@pytest.mark.parametrize("file", sorted((PROJECT / "conf" / "spark").glob("*.conf")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "file", sorted((PROJECT / "conf" / "spark").glob("*.conf")), ids=lambda p: p.stem
+)
 def test_the_settings_of_spark_leave_nothing_to_fill_in(file: Path) -> None:
     from ampel_spark.settings import settings
 

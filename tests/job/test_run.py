@@ -30,7 +30,9 @@ def table(lake: Path, name: str) -> Any:
 
 def last_run(lake: Path) -> dict[str, Any]:
     run = table(lake, "runs").sort_values("started").iloc[-1].to_dict()
-    return run | {k: json.loads(run[k]) for k in ("counts", "inputs", "outputs", "traces", "software")}
+    return run | {
+        k: json.loads(run[k]) for k in ("counts", "inputs", "outputs", "traces", "software")
+    }
 
 
 def truth_of(lake: Path) -> Any:
@@ -85,7 +87,9 @@ def test_the_report_stands_by_itself(quick_lake: Path) -> None:
     assert "Fitted against injected" in page
 
 
-def test_a_second_run_computes_nothing_and_finds_the_same(spark: SparkSession, quick_lake: Path) -> None:
+def test_a_second_run_computes_nothing_and_finds_the_same(
+    spark: SparkSession, quick_lake: Path
+) -> None:
     before = table(quick_lake, "candidates")
     lines: list[str] = []
     assert run_job(load_job(QUICKSTART, QUICK), quick_lake, out=lines.append) == 0
@@ -94,12 +98,22 @@ def test_a_second_run_computes_nothing_and_finds_the_same(spark: SparkSession, q
     assert run["counts"]["t1"]["new"] == 0
     assert [t["computed"] for t in run["counts"]["t2"].values()] == [0, 0, 0, 0]
     after = table(quick_lake, "candidates")
-    mine = after[after.run_id == run["run_id"]].drop(columns="run_id").sort_values(["selection", "rank"])
-    first = before[before.run_id == before.run_id.iloc[0]].drop(columns="run_id").sort_values(["selection", "rank"])
+    mine = (
+        after[after.run_id == run["run_id"]]
+        .drop(columns="run_id")
+        .sort_values(["selection", "rank"])
+    )
+    first = (
+        before[before.run_id == before.run_id.iloc[0]]
+        .drop(columns="run_id")
+        .sort_values(["selection", "rank"])
+    )
     assert mine.reset_index(drop=True).equals(first.reset_index(drop=True))
 
 
-def test_a_states_light_curve_comes_back_from_its_recorded_version(spark: SparkSession, quick_lake: Path) -> None:
+def test_a_states_light_curve_comes_back_from_its_recorded_version(
+    spark: SparkSession, quick_lake: Path
+) -> None:
     from pyspark.sql import functions as f
 
     lake = Lake(spark, quick_lake)
@@ -107,17 +121,25 @@ def test_a_states_light_curve_comes_back_from_its_recorded_version(spark: SparkS
     wanted = lake.read("state_channels").where(f.col("run_id") == run_id)
     row = wanted.first()
     assert row is not None
-    alerts, datapoints = lake.read("alerts", row["alerts_version"]), lake.read("datapoints", row["datapoints_version"])
+    alerts, datapoints = (
+        lake.read("alerts", row["alerts_version"]),
+        lake.read("datapoints", row["datapoints_version"]),
+    )
     asked = wanted.join(lake.read("states").select("state_id", "survey", "name"), "state_id").select(
         f.xxhash64("state_id").alias("request"), "survey", "stock", "name", f.lit(9e9).alias("until_jd"),
         f.lit((1 << 63) - 1).alias("until_alert_id"),
     )  # fmt: skip
     points = visible_points(alerts, datapoints, frozenset(int(p) for p in row["access"].split(",")))
-    made = {r["state_id"] for r in light_curves(asked, points, row["points"].split(",")).select("state_id").collect()}
+    made = {
+        r["state_id"]
+        for r in light_curves(asked, points, row["points"].split(",")).select("state_id").collect()
+    }
     assert made == {r["state_id"] for r in wanted.select("state_id").collect()}
 
 
-def test_as_of_a_night_equals_a_lake_that_never_held_more(spark: SparkSession, quick_lake: Path, tmp_path: Path) -> None:
+def test_as_of_a_night_equals_a_lake_that_never_held_more(
+    spark: SparkSession, quick_lake: Path, tmp_path: Path
+) -> None:
     (archive,) = quick_lake.parent.glob("simulated-*")
     files = sorted(archive.glob("*.tar.gz"))
     half = files[: len(files) // 2]
@@ -149,7 +171,9 @@ def test_a_run_that_fails_says_so_in_its_record(spark: SparkSession, tmp_path: P
     assert "holds no alerts yet" in run["message"]
 
 
-def test_two_executors_make_the_tables_that_one_process_makes(quick_lake: Path, tmp_path: Path) -> None:
+def test_two_executors_make_the_tables_that_one_process_makes(
+    quick_lake: Path, tmp_path: Path
+) -> None:
     import os
     import subprocess
 
@@ -165,5 +189,8 @@ def test_two_executors_make_the_tables_that_one_process_makes(quick_lake: Path, 
         one, two = table(quick_lake, name), table(tmp_path / "lake", name)
         one = one[one.run_id == first]
         columns = [c for c in two.columns if c not in INCOMPARABLE and not c.endswith("_version")]
-        keyed = [frame[columns].map(str).sort_values(columns).reset_index(drop=True) for frame in (one, two)]
+        keyed = [
+            frame[columns].map(str).sort_values(columns).reset_index(drop=True)
+            for frame in (one, two)
+        ]
         assert keyed[0].equals(keyed[1]), name

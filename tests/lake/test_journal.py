@@ -1,6 +1,5 @@
 """The story of an object, as far as a channel may see it."""
 
-
 from __future__ import annotations
 
 from pathlib import Path

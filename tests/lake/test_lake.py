@@ -15,7 +15,9 @@ from ampel_spark.lake.tables import TABLES, Column, Table
 
 pytestmark = pytest.mark.spark
 
-KEYED = Table("keyed", "a row", (Column("k", "int", "key"), Column("v", "string", "value [mag]")), ("k",))
+KEYED = Table(
+    "keyed", "a row", (Column("k", "int", "key"), Column("v", "string", "value [mag]")), ("k",)
+)
 
 
 @pytest.fixture
@@ -74,7 +76,10 @@ def test_tables_are_made_for_time_travel_and_say_what_their_columns_mean(lake: L
     for table in TABLES.values():
         lake.ensure(table)
         delta = DeltaTable(lake.path(table.name))
-        assert delta.metadata().configuration["delta.deletedFileRetentionDuration"] == "interval 36500 days"
+        assert (
+            delta.metadata().configuration["delta.deletedFileRetentionDuration"]
+            == "interval 36500 days"
+        )
         assert delta.metadata().configuration["delta.logRetentionDuration"] == "interval 36500 days"
         assert delta.metadata().description == table.comment
         assert all(field.metadata.get("comment") for field in delta.schema().fields)
@@ -84,7 +89,10 @@ def test_a_table_takes_new_columns_and_refuses_another_type(lake: Lake) -> None:
     lake.insert(KEYED, rows(lake, (1, "a")), {})
     wider = Table("keyed", "a row", (*KEYED.columns, Column("w", "double", "it's new [d]")), ("k",))
     lake.insert(wider, lake.spark.createDataFrame([(2, "b", 1.5)], "k int, v string, w double"), {})
-    assert [(r["k"], r["w"]) for r in lake.read("keyed").orderBy("k").collect()] == [(1, None), (2, 1.5)]
+    assert [(r["k"], r["w"]) for r in lake.read("keyed").orderBy("k").collect()] == [
+        (1, None),
+        (2, 1.5),
+    ]
     other = Table("keyed", "a row", (KEYED.columns[0], Column("v", "double", "value")), ("k",))
     with pytest.raises(LakeError, match="column v is string in the lake and double now"):
         lake.ensure(other)

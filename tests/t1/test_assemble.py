@@ -39,7 +39,12 @@ def objects() -> list[list[dict[str, Any]]]:
     made = []
     for n in (3, 1, 8, 5):
         ids = rng.permutation(np.concatenate([np.arange(1, n + 1), -np.arange(1, n + 1)]))
-        made.append([point(int(i), 2458000.5 + float(rng.integers(0, 4)), rcid=int(rng.integers(0, 2))) for i in ids])
+        made.append(
+            [
+                point(int(i), 2458000.5 + float(rng.integers(0, 4)), rcid=int(rng.integers(0, 2)))
+                for i in ids
+            ]
+        )
     made[0].append(point(2, made[0][0]["jd"], revision=1, mag=15.0))
     return made
 

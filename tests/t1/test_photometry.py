@@ -46,7 +46,9 @@ def test_the_largest_id_supersedes_within_time_and_readout_channel() -> None:
 
 
 def test_a_flux_is_that_of_the_rounded_magnitude_to_seven_digits() -> None:
-    p = canonical(points(2, mag=[18.36185646057129, 18.0], magerr=[0.0512345678, 0.1], sign=[1, -1]))
+    p = canonical(
+        points(2, mag=[18.36185646057129, 18.0], magerr=[0.0512345678, 0.1], sign=[1, -1])
+    )
     assert p["mag"][0] == 18.361856
     expected = Decimal(10) ** (Decimal("-0.4") * (Decimal("18.361856") - 25))
     assert p["flux"][0] == float(f"{expected:.6e}")
@@ -56,7 +58,11 @@ def test_a_flux_is_that_of_the_rounded_magnitude_to_seven_digits() -> None:
 
 
 def test_an_upper_limit_has_no_flux() -> None:
-    p = canonical(points(1, kind=[UPPER_LIMIT], mag=[np.nan], magerr=[np.nan], sign=[0], limit_mag=[20.12345678]))
+    p = canonical(
+        points(
+            1, kind=[UPPER_LIMIT], mag=[np.nan], magerr=[np.nan], sign=[0], limit_mag=[20.12345678]
+        )
+    )
     assert p["limit_mag"][0] == 20.123457
     assert np.isnan(p["flux"][0]) and np.isnan(p["zp"][0])
 
@@ -75,7 +81,10 @@ def test_forced_fluxes_keep_seven_significant_digits(size: float, sign: int) -> 
 
 
 def test_zero_and_minus_zero_are_one_content_and_null_is_another() -> None:
-    rows = [integers(canonical(points(1, kind=[FORCED], flux=[f], fluxerr=[1.0], zp=[26.0])))[0] for f in (0.0, -0.0, np.nan)]
+    rows = [
+        integers(canonical(points(1, kind=[FORCED], flux=[f], fluxerr=[1.0], zp=[26.0])))[0]
+        for f in (0.0, -0.0, np.nan)
+    ]
     assert rows[0].tolist() == rows[1].tolist() != rows[2].tolist()
     assert NULL in rows[2].tolist()
 
@@ -86,12 +95,18 @@ def test_zero_and_minus_zero_are_one_content_and_null_is_another() -> None:
      {"band": np.array(["ztfr"], object)}, {"zpsys": np.array(["vega"], object)}, {"datapoint_id": [2]}, {"kind": [UPPER_LIMIT]}],
 )  # fmt: skip
 def test_every_content_counts(change: dict[str, object]) -> None:
-    assert integers(canonical(points(1))).tolist() != integers(canonical(points(1, **change))).tolist()
+    assert (
+        integers(canonical(points(1))).tolist() != integers(canonical(points(1, **change))).tolist()
+    )
 
 
-@pytest.mark.parametrize("change", [{"mag": [18.0000004]}, {"jd": [2458000.500000004]}, {"flux": [77.0]}, {"rcid": [9]}])
+@pytest.mark.parametrize(
+    "change", [{"mag": [18.0000004]}, {"jd": [2458000.500000004]}, {"flux": [77.0]}, {"rcid": [9]}]
+)
 def test_what_is_below_rounding_or_derived_does_not_count(change: dict[str, object]) -> None:
-    assert integers(canonical(points(1))).tolist() == integers(canonical(points(1, **change))).tolist()
+    assert (
+        integers(canonical(points(1))).tolist() == integers(canonical(points(1, **change))).tolist()
+    )
 
 
 def test_a_correction_and_its_inverse_give_the_old_content_back() -> None:

@@ -14,7 +14,14 @@ pytestmark = pytest.mark.spark
 JD = 2458300.5
 
 
-def alert(i: int, day: float, shows: dict[int, float], programid: int = 1, stock: int = 17, hidden: tuple[int, ...] = ()) -> dict[str, Any]:
+def alert(
+    i: int,
+    day: float,
+    shows: dict[int, float],
+    programid: int = 1,
+    stock: int = 17,
+    hidden: tuple[int, ...] = (),
+) -> dict[str, Any]:
     """An alert that shows datapoints: magnitude by id; `hidden` ones belong to program 2."""
     return {"survey": "ztf", "stock": stock, "name": f"ZTF{stock}", "alert_id": i, "jd": JD + day, "programid": programid,
             "datapoint_ids": list(shows), "shows": shows, "hidden": hidden}  # fmt: skip
@@ -44,15 +51,28 @@ def frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame
                           "mag": mag if detection else None, "magerr": 0.1 if detection else None, "limit_mag": 20.0,
                           "sign": 1 if detection else 0, "zpsys": "ab", "programid": 2 if i in a["hidden"] else 1, "field": 1,
                           "rcid": 1, "pid": 1, "value_hash": int(mag * 1000)})  # fmt: skip
-        rows.append({"stock": a["stock"], "jd": a["jd"], "alert_id": a["alert_id"], "points": shown, "forced": []})
+        rows.append(
+            {
+                "stock": a["stock"],
+                "jd": a["jd"],
+                "alert_id": a["alert_id"],
+                "points": shown,
+                "forced": [],
+            }
+        )
     packets = spark.createDataFrame(
-        rows, f"stock bigint, jd double, alert_id bigint, points array<struct<{points}>>, forced array<struct<{points}>>"
+        rows,
+        f"stock bigint, jd double, alert_id bigint, points array<struct<{points}>>, forced array<struct<{points}>>",
     )
     return frame, revisions(sightings(packets))
 
 
 def states(
-    spark: SparkSession, alerts: list[dict[str, Any]], wanted: Wanted, access: frozenset[int] = frozenset({1, 2}), as_of: float | None = None
+    spark: SparkSession,
+    alerts: list[dict[str, Any]],
+    wanted: Wanted,
+    access: frozenset[int] = frozenset({1, 2}),
+    as_of: float | None = None,
 ) -> list[dict[str, Any]]:
     frame, datapoints = frames(spark, alerts)
     frame = visible_alerts(frame, access, as_of)
@@ -60,7 +80,11 @@ def states(
 
     asked = requests(frame.withColumn("channel", f.lit("c")), wanted, as_of)
     points = visible_points(frames(spark, alerts)[0], datapoints, access)
-    made = light_curves(asked, points, wanted.points).drop("survey", "stock", "name").join(asked, "request")
+    made = (
+        light_curves(asked, points, wanted.points)
+        .drop("survey", "stock", "name")
+        .join(asked, "request")
+    )
     return sorted((r.asDict() for r in made.collect()), key=lambda r: (r["stock"], r["until_jd"]))
 
 
@@ -72,7 +96,11 @@ def test_latest_is_one_state_of_each_object_with_the_newest_values(spark: SparkS
 
 
 def test_one_state_per_alert_holds_what_was_known_then(spark: SparkSession) -> None:
-    made = [(s["alert_id"], s["datapoint_ids"], s["lc_mag"][1]) for s in states(spark, ALERTS, Wanted("alert")) if s["stock"] == 17]
+    made = [
+        (s["alert_id"], s["datapoint_ids"], s["lc_mag"][1])
+        for s in states(spark, ALERTS, Wanted("alert"))
+        if s["stock"] == 17
+    ]
     assert made == [(1, [-5, 1], 18.0), (2, [-5, 1, 2], 18.0), (3, [-5, 1, 2, 3], 18.1)]
 
 
@@ -85,15 +113,21 @@ def test_states_as_of_given_times(spark: SparkSession) -> None:
 
 @pytest.mark.parametrize("days", [0, 1, 2, 3])
 @pytest.mark.parametrize("access", [{1}, {1, 2}])
-def test_as_of_equals_an_archive_that_never_held_more(spark: SparkSession, days: int, access: set[int]) -> None:
+def test_as_of_equals_an_archive_that_never_held_more(
+    spark: SparkSession, days: int, access: set[int]
+) -> None:
     until = JD + days
     bounded = states(spark, ALERTS, Wanted("latest"), frozenset(access), as_of=until)
-    ended = states(spark, [a for a in ALERTS if a["jd"] <= until], Wanted("latest"), frozenset(access))
+    ended = states(
+        spark, [a for a in ALERTS if a["jd"] <= until], Wanted("latest"), frozenset(access)
+    )
     assert [s["state_id"] for s in bounded] == [s["state_id"] for s in ended]
     assert len(bounded) == 2
 
 
-def test_data_rights_hide_alerts_their_datapoints_and_what_only_they_showed(spark: SparkSession) -> None:
+def test_data_rights_hide_alerts_their_datapoints_and_what_only_they_showed(
+    spark: SparkSession,
+) -> None:
     mine = {s["stock"]: s for s in states(spark, ALERTS, Wanted("latest"), frozenset({1}))}
     assert mine[33]["datapoint_ids"] == [10, 11]  # 12 and 13 are of program 2
     everything = {s["stock"]: s for s in states(spark, ALERTS, Wanted("latest"))}
@@ -102,7 +136,10 @@ def test_data_rights_hide_alerts_their_datapoints_and_what_only_they_showed(spar
 
 
 def test_a_public_point_that_only_a_hidden_alert_showed_is_not_known(spark: SparkSession) -> None:
-    alerts = [alert(1, 0, {1: 18.0}), alert(2, 1, {2: 18.5, 1: 18.0, -7: 0.0}, programid=2, hidden=(2,))]
+    alerts = [
+        alert(1, 0, {1: 18.0}),
+        alert(2, 1, {2: 18.5, 1: 18.0, -7: 0.0}, programid=2, hidden=(2,)),
+    ]
     (mine,) = states(spark, alerts, Wanted("latest"), frozenset({1}))
     assert mine["datapoint_ids"] == [1]
 

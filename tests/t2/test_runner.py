@@ -55,13 +55,20 @@ class Together(Unit):
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         status = np.where(np.diff(batch.offsets) < 2, -2008, 0)
-        return {"brightest": np.minimum.reduceat(batch.points["mag"], batch.offsets[:-1]), "status": status}
+        return {
+            "brightest": np.minimum.reduceat(batch.points["mag"], batch.offsets[:-1]),
+            "status": status,
+        }
 
 
 def curves(mags: list[list[float]]) -> pa.RecordBatch:
     """Light curves of detections only, one day apart."""
     n = len(mags)
-    head = {"state_id": [f"s{i}" for i in range(n)], "stock": range(n), "name": [f"ZTF{i}" for i in range(n)]}
+    head = {
+        "state_id": [f"s{i}" for i in range(n)],
+        "stock": range(n),
+        "name": [f"ZTF{i}" for i in range(n)],
+    }
     defaults: dict[str, Any] = {"kind": 0, "band": "ztfg", "magerr": 0.1, "sign": 1, "zpsys": "ab", "zp": 25.0, "programid": 1,
                                 "field": 1, "rcid": 1, "limit_mag": 20.0, "flux": 1.0, "fluxerr": 0.1, "ra": 1.0, "dec": 2.0}  # fmt: skip
     columns: dict[str, Any] = {**head, "input_hash": [""] * n}
@@ -69,18 +76,29 @@ def curves(mags: list[list[float]]) -> pa.RecordBatch:
         if name == "mag":
             columns["lc_mag"] = mags
         elif name in ("jd", "datapoint_id"):
-            columns[f"lc_{name}"] = [[float(k) if name == "jd" else k + 1 for k in range(len(m))] for m in mags]
+            columns[f"lc_{name}"] = [
+                [float(k) if name == "jd" else k + 1 for k in range(len(m))] for m in mags
+            ]
         else:
             columns[f"lc_{name}"] = [[defaults[name]] * len(m) for m in mags]
     types = {f.name: f.type for f in LIGHT_CURVE_SCHEMA} | {"input_hash": pa.string()}
-    return pa.RecordBatch.from_arrays([pa.array(v, types[k]) for k, v in columns.items()], names=list(columns))
+    return pa.RecordBatch.from_arrays(
+        [pa.array(v, types[k]) for k, v in columns.items()], names=list(columns)
+    )
 
 
 def test_a_result_a_refusal_and_a_failure_are_a_row_each() -> None:
-    rows = runner.compute_batch(Brightest(zero=1.0), curves([[18.0, 17.5, 19.0], [18.0], [4.0, 6.0]]), "trace").to_pylist()
+    rows = runner.compute_batch(
+        Brightest(zero=1.0), curves([[18.0, 17.5, 19.0], [18.0], [4.0, 6.0]]), "trace"
+    ).to_pylist()
     assert [r["status"] for r in rows] == [0, -2008, -4]
     assert rows[0]["brightest"] == 16.5
-    assert (rows[0]["bands"], rows[0]["count"], rows[0]["trace_id"], rows[0]["message"]) == (["ztfg"], 3, "trace", None)
+    assert (rows[0]["bands"], rows[0]["count"], rows[0]["trace_id"], rows[0]["message"]) == (
+        ["ztfg"],
+        3,
+        "trace",
+        None,
+    )
     assert rows[1]["message"] == "1 detections, 2 needed"
     assert rows[2]["message"] == "ZeroDivisionError: too bright"
     assert rows[2]["brightest"] is None
@@ -90,11 +108,16 @@ def test_a_result_a_refusal_and_a_failure_are_a_row_each() -> None:
 def test_nan_becomes_null_and_an_undeclared_or_mistyped_value_is_the_objects_own_failure() -> None:
     class Odd(Brightest):
         def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-            return {0: {"brightest": float("nan")}, 1: {"bright": 1.0}, 2: {"count": "many"}}[light_curve.stock]
+            return {0: {"brightest": float("nan")}, 1: {"bright": 1.0}, 2: {"count": "many"}}[
+                light_curve.stock
+            ]
 
     rows = runner.compute_batch(Odd(), curves([[18.0]] * 3), "t").to_pylist()
     assert (rows[0]["status"], rows[0]["brightest"]) == (0, None)
-    assert rows[1]["message"] == "ValueError: process returned bright, not among the unit's columns (brightest, bands, count)"
+    assert (
+        rows[1]["message"]
+        == "ValueError: process returned bright, not among the unit's columns (brightest, bands, count)"
+    )
     assert rows[2]["message"].startswith("ValueError: column count (int): 'many'")
 
 
@@ -109,21 +132,33 @@ def test_a_batch_form_agrees_with_the_one_by_one() -> None:
 
 def test_results_of_other_units_are_handed_over_and_missing_ones_said() -> None:
     batch = curves([[18.0, 17.5], [19.0, 18.0]])
-    tie = pa.array([{"status": 0, "brightest": 17.5}, None], pa.struct([("status", pa.int32()), ("brightest", pa.float64())]))
+    tie = pa.array(
+        [{"status": 0, "brightest": 17.5}, None],
+        pa.struct([("status", pa.int32()), ("brightest", pa.float64())]),
+    )
     rows = runner.compute_batch(Tied(), batch.append_column("tie_brightest", tie), "t").to_pylist()
     assert (rows[0]["status"], rows[0]["twice"]) == (0, 35.0)
     assert (rows[1]["status"], rows[1]["message"]) == (-2006, "no result of brightest")
 
 
 @pytest.mark.spark
-def test_what_has_a_result_is_not_stale_unless_it_failed_or_its_input_or_trace_changed(spark: SparkSession) -> None:
+def test_what_has_a_result_is_not_stale_unless_it_failed_or_its_input_or_trace_changed(
+    spark: SparkSession,
+) -> None:
     states = spark.createDataFrame([(f"s{i}",) for i in range(4)], "state_id string")
-    ties = spark.createDataFrame([(f"s{i}", 0, float(i)) for i in range(3)], "state_id string, status int, brightest double")
+    ties = spark.createDataFrame(
+        [(f"s{i}", 0, float(i)) for i in range(3)], "state_id string, status int, brightest double"
+    )
     rows = runner.wanted(states, {"brightest": (ties, Brightest.columns[:1])})
     hashes = {r["state_id"]: r["input_hash"] for r in rows.collect()}
     assert len(set(hashes.values())) == 4
     present = spark.createDataFrame(
-        [("s0", hashes["s0"], "t", 0), ("s1", "other", "t", 0), ("s2", hashes["s2"], "t", -4), ("s3", hashes["s3"], "t", -2008)],
+        [
+            ("s0", hashes["s0"], "t", 0),
+            ("s1", "other", "t", 0),
+            ("s2", hashes["s2"], "t", -4),
+            ("s3", hashes["s3"], "t", -2008),
+        ],
         "state_id string, input_hash string, trace_id string, status int",
     )
     assert {r["state_id"] for r in runner.stale(rows, present, "t").collect()} == {"s1", "s2"}
@@ -133,7 +168,9 @@ def test_what_has_a_result_is_not_stale_unless_it_failed_or_its_input_or_trace_c
 
 
 @pytest.mark.spark
-def test_workers_build_the_unit_and_results_enter_the_table_once(spark: SparkSession, lake_path: Path, tmp_path: Path) -> None:
+def test_workers_build_the_unit_and_results_enter_the_table_once(
+    spark: SparkSession, lake_path: Path, tmp_path: Path
+) -> None:
     (tmp_path / "mine.py").write_text(
         "from ampel_spark.t2 import Column, Unit\n\n\n"
         "class Count(Unit):\n"
@@ -144,7 +181,9 @@ def test_workers_build_the_unit_and_results_enter_the_table_once(spark: SparkSes
         '        return {"count": self.factor * len(light_curve)}\n'
     )
     unit = build("mine.py:Count", {"factor": 3}, tmp_path)
-    rows = spark.createDataFrame(pa.Table.from_batches([curves([[18.0] * (i + 1) for i in range(40)])]))
+    rows = spark.createDataFrame(
+        pa.Table.from_batches([curves([[18.0] * (i + 1) for i in range(40)])])
+    )
     lake = Lake(spark, lake_path)
     table = runner.unit_table("count", unit.columns)
     for run in ("a", "b"):

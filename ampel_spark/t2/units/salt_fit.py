@@ -411,7 +411,9 @@ def bandpass_of(name: str) -> sncosmo.Bandpass:
     """
     bandpass, _ = _sncosmo.bandpass(name)
     if bandpass is None:
-        raise UnitError(f"no curve of band {name!r} in {_sncosmo.data_dir()}; set SNCOSMO_DATA_DIR to a folder that has it")
+        raise UnitError(
+            f"no curve of band {name!r} in {_sncosmo.data_dir()}; set SNCOSMO_DATA_DIR to a folder that has it"
+        )
     return bandpass
 
 
