@@ -21,9 +21,11 @@ import gc
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-__all__ = ["drop_archives", "preload"]
+__all__ = ["drop_archives", "hangs_up_quietly", "preload"]
 
 
 def drop_archives(path: list[str]) -> list[str]:
@@ -61,12 +63,29 @@ def preload(names: str) -> None:
     gc.freeze()
 
 
+def hangs_up_quietly(worker: Callable[..., int]) -> Callable[..., int]:
+    """Return pyspark's `worker` so that a JVM that wants no more of an answer is no error.
+
+    Spark closes the connection of a task that it stops early (a `limit`, the end of a session); the
+    worker then fails to flush, and its traceback would stand between the lines of a job.
+    """
+
+    def run(*args: Any) -> int:
+        try:
+            return worker(*args)
+        except BrokenPipeError:
+            return 1  # this worker is not used again
+
+    return run
+
+
 def _main() -> None:
     kept = drop_archives(sys.path)
     for entry in set(sys.path).difference(kept):
         sys.path_importer_cache.pop(entry, None)  # invalidate_caches goes through these
     sys.path[:] = kept
-    daemon = importlib.import_module("pyspark.daemon")
+    daemon: Any = importlib.import_module("pyspark.daemon")
+    daemon.worker = hangs_up_quietly(daemon.worker)
     preload(os.environ.get("AMPEL_SPARK_PRELOAD", ""))
     daemon.manager()
 

@@ -5,7 +5,7 @@ All properties stand in ``conf/spark``: ``common.conf`` and one file for each ki
 
 - ``AMPEL_SPARK_PROPERTIES``, a file of one's own properties, which win over ``conf/spark``;
 - ``AMPEL_SPARK_DRIVER_MEMORY``, such as ``4g``;
-- ``AMPEL_SPARK_CONF``, a folder to read instead of ``conf/spark``;
+- ``AMPEL_SPARK_CONF``, a folder to read instead of ``conf``;
 - ``AMPEL_SPARK_JARS``, the folder of the jars, and ``SNCOSMO_DATA_DIR``, that of the models, where
   they are not those that the set-up fetched.
 """
@@ -61,7 +61,7 @@ def settings(master: str) -> dict[str, str]:
     """
     kind = _kind(master)
     project = Path(__file__).resolve().parents[1]
-    folder = Path(os.environ.get("AMPEL_SPARK_CONF") or project / "conf" / "spark").resolve()
+    folder = Path(os.environ.get("AMPEL_SPARK_CONF") or project / "conf").resolve() / "spark"
     cores = os.cpu_count() or 1
     facts = {
         "conf": str(folder),

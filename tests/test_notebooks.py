@@ -1,4 +1,4 @@
-"""Notebooks run from top to bottom on the lake of a small quickstart, and are kept without outputs."""
+"""Notebooks run from top to bottom on the lake of a small quickstart and carry no outputs."""
 
 from pathlib import Path
 

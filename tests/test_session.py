@@ -40,8 +40,9 @@ def test_an_unknown_master_is_named_with_those_that_are_known() -> None:
 def test_properties_of_ones_own_win_over_the_master_s_and_those_over_the_common_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "common.conf").write_text("a 1\nb 1\nc ${cores} cores\n\n# a comment\n")
-    (tmp_path / "local.conf").write_text("b 2\nd 2\n")
+    (tmp_path / "spark").mkdir()
+    (tmp_path / "spark" / "common.conf").write_text("a 1\nb 1\nc ${cores} cores\n\n# a comment\n")
+    (tmp_path / "spark" / "local.conf").write_text("b 2\nd 2\n")
     (tmp_path / "own.conf").write_text("d 3\n")
     monkeypatch.setenv("AMPEL_SPARK_CONF", str(tmp_path))
     monkeypatch.setenv("AMPEL_SPARK_PROPERTIES", str(tmp_path / "own.conf"))
@@ -340,3 +341,13 @@ def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[
         timeout=240,
         check=False,
     )
+
+
+def test_a_worker_whose_jvm_hung_up_ends_quietly_and_is_not_used_again() -> None:
+    from ampel_spark.daemon import hangs_up_quietly
+
+    def broken(*args: object) -> int:
+        raise BrokenPipeError
+
+    assert hangs_up_quietly(broken)("socket", True) == 1
+    assert hangs_up_quietly(lambda *args: 0)("socket", True) == 0

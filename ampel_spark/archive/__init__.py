@@ -1,1 +1,1 @@
-"""Archive files in: packets decoded, shaped into one schema, committed once, every one accounted for."""
+"""Archive files in: packets decoded, shaped into one schema, committed once, all accounted for."""

@@ -31,7 +31,7 @@ _VALUES = [name for name, _ in POINT_COLUMNS if name != "datapoint_id"]
 
 
 def sightings(packets: DataFrame) -> DataFrame:
-    """Return every datapoint that every packet shows: stock, values, and the alert that showed it."""
+    """Return every datapoint that every packet shows: stock, values, and the alert showing it."""
     from pyspark.sql import functions as f
 
     points = f.explode(f.concat("points", "forced")).alias("p")
@@ -71,7 +71,8 @@ def _resolved(sighted: DataFrame) -> DataFrame:
 
     values = [v for v in _VALUES if v not in ("pid", "value_hash")]
     sighting = f.struct("first_alert_jd", "first_alert_id", "pid", *values)
-    # Equal values need to be looked at once, at their first sighting. One shuffle serves both groups.
+    # Equal values need to be looked at once, at their first sighting. One shuffle serves both
+    # groups.
     first = (
         sighted.repartition("stock").groupBy(*_KEY, "value_hash").agg(f.min(sighting).alias("s"))
     )
@@ -99,7 +100,7 @@ def _differs(a: Column, b: Column) -> Column:
             f.abs(x - y) >= TOLERANCE
         )
 
-    # A flux has no magnitude when it is near zero or negative: compare it on the scale of its error.
+    # A flux near zero or negative has no magnitude: compare it on the scale of its error.
     scale = f.greatest(f.abs(a["flux"]), a["fluxerr"]) * (TOLERANCE * 0.4 * 2.302585092994046)
     flux = f.when(
         a["flux"].isNull() | b["flux"].isNull(), a["flux"].isNull() != b["flux"].isNull()
@@ -154,7 +155,7 @@ def merge_datapoints(
 
 
 def _changes(new: DataFrame, stored: DataFrame) -> DataFrame:
-    """Return rows to insert, and those (``there``) whose values or first sighting changed or that go.
+    """Return rows to insert, and those (``there``) whose values or sighting changed or that go.
 
     A row that goes has no ``value_hash``.
     """

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from ampel_spark.errors import ArchiveError
 
@@ -86,7 +86,8 @@ def find_files(archives: Iterable[str | Path]) -> list[Path]:
                 "holds no archive file" if path.is_dir() else "does not exist and matches no file"
             )
             raise ArchiveError(
-                f"archive {str(archive)!r} {what} (a directory, a file or a glob of {', '.join(SUFFIXES)})"
+                f"archive {str(archive)!r} {what} "
+                f"(a directory, a file or a glob of {', '.join(SUFFIXES)})"
             )
         found.update(p.resolve() for p in files)
     return sorted(found, key=lambda p: (p.name, str(p)))
@@ -120,7 +121,7 @@ def read_members(path: str | Path) -> Iterator[Member | Broken]:
                 return
             if head == b"\x1f\x8b":
                 with gzip.open(raw) as stream:
-                    yield from _tar_members(stream)
+                    yield from _tar_members(cast(IO[bytes], stream))
             else:
                 yield from _tar_members(raw)
     except OSError as error:

@@ -9,7 +9,7 @@ not seen, and reading it again adds what is missing and nothing twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,8 @@ def ingest(
     Raises
     ------
     ArchiveError
-        If an archive does not exist, a file changed since it was read, or the accounts do not close.
+        If an archive does not exist, a file changed since it was read, or the accounts do not
+        close.
     """
     if survey != ztf.SURVEY:
         raise ArchiveError(f"survey {survey!r} cannot be read; known: {ztf.SURVEY}")
@@ -120,8 +121,9 @@ def ingest(
             done += len(chunk)
             rate = totals["packets"] / max(time.monotonic() - started, 1e-9)
             out(
-                f"ingest: {done}/{len(new)} files, {totals['packets']} packets ({rate:.0f}/s): {totals['stored']} stored, "
-                f"{totals['duplicate']} duplicate, {totals['quarantined']} quarantined"
+                f"ingest: {done}/{len(new)} files, {totals['packets']} packets "
+                f"({rate:.0f}/s): {totals['stored']} stored, {totals['duplicate']} duplicate, "
+                f"{totals['quarantined']} quarantined"
             )
     return Ingested(len(new), len(files) - len(new), **totals)
 
@@ -138,8 +140,9 @@ def _new_files(lake: Lake, files: list[ArchiveFile]) -> list[ArchiveFile]:
             continue
         if file.path in by_path:
             raise ArchiveError(
-                f"{file.path} changed since it was read (sha256 {by_path[file.path][:12]}… then, {file.sha256[:12]}… now); "
-                "restore it, or give the new file another name: packets stored before then count as duplicates"
+                f"{file.path} changed since it was read (sha256 {by_path[file.path][:12]}… then, "
+                f"{file.sha256[:12]}… now); restore it, or give the new file another name: packets "
+                "stored before then count as duplicates"
             )
         new.setdefault(file.sha256, file)
     return list(new.values())
@@ -203,8 +206,9 @@ def _ingest_chunk(lake: Lake, files: list[ArchiveFile], run_id: str, number: int
         )
         versions = (datapoints_version, alerts_version, quarantine_version)
         rows = [
-            (file.path, file.sha256, ztf.SURVEY, file.size, a["packets"], a["stored"], a["duplicate"], a["quarantined"],
-             a["broken"] > 0, a["night_first"], a["night_last"], chunk, *versions, run_id)
+            (file.path, file.sha256, ztf.SURVEY, file.size, a["packets"], a["stored"],
+             a["duplicate"], a["quarantined"], a["broken"] > 0, a["night_first"],
+             a["night_last"], chunk, *versions, run_id)
             for file, a in ((file, accounts[file.path]) for file in files)
         ]  # fmt: skip
         table = TABLES["archive_files"]
@@ -234,7 +238,7 @@ def _decode(spark: SparkSession, files: list[ArchiveFile]) -> DataFrame:
     return source.mapInArrow(_read_task, from_arrow_schema(packet_schema()))
 
 
-def _read_task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _read_task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         pairs = zip(
             batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), strict=True
@@ -310,6 +314,7 @@ def _accounts(
             account[k] for k in ("stored", "duplicate", "quarantined")
         ):
             raise ArchiveError(
-                f"the accounts of {file.path} do not close: {account}; nothing of this chunk was committed"
+                f"the accounts of {file.path} do not close: {account}; "
+                "nothing of this chunk was committed"
             )
     return accounts

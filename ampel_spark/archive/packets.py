@@ -113,7 +113,7 @@ def _bad(member: str, data: bytes, error: ztf.BadPacket) -> dict[str, Any]:
 
 
 def _decode(name: str, data: bytes) -> Iterator[tuple[str, ztf.Shaped | ztf.BadPacket]]:
-    """Yield the packets of an Avro container, nearly always one; the name tells later ones apart."""
+    """Yield the packets of an Avro container, nearly always one; names tell later ones apart."""
     if data[:4] != b"Obj\x01":
         reason = "truncated" if b"Obj\x01".startswith(data[:4]) else "not_avro"
         yield (

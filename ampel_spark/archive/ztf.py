@@ -62,7 +62,7 @@ _KNOWN = frozenset({
 # fmt: on
 
 
-class BadPacket(ValueError):
+class BadPacket(ValueError):  # noqa: N818 - an outcome of a packet, not an error of ours
     """A packet that cannot be an alert: `reason` in one word, and what exactly is wrong."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -166,8 +166,9 @@ def shape(packet: Mapping[str, Any]) -> Shaped:
 
 
 def _check(packet: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
-    missing = [k for k in ("candid", "jd", "fid", "pid", "programid", "ra", "dec", "magpsf", "sigmapsf", "isdiffpos")
-               if candidate.get(k) is None]  # fmt: skip
+    needed = ("candid", "jd", "fid", "pid", "programid", "ra", "dec", "magpsf", "sigmapsf",
+              "isdiffpos")  # fmt: skip
+    missing = [k for k in needed if candidate.get(k) is None]
     if missing:
         raise BadPacket("wrong_schema", f"candidate lacks {', '.join(missing)}")
     candid = packet.get("candid")
@@ -194,36 +195,42 @@ def _point(body: Mapping[str, Any]) -> tuple[Any, ...] | None:
     band, rcid = BANDS.get(body["fid"]), body.get("rcid")
     if limit is not None and not math.isfinite(limit):
         limit = None
+    values: tuple[Any, ...]
     if body.get("candid"):
         mag, magerr = body["magpsf"], body["sigmapsf"]
         sign = -1 if body["isdiffpos"] in ("f", "0") else 1
         flux = sign * 10.0 ** (-0.4 * (mag - _ZP))
         fluxerr = abs(flux * magerr) * math.log(10.0) / 2.5
-        values = (body["candid"], "detection", jd, band, mag, magerr, limit, sign, flux, fluxerr, _ZP, "ab",
-                  body["programid"], body.get("field"), rcid, pid, body.get("ra"), body.get("dec"), None)  # fmt: skip
+        values = (body["candid"], "detection", jd, band, mag, magerr, limit, sign, flux, fluxerr,
+                  _ZP, "ab", body["programid"], body.get("field"), rcid, pid, body.get("ra"),
+                  body.get("dec"), None)  # fmt: skip
     else:
         if limit is None or limit < 0:
             return None  # AMPEL drops these: no limit, no information
-        values = (upper_limit_id(jd, rcid, pid, limit), "upper_limit", jd, band, None, None, limit, 0, None, None,
-                  None, "ab", body["programid"], body.get("field"),
-                  rcid if rcid is not None else pid % 10000 // 100, pid, None, None, None)  # fmt: skip
+        values = (upper_limit_id(jd, rcid, pid, limit), "upper_limit", jd, band, None, None, limit,
+                  0, None, None, None, "ab", body["programid"], body.get("field"),
+                  rcid if rcid is not None else pid % 10000 // 100, pid,
+                  None, None, None)  # fmt: skip
     return (*values, _value_hash(values))
 
 
 def _forced(stock: int, body: Mapping[str, Any]) -> tuple[Any, ...]:
-    flux, fluxerr, zp = (body.get(k) for k in ("forcediffimflux", "forcediffimfluxunc", "magzpsci"))
+    measured: tuple[Any, ...] = tuple(
+        body.get(k) for k in ("forcediffimflux", "forcediffimfluxunc", "magzpsci")
+    )
+    flux, fluxerr, zp = measured
     usable = (
-        all(v is not None and math.isfinite(v) and v > _SENTINEL for v in (flux, fluxerr, zp))
-        and fluxerr > 0
+        all(v is not None and math.isfinite(v) and v > _SENTINEL for v in measured) and fluxerr > 0
     )
     limit = body.get("diffmaglim")
     if limit is not None and not limit > 0:
         limit = None
     sign = None if not usable else -1 if flux < 0 else 1
-    values = (forced_id(stock, body["jd"], body["fid"], body.get("field"), body.get("rcid")), "forced", body["jd"],
-              BANDS.get(body["fid"]), None, None, limit, sign,
-              flux if usable else None, fluxerr if usable else None, zp if usable else None, "ab", body["programid"],
-              body.get("field"), body.get("rcid"), body["pid"], None, None, body.get("procstatus"))  # fmt: skip
+    values = (forced_id(stock, body["jd"], body["fid"], body.get("field"), body.get("rcid")),
+              "forced", body["jd"], BANDS.get(body["fid"]), None, None, limit, sign,
+              flux if usable else None, fluxerr if usable else None, zp if usable else None, "ab",
+              body["programid"], body.get("field"), body.get("rcid"), body["pid"], None, None,
+              body.get("procstatus"))  # fmt: skip
     return (*values, _value_hash(values))
 
 

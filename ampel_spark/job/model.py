@@ -31,6 +31,7 @@ from ampel_spark.errors import ConfigError
 
 if TYPE_CHECKING:
     from ampel_spark.t0.filters import Filter
+    from ampel_spark.t0.selection import History, OnStockMatch
     from ampel_spark.t2.unit import Column, Unit
     from ampel_spark.t3.expression import Expression
     from ampel_spark.t3.selection import Selection as Rule
@@ -314,8 +315,8 @@ class FilterStep:
     name: str
     filter: Filter
     gaia: str | None
-    on_stock_match: str
-    history: str
+    on_stock_match: OnStockMatch
+    history: History
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,18 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
             if job.simulated_in is not None and (job.simulated_in / "simulation.json").is_file()
             else "to be made"
         )
-        yield f"  archive: simulated, {job.simulation.alerts} alerts of {job.simulation.nights} nights in {job.simulated_in} ({there})"
+        yield (
+            f"  archive: simulated, {job.simulation.alerts} alerts of {job.simulation.nights} "
+            f"nights in {job.simulated_in} ({there})"
+        )
     if job.archive:
         files = find_files(job.archive)
         known = _known(lake)
         new = [p for p in files if str(p) not in known]
-        yield f"  archive: {len(files)} files, {len(new)} of them new by their path, {sum(p.stat().st_size for p in new) / 1e6:.1f} MB"
+        yield (
+            f"  archive: {len(files)} files, {len(new)} of them new by their path, "
+            f"{sum(p.stat().st_size for p in new) / 1e6:.1f} MB"
+        )
     if not job.archive and job.simulation is None:
         yield "  archive: nothing is read in, the lake as it is"
     if until is not None:
@@ -63,15 +69,21 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
         yield f"  {note}"
     for step in job.filters:
         access = frozenset(job.channels[step.channel].programids)
-        selection = Selection(step.channel, step.filter, access, step.on_stock_match, step.history)  # type: ignore[arg-type]
+        selection = Selection(step.channel, step.filter, access, step.on_stock_match, step.history)
         cuts = ", ".join(dict.fromkeys(cut.name for cut in step.filter.cuts()))
-        yield f"  T0: channel {step.channel}: {step.name} on history {step.history}, on_stock_match {step.on_stock_match}: {cuts}"
+        yield (
+            f"  T0: channel {step.channel}: {step.name} on history {step.history}, "
+            f"on_stock_match {step.on_stock_match}: {cuts}"
+        )
         yield from (
             f"  T0: off: {line}"
             for line in cuts_off(selection)
             if step.gaia is None or "star catalogue" not in line
         )
-    yield f"  T1: states: {job.states.mode} of {', '.join(job.states.points)}, calibration {job.calibration.name}"
+    yield (
+        f"  T1: states: {job.states.mode} of {', '.join(job.states.points)}, "
+        f"calibration {job.calibration.name}"
+    )
     for unit in job.units:
         missing = [p for p in unit.unit.files() if not p.exists()]
         trace = (
@@ -93,9 +105,8 @@ def _versions(lake: Path) -> dict[str, int]:
 
 
 def _known(lake: Path) -> set[str]:
-    from deltalake import DeltaTable
+    from ampel_spark.lake.reading import read
 
-    folder = lake / "archive_files"
-    if not (folder / "_delta_log").is_dir():
+    if not (lake / "archive_files" / "_delta_log").is_dir():
         return set()
-    return set(DeltaTable(str(folder)).to_pyarrow_table(columns=["path"])["path"].to_pylist())
+    return set(read(lake, "archive_files", ["path"])["path"].to_pylist())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from ampel_spark.t0.selection import cuts_off
 from ampel_spark.t3 import content as c
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ampel_spark.t2.lightcurve import LightCurve
 
 __all__ = ["column_meanings", "pulls", "report_content"]
@@ -317,7 +319,7 @@ def pulls(context: Context, results: Results) -> dict[str, Any]:
         )
     truth = pq.read_table(truth_file).to_pandas()
     truth = truth[truth.kind == "snia"].set_index("name")
-    rows = fits[0].where("status = 0").toPandas()
+    rows = cast("pd.DataFrame", fits[0].where("status = 0").toPandas())
     rows = rows[rows["name"].isin(truth.index) & ~rows.at_bound.astype(bool)]
     made = {}
     for name in ("t0", "x1", "c"):

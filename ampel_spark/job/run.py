@@ -217,13 +217,14 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
         seed=simulation.seed,
         # A second process costs more to start than a small archive to make.
         workers=1
-        if simulation.objects is None and simulation.alerts < _SMALL
+        if simulation.alerts is not None and simulation.alerts < _SMALL
         else os.cpu_count() or 1,
         cutouts=simulation.cutouts,
         progress=progress,
     )
     out(
-        f"simulate: {made.alerts} alerts of {len(made.nights)} nights {'made' if made.fresh else 'are there'}: {folder}"
+        f"simulate: {made.alerts} alerts of {len(made.nights)} nights "
+        f"{'made' if made.fresh else 'are there'}: {folder}"
     )
     return folder
 

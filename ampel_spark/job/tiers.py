@@ -107,7 +107,7 @@ def selections_of(job: ResolvedJob) -> list[T0Selection]:
         access = frozenset(job.channels[step.channel].programids)
         made.append(
             T0Selection(step.channel, step.filter, access, step.on_stock_match, step.history, stars)
-        )  # type: ignore[arg-type]
+        )
     return made
 
 
@@ -149,7 +149,8 @@ def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
         }
         context.out(
             f"T0: channel {selection.channel}: {tier[selection.channel]['accepted']} of "
-            f"{tier[selection.channel]['alerts']} alerts accepted, {objects.get(selection.channel, 0)} objects"
+            f"{tier[selection.channel]['alerts']} alerts accepted, "
+            f"{objects.get(selection.channel, 0)} objects"
         )
     context.counts["t0"] = tier
     return decisions
@@ -272,7 +273,8 @@ def _run_unit(
     todo = rows if fresh else runner.stale(rows, context.lake.read(table.name), trace.trace_id)
     n_todo = n_wanted if fresh else todo.count()
     context.out(
-        f"T2: {step.name}: {n_wanted} states wanted, {n_wanted - n_todo} present, {n_todo} to compute"
+        f"T2: {step.name}: {n_wanted} states wanted, {n_wanted - n_todo} present, "
+        f"{n_todo} to compute"
     )
     started = time.monotonic()
     results = None
@@ -349,7 +351,8 @@ def candidates(context: Context, states: DataFrame, results: Results) -> dict[st
             "candidates": len(found[selection.name]),
         }
         context.out(
-            f"T3: {selection.name}: {len(found[selection.name])} candidates of channel {selection.channel}"
+            f"T3: {selection.name}: {len(found[selection.name])} candidates "
+            f"of channel {selection.channel}"
         )
     return found
 

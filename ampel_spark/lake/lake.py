@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["FORMAT", "Lake"]
+__all__ = ["FORMAT", "MARKER", "Lake"]
 
 #: Version of the lake's format; a lake of another one is refused.
 FORMAT = 1
 
-_MARKER = "_ampel_spark.json"
+#: File that marks a folder as a lake.
+MARKER = "_ampel_spark.json"
 _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 # Delta refuses time travel beyond deletedFileRetentionDuration (7 days by default), and drops log
@@ -61,7 +62,7 @@ class Lake:
     def __init__(self, spark: SparkSession, root: str | Path) -> None:
         self.spark = spark
         self.root = Path(root).resolve()
-        marker = self.root / _MARKER
+        marker = self.root / MARKER
         if marker.is_file():
             found = json.loads(marker.read_text()).get("format")
             if found != FORMAT:
@@ -71,11 +72,11 @@ class Lake:
             return
         if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             raise LakeError(
-                f"{self.root} is not empty and not a lake (no {_MARKER}); name another --lake"
+                f"{self.root} is not empty and not a lake (no {MARKER}); name another --lake"
             )
         self.root.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"format": FORMAT, "made_by": "ampel_spark"}) + "\n"
-        partial = self.root / f"{_MARKER}.{os.getpid()}"
+        partial = self.root / f"{MARKER}.{os.getpid()}"
         partial.write_text(text)
         partial.replace(marker)
 
@@ -116,8 +117,10 @@ class Lake:
                 )
             elif there[column.name] != column.dataType:
                 raise LakeError(
-                    f"table {table.name}: column {column.name} is {there[column.name].simpleString()} in the lake and "
-                    f"{column.dataType.simpleString()} now; give the unit's entry in the job another name"
+                    f"table {table.name}: column {column.name} is "
+                    f"{there[column.name].simpleString()} in the lake and "
+                    f"{column.dataType.simpleString()} now; "
+                    "give the unit's entry in the job another name"
                 )
 
     def read(self, name: str, version: int | None = None) -> DataFrame:
@@ -139,11 +142,9 @@ class Lake:
         self, name: str, columns: Sequence[str] | None = None, version: int | None = None
     ) -> pa.Table:
         """Return a small table, read without Spark."""
-        from deltalake import DeltaTable
+        from ampel_spark.lake.reading import read
 
-        return DeltaTable(self.path(name), version=version).to_pyarrow_table(
-            columns=None if columns is None else list(columns)
-        )
+        return read(self.root, name, columns, version=version)
 
     def insert(
         self,
@@ -174,8 +175,12 @@ class Lake:
             if table.key and self.version(table.name):
                 there = self.read(table.name)
                 if replacing is not None and not there.alias("t").where(replacing).isEmpty():
-                    self.merge(table, rows, metadata,
-                               lambda merge: merge.whenMatchedUpdateAll(replacing).whenNotMatchedInsertAll())  # fmt: skip
+                    self.merge(
+                        table,
+                        rows,
+                        metadata,
+                        lambda m: m.whenMatchedUpdateAll(replacing).whenNotMatchedInsertAll(),
+                    )
                     return self._now(table)
                 same = [rows[k].eqNullSafe(there[k]) for k in table.key]
                 rows = rows.join(there.select(*table.key), reduce(operator.and_, same), "left_anti")
@@ -227,7 +232,7 @@ class Lake:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock of the lake: one writer at a time on one host (and on file systems with flock)."""
+        """Hold a lock of the lake: one writer at a time per host (or file system with flock)."""
         folder = self.root / "_locks"
         folder.mkdir(exist_ok=True)
         with (folder / name).open("w") as stream:
@@ -236,7 +241,7 @@ class Lake:
 
     @contextlib.contextmanager
     def staging(self, name: str) -> Iterator[str]:
-        """Give a folder for what a step computes once and reads several times; it goes at the end."""
+        """Give a folder for what a step computes once and reads repeatedly; it goes at the end."""
         folder = self.root / "_staging" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -81,10 +81,10 @@ def check_lake(lake: str | Path) -> Path:
     )
     if not root.is_dir():
         raise LakeError(f"there is no lake at {root}: {cure}")
-    marker = root / _lake._MARKER
+    marker = root / _lake.MARKER
     if not marker.is_file():
         what = (
-            "an empty folder" if not any(root.iterdir()) else f"no lake (it has no {_lake._MARKER})"
+            "an empty folder" if not any(root.iterdir()) else f"no lake (it has no {_lake.MARKER})"
         )
         raise LakeError(f"{root} is {what}: {cure}")
     found = json.loads(marker.read_text()).get("format")

@@ -33,8 +33,9 @@ __all__ = [
 RUNNING, GOOD, PARTIAL, FAILED = "running", "good", "partial", "failed"
 
 #: Distributions whose versions a run records.
-_DISTRIBUTIONS = ("ampel_spark", "pyspark", "delta-spark", "numpy", "scipy", "pandas", "pyarrow", "astropy",
-                  "astropy-healpix", "sncosmo", "iminuit", "fastavro", "xxhash", "numba")  # fmt: skip
+_DISTRIBUTIONS = ("ampel_spark", "pyspark", "delta-spark", "numpy", "scipy", "pandas", "pyarrow",
+                  "astropy", "astropy-healpix", "sncosmo", "iminuit", "fastavro", "xxhash",
+                  "numba")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ _QUARANTINE = columns_of(
 file | string | archive file
 member | string | member of it; null where the file itself is broken
 sha256 | string | of the member's bytes, or of the file
-reason | string | one word: not_avro, truncated, wrong_schema, bad_value, conflict, broken_archive, empty_archive
+reason | string | one word: not_avro, truncated, wrong_schema, bad_value, conflict, \
+broken_archive, empty_archive
 detail | string | what exactly was wrong
 """
     + _RUN
@@ -134,7 +135,8 @@ _DATAPOINTS = columns_of(
     """
 survey | string | survey
 stock | bigint | object (AMPEL's stock id)
-datapoint_id | bigint | AMPEL's id: candid, or a negative id for upper limits; forced points below -2**62
+datapoint_id | bigint | AMPEL's id: candid, or a negative id for upper limits; \
+forced points below -2**62
 revision | int | 0 for the values first seen; a change of 1e-3 mag or more is the next
 kind | string | detection, upper_limit or forced
 jd | double | start of the exposure [d]
@@ -254,11 +256,12 @@ TABLES: dict[str, Table] = {
     t.name: t
     for t in (
         Table("archive_files", "one archive file in one run", _ARCHIVE_FILES),
-        Table("quarantine", "one packet or file that could not be taken", _QUARANTINE, ("file", "member", "sha256")),
+        Table("quarantine", "one packet or file that could not be taken", _QUARANTINE,
+              ("file", "member", "sha256")),
         Table("datapoints", "one revision of one datapoint of one object", _DATAPOINTS,
               ("survey", "stock", "datapoint_id", "revision")),
-        Table("decisions", "one alert judged for one channel under one trace in one run", _DECISIONS,
-              ("run_id", "channel", "alert_id")),
+        Table("decisions", "one alert judged for one channel under one trace in one run",
+              _DECISIONS, ("run_id", "channel", "alert_id")),
         Table("states", "one state, content only", _STATES, ("state_id",)),
         Table("state_channels", "one state wanted by one channel of one run", _STATE_CHANNELS),
         Table("candidates", "one object selected by one run", _CANDIDATES),

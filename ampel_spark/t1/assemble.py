@@ -89,12 +89,12 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
         "datapoint_ids": _list(pa.array(ids), offsets),
     }
     kinds = points["kind"]
-    for column, kind in (
+    for column, code in (
         ("n_detections", DETECTION),
         ("n_upper_limits", UPPER_LIMIT),
         ("n_forced", FORCED),
     ):
-        made[column] = pa.array(np.bincount(group[kinds == kind], minlength=len(batch)), pa.int32())
+        made[column] = pa.array(np.bincount(group[kinds == code], minlength=len(batch)), pa.int32())
     made["jd_first"], made["jd_last"] = _first_last(
         points["jd"], group, kinds == DETECTION, len(batch)
     )
@@ -102,8 +102,10 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
     for name, (kind, _) in POINT_FIELDS.items():
         made[f"lc_{name}"] = _list(_arrow(points[name][order], kind), offsets)
     arrays = [made[f.name] if f.name in made else batch.column(f.name) for f in LIGHT_CURVE_SCHEMA]
-    table = pa.RecordBatch.from_arrays([a.cast(f.type) for a, f in zip(arrays, LIGHT_CURVE_SCHEMA, strict=True)],
-                                       schema=LIGHT_CURVE_SCHEMA)  # fmt: skip
+    table = pa.RecordBatch.from_arrays(
+        [a.cast(f.type) for a, f in zip(arrays, LIGHT_CURVE_SCHEMA, strict=True)],
+        schema=LIGHT_CURVE_SCHEMA,
+    )
     return table.filter(pa.array(counts > 0))
 
 
@@ -152,4 +154,4 @@ def _first_last(jd: Array, group: Array, detected: Array, n: int) -> tuple[pa.Ar
     np.maximum.at(last, group[detected], jd[detected])
     return tuple(
         pa.array(np.where(np.isfinite(x), x, np.nan), from_pandas=True) for x in (first, last)
-    )  # type: ignore[return-value]
+    )

@@ -7,6 +7,7 @@ A *link* is AMPEL's: a signed 32-bit xxHash over the sorted datapoint ids. A *st
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from collections.abc import Iterable, Sequence
 
@@ -59,8 +60,7 @@ def state_ids(headers: Sequence[bytes], content: Array, offsets: Array) -> list[
 
 
 def _bounds(offsets: Array) -> Iterable[tuple[int, int]]:
-    edges = offsets.tolist()
-    return zip(edges[:-1], edges[1:], strict=True)
+    return itertools.pairwise(offsets.tolist())
 
 
 def _signed(value: int) -> int:

@@ -7,7 +7,7 @@ revision seen by then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from ampel_spark.t1.assemble import KIND_CODES, LIGHT_CURVE_SCHEMA, assemble
 from ampel_spark.t2.lightcurve import POINT_FIELDS
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 __all__ = ["ALL", "Wanted", "light_curves", "requests", "visible_alerts", "visible_points"]
 
@@ -78,8 +78,9 @@ def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[i
         .groupBy("stock", "datapoint_id")
         .agg(f.min(f.struct("jd", "alert_id")).alias("first"))
     )
-    # Forced points are not in datapoint_ids; their object's hidden alerts are few, and so is what is lost.
-    # A revision counts from its own first alert, and no earlier than the datapoint itself is seen.
+    # Forced points are not in datapoint_ids; their object's hidden alerts are few, and so is what
+    # is lost. A revision counts from its own first alert, and no earlier than the datapoint itself
+    # is seen.
     revised = f.struct(
         f.col("first_alert_jd").alias("jd"), f.col("first_alert_id").alias("alert_id")
     )
@@ -100,7 +101,8 @@ def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFr
     Parameters
     ----------
     accepted : DataFrame
-        ``channel, survey, stock, name, alert_id, jd``: the accepted alerts of channels of one access.
+        ``channel, survey, stock, name, alert_id, jd``: the accepted alerts of channels of one
+        access.
     wanted : Wanted
     as_of : float, optional
         Time that the whole run is bounded by, JD.
@@ -190,7 +192,7 @@ def light_curves(wanted: DataFrame, points: DataFrame, kinds: Sequence[str]) -> 
     return joined.mapInArrow(_assemble_task, from_arrow_schema(LIGHT_CURVE_SCHEMA))
 
 
-def _kind_code():  # type: ignore[no-untyped-def]
+def _kind_code() -> Column:
     from pyspark.sql import functions as f
 
     code = f.lit(None)
@@ -199,6 +201,6 @@ def _kind_code():  # type: ignore[no-untyped-def]
     return code.cast("tinyint")
 
 
-def _assemble_task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _assemble_task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         yield assemble(batch)

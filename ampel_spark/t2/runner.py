@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compute", "compute_batch", "result_schema", "stale", "unit_table", "wanted"]
 
-#: Light curves per task, at least: so few that a slow unit keeps all cores busy and shows how far it is.
+#: Light curves per task, at least: so few that a slow unit keeps all cores busy and shows how
+#: far it is.
 STATES_PER_TASK = 16
 
 
@@ -44,7 +45,7 @@ def unit_table(name: str, columns: Sequence[Column]) -> Table:
 
 
 def result_schema(columns: Sequence[Column]) -> pa.Schema:
-    """Return the Arrow schema of computed results: the key and the outcome, then the unit's columns."""
+    """Return the Arrow schema of results: the key and the outcome, then the unit's columns."""
     return pa.schema(
         [
             ("state_id", pa.string()),
@@ -172,7 +173,9 @@ def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.Record
     else:
         rows = [_one(unit, columns, curve) for curve in curves]
         values = {c.name: [row[3].get(c.name) for row in rows] for c in columns}
-        status, message, duration = ([row[i] for row in rows] for i in range(3))
+        status = [row[0] for row in rows]
+        message = [row[1] for row in rows]
+        duration = np.array([row[2] for row in rows], float)
     schema = result_schema(columns)
     head = {
         "state_id": batch.column("state_id"),
@@ -208,12 +211,13 @@ def _one(
 
 
 def _checked(result: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
-    """Hold a unit to its declared columns and types, so that one object's odd value is its own row."""
+    """Hold a unit to its declared columns and types, so that one odd value is its own row."""
     types = {c.name: c.type for c in columns}
     unknown = set(result) - set(types) - {"status", "message"}
     if unknown:
         raise ValueError(
-            f"process returned {', '.join(sorted(unknown))}, not among the unit's columns ({', '.join(types)})"
+            f"process returned {', '.join(sorted(unknown))}, "
+            f"not among the unit's columns ({', '.join(types)})"
         )
     checked: dict[str, Any] = {}
     for name, value in result.items():

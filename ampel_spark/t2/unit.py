@@ -61,7 +61,7 @@ class Column:
     description: str
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - an outcome of a light curve, not an error
     """A deterministic "no result for this light curve": it becomes a row with `status`.
 
     Parameters

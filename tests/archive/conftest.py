@@ -13,9 +13,10 @@ import fastavro
 import pytest
 
 _POINT = [
-    ("jd", "double"), ("fid", "int"), ("pid", "long"), ("diffmaglim", ["null", "float"]), ("programid", "int"),
-    ("candid", ["null", "long"]), ("isdiffpos", ["null", "string"]), ("rcid", ["null", "int"]), ("field", ["null", "int"]),
-    ("ra", ["null", "double"]), ("dec", ["null", "double"]), ("magpsf", ["null", "float"]), ("sigmapsf", ["null", "float"]),
+    ("jd", "double"), ("fid", "int"), ("pid", "long"), ("diffmaglim", ["null", "float"]),
+    ("programid", "int"), ("candid", ["null", "long"]), ("isdiffpos", ["null", "string"]),
+    ("rcid", ["null", "int"]), ("field", ["null", "int"]), ("ra", ["null", "double"]),
+    ("dec", ["null", "double"]), ("magpsf", ["null", "float"]), ("sigmapsf", ["null", "float"]),
 ]  # fmt: skip
 
 
@@ -44,8 +45,9 @@ class Make:
 
     @staticmethod
     def detection(candid: int, jd: float, mag: float = 18.0, **changes: Any) -> Body:
-        return {"jd": jd, "fid": 1, "pid": 1000, "diffmaglim": 20.5, "programid": 1, "candid": candid, "isdiffpos": "t",
-                "rcid": 11, "field": 500, "ra": 10.0, "dec": 20.0, "magpsf": mag, "sigmapsf": 0.1, **changes}  # fmt: skip
+        return {"jd": jd, "fid": 1, "pid": 1000, "diffmaglim": 20.5, "programid": 1,
+                "candid": candid, "isdiffpos": "t", "rcid": 11, "field": 500, "ra": 10.0,
+                "dec": 20.0, "magpsf": mag, "sigmapsf": 0.1, **changes}  # fmt: skip
 
     @staticmethod
     def limit(jd: float, limit: float = 20.0, **changes: Any) -> Body:
@@ -65,7 +67,8 @@ class Make:
         body: Body, history: list[Body] | None = None, name: str = "ZTF18aaaaaab", **changes: Any
     ) -> Body:
         return {"schemavsn": "3.3", "objectId": name, "candid": body["candid"], "candidate": body,
-                "prv_candidates": history, "publisher": None, "classification": None, **changes}  # fmt: skip
+                "prv_candidates": history, "publisher": None, "classification": None,
+                **changes}  # fmt: skip
 
     @staticmethod
     def avro(

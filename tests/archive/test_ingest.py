@@ -77,7 +77,8 @@ def test_an_archive_becomes_tables_whose_accounts_close(
         (1, 1, 20180702, False, 1),
         (1, 1, 20180703, False, 1),
     ]
-    # the first values stay, rounding is nothing new, a change of 0.05 mag is a revision seen by alert 3
+    # the first values stay, rounding is nothing new, a change of 0.05 mag is a revision that
+    # alert 3 sees
     points = {(p[1], p[2]): p for p in read(lake, "datapoints", POINT) if p[0] == 17}
     assert points[1, 0][5:] == (18.0, 20.5, 1000, JD, 1)
     assert points[1, 1][5] == pytest.approx(18.05, abs=1e-6)
@@ -126,7 +127,8 @@ def test_a_file_that_changed_is_an_error_that_names_it(
     make.night(nights[0], [make.packet(make.detection(44, JD))])
     with pytest.raises(
         ArchiveError,
-        match=r"ztf_public_20180701.tar.gz changed since it was read .* give the new file another name",
+        match=r"ztf_public_20180701.tar.gz changed since it was read .* "
+        r"give the new file another name",
     ):
         ingest(spark, lake_path, nights[:1], out=lambda line: None)
 

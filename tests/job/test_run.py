@@ -125,9 +125,10 @@ def test_a_states_light_curve_comes_back_from_its_recorded_version(
         lake.read("alerts", row["alerts_version"]),
         lake.read("datapoints", row["datapoints_version"]),
     )
-    asked = wanted.join(lake.read("states").select("state_id", "survey", "name"), "state_id").select(
-        f.xxhash64("state_id").alias("request"), "survey", "stock", "name", f.lit(9e9).alias("until_jd"),
-        f.lit((1 << 63) - 1).alias("until_alert_id"),
+    names = lake.read("states").select("state_id", "survey", "name")
+    asked = wanted.join(names, "state_id").select(
+        f.xxhash64("state_id").alias("request"), "survey", "stock", "name",
+        f.lit(9e9).alias("until_jd"), f.lit((1 << 63) - 1).alias("until_alert_id"),
     )  # fmt: skip
     points = visible_points(alerts, datapoints, frozenset(int(p) for p in row["access"].split(",")))
     made = {
@@ -149,8 +150,12 @@ def test_as_of_a_night_equals_a_lake_that_never_held_more(
     bounded = last_run(quick_lake)
     lake = tmp_path / "lake"
     ingest(spark, lake, half, out=lambda line: None)
-    small = (*small, "archive=null", "catalog.stars={file: " + str(archive / "stars.parquet") + "}",
-             "catalog.hosts={file: " + str(archive / "hosts.parquet") + ", columns: [z, z_err]}")  # fmt: skip
+    small = (
+        *small,
+        "archive=null",
+        "catalog.stars={file: " + str(archive / "stars.parquet") + "}",
+        "catalog.hosts={file: " + str(archive / "hosts.parquet") + ", columns: [z, z_err]}",
+    )
     assert run_job(load_job(QUICKSTART, small), lake, out=lambda line: None) == 0
 
     def states(path: Path, run: dict[str, Any]) -> set[tuple[str, str]]:
@@ -184,8 +189,9 @@ def test_two_executors_make_the_tables_that_one_process_makes(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     first = table(quick_lake, "runs").sort_values("started").iloc[0].run_id
-    for name in ("alerts", "datapoints", "decisions", "states", "state_channels", "t2_light_curve_summary",
-                 "t2_milky_way_dust", "t2_host", "t2_salt_fit", "candidates"):  # fmt: skip
+    for name in ("alerts", "datapoints", "decisions", "states", "state_channels",
+                 "t2_light_curve_summary", "t2_milky_way_dust", "t2_host", "t2_salt_fit",
+                 "candidates"):  # fmt: skip
         one, two = table(quick_lake, name), table(tmp_path / "lake", name)
         one = one[one.run_id == first]
         columns = [c for c in two.columns if c not in INCOMPARABLE and not c.endswith("_version")]

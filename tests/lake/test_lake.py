@@ -105,10 +105,17 @@ def test_a_table_that_is_not_there_is_named(lake: Lake) -> None:
 
 
 def test_staging_goes_at_the_end_even_of_a_failure(lake: Lake) -> None:
-    with pytest.raises(ZeroDivisionError), lake.staging("run") as folder:
-        assert Path(folder).is_dir()
-        raise ZeroDivisionError
-    assert not Path(folder).exists()
+    folders: list[Path] = []
+
+    def fail() -> None:
+        with lake.staging("run") as folder:
+            folders.append(Path(folder))
+            assert folders[0].is_dir()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not folders[0].exists()
 
 
 def test_a_run_is_one_row_from_start_to_end(lake: Lake) -> None:

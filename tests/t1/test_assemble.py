@@ -11,24 +11,32 @@ from ampel_spark.t1.links import link_of
 from ampel_spark.t2.lightcurve import DETECTION, POINT_FIELDS, UPPER_LIMIT
 
 _ARROW = {"i8": pa.int64(), "i4": pa.int32(), "i1": pa.int8(), "f8": pa.float64(), "O": pa.string()}
-POINT = pa.struct([("datapoint_id", pa.int64()), ("revision", pa.int32()),
-                   *((n, _ARROW[k]) for n, (k, _) in POINT_FIELDS.items() if n != "datapoint_id")])  # fmt: skip
+POINT = pa.struct(
+    [
+        ("datapoint_id", pa.int64()),
+        ("revision", pa.int32()),
+        *((n, _ARROW[k]) for n, (k, _) in POINT_FIELDS.items() if n != "datapoint_id"),
+    ]
+)
 
 
 def point(i: int, jd: float, revision: int = 0, **changes: Any) -> dict[str, Any]:
     limit = i < 0
-    return {"datapoint_id": i, "revision": revision, "kind": UPPER_LIMIT if limit else DETECTION, "jd": jd, "band": "ztfg",
-            "mag": None if limit else 18.0 + i / 100, "magerr": None if limit else 0.1, "limit_mag": 20.5, "sign": 0 if limit else 1,
-            "flux": None, "fluxerr": None, "zp": None, "zpsys": "ab", "programid": 1, "field": 5, "rcid": 1,
-            "ra": None if limit else 10.0, "dec": None if limit else 1.0, **changes}  # fmt: skip
+    return {"datapoint_id": i, "revision": revision, "kind": UPPER_LIMIT if limit else DETECTION,
+            "jd": jd, "band": "ztfg", "mag": None if limit else 18.0 + i / 100,
+            "magerr": None if limit else 0.1, "limit_mag": 20.5, "sign": 0 if limit else 1,
+            "flux": None, "fluxerr": None, "zp": None, "zpsys": "ab", "programid": 1, "field": 5,
+            "rcid": 1, "ra": None if limit else 10.0, "dec": None if limit else 1.0,
+            **changes}  # fmt: skip
 
 
 def batch(objects: list[list[dict[str, Any]]]) -> pa.RecordBatch:
     n = len(objects)
     ordered = [sorted(o, key=lambda p: (p["datapoint_id"], p["revision"])) for o in objects]
     return pa.RecordBatch.from_arrays(
-        [pa.array(range(n), pa.int64()), pa.array(["ztf"] * n), pa.array(range(100, 100 + n), pa.int64()),
-         pa.array([f"ZTF{i}" for i in range(n)]), pa.array(ordered, pa.list_(POINT))],
+        [pa.array(range(n), pa.int64()), pa.array(["ztf"] * n),
+         pa.array(range(100, 100 + n), pa.int64()), pa.array([f"ZTF{i}" for i in range(n)]),
+         pa.array(ordered, pa.list_(POINT))],
         names=["request", "survey", "stock", "name", "points"],
     )  # fmt: skip
 

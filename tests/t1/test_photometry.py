@@ -37,9 +37,11 @@ def test_the_newest_revision_of_each_datapoint_is_kept() -> None:
 
 
 def test_the_largest_id_supersedes_within_time_and_readout_channel() -> None:
-    p = points(6, datapoint_id=[-9, 1, 2, 3, 4, 5], jd=[1.0, 1.0, 1.0, 2.0, 2.0, 2.0], rcid=[3, 3, 3, 3, 3, 4],
+    p = points(6, datapoint_id=[-9, 1, 2, 3, 4, 5], jd=[1.0, 1.0, 1.0, 2.0, 2.0, 2.0],
+               rcid=[3, 3, 3, 3, 3, 4],
                kind=[UPPER_LIMIT, DETECTION, DETECTION, DETECTION, FORCED, DETECTION])  # fmt: skip
-    # the limit and detection 1 yield to 2; forced photometry is apart; another channel is another point
+    # the limit and detection 1 yield to 2; forced photometry is apart; another channel is another
+    # point
     assert unsuperseded(p, np.zeros(6, int)).tolist() == [False, False, True, True, True, True]
     # in another light curve nothing supersedes
     assert unsuperseded(p, np.arange(6)).all()
@@ -64,7 +66,8 @@ def test_an_upper_limit_has_no_flux() -> None:
         )
     )
     assert p["limit_mag"][0] == 20.123457
-    assert np.isnan(p["flux"][0]) and np.isnan(p["zp"][0])
+    assert np.isnan(p["flux"][0])
+    assert np.isnan(p["zp"][0])
 
 
 @given(st.floats(1e-15, 1e15, allow_subnormal=False), st.sampled_from([-1, 1]))
@@ -91,9 +94,18 @@ def test_zero_and_minus_zero_are_one_content_and_null_is_another() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"mag": [18.000001]}, {"magerr": [0.100001]}, {"jd": [2458000.50000001]}, {"sign": [-1]}, {"limit_mag": [np.nan]},
-     {"band": np.array(["ztfr"], object)}, {"zpsys": np.array(["vega"], object)}, {"datapoint_id": [2]}, {"kind": [UPPER_LIMIT]}],
-)  # fmt: skip
+    [
+        {"mag": [18.000001]},
+        {"magerr": [0.100001]},
+        {"jd": [2458000.50000001]},
+        {"sign": [-1]},
+        {"limit_mag": [np.nan]},
+        {"band": np.array(["ztfr"], object)},
+        {"zpsys": np.array(["vega"], object)},
+        {"datapoint_id": [2]},
+        {"kind": [UPPER_LIMIT]},
+    ],
+)
 def test_every_content_counts(change: dict[str, object]) -> None:
     assert (
         integers(canonical(points(1))).tolist() != integers(canonical(points(1, **change))).tolist()

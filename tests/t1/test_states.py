@@ -23,8 +23,9 @@ def alert(
     hidden: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """An alert that shows datapoints: magnitude by id; `hidden` ones belong to program 2."""
-    return {"survey": "ztf", "stock": stock, "name": f"ZTF{stock}", "alert_id": i, "jd": JD + day, "programid": programid,
-            "datapoint_ids": list(shows), "shows": shows, "hidden": hidden}  # fmt: skip
+    return {"survey": "ztf", "stock": stock, "name": f"ZTF{stock}", "alert_id": i, "jd": JD + day,
+            "programid": programid, "datapoint_ids": list(shows), "shows": shows,
+            "hidden": hidden}  # fmt: skip
 
 
 ALERTS = [
@@ -38,7 +39,10 @@ ALERTS = [
 
 
 def frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame, DataFrame]:
-    schema = "survey string, stock bigint, name string, alert_id bigint, jd double, programid int, datapoint_ids array<bigint>"
+    schema = (
+        "survey string, stock bigint, name string, alert_id bigint, jd double, programid int, "
+        "datapoint_ids array<bigint>"
+    )
     names = [part.split()[0] for part in schema.split(", ")]
     frame = spark.createDataFrame([tuple(a[n] for n in names) for a in alerts], schema)
     points = ", ".join(f"{n}: {k}" for n, k in POINT_COLUMNS)
@@ -47,10 +51,14 @@ def frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame
         shown = []
         for i, mag in a["shows"].items():
             detection = i > 0
-            shown.append({"datapoint_id": i, "kind": "detection" if detection else "upper_limit", "jd": JD + i / 10, "band": "ztfg",
-                          "mag": mag if detection else None, "magerr": 0.1 if detection else None, "limit_mag": 20.0,
-                          "sign": 1 if detection else 0, "zpsys": "ab", "programid": 2 if i in a["hidden"] else 1, "field": 1,
-                          "rcid": 1, "pid": 1, "value_hash": int(mag * 1000)})  # fmt: skip
+            shown.append({
+                "datapoint_id": i, "kind": "detection" if detection else "upper_limit",
+                "jd": JD + i / 10, "band": "ztfg", "mag": mag if detection else None,
+                "magerr": 0.1 if detection else None, "limit_mag": 20.0,
+                "sign": 1 if detection else 0, "zpsys": "ab",
+                "programid": 2 if i in a["hidden"] else 1, "field": 1, "rcid": 1, "pid": 1,
+                "value_hash": int(mag * 1000),
+            })  # fmt: skip
         rows.append(
             {
                 "stock": a["stock"],
@@ -62,7 +70,8 @@ def frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame
         )
     packets = spark.createDataFrame(
         rows,
-        f"stock bigint, jd double, alert_id bigint, points array<struct<{points}>>, forced array<struct<{points}>>",
+        f"stock bigint, jd double, alert_id bigint, points array<struct<{points}>>, "
+        f"forced array<struct<{points}>>",
     )
     return frame, revisions(sightings(packets))
 

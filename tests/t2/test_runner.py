@@ -69,8 +69,11 @@ def curves(mags: list[list[float]]) -> pa.RecordBatch:
         "stock": range(n),
         "name": [f"ZTF{i}" for i in range(n)],
     }
-    defaults: dict[str, Any] = {"kind": 0, "band": "ztfg", "magerr": 0.1, "sign": 1, "zpsys": "ab", "zp": 25.0, "programid": 1,
-                                "field": 1, "rcid": 1, "limit_mag": 20.0, "flux": 1.0, "fluxerr": 0.1, "ra": 1.0, "dec": 2.0}  # fmt: skip
+    defaults: dict[str, Any] = {
+        "kind": 0, "band": "ztfg", "magerr": 0.1, "sign": 1, "zpsys": "ab", "zp": 25.0,
+        "programid": 1, "field": 1, "rcid": 1, "limit_mag": 20.0, "flux": 1.0, "fluxerr": 0.1,
+        "ra": 1.0, "dec": 2.0,
+    }  # fmt: skip
     columns: dict[str, Any] = {**head, "input_hash": [""] * n}
     for name in POINT_FIELDS:
         if name == "mag":
@@ -114,9 +117,9 @@ def test_nan_becomes_null_and_an_undeclared_or_mistyped_value_is_the_objects_own
 
     rows = runner.compute_batch(Odd(), curves([[18.0]] * 3), "t").to_pylist()
     assert (rows[0]["status"], rows[0]["brightest"]) == (0, None)
-    assert (
-        rows[1]["message"]
-        == "ValueError: process returned bright, not among the unit's columns (brightest, bands, count)"
+    assert rows[1]["message"] == (
+        "ValueError: process returned bright, "
+        "not among the unit's columns (brightest, bands, count)"
     )
     assert rows[2]["message"].startswith("ValueError: column count (int): 'many'")
 

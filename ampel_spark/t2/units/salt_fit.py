@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -130,7 +130,7 @@ class SaltFit(Unit):
     unit that this one is tied to, -2008 no redshift.
     """
 
-    meanings = {
+    meanings: ClassVar[Mapping[int, str]] = {
         TOO_FEW_POINTS: "too few points",
         NO_SIGNAL: "no signal",
         NO_PHASE_COVERAGE: "phases not covered",
@@ -412,7 +412,8 @@ def bandpass_of(name: str) -> sncosmo.Bandpass:
     bandpass, _ = _sncosmo.bandpass(name)
     if bandpass is None:
         raise UnitError(
-            f"no curve of band {name!r} in {_sncosmo.data_dir()}; set SNCOSMO_DATA_DIR to a folder that has it"
+            f"no curve of band {name!r} in {_sncosmo.data_dir()}; "
+            "set SNCOSMO_DATA_DIR to a folder that has it"
         )
     return bandpass
 
