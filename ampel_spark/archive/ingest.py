@@ -20,6 +20,7 @@ from ampel_spark.archive.files import ArchiveFile, find_files, hash_files
 from ampel_spark.archive.packets import packet_schema, read_batches
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.progress import progress
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def ingest(
         totals = dict.fromkeys(("packets", "stored", "duplicate", "quarantined", "broken"), 0)
         done, started = 0, time.monotonic()
         for number, chunk in enumerate(_chunks(new)):
-            counts = _ingest_chunk(lake, chunk, run_id, number)
+            counts = _ingest_chunk(lake, chunk, run_id, number, out)
             for key in totals:
                 totals[key] += counts[key]
             done += len(chunk)
@@ -161,12 +162,19 @@ def _chunks(files: list[ArchiveFile]) -> Iterator[list[ArchiveFile]]:
         yield chunk
 
 
-def _ingest_chunk(lake: Lake, files: list[ArchiveFile], run_id: str, number: int) -> dict[str, int]:
+def _ingest_chunk(
+    lake: Lake,
+    files: list[ArchiveFile],
+    run_id: str,
+    number: int,
+    out: Callable[[str], None],
+) -> dict[str, int]:
     from pyspark.sql import functions as f
 
     chunk = f"{run_id}-{number}"
     with lake.staging(f"ingest-{chunk}") as folder:
-        _decode(lake.spark, files).write.mode("overwrite").parquet(f"{folder}/packets")
+        with progress(lake.spark, f"ingest: reading {len(files)} files", out):
+            _decode(lake.spark, files).write.mode("overwrite").parquet(f"{folder}/packets")
         members = lake.spark.read.parquet(f"{folder}/packets")
         sort_packets(lake, members).write.mode("overwrite").parquet(f"{folder}/sorted")
         packets = lake.spark.read.parquet(f"{folder}/sorted")

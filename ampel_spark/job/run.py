@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ from ampel_spark.lake.runs import (
     software,
     utc_now,
 )
+from ampel_spark.lake.tables import TABLES
 from ampel_spark.t0.selection import Selection
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
@@ -93,21 +95,22 @@ def run_job(
             out(line)
         return DONE
 
-    from ampel_spark.session import get_session
-
     started, clock = utc_now(), time.monotonic()
     run_id = new_run_id(job.name, started)
     for note in job.notes:
         out(f"plan: {note}")
     archive = [*job.archive]
-    if job.simulation is not None:
-        archive.append(str(simulate_archive(job, out)))
-        # Units of a simulated archive's catalogues can be built now that the catalogues are there.
-        job = load_job(job.file, job.settings)
-    selections = selections_of(job)
-    traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
-    spark = get_session(f"ampel_spark {job.name}")
-    place = Lake(spark, lake)
+    with ThreadPoolExecutor(1) as pool:
+        # Spark takes its time to start: meanwhile the archive is simulated, and code is hashed.
+        opening = pool.submit(_open, job.name, lake)
+        if job.simulation is not None:
+            archive.append(str(simulate_archive(job, out)))
+            # Units of a simulated archive's catalogues can be built now that these are there.
+            job = load_job(job.file, job.settings)
+        selections = selections_of(job)
+        traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
+        place = opening.result()
+    spark = place.spark
     run = Run(
         run_id,
         job.name,
@@ -187,6 +190,15 @@ def run_job(
     out(f"lake: {place.root}")
     out(f"run {run_id}: {status} after {time.monotonic() - clock:.0f} s")
     return OBJECTS_FAILED if failed else DONE
+
+
+def _open(name: str, lake: Path) -> Lake:
+    """Start Spark and open the lake, with its journal of runs."""
+    from ampel_spark.session import get_session
+
+    place = Lake(get_session(f"ampel_spark {name}"), lake)
+    place.ensure(TABLES["runs"])
+    return place
 
 
 def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ampel_spark.archive.ingest import Pinned
 from ampel_spark.job.model import ResolvedJob, UnitStep
-from ampel_spark.job.progress import progress
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.progress import progress
 from ampel_spark.lake.tables import TABLES, Column, Table
 from ampel_spark.t0.gaia import StarCatalog
 from ampel_spark.t0.judge import judge
