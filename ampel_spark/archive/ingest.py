@@ -209,9 +209,10 @@ def _ingest_chunk(
                 )
             )
         )  # fmt: skip
-        quarantine_version = lake.insert(
-            TABLES["quarantine"], bad.withColumn("run_id", f.lit(run_id)), info
-        )
+        lake.ensure(TABLES["quarantine"])
+        if any(a["quarantined"] or a["broken"] for a in accounts.values()):
+            lake.insert(TABLES["quarantine"], bad.withColumn("run_id", f.lit(run_id)), info)
+        quarantine_version = lake.version("quarantine")
         versions = (datapoints_version, alerts_version, quarantine_version)
         rows = [
             (file.path, file.sha256, ztf.SURVEY, file.size, a["packets"], a["stored"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ampel_spark.errors import AmpelSparkError
+from ampel_spark.archive.truth import TRUTH
 from ampel_spark.job.model import ResolvedJob, Selection, UnitStep
 from ampel_spark.job.tiers import Context, Results, selections_of
 from ampel_spark.lake.runs import Run
@@ -306,18 +306,12 @@ def pulls(context: Context, results: Results) -> dict[str, Any]:
 
     Empty where the archive is not a simulated one of this job, or nothing was fitted.
     """
-    import pyarrow.parquet as pq
-
     folder = context.job.simulated_in
     fits = [rows for step, rows in results.values() if step.spec == _FIT]
     if folder is None or not fits:
         return {}
-    truth_file = folder / "truth.parquet"
-    if not truth_file.is_file():
-        raise AmpelSparkError(
-            f"{truth_file} is missing; remove {folder} and run again to make it anew"
-        )
-    truth = pq.read_table(truth_file).to_pandas()
+    truth = context.lake.arrow(TRUTH, ["name", "kind", "t0", "x1", "c", "archive"]).to_pandas()
+    truth = truth[truth.archive == folder.name]
     truth = truth[truth.kind == "snia"].set_index("name")
     rows = cast("pd.DataFrame", fits[0].where("status = 0").toPandas())
     rows = rows[rows["name"].isin(truth.index) & ~rows.at_bound.astype(bool)]

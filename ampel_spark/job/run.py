@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.ingest import Ingested, ingest, pinned
+from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.load import load_job
 from ampel_spark.job.model import ResolvedJob, as_of_jd
@@ -132,6 +133,8 @@ def run_job(
         with place.staging(run_id) as folder:
             if archive:
                 counts["archive"] = _archive(spark, place, archive, run_id, out)
+            if job.simulated_in is not None:
+                outputs[TRUTH] = insert_truth(place, job.simulated_in, run_id)
             versions = pinned(place)
             inputs.update(
                 {

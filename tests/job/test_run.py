@@ -53,6 +53,11 @@ def test_a_run_leaves_its_record(quick_lake: Path) -> None:
     assert {c: int(n) for c, n in decisions[decisions.accepted].channel.value_counts().items()} == {
         c: t["accepted"] for c, t in counts["t0"].items()
     }
+    # the truth stands in a table of its own, as the simulator made it, and no tier read it
+    made = truth_of(quick_lake)
+    truth = table(quick_lake, "truth").set_index("name")
+    assert truth.z.to_dict() == pytest.approx(made.z.to_dict(), nan_ok=True)
+    assert "truth" not in json.loads(run.inputs)
     software = json.loads(run.software)
     assert software["pyspark"] == "4.1.1"
     assert software["java"].split(".")[0] in ("17", "21")
