@@ -49,10 +49,9 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
             if job.simulated_in is not None and (job.simulated_in / "simulation.json").is_file()
             else "to be made"
         )
-        yield (
-            f"  archive: simulated, {job.simulation.alerts} alerts of {job.simulation.nights} "
-            f"nights in {job.simulated_in} ({there})"
-        )
+        size = job.simulation
+        what = f"{size.alerts} alerts" if size.alerts is not None else f"{size.objects} objects"
+        yield f"  archive: simulated, {what} in {size.nights} nights, {job.simulated_in} ({there})"
     if job.archive:
         files = find_files(job.archive)
         known = _known(lake)
