@@ -144,7 +144,7 @@ def merge_datapoints(
     rows.select(*table.names, "there").write.mode("overwrite").parquet(f"{folder}/datapoints")
     rows = lake.spark.read.parquet(f"{folder}/datapoints")
     return (
-        lake.insert(
+        lake.append(
             table,
             rows.repartitionByRange("stock").sortWithinPartitions("stock", "jd"),
             metadata,

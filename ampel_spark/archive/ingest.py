@@ -192,7 +192,7 @@ def _ingest_chunk(
             info["nights"] = [nights[0], nights[-1]]
         stored = packets.where("fate = 'stored'").withColumn("run_id", f.lit(run_id))
         datapoints_version = merge_datapoints(lake, stored, info, folder)
-        alerts_version = lake.insert(ztf.alerts_table(), stored, info)
+        alerts_version = lake.append(ztf.alerts_table(), stored, info)
         bad = (
             members.where("row IN ('bad', 'broken')")
             .select("file", "member", "sha256", "reason", "detail")

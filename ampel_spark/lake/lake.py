@@ -184,13 +184,19 @@ class Lake:
                     return self._now(table)
                 same = [rows[k].eqNullSafe(there[k]) for k in table.key]
                 rows = rows.join(there.select(*table.key), reduce(operator.and_, same), "left_anti")
-            writer = (
-                rows.write.format("delta")
-                .mode("append")
-                .option("userMetadata", json.dumps(metadata, sort_keys=True))
-            )
-            writer.save(self.path(table.name))
-            return self._now(table)
+            return self.append(table, rows, metadata)
+
+    def append(self, table: Table, rows: DataFrame, metadata: Mapping[str, Any]) -> int:
+        """Add rows whose key is known not to be there; return the version that holds them.
+
+        For who has looked already, under a lock that keeps others out.
+        """
+        self.ensure(table)
+        writer = rows.select(*table.names).write.format("delta").mode("append")
+        writer.option("userMetadata", json.dumps(metadata, sort_keys=True)).save(
+            self.path(table.name)
+        )
+        return self._now(table)
 
     def replace(
         self, table: Table, rows: DataFrame, condition: str, metadata: Mapping[str, Any]

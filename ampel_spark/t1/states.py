@@ -126,7 +126,10 @@ def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFr
             f.col("alert_id").alias("until_alert_id"),
         )
     elif wanted.states == "as_of":
-        times = f.explode(f.array(*(f.lit(float(t)) for t in wanted.as_of)))
+        last = ALL if as_of is None else as_of
+        times = f.explode(
+            f.array(*(f.lit(t) for t in sorted({min(t, last) for t in wanted.as_of})))
+        )
         first = accepted.groupBy(*objects).agg(f.min("jd").alias("first"))
         rows = first.select(
             *objects, "first", none, times.alias("until_jd"), end.alias("until_alert_id")

@@ -176,7 +176,7 @@ def test_a_chunk_that_was_killed_before_its_marker_is_not_seen_and_reading_it_ag
     insert = Lake.insert
 
     def killed(self: Lake, table: Any, *args: Any) -> int:
-        if table.name == "quarantine":
+        if table.name == "archive_files":
             raise KeyboardInterrupt
         return insert(self, table, *args)
 

@@ -120,6 +120,13 @@ def test_states_as_of_given_times(spark: SparkSession) -> None:
     ]  # fmt: skip
 
 
+def test_a_time_after_the_runs_own_is_the_runs_own(spark: SparkSession) -> None:
+    bounded = states(spark, ALERTS, Wanted("as_of", (JD + 1, JD + 9)), as_of=JD + 1)
+    assert [s["state_id"] for s in bounded] == [
+        s["state_id"] for s in states(spark, ALERTS, Wanted("as_of", (JD + 1,)))
+    ]
+
+
 @pytest.mark.parametrize("days", [0, 1, 2, 3])
 @pytest.mark.parametrize("access", [{1}, {1, 2}])
 def test_as_of_equals_an_archive_that_never_held_more(
