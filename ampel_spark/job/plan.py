@@ -84,7 +84,9 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
         f"calibration {job.calibration.name}"
     )
     for unit in job.units:
-        missing = [p for p in unit.unit.files() if not p.exists()]
+        # A catalogue of an archive that is still to be made has no content to hash yet.
+        made = job.simulated_in is None or job.simulated_in.is_dir()
+        missing = not made and str(job.simulated_in) in unit.unit.model_dump_json()
         trace = (
             "trace not known before its files are there"
             if missing
