@@ -23,7 +23,6 @@ NULL = np.iinfo(np.int64).min
 Array = npt.NDArray[Any]
 Points = dict[str, Array]
 
-_KINDS = {"detection": DETECTION, "upper_limit": UPPER_LIMIT, "forced": FORCED}
 _MAG, _JD = 1e6, 1e8
 _ZP = 25.0
 
