@@ -91,11 +91,42 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change the job, as t0.SN.config.min_ndet=3")  # fmt: skip
     run.add_argument(
-        "--as-of", metavar="NIGHT|JD", help="the archive as known at the end of a night, or at a JD"
+        "--as-of",
+        metavar="NIGHT|JD|vN",
+        help="the archive as known at the end of a night, or at a JD; "
+        "or the lake as it stood at version N of archive_files",
     )
-    run.add_argument("--report", type=Path, metavar="PATH", help="where to write the HTML report")
-    run.add_argument("--dry-run", action="store_true",
-                     help="print job, versions and plan, and do nothing")  # fmt: skip
+    rerun = command(
+        "rerun",
+        "jobs.rerun",
+        "run the job of a run again, on the versions that it read",
+        form=False,
+        works=True,
+    )
+    rerun.add_argument("run", metavar="RUN")
+    rerun.add_argument("--calibration", metavar="RELEASE", help="another calibration release")
+    rerun.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                       help="change the job, as t2.salt_fit.config.min_points=6")  # fmt: skip
+    for sub in (run, rerun):
+        sub.add_argument(
+            "--report", type=Path, metavar="PATH", help="where to write the HTML report"
+        )
+        sub.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="tell what would be read, is present and is to be computed, and write nothing",
+        )
+
+    reproduce = command(
+        "reproduce",
+        "jobs.reproduce",
+        "run a run again in a new lake, from the versions that it read, and compare all it wrote",
+        works=True,
+    )
+    reproduce.add_argument("run", metavar="RUN")
+    reproduce.add_argument(
+        "--into", type=Path, metavar="PATH", help="keep the new lake here (default: it goes)"
+    )
 
     ingest = command("ingest", "archives.ingest", "read archives of alerts into a lake", works=True)
     ingest.add_argument(
@@ -139,6 +170,33 @@ def make_parser() -> argparse.ArgumentParser:
         "tables", "lakes.list_tables", "list the tables of a lake, or the columns of one"
     )
     tables.add_argument("name", nargs="?", metavar="NAME", help="a table")
+
+    maintain = command(
+        "maintain", "care.maintain", "compact a lake, remove what nothing needs, list and free pins"
+    )
+    maintain.add_argument(
+        "--pins", action="store_true", help="list the versions that runs pin (also without options)"
+    )
+    maintain.add_argument("--release", nargs="+", metavar="RUN", help="let the pins of runs go")
+    maintain.add_argument(
+        "--compact", action="store_true", help="write small files together, ordered by object"
+    )
+    maintain.add_argument(
+        "--remove-files",
+        action="store_true",
+        help="remove files that neither the newest version, nor a pin, nor a commit of the archive "
+        "needs",
+    )
+    maintain.add_argument(
+        "--older-than",
+        type=float,
+        default=24.0,
+        metavar="HOURS",
+        help="age of files that no commit names (left by killed writers) to go (default: 24)",
+    )
+    maintain.add_argument(
+        "--dry-run", action="store_true", help="tell what --remove-files would remove"
+    )
 
     units = command(
         "units", "jobs.list_units", "list the units of T2, or tell all about one", lake=False

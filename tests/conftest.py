@@ -95,7 +95,7 @@ def quick_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
     os.environ.setdefault("AMPEL_SPARK_ARCHIVES", str(folder))
     lines: list[str] = []
     job = load_job(PROJECT / "jobs" / "quickstart.yml", QUICK)
-    code = run_job(job, folder / "lake", out=lines.append)
+    outcome = run_job(job, folder / "lake", out=lines.append)
     (folder / "log.txt").write_text("\n".join(lines))
-    assert code == 0, lines
+    assert outcome.code == 0, lines
     return folder / "lake"

@@ -53,23 +53,39 @@ class Pinned:
     alerts: int
     datapoints: int
     quarantine: int
+    archive_files: int
 
 
-def pinned(lake: Lake) -> Pinned:
+def pinned(lake: Lake, version: int | None = None) -> Pinned:
     """Return the versions that the newest complete chunk names.
+
+    Parameters
+    ----------
+    lake : Lake
+    version : int, optional
+        Version of ``archive_files`` to go by: the lake as it stood then.
 
     Raises
     ------
     ArchiveError
         If nothing was ingested yet.
+    LakeError
+        If there is no such version.
     """
     if lake.has("archive_files"):
+        version = lake.version("archive_files") if version is None else version
         marks = lake.arrow(
-            "archive_files", ["alerts_version", "datapoints_version", "quarantine_version"]
+            "archive_files", ["alerts_version", "datapoints_version", "quarantine_version"], version
         )
-        if len(marks):
+        if len(marks) and version is not None:
             # Versions only grow, and a marker names three that belong together.
-            return Pinned(*(max(marks[c].to_pylist()) for c in marks.column_names))
+            alerts, datapoints, quarantine = (max(c.to_pylist()) for c in marks.columns)
+            return Pinned(alerts, datapoints, quarantine, version)
+        if version:
+            raise ArchiveError(
+                f"lake {lake.root} held no alerts at version {version} of archive_files; "
+                f"the newest is {lake.version('archive_files')}"
+            )
     raise ArchiveError(
         f"lake {lake.root} holds no alerts yet; ingest an archive first (ampel-spark ingest PATH)"
     )

@@ -12,18 +12,20 @@ the ``conf`` folder: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from ampel_spark import __version__
 from ampel_spark.errors import ArchiveError, ConfigError, nearest
 from ampel_spark.job.catalogs import build_catalogs
-from ampel_spark.job.document import Document, DocumentError, read_document
+from ampel_spark.job.document import Document, DocumentError, parse_document, read_document
 from ampel_spark.job.model import (
     Calibration,
     Channel,
@@ -39,7 +41,14 @@ from ampel_spark.job.problems import entries, note_refusals
 from ampel_spark.job.steps import build_filters, build_selections, build_units
 from ampel_spark.settings import share_dir
 
-__all__ = ["conf_dir", "load_calibration", "load_job", "load_survey", "simulated_dir"]
+__all__ = [
+    "conf_dir",
+    "load_calibration",
+    "load_job",
+    "load_recorded",
+    "load_survey",
+    "simulated_dir",
+]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -63,7 +72,38 @@ def load_job(
     ConfigError
         If anything is wrong with it: all of it at once.
     """
-    document = read_document(path)
+    again = functools.partial(load_job, path, sets, archive)
+    return _resolve(read_document(path), Path(path).resolve(), sets, archive, again)
+
+
+def load_recorded(run: Mapping[str, Any], sets: Sequence[str] = ()) -> ResolvedJob:
+    """Return the job of a recorded run, changed where asked.
+
+    Parameters
+    ----------
+    run : mapping
+        As `ampel_spark.lake.reading.find_run` returns it.
+    sets : sequence of str, optional
+        Settings ``PATH=VALUE`` that change it.
+
+    Raises
+    ------
+    ConfigError
+        If something that the job names is no longer there, or a setting is wrong.
+    """
+    text = yaml.safe_dump(run["job_resolved"], sort_keys=False, allow_unicode=True, width=100)
+    document = parse_document(f"job of run {run['run_id']}", text)
+    file = Path(run.get("job_file") or Path.cwd() / "job.yml")
+    return _resolve(document, file, sets, None, functools.partial(load_recorded, run, sets))
+
+
+def _resolve(
+    document: Document,
+    file: Path,
+    sets: Sequence[str],
+    archive: Sequence[str] | None,
+    again: Callable[[], ResolvedJob],
+) -> ResolvedJob:
     for setting in sets:
         document.set(setting)
     job: Job | None = None
@@ -71,7 +111,7 @@ def load_job(
         job = Job.model_validate(document.content)
     except ValidationError as error:
         note_refusals(document, error, Job)
-    base = Path(path).resolve().parent
+    base = file.parent
     notes: list[str] = []
     survey = _conf(document, "survey", "ztf", load_survey)
     calibration = _conf(document, "calibration", "raw", load_calibration)
@@ -92,7 +132,7 @@ def load_job(
     return ResolvedJob(
         name=job.name,
         description=job.description,
-        file=Path(path).resolve(),
+        file=file,
         text=document.text,
         settings=tuple(sets),
         survey=survey,
@@ -109,6 +149,7 @@ def load_job(
         selections=tuple(selections),
         report=job.report or None,
         notes=tuple(notes),
+        again=again,
     )
 
 

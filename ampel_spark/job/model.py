@@ -11,8 +11,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -412,6 +412,8 @@ class ResolvedJob:
     report : Report or None
     notes : tuple of str
         Lines for the plan: what is switched off, and why.
+    again : callable
+        Loads it again: what a simulated archive brings can be read only once that is made.
     """
 
     name: str
@@ -433,6 +435,7 @@ class ResolvedJob:
     selections: tuple[Selection, ...]
     report: Report | None
     notes: tuple[str, ...]
+    again: Callable[[], ResolvedJob] = field(repr=False, compare=False)
 
     @cached_property
     def resolved(self) -> dict[str, Any]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.files import find_files
 
 if TYPE_CHECKING:
+    from ampel_spark.job.inputs import Inputs
     from ampel_spark.job.model import ResolvedJob
 
-__all__ = ["plan"]
+__all__ = ["estimate", "plan"]
 
 
-def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
+def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
     """Yield the lines of ``--dry-run``.
 
     Parameters
@@ -23,8 +25,8 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
     job : ResolvedJob
     lake : Path
         Need not exist.
-    until : float or None
-        Time that bounds the run, JD.
+    inputs : Inputs
+        What it reads of the archive.
     """
     import yaml
 
@@ -52,7 +54,9 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
         size = job.simulation
         what = f"{size.alerts} alerts" if size.alerts is not None else f"{size.objects} objects"
         yield f"  archive: simulated, {what} in {size.nights} nights, {job.simulated_in} ({there})"
-    if job.archive:
+    if inputs.is_past:
+        yield "  archive: nothing is read in: the versions are given"
+    elif job.archive:
         files = find_files(job.archive)
         known = _known(lake)
         new = [p for p in files if str(p) not in known]
@@ -60,10 +64,17 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
             f"  archive: {len(files)} files, {len(new)} of them new by their path, "
             f"{sum(p.stat().st_size for p in new) / 1e6:.1f} MB"
         )
-    if not job.archive and job.simulation is None:
+    elif job.simulation is None:
         yield "  archive: nothing is read in, the lake as it is"
-    if until is not None:
-        yield f"  as of JD {until:.5f}: later alerts do not count"
+    if inputs.parent is not None:
+        yield f"  inputs of run {inputs.parent}"
+    if inputs.chunk is not None:
+        yield f"  the lake as it stood at version {inputs.chunk} of archive_files"
+    if inputs.versions is not None:
+        versions = dataclasses.asdict(inputs.versions).items()
+        yield f"  reads {', '.join(f'{name} v{version}' for name, version in versions)}"
+    if inputs.until is not None:
+        yield f"  as of JD {inputs.until:.5f}: later alerts do not count"
     for note in job.notes:
         yield f"  {note}"
     for step in job.filters:
@@ -96,6 +107,45 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
         yield f"  T2: {unit.name}: {unit.spec} for {', '.join(unit.channels)}{ties}, {trace}"
     for chosen in job.selections:
         yield f"  T3: {chosen.name}: channel {chosen.channel}, {chosen.select.text}"
+
+
+def estimate(
+    units: Mapping[str, Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield how long the units of a run will take, from what earlier runs took.
+
+    Parameters
+    ----------
+    units : mapping
+        ``computed`` by the name of the unit: results to compute.
+    runs : sequence of mapping
+        As `ampel_spark.lake.reading.runs` returns them: the newest first.
+    """
+    total, unknown = 0.0, []
+    for name, counts in units.items():
+        if not counts["computed"]:
+            continue
+        last = next(
+            (
+                done
+                for run in runs
+                if (done := run["counts"].get("t2", {}).get(name)) and done.get("computed")
+            ),
+            None,
+        )
+        if last is None or "seconds" not in last:
+            unknown.append(name)
+            continue
+        seconds = counts["computed"] * last["seconds"] / last["computed"]
+        total += seconds
+        yield (
+            f"T2: {name}: about {seconds:.0f} s for {counts['computed']} results, at "
+            f"{1000 * last['seconds'] / last['computed']:.2f} ms each ({last['computed']} took "
+            f"{last['seconds']:.0f} s)"
+        )
+    if unknown:
+        yield f"T2: no run has timed {', '.join(unknown)} yet"
+    yield f"T2: about {total:.0f} s in all" + (", as far as that is known" if unknown else "")
 
 
 def _versions(lake: Path) -> dict[str, int]:

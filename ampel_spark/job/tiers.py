@@ -6,10 +6,13 @@ here and in the lake; the packages of the tiers only build DataFrames.
 
 from __future__ import annotations
 
+import math
+import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ampel_spark.archive.ingest import Pinned
@@ -44,6 +47,10 @@ __all__ = [
     "selections_of",
 ]
 
+#: States of the first commit of a unit's results, and the work that later ones aim at [s]: what a
+#: kill can lose.
+FIRST_CHUNK, CHUNK_SECONDS = 20_000, 300.0
+_PLACES = 1 << 20
 
 #: Results of the units of a run: the entry, and one row per state, by the entry's name.
 Results: TypeAlias = "dict[str, tuple[UnitStep, DataFrame]]"
@@ -64,6 +71,8 @@ class Context:
         Time that bounds the run, JD.
     out : callable
         Takes lines for the user.
+    dry : bool
+        Nothing is committed, and no unit runs: what would be done is counted.
     counts, outputs : dict
         For the run's record.
     """
@@ -75,6 +84,7 @@ class Context:
     folder: str
     as_of: float | None
     out: Callable[[str], None]
+    dry: bool = False
     counts: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
 
@@ -87,7 +97,10 @@ class Context:
 
     def commit(self, table: Table, rows: DataFrame, replacing: str | None = None) -> None:
         """Insert rows into a table of the lake under this run; see `Lake.insert`."""
-        self.outputs[table.name] = self.lake.insert(table, rows, {"run_id": self.run_id}, replacing)
+        if not self.dry:
+            self.outputs[table.name] = self.lake.insert(
+                table, rows, {"run_id": self.run_id}, replacing
+            )
 
     def alerts(self) -> DataFrame:
         """Return the alerts of the pinned version."""
@@ -119,9 +132,12 @@ def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
     if context.as_of is not None:
         alerts = alerts.where(f.col("jd") <= context.as_of)
     decisions = context.stage("decisions", judge(alerts, selections, context.run_id))
-    # Every run writes decisions of its own: no need to look for them first.
-    table = TABLES["decisions"]
-    context.outputs[table.name] = context.lake.append(table, decisions, {"run_id": context.run_id})
+    if not context.dry:
+        # Every run writes decisions of its own: no need to look for them first.
+        table = TABLES["decisions"]
+        context.outputs[table.name] = context.lake.append(
+            table, decisions, {"run_id": context.run_id}
+        )
     counted = (
         decisions.groupBy("channel", "accepted", "bypassed", "cut")
         .agg(f.count("*").alias("n"))
@@ -251,7 +267,7 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
     Returns
     -------
     dict of str to (UnitStep, DataFrame)
-        Results by the entry's name: one row per state.
+        Results by the entry's name: one row per state; of a dry run, the results that are there.
     """
     done: Results = {}
     context.counts["t2"] = {}
@@ -265,49 +281,82 @@ def _run_unit(
 ) -> DataFrame:
     from pyspark.sql import functions as f
 
+    lake = context.lake
     table = runner.unit_table(step.name, step.columns)
-    context.lake.ensure(table)
     mine = states.where(f.col("channel").isin(*step.channels)).dropDuplicates(["state_id"])
     ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
     rows = runner.wanted(mine, ties)
+    keys = rows.select("state_id", "input_hash")
+    present = lake.read(table.name) if lake.version(table.name) else None
+    todo = rows if present is None else runner.stale(rows, present, trace.trace_id)
+    if context.dry and ties:
+        # What a unit is tied to and has no result yet will have one that nobody has read.
+        lacking = reduce(operator.or_, (f.col(f"tie_{name}").isNull() for name in ties))
+        todo = todo.unionByName(rows.where(lacking)).dropDuplicates(["state_id"])
     n_wanted = mine.count()
-    fresh = context.lake.version(table.name) == 0
-    todo = rows if fresh else runner.stale(rows, context.lake.read(table.name), trace.trace_id)
-    n_todo = n_wanted if fresh else todo.count()
+    n_todo = n_wanted if present is None else todo.count()
+    counts: dict[str, Any] = {
+        "wanted": n_wanted,
+        "present": n_wanted - n_todo,
+        "computed": n_todo,
+    }
+    context.counts["t2"][step.name] = counts
     context.out(
         f"T2: {step.name}: {n_wanted} states wanted, {n_wanted - n_todo} present, "
         f"{n_todo} to compute"
     )
+    if context.dry:
+        if present is None:
+            return lake.spark.createDataFrame([], table.schema())
+        mine = present.where(f.col("trace_id") == trace.trace_id)
+        return mine.join(keys, ["state_id", "input_hash"])
+
+    lake.ensure(table)
     started = time.monotonic()
-    results = None
-    if n_todo:
-        results = context.stage(
-            f"t2_{step.name}", runner.compute(todo, step.unit, trace.trace_id, n_todo)
-        )
-        results = results.withColumn("run_id", f.lit(context.run_id))
-        # A result that was an exception is tried again and replaced; any other stays as it is.
-        context.commit(table, results, replacing=f"t.status = {EXCEPTION}")
-    seconds = time.monotonic() - started
+    results = _compute(context, step, table, todo, n_todo, trace) if n_todo else None
+    counts["seconds"] = round(time.monotonic() - started, 3)
     if results is None or n_todo < n_wanted:
-        there = context.lake.read(table.name).where(f.col("trace_id") == trace.trace_id)
-        keys = rows.select("state_id", "input_hash")
+        there = lake.read(table.name).where(f.col("trace_id") == trace.trace_id)
         results = context.stage(
             f"results_{step.name}", there.join(keys, ["state_id", "input_hash"])
         )
     statuses = results.groupBy("status").agg(f.count("*").alias("n")).orderBy("status").collect()
     middle = results.agg(f.median("duration_ms")).first()
-    context.counts["t2"][step.name] = {
-        "wanted": n_wanted,
-        "present": n_wanted - n_todo,
-        "computed": n_todo,
-        "statuses": {str(r["status"]): r["n"] for r in statuses},
-        "median_ms": None if middle is None or middle[0] is None else round(middle[0], 3),
-        "seconds": round(seconds, 3),
-    }
+    counts["statuses"] = {str(r["status"]): r["n"] for r in statuses}
+    counts["median_ms"] = None if middle is None or middle[0] is None else round(middle[0], 3)
     bad = [f"{r['n']} with status {r['status']}" for r in statuses if r["status"] < 0]
     if bad:
         context.out(f"T2: {step.name}: {', '.join(bad)}")
     return results
+
+
+def _compute(
+    context: Context, step: UnitStep, table: Table, todo: DataFrame, n_todo: int, trace: Trace
+) -> DataFrame:
+    """Run a unit on `todo`, a share of the states at a time, each committed: a kill loses one."""
+    from pyspark.sql import functions as f
+
+    place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
+    size, begin, number, parts = min(n_todo, FIRST_CHUNK), 0, 0, []
+    while begin < _PLACES:
+        end = min(_PLACES, begin + math.ceil(_PLACES * size / n_todo))
+        mine = todo if end - begin == _PLACES else todo.where((place >= begin) & (place < end))
+        started = time.monotonic()
+        part = context.stage(
+            f"t2_{step.name}/{number}", runner.compute(mine, step.unit, trace.trace_id, size)
+        ).withColumn("run_id", f.lit(context.run_id))
+        # A result that was an exception is tried again and replaced; any other stays as it is.
+        context.commit(table, part, replacing=f"t.status = {EXCEPTION}")
+        parts.append(part)
+        spent = max(time.monotonic() - started, 1e-3)
+        if end < _PLACES:
+            left = (_PLACES - end) / (end - begin) * spent
+            context.out(
+                f"T2: {step.name}: {end / _PLACES:.0%} of {n_todo} committed, {left:.0f} s left"
+            )
+            size = max(FIRST_CHUNK, int(size * CHUNK_SECONDS / spent))
+        begin, number = end, number + 1
+    return reduce(lambda a, b: a.unionByName(b), parts)
 
 
 def candidates(context: Context, states: DataFrame, results: Results) -> dict[str, Any]:

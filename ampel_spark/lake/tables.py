@@ -63,9 +63,11 @@ class Table:
         return [c.name for c in self.columns]
 
 
-#: Columns that say who wrote a row, when and how fast: not part of "equal, bit for bit".
+#: Columns that say who wrote a row, when, how fast and from which version of a table: not part of
+#: "equal, bit for bit".
 INCOMPARABLE = frozenset(
     {"run_id", "duration_ms", "started", "ended", "committed", "seconds", "path", "file"}
+    | {"datapoints_version", "alerts_version", "quarantine_version"}
 )
 
 
@@ -234,6 +236,7 @@ run_id | string | run
 job | string | name of the job
 job_hash | string | sha256 of the resolved job
 job_text | string | the job file as it was read
+job_file | string | where the job file was
 job_resolved | string | the job with all defaults [JSON]
 parent_run_id | string | run that this one reran
 calibration | string | calibration release
@@ -247,6 +250,16 @@ started | timestamp | start, UTC
 ended | timestamp | end, UTC
 status | string | running, good, partial or failed
 message | string | why it failed
+"""
+)
+
+_PINS = columns_of(
+    """
+run_id | string | run that needs the version
+table | string | table
+version | bigint | version of it that stays readable
+pinned | timestamp | when, UTC
+released | timestamp | when the pin was let go, UTC; null while it holds
 """
 )
 
@@ -266,6 +279,7 @@ TABLES: dict[str, Table] = {
         Table("state_channels", "one state wanted by one channel of one run", _STATE_CHANNELS),
         Table("candidates", "one object selected by one run", _CANDIDATES),
         Table("runs", "one run", _RUNS, ("run_id",)),
+        Table("pins", "one version of a table that one run needs", _PINS, ("run_id", "table")),
     )
 }  # fmt: skip
 

@@ -66,7 +66,7 @@ def test_an_archive_becomes_tables_whose_accounts_close(
     )
     assert "3/3 files, 4 packets" in lines[-1]
     lake = Lake(spark, lake_path)
-    assert pinned(lake) == Pinned(1, 1, 0)
+    assert pinned(lake) == Pinned(1, 1, 0, archive_files=1)
     files = read(
         lake,
         "archive_files",

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from ampel_spark.archive.ingest import ingest
 from ampel_spark.errors import ArchiveError
+from ampel_spark.job.inputs import as_of
 from ampel_spark.job.load import load_job
 from ampel_spark.job.run import run_job
 from ampel_spark.lake.lake import Lake
@@ -97,7 +98,7 @@ def test_a_second_run_computes_nothing_and_finds_the_same(
 ) -> None:
     before = table(quick_lake, "candidates")
     lines: list[str] = []
-    assert run_job(load_job(QUICKSTART, QUICK), quick_lake, out=lines.append) == 0
+    assert run_job(load_job(QUICKSTART, QUICK), quick_lake, out=lines.append).code == 0
     run = last_run(quick_lake)
     assert run["counts"]["archive"]["packets"] == 0
     assert run["counts"]["t1"]["new"] == 0
@@ -150,18 +151,22 @@ def test_as_of_a_night_equals_a_lake_that_never_held_more(
     files = sorted(archive.glob("*.tar.gz"))
     half = files[: len(files) // 2]
     night = half[-1].name[11:19]
-    small = (*QUICK, "t2=[]", "t3=[]", "report=false")
-    assert run_job(load_job(QUICKSTART, small), quick_lake, as_of=night, out=lambda line: None) == 0
+    small = load_job(QUICKSTART, (*QUICK, "t2=[]", "t3=[]", "report=false"))
+    until = as_of(night, small.survey)
+    assert run_job(small, quick_lake, inputs=until, out=lambda line: None).code == 0
     bounded = last_run(quick_lake)
     lake = tmp_path / "lake"
     ingest(spark, lake, half, out=lambda line: None)
-    small = (
-        *small,
-        "archive=null",
-        "catalog.stars={file: " + str(archive / "stars.parquet") + "}",
-        "catalog.hosts={file: " + str(archive / "hosts.parquet") + ", columns: [z, z_err]}",
+    small = load_job(
+        QUICKSTART,
+        (
+            *small.settings,
+            "archive=null",
+            "catalog.stars={file: " + str(archive / "stars.parquet") + "}",
+            "catalog.hosts={file: " + str(archive / "hosts.parquet") + ", columns: [z, z_err]}",
+        ),
     )
-    assert run_job(load_job(QUICKSTART, small), lake, out=lambda line: None) == 0
+    assert run_job(small, lake, out=lambda line: None).code == 0
 
     def states(path: Path, run: dict[str, Any]) -> set[tuple[str, str]]:
         rows = table(path, "state_channels")
