@@ -103,7 +103,7 @@ def compare(
 
     def hold(name: str, pair: Sequence[pa.Table], key: Sequence[str], *skip: str) -> None:
         rows[name] = len(pair[0])
-        difference = first_difference(name, *pair, key, skip)
+        difference = first_difference(name, pair[0], pair[1], key, skip)
         if difference is not None:
             found.append(difference)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -79,7 +82,8 @@ def test_a_rerun_reads_what_its_run_read_though_the_lake_has_grown(grown: Path) 
     }
     rows, differences = compare(grown, first, grown, run)
     assert not differences
-    assert rows["decisions"] > 100 and rows["t2_light_curve_summary"] > 5
+    assert rows["decisions"] > 100
+    assert rows["t2_light_curve_summary"] > 5
     # the lake as it stood when only the first half was in
     version = first["inputs"]["archive_files"]
     past = as_of(f"v{version}", load_recorded(first).survey)
@@ -88,25 +92,19 @@ def test_a_rerun_reads_what_its_run_read_though_the_lake_has_grown(grown: Path) 
 
 
 def test_a_dry_run_counts_what_is_stale_and_writes_nothing(grown: Path) -> None:
-    versions = {p.parent.name: open_table(grown, p.parent.name).version()
-                for p in grown.glob("*/_delta_log")}  # fmt: skip
+    tables = [log.parent.name for log in grown.glob("*/_delta_log")]
+    versions = {name: open_table(grown, name).version() for name in tables}
     last = runs(grown)[0]
-    wanted = last["counts"]["t2"]["light_curve_summary"]["wanted"]
+    n = last["counts"]["t2"]["light_curve_summary"]["wanted"]
     same = told(load_recorded(last), grown, recorded(last))
-    assert (
-        f"T2: light_curve_summary: {wanted} states wanted, {wanted} present, 0 to compute" in same
-    )
+    assert f"T2: light_curve_summary: {n} states wanted, {n} present, 0 to compute" in same
     assert "T2: about 0 s in all" in same
-    other = load_recorded(
-        last,
-        ["t2.light_curve_summary.config={filled: true}"][:0]
-        + ["t2.milky_way_dust.config.map=quickstart", "t2.milky_way_dust.name=dust_again"],
-    )
+    other = load_recorded(last, ["t2.milky_way_dust.name=dust_again"])
     text = told(other, grown, recorded(last))
-    assert f"T2: dust_again: {wanted} states wanted, 0 present, {wanted} to compute" in text
+    assert f"T2: dust_again: {n} states wanted, 0 present, {n} to compute" in text
     assert "no run has timed dust_again yet" in text
-    assert versions == {name: open_table(grown, name).version() for name in versions}
-    assert len(list(grown.glob("_staging/*"))) == 0
+    assert versions == {name: open_table(grown, name).version() for name in tables}
+    assert not (grown / "t2_dust_again").exists()
 
 
 def test_a_run_reproduced_in_a_new_lake_is_equal_in_every_table(
@@ -118,24 +116,14 @@ def test_a_run_reproduced_in_a_new_lake_is_equal_in_every_table(
     assert made.rows["decisions"] == first["counts"]["t0"]["SN"]["alerts"]
     assert made.rows["t2_milky_way_dust"] == first["counts"]["t1"]["states"]
     assert made.software == ()
-    # one value changed is one difference found
-    table = open_table(tmp_path / "again", "t2_milky_way_dust")
-    (file,) = {Path(uri) for uri in table.file_uris()} and list(
-        (tmp_path / "again" / "t2_milky_way_dust").glob("*.parquet")
-    )[:1]
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    # one bit changed is one difference found
+    (file, *_) = map(Path, open_table(tmp_path / "again", "t2_milky_way_dust").file_uris())
     rows = pq.ParquetFile(file).read()
-    i = rows.schema.get_field_index("ebv")
-    values = rows.column(i).to_pylist()
-    values[0] += 1e-15
-    pq.write_table(
-        rows.set_column(i, rows.schema.field(i), pa.array([values], pa.float64())[0].values), file
-    )
-    _, (difference,) = compare(
-        grown, first, tmp_path / "again", find_run(tmp_path / "again", made.run_id)
-    )
+    ebv = rows["ebv"].to_pylist()
+    changed = pa.array([math.nextafter(ebv[0], 1.0), *ebv[1:]])
+    pq.write_table(rows.set_column(rows.column_names.index("ebv"), "ebv", changed), file)
+    again = find_run(tmp_path / "again", made.run_id)
+    _, (difference,) = compare(grown, first, tmp_path / "again", again)
     assert (difference.table, difference.column) == ("t2_milky_way_dust", "ebv")
     assert difference.key["state_id"] == rows["state_id"][0].as_py()
 
@@ -150,8 +138,7 @@ def test_maintenance_keeps_what_pins_hold_and_removes_what_nothing_needs(
     orphan = path / "datapoints" / "part-killed.parquet"
     orphan.write_bytes(b"left by a killed writer")
     compact(lake, ["datapoints", "state_channels"], out=lambda line: None)
-    before = {p for p in (path / "datapoints").glob("*.parquet")}
-    # versions of the archive that commits name stay; what compaction replaced in another goes
+    # versions that commits of the archive name stay; of other tables only the newest does
     found = {r.table: r for r in plan_removal(lake, older_than=0)}
     assert orphan in found["datapoints"].files
     assert first["inputs"]["datapoints"] not in found["datapoints"].versions
@@ -159,16 +146,13 @@ def test_maintenance_keeps_what_pins_hold_and_removes_what_nothing_needs(
     remove(lake, list(found.values()))
     assert not orphan.exists()
     assert plan_removal(lake, older_than=0) == []
-    pinned = lake.read("datapoints", first["inputs"]["datapoints"])
-    assert (
-        pinned.count() == read(grown, "datapoints", version=first["inputs"]["datapoints"]).num_rows
-    )
-    with pytest.raises(LakeError, match="version 1 of table 'state_channels' .* cannot be read"):
-        lake.read("state_channels", 1)
-    with pytest.raises(LakeError, match="version 1 of table 'state_channels' .* cannot be read"):
-        read(path, "state_channels", version=1)
+    version = first["inputs"]["datapoints"]
+    there = read(grown, "datapoints", version=version).num_rows
+    assert lake.read("datapoints", version).count() == there
+    for reading in (lake.read, lambda name, version: read(path, name, version=version)):
+        with pytest.raises(LakeError, match=r"version 1 of table 'state_channels' .* be read any"):
+            reading("state_channels", 1)
     assert lake.read("state_channels").count() == read(grown, "state_channels").num_rows
-    assert len(before) > 1
 
 
 def test_pins_are_listed_and_let_go(grown: Path, spark: SparkSession, tmp_path: Path) -> None:
