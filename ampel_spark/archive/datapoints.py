@@ -114,7 +114,7 @@ def _differs(a: Column, b: Column) -> Column:
 
 
 def merge_datapoints(
-    lake: Lake, packets: DataFrame, metadata: Mapping[str, Any], folder: str
+    lake: Lake, packets: DataFrame, metadata: Mapping[str, Any], folder: str, survey: str = SURVEY
 ) -> int:
     """Add the datapoints that `packets` show, and return the table's version.
 
@@ -128,6 +128,8 @@ def merge_datapoints(
         ``run_id``, and what else goes into the commit.
     folder : str
         For staging.
+    survey : str
+        Whose packets they are.
     """
     from pyspark.sql import functions as f
 
@@ -137,8 +139,8 @@ def merge_datapoints(
     if lake.version(table.name) == 0:
         changes = revisions(new).withColumn("there", f.lit(False))
     else:
-        changes = _changes(new, lake.read(table.name))
-    rows = changes.withColumn("survey", f.lit(SURVEY)).withColumn(
+        changes = _changes(new, lake.read(table.name).where(f.col("survey") == survey))
+    rows = changes.withColumn("survey", f.lit(survey)).withColumn(
         "run_id", f.lit(metadata["run_id"])
     )
     rows.select(*table.names, "there").write.mode("overwrite").parquet(f"{folder}/datapoints")

@@ -8,6 +8,7 @@ not seen, and reading it again adds what is missing and nothing twice.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from ampel_spark.archive import ztf
 from ampel_spark.archive.datapoints import merge_datapoints
 from ampel_spark.archive.files import ArchiveFile, find_files, hash_files
-from ampel_spark.archive.packets import packet_schema, read_batches
+from ampel_spark.archive.packets import packet_schema
+from ampel_spark.archive.readers import Reader, check_settings, name_patterns, reader_of
+from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.progress import progress
@@ -79,7 +82,7 @@ def ingest(
     spark: SparkSession,
     lake: str | Path | Lake,
     paths: Sequence[str | Path],
-    survey: str = ztf.SURVEY,
+    survey: Survey | None = None,
     run_id: str | None = None,
     out: Callable[[str], None] = print,
 ) -> Ingested:
@@ -91,8 +94,8 @@ def ingest(
     lake : path or Lake
     paths : sequence of path
         Directories, files or globs; see `ampel_spark.archive.files.find_files`.
-    survey : str
-        Only "ztf" so far.
+    survey : Survey, optional
+        Whose files they are; ZTF's packets without it.
     run_id : str, optional
         Run to write into the rows; made from the time where it is not given.
     out : callable
@@ -104,11 +107,10 @@ def ingest(
         If an archive does not exist, a file changed since it was read, or the accounts do not
         close.
     """
-    if survey != ztf.SURVEY:
-        raise ArchiveError(f"survey {survey!r} cannot be read; known: {ztf.SURVEY}")
+    survey = survey or Survey(name=ztf.SURVEY, access=ztf.ACCESS)
     lake = lake if isinstance(lake, Lake) else Lake(spark, lake)
     run_id = run_id or time.strftime("ingest-%Y%m%dT%H%M%S", time.gmtime())
-    files = hash_files(find_files(paths))
+    files = hash_files(find_files(paths, name_patterns(survey)))
     with lake.lock("archive"):
         new = _new_files(lake, files)
         if len(new) < len(files):
@@ -116,7 +118,7 @@ def ingest(
         totals = dict.fromkeys(("packets", "stored", "duplicate", "quarantined", "broken"), 0)
         done, started = 0, time.monotonic()
         for number, chunk in enumerate(_chunks(new)):
-            counts = _ingest_chunk(lake, chunk, run_id, number, out)
+            counts = _ingest_chunk(lake, chunk, survey, run_id, number, out)
             for key in totals:
                 totals[key] += counts[key]
             done += len(chunk)
@@ -165,6 +167,7 @@ def _chunks(files: list[ArchiveFile]) -> Iterator[list[ArchiveFile]]:
 def _ingest_chunk(
     lake: Lake,
     files: list[ArchiveFile],
+    survey: Survey,
     run_id: str,
     number: int,
     out: Callable[[str], None],
@@ -174,7 +177,9 @@ def _ingest_chunk(
     chunk = f"{run_id}-{number}"
     with lake.staging(f"ingest-{chunk}") as folder:
         with progress(lake.spark, f"ingest: reading {len(files)} files", out):
-            _decode(lake.spark, files).write.mode("overwrite").parquet(f"{folder}/packets")
+            _decode(lake.spark, files, survey).write.mode("overwrite").parquet(f"{folder}/packets")
+        if survey.reader != "ztf_avro":
+            check_settings(f"{folder}/packets")
         members = lake.spark.read.parquet(f"{folder}/packets")
         sort_packets(lake, members).write.mode("overwrite").parquet(f"{folder}/sorted")
         packets = lake.spark.read.parquet(f"{folder}/sorted")
@@ -191,7 +196,7 @@ def _ingest_chunk(
         if nights:
             info["nights"] = [nights[0], nights[-1]]
         stored = packets.where("fate = 'stored'").withColumn("run_id", f.lit(run_id))
-        datapoints_version = merge_datapoints(lake, stored, info, folder)
+        datapoints_version = merge_datapoints(lake, stored, info, folder, survey.name)
         alerts_version = lake.append(ztf.alerts_table(), stored, info)
         bad = (
             members.where("row IN ('bad', 'broken')")
@@ -215,7 +220,7 @@ def _ingest_chunk(
         quarantine_version = lake.version("quarantine")
         versions = (datapoints_version, alerts_version, quarantine_version)
         rows = [
-            (file.path, file.sha256, ztf.SURVEY, file.size, a["packets"], a["stored"],
+            (file.path, file.sha256, survey.name, file.size, a["packets"], a["stored"],
              a["duplicate"], a["quarantined"], a["broken"] > 0, a["night_first"],
              a["night_last"], chunk, *versions, run_id)
             for file, a in ((file, accounts[file.path]) for file in files)
@@ -228,7 +233,7 @@ def _ingest_chunk(
     }
 
 
-def _decode(spark: SparkSession, files: list[ArchiveFile]) -> DataFrame:
+def _decode(spark: SparkSession, files: list[ArchiveFile], survey: Survey) -> DataFrame:
     """Return one row per member of `files`; the big files first, each in one task."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -244,15 +249,17 @@ def _decode(spark: SparkSession, files: list[ArchiveFile]) -> DataFrame:
     source = spark.createDataFrame(rows, "path string, sha256 string, task int").repartitionById(
         slices, "task"
     )
-    return source.mapInArrow(_read_task, from_arrow_schema(packet_schema()))
+    return source.mapInArrow(
+        functools.partial(_read_task, reader_of(survey)), from_arrow_schema(packet_schema())
+    )
 
 
-def _read_task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _read_task(reader: Reader, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         pairs = zip(
             batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), strict=True
         )
-        yield from read_batches(pairs)
+        yield from reader(pairs)
 
 
 def sort_packets(lake: Lake, members: DataFrame) -> DataFrame:
@@ -270,13 +277,15 @@ def sort_packets(lake: Lake, members: DataFrame) -> DataFrame:
         if c not in ("row", "file", "member", "sha256", "reason", "detail", "seen", "extra")
     ]
     packets = members.where("row = 'packet'").withColumn("content_hash", f.xxhash64(*kept))
-    order = Window.partitionBy("alert_id").orderBy("content_hash", "file", "member")
+    order = Window.partitionBy("survey", "alert_id").orderBy("content_hash", "file", "member")
     packets = packets.withColumn("copy", f.row_number().over(order)).withColumn(
         "first_hash", f.first("content_hash").over(order)
     )
     if lake.has("alerts"):
-        known = lake.read("alerts").select("alert_id", f.col("content_hash").alias("known_hash"))
-        packets = packets.join(known, "alert_id", "left")
+        known = lake.read("alerts").select(
+            "survey", "alert_id", f.col("content_hash").alias("known_hash")
+        )
+        packets = packets.join(known, ["survey", "alert_id"], "left")
     else:
         packets = packets.withColumn("known_hash", f.lit(None).cast("bigint"))
     stored_hash = f.coalesce("known_hash", "first_hash")

@@ -115,6 +115,7 @@ jd_first | double | first detection among them [d]
 jd_last | double | last detection among them [d]
 content_hash | bigint | xxhash64 over all that is kept of the packet
 extra | string | top-level scalars that the survey's schema does not have [JSON]
+own | string | what another survey than ZTF, or a table, says beside these columns [JSON]
 run_id | string | run that wrote the row
 """
     )

@@ -21,8 +21,12 @@ def ingest(args: Namespace) -> int:
     from ampel_spark.archive.files import find_files
     from ampel_spark.commands.places import lake_of
 
+    from ampel_spark.archive.readers import name_patterns
+    from ampel_spark.job.load import load_survey
+
+    survey = load_survey(args.survey)
     try:
-        find_files(args.paths)  # a path that is none is told before Spark starts
+        find_files(args.paths, name_patterns(survey))  # a path that is none is told before Spark starts
     except ArchiveError as error:
         raise ConfigError(str(error)) from None
     from ampel_spark.archive.ingest import ingest as read_in
@@ -30,7 +34,7 @@ def ingest(args: Namespace) -> int:
 
     lake = lake_of(args.lake)
     done = read_in(
-        get_session("ampel_spark ingest"), lake, args.paths, survey=args.survey, out=_say
+        get_session("ampel_spark ingest"), lake, args.paths, survey=survey, out=_say
     )
     row = {"lake": str(lake)} | dataclasses.asdict(done)
     print_rows([row], list(row), args.format)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.ingest import Ingested, ingest, pinned
+from ampel_spark.archive.surveys import Survey
 from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.load import load_job
@@ -132,7 +133,7 @@ def run_job(
     try:
         with place.staging(run_id) as folder:
             if archive:
-                counts["archive"] = _archive(spark, place, archive, run_id, out)
+                counts["archive"] = _archive(spark, place, archive, job.survey, run_id, out)
             if job.simulated_in is not None:
                 outputs[TRUTH] = insert_truth(place, job.simulated_in, run_id)
             versions = pinned(place)
@@ -245,9 +246,14 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
 
 
 def _archive(
-    spark: SparkSession, lake: Lake, paths: list[str], run_id: str, out: Callable[[str], None]
+    spark: SparkSession,
+    lake: Lake,
+    paths: list[str],
+    survey: Survey,
+    run_id: str,
+    out: Callable[[str], None],
 ) -> dict[str, int]:
-    done: Ingested = ingest(spark, lake, paths, run_id=run_id, out=out)
+    done: Ingested = ingest(spark, lake, paths, survey, run_id, out)
     return {
         k: getattr(done, k)
         for k in ("files", "known", "packets", "stored", "duplicate", "quarantined", "broken")

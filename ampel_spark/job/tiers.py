@@ -90,8 +90,11 @@ class Context:
         self.outputs[table.name] = self.lake.insert(table, rows, {"run_id": self.run_id}, replacing)
 
     def alerts(self) -> DataFrame:
-        """Return the alerts of the pinned version."""
-        return self.lake.read("alerts", self.versions.alerts)
+        """Return the alerts of the job's survey, of the pinned version."""
+        from pyspark.sql import functions as f
+
+        alerts = self.lake.read("alerts", self.versions.alerts)
+        return alerts.where(f.col("survey") == self.job.survey.name)
 
 
 def selections_of(job: ResolvedJob) -> list[T0Selection]:

@@ -141,9 +141,10 @@ class LightCurve:
     def position(self) -> tuple[float, float]:
         """Return the mean (ra, dec) of the detections, degrees ICRS; NaN where there is none.
 
-        The mean is taken on the sphere, so it is right across RA 0 and near the poles.
+        Where there is no detection, the positions of forced measurements count. The mean is taken
+        on the sphere, so it is right across RA 0 and near the poles.
         """
-        d = self.detections.points
+        d = (self.detections if len(self.detections) else self).points
         good = np.isfinite(d["ra"]) & np.isfinite(d["dec"])
         if not good.any():
             return float("nan"), float("nan")
@@ -223,8 +224,10 @@ class LightCurveBatch:
     def positions(self) -> tuple[Array, Array]:
         """Return `LightCurve.position` of all light curves: ra and dec with shape (M,)."""
         p = self.points
-        good = (p["kind"] == DETECTION) & np.isfinite(p["ra"]) & np.isfinite(p["dec"])
-        i, ra, dec = self.index()[good], np.radians(p["ra"][good]), np.radians(p["dec"][good])
+        i, detected = self.index(), p["kind"] == DETECTION
+        without = np.bincount(i[detected], minlength=len(self)) == 0
+        good = (detected | without[i]) & np.isfinite(p["ra"]) & np.isfinite(p["dec"])
+        i, ra, dec = i[good], np.radians(p["ra"][good]), np.radians(p["dec"][good])
         n = np.bincount(i, minlength=len(self)).astype(np.float64)
         n[n == 0] = np.nan
         x, y, z = (
