@@ -196,7 +196,7 @@ def _ingest_chunk(
         if nights:
             info["nights"] = [nights[0], nights[-1]]
         stored = packets.where("fate = 'stored'").withColumn("run_id", f.lit(run_id))
-        datapoints_version = merge_datapoints(lake, stored, info, folder, survey.name)
+        datapoints_version = merge_datapoints(lake, stored, info, folder, survey.label)
         alerts_version = lake.append(ztf.alerts_table(), stored, info)
         bad = (
             members.where("row IN ('bad', 'broken')")
@@ -220,7 +220,7 @@ def _ingest_chunk(
         quarantine_version = lake.version("quarantine")
         versions = (datapoints_version, alerts_version, quarantine_version)
         rows = [
-            (file.path, file.sha256, survey.name, file.size, a["packets"], a["stored"],
+            (file.path, file.sha256, survey.label, file.size, a["packets"], a["stored"],
              a["duplicate"], a["quarantined"], a["broken"] > 0, a["night_first"],
              a["night_last"], chunk, *versions, run_id)
             for file, a in ((file, accounts[file.path]) for file in files)

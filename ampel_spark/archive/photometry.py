@@ -24,7 +24,7 @@ from ampel_spark.archive.surveys import Flag, Photometry, Source, Survey
 from ampel_spark.archive.tables import FileTable, read_table
 from ampel_spark.errors import ArchiveError, nearest
 
-__all__ = ["read_objects"]
+__all__ = ["objects_of", "read_photometry"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -55,25 +55,34 @@ class _Rows:
                      self.zpsys[index], numbers, self.status[index], self.place[index])  # fmt: skip
 
 
-def read_objects(path: str, survey: Survey) -> tuple[list[Packet], list[dict[str, Any]]]:
-    """Read a table: its objects, and the rows that could not be taken.
+def read_photometry(path: str, survey: Survey) -> FileTable:
+    """Read the table in a file of a survey.
+
+    Raises
+    ------
+    ArchiveError
+        If the file cannot be read.
+    """
+    spec = _section(survey)
+    text = [s.column for s in (spec.object, spec.band, spec.zpsys) if s.column is not None]
+    return read_table(path, spec.format, text)
+
+
+def objects_of(table: FileTable, survey: Survey) -> tuple[list[Packet], list[dict[str, Any]]]:
+    """Return the objects of a table, and the rows that could not be taken.
 
     Parameters
     ----------
-    path : str
+    table : FileTable
     survey : Survey
         With a section ``photometry``.
 
     Raises
     ------
     ArchiveError
-        If the file cannot be read, or is not what the survey's settings say.
+        If the table is not what the survey's settings say.
     """
-    spec = survey.photometry
-    if spec is None:
-        raise ArchiveError(f"survey {survey.name} has no section 'photometry'")
-    text = [s.column for s in (spec.object, spec.band, spec.zpsys) if s.column is not None]
-    table = read_table(path, spec.format, text)
+    spec, path = _section(survey), str(table.path)
     for key in ("object", "time", "band", *_VALUES, *_OPTIONAL):
         source = getattr(spec, key)
         if source is not None and source.column is not None:
@@ -82,13 +91,19 @@ def read_objects(path: str, survey: Survey) -> tuple[list[Packet], list[dict[str
     issued = _issued(table, spec)
     order, copies = _unrepeated(rows)
     rows = rows.take(order)
-    starts = np.flatnonzero(np.r_[True, rows.stock[1:] != rows.stock[:-1]][: len(rows.stock)])
+    starts = np.unique(rows.stock, return_index=True)[1]  # rows are in order of stock
     packets = []
     for a, b in zip(starts, [*starts[1:], len(rows.stock)], strict=True):
         mine = rows.take(np.arange(a, b))
         n_copies = copies.get(int(mine.stock[0]), 0)
         packets.append(_packet(path, survey, spec, mine, issued, n_copies))
     return packets, bad
+
+
+def _section(survey: Survey) -> Photometry:
+    if survey.photometry is None:
+        raise ArchiveError(f"survey {survey.name} has no section 'photometry'")
+    return survey.photometry
 
 
 def _rows(
@@ -139,7 +154,7 @@ def _stock(path: str, survey: Survey, spec: Photometry, name: str) -> int:
     try:
         if spec.ids == "ztf":
             return stock_of(name)
-        return int(name) if spec.ids == "integer" else named_stock(survey.name, name)
+        return int(name) if spec.ids == "integer" else named_stock(survey.label, name)
     except ValueError as error:
         raise ArchiveError(
             f"{path}: object {name!r} has no id of kind 'ids: {spec.ids}': {error}"
@@ -238,7 +253,7 @@ def _packet(
     return Packet(
         file=path,
         member=name,
-        survey=survey.name,
+        survey=survey.label,
         name=name,
         stock=stock,
         alert_id=table_alert_id(survey.name, stock, issued, (p[0] for p in points)),
@@ -338,9 +353,7 @@ def _issued(table: FileTable, spec: Photometry) -> str:
     try:
         return datetime.date(*map(int, match.groups())).isoformat() if match else _no_date(word)
     except ValueError:
-        raise ArchiveError(
-            f"{table.path}: issued is {word!r}, no date: write YYYY-MM-DD"
-        ) from None
+        raise ArchiveError(f"{table.path}: issued is {word!r}, no date: write YYYY-MM-DD") from None
 
 
 def _no_date(word: str) -> str:

@@ -98,10 +98,30 @@ def _read(survey: Survey, files: Iterable[tuple[str, str]]) -> Iterator[pa.Recor
 
 
 def _items(path: str, sha256: str, survey: Survey) -> Items:
-    from ampel_spark.archive.photometry import read_objects
+    if survey.reader == "lsst_avro":
+        from ampel_spark.archive.lsst import read_packets
+
+        yield from read_packets(path, sha256, survey)
+        return
+    if survey.reader == "ztf_parquet":
+        from ampel_spark.archive.parquet import read_alerts
+
+        yield from read_alerts(path, sha256, survey.label)
+        return
+    yield from _objects(path, sha256, survey)
+
+
+def _objects(path: str, sha256: str, survey: Survey) -> Items:
+    from ampel_spark.archive.photometry import objects_of, read_photometry
 
     try:
-        good, bad = read_objects(path, survey)
+        table = read_photometry(path, survey)
+    except ArchiveError as error:
+        empty = Path(path).stat().st_size == 0
+        yield _broken(path, sha256, "empty_archive" if empty else "broken_archive", str(error))
+        return
+    try:
+        good, bad = objects_of(table, survey)
     except ArchiveError as error:
         yield _broken(path, sha256, SETTINGS, str(error))
         return

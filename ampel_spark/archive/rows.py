@@ -153,9 +153,7 @@ def _columns(packets: Sequence[Packet], schema: pa.Schema) -> list[pa.Array]:
         "datapoint_jds": [[d[2] for d in p.points] for p in packets],
         "datapoint_programids": [[d[12] for d in p.points] for p in packets],
         "n_detections": [len(d) for d in detected],
-        "n_upper_limits": [
-            len(p.points) - len(d) for p, d in zip(packets, detected, strict=True)
-        ],
+        "n_upper_limits": [len(p.points) - len(d) for p, d in zip(packets, detected, strict=True)],
         "n_forced": [len(p.forced) for p in packets],
         "jd_first": [min(d, default=None) for d in detected],
         "jd_last": [max(d, default=None) for d in detected],

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 __all__ = ["Flag", "Packets", "Photometry", "Source", "Survey", "Time"]
 
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
@@ -26,10 +27,14 @@ def _as_source(value: Any) -> Any:
     return {"value": value} if isinstance(value, int | float) else value
 
 
+def _as_word(value: Any) -> Any:
+    return {"value": value} if isinstance(value, str) else value
+
+
 class Source(_Section):
     """Where a quantity comes from: exactly one of `column`, `meta`, `file`, `path` and `value`.
 
-    A text alone is a column, a number or a date alone is a value.
+    A text alone is a column (for `zpsys` a value), a number or a date alone is a value.
     """
 
     column: str | None = Field(default=None, description="column of the table")
@@ -121,7 +126,7 @@ class Photometry(_Section):
     mag: _Source | None = Field(default=None, description="magnitude, in place of a flux")
     magerr: _Source | None = Field(default=None, description="its 1-sigma error [mag]")
     limit: _Source | None = Field(default=None, description="limiting magnitude [mag]")
-    zpsys: _Source = Field(
+    zpsys: Annotated[Source, BeforeValidator(_as_word)] = Field(
         default=Source(value="ab"), description="magnitude system, as sncosmo calls it"
     )
     field: _Source | None = Field(default=None, description="survey field")
@@ -166,6 +171,10 @@ class Survey(_Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
     description: str = ""
+    of: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] | None = Field(
+        default=None,
+        description="survey whose objects these are: its points and these are one light curve",
+    )
     reader: Literal["ztf_avro", "ztf_parquet", "photometry", "lsst_avro"] = Field(
         default="ztf_avro", description="what reads its files"
     )
@@ -175,6 +184,11 @@ class Survey(_Section):
     access: dict[str, int] = Field(description="program id that each data right lets see")
     photometry: Photometry | None = Field(default=None, description="of reader photometry")
     packets: Packets | None = Field(default=None, description="of reader lsst_avro")
+
+    @property
+    def label(self) -> str:
+        """What the tables call the survey."""
+        return self.of or self.name
 
     @model_validator(mode="after")
     def _has_its_section(self) -> Survey:

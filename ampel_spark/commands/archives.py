@@ -26,16 +26,16 @@ def ingest(args: Namespace) -> int:
 
     survey = load_survey(args.survey)
     try:
-        find_files(args.paths, name_patterns(survey))  # a path that is none is told before Spark starts
+        find_files(
+            args.paths, name_patterns(survey)
+        )  # a path that is none is told before Spark starts
     except ArchiveError as error:
         raise ConfigError(str(error)) from None
     from ampel_spark.archive.ingest import ingest as read_in
     from ampel_spark.session import get_session
 
     lake = lake_of(args.lake)
-    done = read_in(
-        get_session("ampel_spark ingest"), lake, args.paths, survey=survey, out=_say
-    )
+    done = read_in(get_session("ampel_spark ingest"), lake, args.paths, survey=survey, out=_say)
     row = {"lake": str(lake)} | dataclasses.asdict(done)
     print_rows([row], list(row), args.format)
     return 0

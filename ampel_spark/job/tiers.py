@@ -94,7 +94,7 @@ class Context:
         from pyspark.sql import functions as f
 
         alerts = self.lake.read("alerts", self.versions.alerts)
-        return alerts.where(f.col("survey") == self.job.survey.name)
+        return alerts.where(f.col("survey") == self.job.survey.label)
 
 
 def selections_of(job: ResolvedJob) -> list[T0Selection]:

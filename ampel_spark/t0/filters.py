@@ -24,7 +24,15 @@ from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.t0.conditions import parse_condition
 from ampel_spark.t0.cuts import Comparison, Cut
 
-__all__ = ["FILTERS", "All", "Conditions", "DecentFilter", "Filter", "SimpleDecentFilter", "make_filter"]
+__all__ = [
+    "FILTERS",
+    "All",
+    "Conditions",
+    "DecentFilter",
+    "Filter",
+    "SimpleDecentFilter",
+    "make_filter",
+]
 
 #: What the candidate must have for the Decent filters, in the order in which AMPEL looks.
 REQUIRED_KEYS = (
