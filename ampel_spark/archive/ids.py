@@ -1,8 +1,8 @@
 """Ids of objects, datapoints and alerts: AMPEL's for ZTF, and hashes for what AMPEL has none of.
 
-The rules for ZTF are AMPEL's (``ZTFIdMapper``, ``ZiDataPointShaper``), so that tables here and documents
-there can be joined. Forced photometry is identified by what it measured, not by a hash of its
-values: a re-issued flux is a revision of the same datapoint.
+The rules for ZTF are AMPEL's (``ZTFIdMapper``, ``ZiDataPointShaper``), so that tables here and
+documents there can be joined. Forced photometry is identified by what it measured, not by a hash of
+its values: a re-issued flux is a revision of the same datapoint.
 """
 
 from __future__ import annotations

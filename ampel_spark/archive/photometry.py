@@ -9,6 +9,7 @@ settings, as a column that the file does not have, is an error.
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -91,9 +92,10 @@ def objects_of(table: FileTable, survey: Survey) -> tuple[list[Packet], list[dic
     issued = _issued(table, spec)
     order, copies = _unrepeated(rows)
     rows = rows.take(order)
-    starts = np.unique(rows.stock, return_index=True)[1]  # rows are in order of stock
     packets = []
-    for a, b in zip(starts, [*starts[1:], len(rows.stock)], strict=True):
+    # rows are in order of stock
+    starts = np.unique(rows.stock, return_index=True)[1].tolist()
+    for a, b in itertools.pairwise([*starts, len(rows.stock)]):
         mine = rows.take(np.arange(a, b))
         n_copies = copies.get(int(mine.stock[0]), 0)
         packets.append(_packet(path, survey, spec, mine, issued, n_copies))
@@ -229,7 +231,7 @@ def _packet(
             dropped += 1
             continue
         kind = values.pop("kind")
-        field, rcid = (None if v[k] is None else int(v[k]) for k in ("field", "rcid"))
+        field, rcid = (None if x is None else int(x) for x in (v["field"], v["rcid"]))
         key = (kind, jd, band, field, rcid)
         seen[key] = nth = seen.get(key, -1) + 1
         number = measured_id(kind, survey.name, int(rows.stock[0]), jd, band, field, rcid, nth)

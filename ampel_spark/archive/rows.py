@@ -183,7 +183,7 @@ def _lists(points: Sequence[Sequence[Point]], kind: pa.ListType) -> pa.ListArray
 
 
 def _healpix(position: npt.NDArray[np.float64]) -> list[int | None]:
-    there = np.isfinite(position).all(axis=1)
+    there = np.isfinite(position[:, 0]) & np.isfinite(position[:, 1])
     ra, dec = position[there].T
     found = HEALPix(2**29, order="nested").lonlat_to_healpix(ra * u.deg, dec * u.deg)
     numbers = np.zeros(len(position), np.int64)

@@ -185,8 +185,11 @@ def _from_ecsv(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[s
 def _from_ascii(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     from astropy.table import Table
 
-    words = {name: [("*", str)] for name in text}
-    return _astropy(Table.read(path, format="ascii", converters=words))
+    with path.open() as stream:
+        commented = stream.read(1) == "#"  # the line of names is a comment, or it is not
+    kind = "ascii.commented_header" if commented else "ascii.basic"
+    words = dict.fromkeys(text, str)
+    return _astropy(Table.read(path, format=kind, guess=False, converters=words))
 
 
 def _from_votable(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
