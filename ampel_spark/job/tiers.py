@@ -29,7 +29,6 @@ from ampel_spark.t1.states import (
 )
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
-from ampel_spark.t2.unit import EXCEPTION
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -284,12 +283,14 @@ def _run_unit(
     started = time.monotonic()
     results = None
     if n_todo:
+        if told := step.unit.prepare():
+            context.out(f"T2: {step.name}: {told}")
         results = context.stage(
             f"t2_{step.name}", runner.compute(todo, step.unit, trace.trace_id, n_todo)
         )
         results = results.withColumn("run_id", f.lit(context.run_id))
-        # A result that was an exception is tried again and replaced; any other stays as it is.
-        context.commit(table, results, replacing=f"t.status = {EXCEPTION}")
+        # A result that was an exception is tried again, some times; any other stays as it is.
+        context.commit(table, results, replacing=runner.REPLACEABLE)
     seconds = time.monotonic() - started
     if results is None or n_todo < n_wanted:
         there = context.lake.read(table.name).where(f.col("trace_id") == trace.trace_id)

@@ -65,7 +65,17 @@ class Table:
 
 #: Columns that say who wrote a row, when and how fast: not part of "equal, bit for bit".
 INCOMPARABLE = frozenset(
-    {"run_id", "duration_ms", "started", "ended", "committed", "seconds", "path", "file"}
+    {
+        "run_id",
+        "duration_ms",
+        "attempts",
+        "started",
+        "ended",
+        "committed",
+        "seconds",
+        "path",
+        "file",
+    }
 )
 
 
@@ -289,7 +299,8 @@ trace_id | string | unit, parameters, code and files that computed it
 input_hash | string | what it read beside the state; empty: nothing
 status | int | 0 good; negative: AMPEL's codes; positive: the unit's own
 message | string | why, where the status is not 0
-duration_ms | double | time the unit took [ms]
+duration_ms | double | time the unit took [ms]; of a batch, its time over its light curves
+attempts | int | how often it was tried; an exception is tried again by later runs, up to 3 times
 """
         + _RUN
     )

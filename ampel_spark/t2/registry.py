@@ -48,7 +48,7 @@ UNITS = {
 #: The columns that every unit's table has beside the unit's own.
 RESERVED = (
     *("state_id", "stock", "name", "trace_id", "input_hash"),
-    *("status", "message", "duration_ms", "run_id"),
+    *("status", "message", "duration_ms", "attempts", "run_id"),
 )
 
 
