@@ -220,7 +220,7 @@ def _packet(
     path: str, survey: Survey, spec: Photometry, rows: _Rows, issued: str, copies: int
 ) -> Packet:
     points, seen = [], dict[tuple[Any, ...], int]()
-    columns = {key: [_null(v) for v in values.tolist()] for key, values in rows.number.items()}
+    columns = {key: _nulls(values) for key, values in rows.number.items()}
     dropped = 0
     for i, (jd, band, zpsys, status) in enumerate(
         zip(rows.jd.tolist(), rows.band, rows.zpsys, rows.status, strict=True)
@@ -367,5 +367,8 @@ def _jd_of(issued: str) -> float:
     return datetime.date.fromisoformat(issued).toordinal() + 1721424.5
 
 
-def _null(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _nulls(values: Floats) -> list[float | None]:
+    plain: list[float | None] = values.tolist()
+    for i in np.flatnonzero(~np.isfinite(values)).tolist():
+        plain[i] = None
+    return plain

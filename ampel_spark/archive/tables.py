@@ -147,8 +147,10 @@ def _from_csv(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict
     with path.open("rb") as stream:
         if stream.read(7) == b"# %ECSV":
             return _from_ecsv(path, text)
+    # Files are many and small, and Spark has a process for every core.
+    alone = csv.ReadOptions(use_threads=False)
     options = csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
-    return _arrow(csv.read_csv(path, convert_options=options)), {}
+    return _arrow(csv.read_csv(path, read_options=alone, convert_options=options)), {}
 
 
 def _from_parquet(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
