@@ -102,8 +102,13 @@ def make_parser() -> argparse.ArgumentParser:
         "paths", nargs="+", metavar="PATH", help="folder, nightly tar file, .avro file or glob"
     )
     ingest.add_argument(
-        "--survey", default="ztf", help="survey whose packets they are (default: ztf)"
+        "--survey",
+        default="ztf",
+        help="file of conf/surveys that says what they are (default: ztf)",
     )
+    ingest.add_argument(
+        "--cutouts", action="store_true", help="keep ZTF's image cutouts too, also of files read"
+    )  # fmt: skip
 
     simulate = command(
         "simulate",

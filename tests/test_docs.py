@@ -49,7 +49,7 @@ def test_the_jobs_and_the_survey_of_the_guide_are_valid(tmp_path: Path) -> None:
     ]
     survey = Survey.model_validate(yaml.safe_load(survey_text))
     assert survey.photometry is not None
-    (tmp_path / "sample.csv").write_text("object,z,MWebv\na,0.1,0.02\n")
+    (tmp_path / "sample.csv").write_text("object,redshift,MWebv\na,0.1,0.02\n")
     path.write_text("name: sample\nchannel: [{name: SNIa, access: [ZTF_PUB]}]\n" + steps)
     assert [unit.name for unit in load_job(path).units] == ["sample", "salt_fit"]
 

@@ -94,14 +94,16 @@ def point(
 ) -> Point:
     """Return a point in the order of `ampel_spark.archive.ztf.POINT_COLUMNS`."""
     values = (mag, magerr, limit, sign, flux, fluxerr, zp)
-    return (datapoint_id, kind, jd, band, *values, zpsys, programid, survey_field, rcid, None,
-            ra, dec, status, value_hash(values))  # fmt: skip
+    place = (programid, survey_field, rcid, None, ra, dec)
+    number = value_hash((jd, *values, *place), f"{kind} {band} {zpsys} {status}")
+    return (datapoint_id, kind, jd, band, *values, zpsys, *place, status, number)
 
 
-def value_hash(values: Sequence[float | None]) -> int:
-    """Return the hash that tells revisions: over magnitudes, limit, sign, fluxes, zero point."""
-    numbers = [math.nan if v is None else v for v in values]
-    return xxhash.xxh64_intdigest(struct.pack(f"<{len(numbers)}d", *numbers)) - (1 << 63)
+def value_hash(numbers: Sequence[float | None], words: str = "") -> int:
+    """Return the hash over all that is kept of a point: what has the same is the same."""
+    plain = [math.nan if v is None else v for v in numbers]
+    packed = struct.pack(f"<{len(plain)}d", *plain) + words.encode()
+    return xxhash.xxh64_intdigest(packed) - (1 << 63)
 
 
 def bad_row(file: str, member: str, data: bytes, reason: str, detail: str) -> dict[str, Any]:
@@ -152,6 +154,7 @@ def _columns(packets: Sequence[Packet], schema: pa.Schema) -> list[pa.Array]:
         "datapoint_ids": [[d[0] for d in p.points] for p in packets],
         "datapoint_jds": [[d[2] for d in p.points] for p in packets],
         "datapoint_programids": [[d[12] for d in p.points] for p in packets],
+        "forced_ids": [[d[0] for d in p.forced] for p in packets],
         "n_detections": [len(d) for d in detected],
         "n_upper_limits": [len(p.points) - len(d) for p, d in zip(packets, detected, strict=True)],
         "n_forced": [len(p.forced) for p in packets],

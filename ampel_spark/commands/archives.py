@@ -25,17 +25,23 @@ def ingest(args: Namespace) -> int:
 
     survey = load_survey(args.survey)
     try:
-        find_files(
-            args.paths, name_patterns(survey)
-        )  # a path that is none is told before Spark starts
+        # a path that is none is told before Spark starts
+        find_files(args.paths, name_patterns(survey))
     except ArchiveError as error:
         raise ConfigError(str(error)) from None
+    if args.cutouts and survey.reader != "ztf_avro":
+        raise ConfigError(f"--cutouts: survey {survey.name} has none; those of ztf are read")
+    from ampel_spark.archive.cutouts import keep_cutouts
     from ampel_spark.archive.ingest import ingest as read_in
+    from ampel_spark.lake.lake import Lake
+    from ampel_spark.lake.runs import new_run_id, utc_now
     from ampel_spark.session import get_session
 
-    lake = lake_of(args.lake)
-    done = read_in(get_session("ampel_spark ingest"), lake, args.paths, survey=survey, out=_say)
-    row = {"lake": str(lake)} | dataclasses.asdict(done)
+    lake = Lake(get_session("ampel_spark ingest"), lake_of(args.lake))
+    done = read_in(lake.spark, lake, args.paths, survey=survey, out=_say)
+    row = {"lake": str(lake.root)} | dataclasses.asdict(done)
+    if args.cutouts:
+        row["cutouts"] = keep_cutouts(lake, args.paths, new_run_id("cutouts", utc_now()), _say)
     print_rows([row], list(row), args.format)
     return 0
 

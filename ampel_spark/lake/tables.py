@@ -87,6 +87,7 @@ def spark_type(name: str) -> DataType:
     from pyspark.sql import types as t
 
     scalars: Mapping[str, DataType] = {
+        "binary": t.BinaryType(),
         "boolean": t.BooleanType(),
         "int": t.IntegerType(),
         "bigint": t.LongType(),
