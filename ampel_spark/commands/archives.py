@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import sys
 from argparse import Namespace
 
@@ -21,6 +22,7 @@ def ingest(args: Namespace) -> int:
     from ampel_spark.archive.files import find_files
     from ampel_spark.commands.places import lake_of
 
+    size = {} if args.chunk is None else {"chunk_bytes": _bytes(args.chunk)}
     try:
         find_files(args.paths)  # a path that is none is told before Spark starts
     except ArchiveError as error:
@@ -30,11 +32,26 @@ def ingest(args: Namespace) -> int:
 
     lake = lake_of(args.lake)
     done = read_in(
-        get_session("ampel_spark ingest"), lake, args.paths, survey=args.survey, out=_say
+        get_session("ampel_spark ingest"),
+        lake,
+        args.paths,
+        survey=args.survey,
+        out=_say,
+        nightly=args.nightly,
+        replace=args.replace_file,
+        **size,
     )
     row = {"lake": str(lake)} | dataclasses.asdict(done)
     print_rows([row], list(row), args.format)
     return 0
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)i?B?", text.strip())
+    size = 0 if found is None else int(float(found[1]) * 1024 ** " kMGT".index(found[2] or " "))
+    if size <= 0:
+        raise ConfigError(f"--chunk {text!r} is no size: a number and B, kB, MB, GB or TB")
+    return size
 
 
 def simulate(args: Namespace) -> int:
