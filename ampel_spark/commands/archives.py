@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 import sys
 from argparse import Namespace
 
@@ -24,6 +25,7 @@ def ingest(args: Namespace) -> int:
     from ampel_spark.job.load import load_survey
 
     survey = load_survey(args.survey)
+    size = {} if args.chunk is None else {"chunk_bytes": _bytes(args.chunk)}
     try:
         # a path that is none is told before Spark starts
         find_files(args.paths, name_patterns(survey))
@@ -38,12 +40,29 @@ def ingest(args: Namespace) -> int:
     from ampel_spark.session import get_session
 
     lake = Lake(get_session("ampel_spark ingest"), lake_of(args.lake))
-    done = read_in(lake.spark, lake, args.paths, survey=survey, out=_say)
+    done = read_in(
+        lake.spark,
+        lake,
+        args.paths,
+        survey=survey,
+        out=_say,
+        nightly=args.nightly,
+        replace=args.replace_file,
+        **size,
+    )
     row = {"lake": str(lake.root)} | dataclasses.asdict(done)
     if args.cutouts:
         row["cutouts"] = keep_cutouts(lake, args.paths, new_run_id("cutouts", utc_now()), _say)
     print_rows([row], list(row), args.format)
     return 0
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)i?B?", text.strip())
+    size = 0 if found is None else int(float(found[1]) * 1024 ** " kMGT".index(found[2] or " "))
+    if size <= 0:
+        raise ConfigError(f"--chunk {text!r} is no size: a number and B, kB, MB, GB or TB")
+    return size
 
 
 def simulate(args: Namespace) -> int:

@@ -123,6 +123,7 @@ broken | boolean | the file ended before its end: one file-level row of quaranti
 night_first | int | first night of its stored packets [UTC date, YYYYMMDD]
 night_last | int | last night of its stored packets [UTC date, YYYYMMDD]
 chunk | string | chunk of archive it was committed in
+sightings_version | bigint | version of sightings that belongs with this chunk
 datapoints_version | bigint | version of datapoints that belongs with this chunk
 alerts_version | bigint | version of alerts that belongs with this chunk
 quarantine_version | bigint | version of quarantine that belongs with this chunk
@@ -167,12 +168,15 @@ pid | bigint | processing id of the image
 ra | double | right ascension [deg, ICRS]
 dec | double | declination [deg, ICRS]
 procstatus | string | status of forced photometry; its flux is null where it is not usable
-value_hash | bigint | xxh64 of the values, to tell revisions
+value_hash | bigint | xxh64 of all these values
 first_alert_jd | double | jd of the first alert that showed these values [d]
 first_alert_id | bigint | id of that alert
 """
     + _RUN
 )
+
+# The columns of datapoints without the number, which is given when all sightings are known.
+_SIGHTINGS = tuple(c for c in _DATAPOINTS if c.name != "revision")
 
 _DECISIONS = columns_of(
     """
@@ -271,6 +275,9 @@ TABLES: dict[str, Table] = {
               ("file", "member", "sha256")),
         Table("datapoints", "one revision of one datapoint of one object", _DATAPOINTS,
               ("survey", "stock", "datapoint_id", "revision")),
+        Table("sightings", "one change of the values of a datapoint, however small; only of those "
+              "that were seen with more than one set of values", _SIGHTINGS,
+              ("survey", "stock", "datapoint_id", "first_alert_jd", "first_alert_id")),
         Table("decisions", "one alert judged for one channel under one trace in one run",
               _DECISIONS, ("run_id", "channel", "alert_id")),
         Table("states", "one state, content only", _STATES, ("state_id",)),
