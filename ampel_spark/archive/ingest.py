@@ -106,8 +106,8 @@ def ingest(
     run_id = run_id or new_run_id("ingest", utc_now())
     files = hash_files(find_files(paths, name_patterns(survey)))
     with lake.lock("archive"):
-        for chunk in undo_unfinished(lake, run_id):
-            out(f"ingest: took back chunk {chunk}, which was never finished")
+        for undone in undo_unfinished(lake, run_id):
+            out(f"ingest: took back chunk {undone}, which was never finished")
         plan: list[Chunk] = []
         for chunk in to_read(lake, files, replace):
             if chunk.replaced:

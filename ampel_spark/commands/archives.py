@@ -7,6 +7,7 @@ import functools
 import re
 import sys
 from argparse import Namespace
+from typing import Any
 
 from ampel_spark.commands.output import print_rows
 from ampel_spark.errors import ArchiveError, ConfigError
@@ -25,7 +26,7 @@ def ingest(args: Namespace) -> int:
     from ampel_spark.job.load import load_survey
 
     survey = load_survey(args.survey)
-    size = {} if args.chunk is None else {"chunk_bytes": _bytes(args.chunk)}
+    size: dict[str, Any] = {} if args.chunk is None else {"chunk_bytes": _bytes(args.chunk)}
     try:
         # a path that is none is told before Spark starts
         find_files(args.paths, name_patterns(survey))
