@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ampel_spark.archive.files import find_files
+from ampel_spark.archive.readers import name_patterns
 
 if TYPE_CHECKING:
     from ampel_spark.job.model import ResolvedJob
@@ -53,7 +54,7 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
         what = f"{size.alerts} alerts" if size.alerts is not None else f"{size.objects} objects"
         yield f"  archive: simulated, {what} in {size.nights} nights, {job.simulated_in} ({there})"
     if job.archive:
-        files = find_files(job.archive)
+        files = find_files(job.archive, name_patterns(job.survey))
         known = _known(lake)
         new = [p for p in files if str(p) not in known]
         yield (
