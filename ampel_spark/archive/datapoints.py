@@ -3,8 +3,14 @@
 A packet repeats up to 30 days of history, so a datapoint is seen many times. Sightings are taken
 in the order of the alerts' (jd, id). The first one's values are kept; a later one that differs by
 a millimagnitude or more from the revision then current is the next revision; smaller differences
-are rounding and nothing new. The order of arrival plays no part: an earlier night that arrives
-later is resolved together with what is stored.
+are rounding and nothing new. The order of arrival plays no part.
+
+To hold that for any order, the lake knows the values of every sighting. An alert lists what it
+shows (``datapoint_ids``, ``forced_ids``), and values last from the alert that first showed them to
+the alert that first showed others. Nearly every datapoint has one set of values for ever, and its
+row in ``datapoints`` says from which alert on. The others have a row in ``sightings`` for every
+change, however small. A new packet that shows what was known is one look-up; only where values
+change are all sightings of that datapoint put in order again.
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ampel_spark.archive.ztf import POINT_COLUMNS, SURVEY
+from ampel_spark.archive.ztf import POINT_COLUMNS
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
@@ -20,27 +26,29 @@ if TYPE_CHECKING:
 
     from ampel_spark.lake.lake import Lake
 
-__all__ = ["TOLERANCE", "merge_datapoints", "revisions", "sightings"]
+__all__ = ["TOLERANCE", "merge_datapoints", "revisions", "sightings", "withdraw"]
 
 #: Magnitudes by which a value must differ to be a revision.
 TOLERANCE = 1e-3
 
-_KEY = ["stock", "datapoint_id"]
-_OLD = "array<struct<revision: int, value_hash: bigint, first_alert_id: bigint>>"
+# Days by which the time of a datapoint may change under its id: what is stored is looked for among
+# rows of that time, so that a night costs the same in a lake of one year and of ten.
+_MARGIN = 1.0
+
+_KEY = ["survey", "stock", "datapoint_id"]
+_FIRST = ["first_alert_jd", "first_alert_id"]
 _VALUES = [name for name, _ in POINT_COLUMNS if name != "datapoint_id"]
 
 
 def sightings(packets: DataFrame) -> DataFrame:
-    """Return every datapoint that every packet shows: stock, values, and the alert showing it."""
+    """Return every datapoint that every packet shows: object, values, and the alert showing it."""
     from pyspark.sql import functions as f
 
     points = f.explode(f.concat("points", "forced")).alias("p")
-    return packets.select(
-        "stock",
-        f.col("jd").alias("first_alert_jd"),
-        f.col("alert_id").alias("first_alert_id"),
-        points,
-    ).select("stock", "first_alert_jd", "first_alert_id", "p.*")
+    alert = (f.col("jd").alias(_FIRST[0]), f.col("alert_id").alias(_FIRST[1]))
+    return packets.select("survey", "stock", *alert, points).select(
+        "survey", "stock", *_FIRST, "p.*"
+    )
 
 
 def revisions(sighted: DataFrame) -> DataFrame:
@@ -49,7 +57,8 @@ def revisions(sighted: DataFrame) -> DataFrame:
     Parameters
     ----------
     sighted : DataFrame
-        ``stock, datapoint_id``, the values, ``first_alert_jd, first_alert_id``.
+        All sightings: ``survey, stock, datapoint_id``, the values, ``first_alert_jd,
+        first_alert_id`` of the alert.
 
     Returns
     -------
@@ -58,36 +67,146 @@ def revisions(sighted: DataFrame) -> DataFrame:
     """
     from pyspark.sql import functions as f
 
-    return (
-        _resolved(sighted)
-        .select(*_KEY, f.posexplode("kept").alias("revision", "s"))
-        .select(*_KEY, "revision", "s.*")
+    rows = _resolved(sighted).select(*_KEY, f.posexplode("kept").alias("revision", "s"))
+    return rows.select(*_KEY, "revision", "s.*")
+
+
+def merge_datapoints(
+    lake: Lake,
+    packets: DataFrame,
+    metadata: Mapping[str, Any],
+    folder: str,
+    span: tuple[float, float],
+) -> None:
+    """Add the datapoints that `packets` show.
+
+    Parameters
+    ----------
+    lake : Lake
+        Whose lock "archive" is held.
+    packets : DataFrame
+        New ones, staged; their alerts are not in the lake yet.
+    metadata : mapping
+        ``run_id``, and what else goes into the commits.
+    folder : str
+        For staging.
+    span : (float, float)
+        JD of the first and last datapoint in them.
+    """
+    from pyspark.sql import Observation
+    from pyspark.sql import functions as f
+
+    lake.ensure(TABLES["sightings"])
+    lake.ensure(TABLES["datapoints"])
+    new = sightings(packets)
+    seen = new.repartition("stock").groupBy(*_KEY).agg(
+        f.min(f.struct(*_FIRST, *_VALUES)).alias("s"),
+        (f.min("value_hash") != f.max("value_hash")).alias("varied"),
+    )  # fmt: skip
+    stored = lake.read("datapoints").where(_within(span))
+    known = stored.where("revision = 0").select(
+        *_KEY, f.struct("value_hash", *_FIRST).alias("known")
+    )
+    several = lake.read("sightings").where(_within(span)).select(*_KEY).distinct()
+    seen = seen.join(known, _KEY, "left").join(
+        several.withColumn("several", f.lit(True)), _KEY, "left"
+    )
+    change = (
+        f.when(f.col("varied") | f.col("several"), "varied")
+        .when(f.col("known").isNull(), "new")
+        .when(f.col("known.value_hash") != f.col("s.value_hash"), "varied")
+        .when(
+            f.struct(*(f.col(f"s.{name}") for name in _FIRST))
+            < f.struct(*(f.col(f"known.{name}") for name in _FIRST)),
+            "earlier",
+        )
+    )
+    told = Observation()
+    rows = seen.select(*_KEY, f.lit(0).alias("revision"), "s.*", change.alias("change"))
+    rows.where("change IS NOT NULL").observe(
+        told, *(f.max(f.col("change") == kind).alias(kind) for kind in ("new", "earlier", "varied"))
+    ).write.mode("overwrite").parquet(f"{folder}/seen")
+    found = told.get
+    rows = lake.spark.read.parquet(f"{folder}/seen")
+    inserted, changed = [rows.where("change = 'new'")], []
+    if found["earlier"]:
+        changed.append(rows.where("change = 'earlier'"))
+    if found["varied"]:
+        keys = rows.where("change = 'varied'").select(*_KEY)
+        resolved = _resolve(lake, keys, new, span, f"{folder}/resolved")
+        _write_sightings(lake, resolved, metadata, span)
+        one, other = _changes(resolved)
+        inserted.append(one)
+        changed.append(other)
+    _write(lake, inserted, changed, metadata, span)
+
+
+def withdraw(
+    lake: Lake,
+    alerts: DataFrame,
+    metadata: Mapping[str, Any],
+    folder: str,
+    span: tuple[float, float],
+) -> None:
+    """Take back what `alerts` showed, as if they had never been read.
+
+    Parameters
+    ----------
+    lake, metadata, folder, span
+        As for `merge_datapoints`.
+    alerts : DataFrame
+        Rows of the alerts table, which are still there.
+    """
+    keys = _shown(alerts).select(*_KEY).distinct()
+    resolved = _resolve(lake, keys, None, span, f"{folder}/withdrawn", alerts.select("alert_id"))
+    _write_sightings(lake, resolved, metadata, span)
+    inserted, changed = _changes(resolved)
+    _write(lake, [inserted], [changed], metadata, span)
+
+
+def _within(span: tuple[float, float], of: str = "") -> str:
+    return f"{of}jd >= {span[0] - _MARGIN!r} AND {of}jd <= {span[1] + _MARGIN!r}"
+
+
+def _shown(alerts: DataFrame) -> DataFrame:
+    """Return what alerts show, without values: one row per alert and datapoint."""
+    from pyspark.sql import functions as f
+
+    none = f.array().cast("array<bigint>")
+    ids = f.concat("datapoint_ids", f.coalesce("forced_ids", none))
+    return alerts.select(
+        "survey",
+        "stock",
+        f.explode(ids).alias("datapoint_id"),
+        f.col("jd").alias(_FIRST[0]),
+        f.col("alert_id").alias(_FIRST[1]),
     )
 
 
 def _resolved(sighted: DataFrame) -> DataFrame:
-    """Return one row per datapoint: ``kept``, its revisions in order."""
+    """Return one row per datapoint: ``runs``, its values as they changed, and ``kept``, revisions.
+
+    Both are in the order of the alerts that first showed them.
+    """
     from pyspark.sql import functions as f
 
-    values = [v for v in _VALUES if v not in ("pid", "value_hash")]
-    sighting = f.struct("first_alert_jd", "first_alert_id", "pid", *values)
-    # Equal values need to be looked at once, at their first sighting. One shuffle serves both
-    # groups.
-    first = (
-        sighted.repartition("stock").groupBy(*_KEY, "value_hash").agg(f.min(sighting).alias("s"))
+    seen = f.array_sort(f.collect_list(f.struct(*_FIRST, *_VALUES)))
+    rows = sighted.groupBy(*_KEY).agg(seen.alias("seen"))
+    rows = rows.select(
+        *_KEY,
+        f.filter(
+            "seen",
+            lambda s, i: (i == 0) | (s["value_hash"] != f.get("seen", i - 1)["value_hash"]),
+        ).alias("runs"),
     )
-    seen = f.array_sort(f.collect_list(f.struct("s.*", "value_hash")))
-    several = f.aggregate(
-        f.slice("seen", f.lit(2), f.size("seen")),
-        f.slice("seen", 1, 1),
+    kept = f.aggregate(
+        f.slice("runs", f.lit(2), f.size("runs")),
+        f.slice("runs", 1, 1),
         lambda kept, s: f.when(
             _differs(f.element_at(kept, -1), s), f.concat(kept, f.array(s))
         ).otherwise(kept),
     )
-    grouped = first.groupBy(*_KEY).agg(seen.alias("seen"))
-    return grouped.withColumn(
-        "kept", f.when(f.size("seen") == 1, f.col("seen")).otherwise(several)
-    ).drop("seen")
+    return rows.withColumn("kept", f.when(f.size("runs") == 1, f.col("runs")).otherwise(kept))
 
 
 def _differs(a: Column, b: Column) -> Column:
@@ -113,92 +232,169 @@ def _differs(a: Column, b: Column) -> Column:
     )
 
 
-def merge_datapoints(
-    lake: Lake, packets: DataFrame, metadata: Mapping[str, Any], folder: str
-) -> int:
-    """Add the datapoints that `packets` show, and return the table's version.
+def _resolve(
+    lake: Lake,
+    keys: DataFrame,
+    new: DataFrame | None,
+    span: tuple[float, float],
+    path: str,
+    gone: DataFrame | None = None,
+) -> DataFrame:
+    """Put all sightings of some datapoints in order again.
 
     Parameters
     ----------
-    lake : Lake
-        Whose lock "archive" is held.
-    packets : DataFrame
-        New ones, staged.
-    metadata : mapping
-        ``run_id``, and what else goes into the commit.
-    folder : str
-        For staging.
+    keys : DataFrame
+        The datapoints.
+    new : DataFrame, optional
+        Sightings that are not in the lake yet.
+    gone : DataFrame, optional
+        Alerts, ``alert_id``, whose sightings no longer count.
+
+    Returns
+    -------
+    DataFrame
+        By datapoint: ``runs`` and ``kept`` (see `_resolved`), and what is stored of it:
+        ``old_runs`` and ``old``. Staged at `path`.
     """
+    from pyspark.sql import Window
     from pyspark.sql import functions as f
 
-    table = TABLES["datapoints"]
-    lake.ensure(table)
-    new = sightings(packets)
-    if lake.version(table.name) == 0:
-        changes = revisions(new).withColumn("there", f.lit(False))
-    else:
-        changes = _changes(new, lake.read(table.name))
-    rows = changes.withColumn("survey", f.lit(SURVEY)).withColumn(
-        "run_id", f.lit(metadata["run_id"])
+    keys = keys.persist()
+    values, none = f.struct(*_VALUES), f.lit(None)
+    kind = "struct<" + ", ".join(f"{n}: {k}" for n, k in POINT_COLUMNS if n != "datapoint_id") + ">"
+    stored = lake.read("datapoints").where(_within(span)).join(keys, _KEY, "left_semi")
+    several = lake.read("sightings").where(_within(span)).join(keys, _KEY, "left_semi")
+    # A set of values, from the alert that first showed it; it lasts until the next.
+    begins = stored.select(*_KEY, *_FIRST, values.alias("begins")).unionByName(
+        several.select(*_KEY, *_FIRST, values.alias("begins"))
     )
-    rows.select(*table.names, "there").write.mode("overwrite").parquet(f"{folder}/datapoints")
-    rows = lake.spark.read.parquet(f"{folder}/datapoints")
-    return (
-        lake.append(
-            table,
-            rows.repartitionByRange("stock").sortWithinPartitions("stock", "jd"),
-            metadata,
+    entries = begins.withColumn("own", none.cast(kind))
+    if lake.has("alerts"):
+        alerts = lake.read("alerts")
+        if new is not None:
+            # What older alerts showed is in the stored values, whatever a later one brings.
+            first = new.join(keys, _KEY, "left_semi").agg(f.min(_FIRST[0])).first()
+            assert first is not None
+            alerts = alerts.where(f.col("jd") >= first[0])
+        shown = _shown(alerts.join(keys.select("survey", "stock").distinct(),
+                                   ["survey", "stock"], "left_semi"))  # fmt: skip
+        entries = entries.unionByName(
+            shown.join(keys, _KEY, "left_semi")
+            .withColumn("begins", none.cast(kind))
+            .withColumn("own", none.cast(kind))
         )
-        if rows.where("there").isEmpty()
-        else _rewrite(lake, rows, metadata)
+    if new is not None:
+        entries = entries.unionByName(
+            new.join(keys, _KEY, "left_semi")
+            .select(*_KEY, *_FIRST, values.alias("own"))
+            .withColumn("begins", none.cast(kind))
+        )
+    before = Window.partitionBy(*_KEY).orderBy(*_FIRST, f.col("begins").isNull())
+    shows = f.coalesce("own", f.last("begins", ignorenulls=True).over(before))
+    sighted = entries.select(*_KEY, *_FIRST, shows.alias("v")).where("v IS NOT NULL")
+    if gone is not None:
+        sighted = sighted.join(
+            gone.select(f.col("alert_id").alias(_FIRST[1])), _FIRST[1], "left_anti"
+        )
+    sighted = sighted.select(*_KEY, *_FIRST, "v.*")
+    old = stored.groupBy(*_KEY).agg(
+        f.array_sort(f.collect_list(f.struct("revision", "value_hash", _FIRST[1]))).alias("old")
+    )
+    old_runs = several.groupBy(*_KEY).agg(
+        f.collect_list(f.struct(*_FIRST, *_VALUES)).alias("old_runs")
+    )
+    rows = keys.join(_resolved(sighted), _KEY, "left")
+    rows = rows.join(old, _KEY, "left").join(old_runs, _KEY, "left")
+    rows.write.mode("overwrite").parquet(path)
+    keys.unpersist()
+    staged = lake.spark.read.parquet(path)
+    return staged.withColumns(
+        {
+            name: f.coalesce(name, f.array().cast(staged.schema[name].dataType))
+            for name in ("runs", "kept", "old", "old_runs")
+        }
     )
 
 
-def _changes(new: DataFrame, stored: DataFrame) -> DataFrame:
-    """Return rows to insert, and those (``there``) whose values or sighting changed or that go.
+def _changes(resolved: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Return rows of ``datapoints`` to insert, and those whose values change or that go.
 
     A row that goes has no ``value_hash``.
     """
     from pyspark.sql import functions as f
 
-    touched = stored.join(new.select(*_KEY).distinct(), _KEY, "left_semi")
-    resolved = _resolved(new.unionByName(touched.select(*new.columns)))
-    old = f.array_sort(f.collect_list(f.struct("revision", "value_hash", "first_alert_id")))
-    rows = resolved.join(touched.groupBy(*_KEY).agg(old.alias("old")), _KEY, "left")
-    rows = rows.withColumn("old", f.coalesce("old", f.array().cast(_OLD)))
     count = f.greatest(f.size("kept"), f.size("old"))
-    rows = rows.select(
+    rows = resolved.where(count > 0).select(
         *_KEY, "kept", "old", f.explode(f.sequence(f.lit(0), count - 1)).alias("revision")
     )
+    rows = rows.select(
+        *_KEY, "revision", f.get("kept", "revision").alias("s"), f.get("old", "revision").alias("o")
+    )
+    differs = f.col("s").isNull() | (
+        (f.col("s.value_hash") != f.col("o.value_hash"))
+        | (f.col("s.first_alert_id") != f.col("o.first_alert_id"))
+    )
     return (
-        rows.select(
-            *_KEY,
-            "revision",
-            f.get("kept", "revision").alias("s"),
-            f.get("old", "revision").alias("o"),
-        )
-        .select(*_KEY, "revision", "s.*", "o", f.col("o").isNotNull().alias("there"))
-        .where(
-            ~f.col("there")
-            | f.col("value_hash").isNull()
-            | (f.col("value_hash") != f.col("o.value_hash"))
-            | (f.col("first_alert_id") != f.col("o.first_alert_id"))
-        )
+        rows.where(f.col("o").isNull()).select(*_KEY, "revision", "s.*"),
+        rows.where(f.col("o").isNotNull() & differs).select(*_KEY, "revision", "s.*"),
     )
 
 
-def _rewrite(lake: Lake, rows: DataFrame, metadata: Mapping[str, Any]) -> int:
+def _write(
+    lake: Lake,
+    inserted: list[DataFrame],
+    changed: list[DataFrame],
+    metadata: Mapping[str, Any],
+    span: tuple[float, float],
+) -> None:
     table = TABLES["datapoints"]
-    lake.merge(
-        table,
-        rows.drop("there"),
-        metadata,
-        lambda merge: (
-            merge.whenMatchedDelete("s.value_hash IS NULL")
-            .whenMatchedUpdateAll()
-            .whenNotMatchedInsertAll()
-        ),
+    rows = _ready(inserted, table.names, metadata)
+    rows = rows.repartitionByRange("stock").sortWithinPartitions("stock", "jd")
+    lake.append(table, rows, metadata)
+    if changed:
+        rows = _ready(changed, table.names, metadata)
+        if not rows.isEmpty():
+            lake.merge(
+                table,
+                rows,
+                metadata,
+                lambda m: m.whenMatchedDelete("s.value_hash IS NULL").whenMatchedUpdateAll(),
+                _within(span, "t."),
+            )
+
+
+def _write_sightings(
+    lake: Lake, resolved: DataFrame, metadata: Mapping[str, Any], span: tuple[float, float]
+) -> None:
+    """Bring ``sightings`` to what `resolved` says: all changes, of what has more than one."""
+    from pyspark.sql import functions as f
+
+    table = TABLES["sightings"]
+    runs = f.when(f.size("runs") > 1, f.col("runs")).otherwise(
+        f.array().cast(resolved.schema["runs"].dataType)
     )
-    version = lake.version(table.name)
-    assert version is not None
-    return version
+    rows = resolved.withColumn("runs", runs)
+    added = rows.select(*_KEY, f.explode(f.array_except("runs", "old_runs")).alias("s"))
+    lake.append(table, _ready([added.select(*_KEY, "s.*")], table.names, metadata), metadata)
+    gone = rows.select(*_KEY, f.explode(f.array_except("old_runs", "runs")).alias("s"))
+    gone = gone.select(*_KEY, "s.*")
+    if not gone.isEmpty():
+        lake.merge(
+            table,
+            _ready([gone], table.names, metadata),
+            metadata,
+            lambda m: m.whenMatchedDelete(),
+            _within(span, "t."),
+        )
+
+
+def _ready(parts: list[DataFrame], names: list[str], metadata: Mapping[str, Any]) -> DataFrame:
+    from pyspark.sql import functions as f
+
+    run = f.lit(metadata["run_id"]).alias("run_id")
+    columns = [name for name in names if name != "run_id"]
+    rows = parts[0].select(*columns)
+    for part in parts[1:]:
+        rows = rows.unionByName(part.select(*columns))
+    return rows.select(*columns, run)

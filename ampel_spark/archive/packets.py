@@ -205,6 +205,7 @@ def _columns(good: list[tuple[str, bytes, ztf.Shaped]], schema: pa.Schema) -> pa
         "datapoint_ids": ids,
         "datapoint_jds": jds,
         "datapoint_programids": programids,
+        "forced_ids": [[p[0] for p in s.forced] for s in shaped],
         "n_detections": [len(d) for d in detections],
         "n_upper_limits": [len(s.points) - len(d) for s, d in zip(shaped, detections, strict=True)],
         "n_forced": [len(s.forced) for s in shaped],

@@ -108,6 +108,7 @@ file | string | archive file
 datapoint_ids | array<bigint> | what the packet shows: its own candidate first, then its history
 datapoint_jds | array<double> | times of these datapoints [d]
 datapoint_programids | array<int> | program ids of these datapoints
+forced_ids | array<bigint> | forced measurements in the packet
 n_detections | int | detections among them
 n_upper_limits | int | upper limits among them
 n_forced | int | forced measurements in the packet
@@ -115,6 +116,7 @@ jd_first | double | first detection among them [d]
 jd_last | double | last detection among them [d]
 content_hash | bigint | xxhash64 over all that is kept of the packet
 extra | string | top-level scalars that the survey's schema does not have [JSON]
+own | string | what another survey than ZTF, or a table, says beside these columns [JSON]
 run_id | string | run that wrote the row
 """
     )
@@ -235,9 +237,11 @@ def _forced(stock: int, body: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _value_hash(values: tuple[Any, ...]) -> int:
-    # Only what a revision can change: magnitudes, limit, sign, fluxes, zero point.
-    numbers = [math.nan if v is None else v for v in values[4:11]]
-    return xxhash.xxh64_intdigest(struct.pack("<7d", *numbers)) - (1 << 63)
+    # All that is kept of the point: equal hashes mean that nothing is lost by keeping one of them.
+    kind, band, procstatus = values[1], values[3], values[18]
+    numbers = [math.nan if v is None else v for v in (values[2], *values[4:11], *values[12:18])]
+    packed = struct.pack("<14d", *numbers) + f"{kind} {band} {procstatus}".encode()
+    return xxhash.xxh64_intdigest(packed) - (1 << 63)
 
 
 def _extra(packet: Mapping[str, Any]) -> str | None:

@@ -115,7 +115,7 @@ def _resolve(
     notes: list[str] = []
     survey = _conf(document, "survey", "ztf", load_survey)
     calibration = _conf(document, "calibration", "raw", load_calibration)
-    files = _archive(document, base, archive)
+    files = _archive(document, base, archive, survey)
     simulated = archive is None and isinstance(document.value(["archive"]), dict)
     simulation = _simulation(document) if simulated else None
     folder = None if simulation is None else simulated_dir(simulation)
@@ -232,10 +232,14 @@ def _conf(
     return None
 
 
-def _archive(document: Document, base: Path, given: Sequence[str] | None) -> tuple[str, ...]:
+def _archive(
+    document: Document, base: Path, given: Sequence[str] | None, survey: Survey | None
+) -> tuple[str, ...]:
     """Return the paths and globs of the archive, absolute, and check that files are behind them."""
-    from ampel_spark.archive.files import find_files
+    from ampel_spark.archive.files import PATTERNS, find_files
+    from ampel_spark.archive.readers import name_patterns
 
+    patterns = PATTERNS if survey is None else name_patterns(survey)
     own = document.content.get("archive")
     texts = given if given is not None else own if isinstance(own, list) else [own]
     paths = []
@@ -245,7 +249,7 @@ def _archive(document: Document, base: Path, given: Sequence[str] | None) -> tup
         path = _absolute(text, base if given is None else Path.cwd())
         paths.append(str(path))
         try:
-            find_files([path])
+            find_files([path], patterns)
         except ArchiveError as error:
             if given is None:
                 document.problem(

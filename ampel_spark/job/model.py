@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -246,17 +247,6 @@ class Job(_Section):
         | Annotated[Report, Tag(_MAPPING)],
         Discriminator(_shape),
     ] = Report()
-
-
-class Survey(_Section):
-    """A file of conf/surveys."""
-
-    name: _Name
-    description: str = ""
-    night_starts: float = Field(
-        default=0.0, description="hour at which a night's date begins [h UTC]"
-    )
-    access: dict[str, int] = Field(description="program id that each data right lets see")
 
 
 class Calibration(_Section):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.files import find_files
+from ampel_spark.archive.readers import name_patterns
 
 if TYPE_CHECKING:
     from ampel_spark.job.inputs import Inputs
@@ -57,7 +58,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
     if inputs.is_past:
         yield "  archive: nothing is read in: the versions are given"
     elif job.archive:
-        files = find_files(job.archive)
+        files = find_files(job.archive, name_patterns(job.survey))
         known = _known(lake)
         new = [p for p in files if str(p) not in known]
         yield (

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ampel_spark.archive.ingest import Ingested, Pinned, ingest
+from ampel_spark.archive.surveys import Survey
 from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.inputs import Inputs
@@ -149,7 +150,7 @@ def run_job(
     try:
         with place.staging(run_id) as folder:
             if archive and not inputs.is_past:
-                counts["archive"] = _archive(place, archive, run_id, out)
+                counts["archive"] = _archive(place, archive, job.survey, run_id, out)
             if job.simulated_in is not None:
                 outputs[TRUTH] = insert_truth(place, job.simulated_in, run_id)
             versions = inputs.pin(place)
@@ -310,9 +311,9 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
 
 
 def _archive(
-    lake: Lake, paths: list[str], run_id: str, out: Callable[[str], None]
+    lake: Lake, paths: list[str], survey: Survey, run_id: str, out: Callable[[str], None]
 ) -> dict[str, int]:
-    done: Ingested = ingest(lake.spark, lake, paths, run_id=run_id, out=out)
+    done: Ingested = ingest(lake.spark, lake, paths, survey, run_id, out)
     return {
         k: getattr(done, k)
         for k in ("files", "known", "packets", "stored", "duplicate", "quarantined", "broken")

@@ -32,7 +32,6 @@ from ampel_spark.t1.states import (
 )
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
-from ampel_spark.t2.unit import EXCEPTION
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -103,8 +102,11 @@ class Context:
             )
 
     def alerts(self) -> DataFrame:
-        """Return the alerts of the pinned version."""
-        return self.lake.read("alerts", self.versions.alerts)
+        """Return the alerts of the job's survey, of the pinned version."""
+        from pyspark.sql import functions as f
+
+        alerts = self.lake.read("alerts", self.versions.alerts)
+        return alerts.where(f.col("survey") == self.job.survey.label)
 
 
 def selections_of(job: ResolvedJob) -> list[T0Selection]:
@@ -337,6 +339,8 @@ def _compute(
     from pyspark.sql import functions as f
 
     place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
+    if told := step.unit.prepare():
+        context.out(f"T2: {step.name}: {told}")
     size, begin, number, parts = min(n_todo, FIRST_CHUNK), 0, 0, []
     while begin < _PLACES:
         end = min(_PLACES, begin + math.ceil(_PLACES * size / n_todo))
@@ -345,8 +349,8 @@ def _compute(
         part = context.stage(
             f"t2_{step.name}/{number}", runner.compute(mine, step.unit, trace.trace_id, size)
         ).withColumn("run_id", f.lit(context.run_id))
-        # A result that was an exception is tried again and replaced; any other stays as it is.
-        context.commit(table, part, replacing=f"t.status = {EXCEPTION}")
+        # A result that was an exception is tried again, some times; any other stays as it is.
+        context.commit(table, part, replacing=runner.REPLACEABLE)
         parts.append(part)
         spent = max(time.monotonic() - started, 1e-3)
         if end < _PLACES:

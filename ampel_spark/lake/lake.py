@@ -25,6 +25,7 @@ from ampel_spark.lake.tables import TABLES, Table
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructField
 
 __all__ = ["FORMAT", "MARKER", "Lake"]
 
@@ -70,7 +71,11 @@ class Lake:
                     f"lake {self.root} has format {found}, this version reads format {FORMAT}"
                 )
             return
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+        # Another process may be making the same lake.
+        if self.root.exists() and (
+            not self.root.is_dir()
+            or any(not p.name.startswith(MARKER) for p in self.root.iterdir())
+        ):
             raise LakeError(
                 f"{self.root} is not empty and not a lake (no {MARKER}); name another --lake"
             )
@@ -98,29 +103,40 @@ class Lake:
 
     def ensure(self, table: Table) -> None:
         """Make a table where it is absent, and add columns that it lacks."""
-        from delta.tables import DeltaTable
-
         if not self.has(table.name):
-            builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table.name))
-            builder = builder.addColumns(table.schema()).comment(table.comment)
-            for key, value in _PROPERTIES.items():
-                builder = builder.property(key, value)
-            builder.execute()
+            # Two drivers that make one table at once would be a conflict.
+            with self.lock(f"make-{table.name}"):
+                self._make(table)
             return
         there = {f.name: f.dataType for f in self.read(table.name).schema}
         for column in table.schema():
             if column.name not in there:
-                comment = column.metadata["comment"].replace("'", "\\'")
-                self.spark.sql(
-                    f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS "
-                    f"(`{column.name}` {column.dataType.simpleString()} COMMENT '{comment}')"
-                )
+                self._widen(table, column)
             elif there[column.name] != column.dataType:
                 raise LakeError(
                     f"table {table.name}: column {column.name} is "
                     f"{there[column.name].simpleString()} in the lake and "
                     f"{column.dataType.simpleString()} now; "
                     "give the unit's entry in the job another name"
+                )
+
+    def _make(self, table: Table) -> None:
+        from delta.tables import DeltaTable
+
+        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table.name))
+        builder = builder.addColumns(table.schema()).comment(table.comment)
+        for key, value in _PROPERTIES.items():
+            builder = builder.property(key, value)
+        builder.execute()
+
+    def _widen(self, table: Table, column: StructField) -> None:
+        comment = column.metadata["comment"].replace("'", "\\'")
+        with self.lock(table.name):
+            # Another driver may have added it meanwhile.
+            if column.name not in self.read(table.name).columns:
+                self.spark.sql(
+                    f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS "
+                    f"(`{column.name}` {column.dataType.simpleString()} COMMENT '{comment}')"
                 )
 
     def read(self, name: str, version: int | None = None) -> DataFrame:
@@ -227,37 +243,95 @@ class Lake:
         rows: DataFrame,
         metadata: Mapping[str, Any],
         clauses: Callable[[Any], Any],
+        within: str | None = None,
     ) -> None:
-        """MERGE `rows` into `table` on its key, with the WHEN clauses that `clauses` adds."""
+        """MERGE `rows` into `table` on its key, with the WHEN clauses that `clauses` adds.
+
+        `within` is a SQL condition that the rows there meet, to read no more files than needed.
+        """
         from delta.tables import DeltaTable
 
         condition = " AND ".join(f"t.`{k}` <=> s.`{k}`" for k in table.key)
+        if within is not None:
+            condition = f"({within}) AND {condition}"
         target = DeltaTable.forPath(self.spark, self.path(table.name))
+        with self._told(metadata):
+            clauses(target.alias("t").merge(rows.alias("s"), condition)).execute()
+
+    def delete(self, name: str, condition: str, metadata: Mapping[str, Any]) -> None:
+        """Remove the rows that meet a SQL condition."""
+        from delta.tables import DeltaTable
+
+        with self._told(metadata):
+            DeltaTable.forPath(self.spark, self.path(name)).delete(condition)
+
+    def restore(self, name: str, version: int, metadata: Mapping[str, Any]) -> None:
+        """Bring a table back to what it held at a version, by a new version."""
+        from delta.tables import DeltaTable
+
+        with self._told(metadata):
+            DeltaTable.forPath(self.spark, self.path(name)).restoreToVersion(version)
+
+    def commits(self, name: str, since: int) -> list[dict[str, Any]]:
+        """Return the user metadata of a table's commits after version `since`, newest first."""
+        from deltalake import DeltaTable
+
+        version = self.version(name)
+        if version is None or version <= since:
+            return []
+        found = DeltaTable(self.path(name)).history(version - since)
+        return [json.loads(commit.get("userMetadata") or "{}") for commit in found]
+
+    @contextlib.contextmanager
+    def _told(self, metadata: Mapping[str, Any]) -> Iterator[None]:
         self.spark.conf.set(_METADATA, json.dumps(metadata, sort_keys=True))
         try:
-            clauses(target.alias("t").merge(rows.alias("s"), condition)).execute()
+            yield
         finally:
             self.spark.conf.unset(_METADATA)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock of the lake: one writer at a time per host (or file system with flock)."""
+        """Hold a lock of the lake: one writer at a time per host (or file system with locks).
+
+        Python's lock keeps out other threads and processes. When a driver is killed, its JVM lives
+        on for a moment and may still commit, so the JVM holds a lock of its own.
+        """
         folder = self.root / "_locks"
         folder.mkdir(exist_ok=True)
+        java: Any = self.spark._jvm
         with (folder / name).open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+            file = java.java.io.RandomAccessFile(str(folder / f"{name}.jvm"), "rw")
+            try:
+                file.getChannel().lock()
+                yield
+            finally:
+                file.close()
 
     @contextlib.contextmanager
     def staging(self, name: str) -> Iterator[str]:
-        """Give a folder for what a step computes once and reads repeatedly; it goes at the end."""
-        folder = self.root / "_staging" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        try:
-            yield str(folder)
-        finally:
+        """Give a folder for what a step computes once and reads repeatedly; it goes at the end.
+
+        What drivers that were killed left behind goes too: they no longer hold its lock.
+        """
+        staging = self.root / "_staging"
+        staging.mkdir(exist_ok=True)
+        folder, mine = staging / name, staging / f"{name}.lock"
+        for other in staging.glob("*.lock"):
+            with other.open("w") as stream, contextlib.suppress(BlockingIOError):
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(other.with_suffix(""), ignore_errors=True)
+                other.unlink(missing_ok=True)
+        with mine.open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
             shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                yield str(folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                mine.unlink(missing_ok=True)
 
     def versions(self) -> dict[str, int]:
         """Return the newest version of every table that exists, by name."""

@@ -33,6 +33,7 @@ _MARKED = {
     "alerts": "alerts_version",
     "datapoints": "datapoints_version",
     "quarantine": "quarantine_version",
+    "sightings": "sightings_version",
 }
 #: By what the big tables are read: rows of one object close together.
 _CLUSTERED = {

@@ -66,8 +66,9 @@ class Table:
 #: Columns that say who wrote a row, when, how fast and from which version of a table: not part of
 #: "equal, bit for bit".
 INCOMPARABLE = frozenset(
-    {"run_id", "duration_ms", "started", "ended", "committed", "seconds", "path", "file"}
-    | {"datapoints_version", "alerts_version", "quarantine_version"}
+    {"run_id", "duration_ms", "attempts", "started", "ended", "committed", "seconds"}
+    | {"path", "file", "datapoints_version", "alerts_version", "quarantine_version"}
+    | {"sightings_version"}
 )
 
 
@@ -79,6 +80,7 @@ def spark_type(name: str) -> DataType:
     from pyspark.sql import types as t
 
     scalars: Mapping[str, DataType] = {
+        "binary": t.BinaryType(),
         "boolean": t.BooleanType(),
         "int": t.IntegerType(),
         "bigint": t.LongType(),
@@ -114,6 +116,7 @@ broken | boolean | the file ended before its end: one file-level row of quaranti
 night_first | int | first night of its stored packets [UTC date, YYYYMMDD]
 night_last | int | last night of its stored packets [UTC date, YYYYMMDD]
 chunk | string | chunk of archive it was committed in
+sightings_version | bigint | version of sightings that belongs with this chunk
 datapoints_version | bigint | version of datapoints that belongs with this chunk
 alerts_version | bigint | version of alerts that belongs with this chunk
 quarantine_version | bigint | version of quarantine that belongs with this chunk
@@ -158,12 +161,15 @@ pid | bigint | processing id of the image
 ra | double | right ascension [deg, ICRS]
 dec | double | declination [deg, ICRS]
 procstatus | string | status of forced photometry; its flux is null where it is not usable
-value_hash | bigint | xxh64 of the values, to tell revisions
+value_hash | bigint | xxh64 of all these values
 first_alert_jd | double | jd of the first alert that showed these values [d]
 first_alert_id | bigint | id of that alert
 """
     + _RUN
 )
+
+# The columns of datapoints without the number, which is given when all sightings are known.
+_SIGHTINGS = tuple(c for c in _DATAPOINTS if c.name != "revision")
 
 _DECISIONS = columns_of(
     """
@@ -273,6 +279,9 @@ TABLES: dict[str, Table] = {
               ("file", "member", "sha256")),
         Table("datapoints", "one revision of one datapoint of one object", _DATAPOINTS,
               ("survey", "stock", "datapoint_id", "revision")),
+        Table("sightings", "one change of the values of a datapoint, however small; only of those "
+              "that were seen with more than one set of values", _SIGHTINGS,
+              ("survey", "stock", "datapoint_id", "first_alert_jd", "first_alert_id")),
         Table("decisions", "one alert judged for one channel under one trace in one run",
               _DECISIONS, ("run_id", "channel", "alert_id")),
         Table("states", "one state, content only", _STATES, ("state_id",)),
@@ -303,7 +312,8 @@ trace_id | string | unit, parameters, code and files that computed it
 input_hash | string | what it read beside the state; empty: nothing
 status | int | 0 good; negative: AMPEL's codes; positive: the unit's own
 message | string | why, where the status is not 0
-duration_ms | double | time the unit took [ms]
+duration_ms | double | time the unit took [ms]; of a batch, its time over its light curves
+attempts | int | how often it was tried; an exception is tried again by later runs, up to 3 times
 """
         + _RUN
     )

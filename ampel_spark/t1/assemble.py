@@ -6,6 +6,7 @@ object per point.
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any
 
@@ -16,7 +17,14 @@ import pyarrow.compute as pc
 
 from ampel_spark.t1.links import links, state_ids
 from ampel_spark.t1.photometry import canonical, integers, newest, unsuperseded
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, POINT_FIELDS, UPPER_LIMIT, LightCurveBatch
+from ampel_spark.t2.lightcurve import (
+    DETECTION,
+    FORCED,
+    POINT_FIELDS,
+    UPPER_LIMIT,
+    LightCurveBatch,
+    Lookup,
+)
 
 __all__ = ["KIND_CODES", "LIGHT_CURVE_SCHEMA", "assemble", "batch_of"]
 
@@ -110,28 +118,52 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def batch_of(batch: pa.RecordBatch) -> LightCurveBatch:
-    """Return the light curves of a batch with `LIGHT_CURVE_SCHEMA`'s ``lc_`` columns as arrays."""
-    first = batch.column("lc_jd")
-    lengths = np.asarray(first.value_lengths().fill_null(0))
+    """Return the light curves of a batch with `LIGHT_CURVE_SCHEMA`'s ``lc_`` columns as arrays.
+
+    Columns that the batch does not have are not there; those it has are read when asked for.
+    """
+    there = [name for name in POINT_FIELDS if f"lc_{name}" in batch.schema.names]
+    lengths = np.asarray(batch.column(f"lc_{there[0]}").value_lengths().fill_null(0))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    points = {
-        name: _numpy(batch.column(f"lc_{name}").flatten(), kind)
-        for name, (kind, _) in POINT_FIELDS.items()
-    }
+
+    def flat(name: str) -> pa.Array:
+        return batch.column(f"lc_{name}").flatten()
+
+    def decoded(name: str, kind: str) -> Array:
+        if kind != "O":
+            return _numpy(flat(name), kind)
+        codes, found = words[name]
+        return np.asarray(found[codes])
+
+    words = Lookup(
+        {
+            name: functools.partial(lambda name: _coded(flat(name)), name)
+            for name in there
+            if POINT_FIELDS[name][0] == "O"
+        }
+    )
     return LightCurveBatch(
         state_id=np.array(batch.column("state_id").to_pylist(), dtype=object),
         stock=batch.column("stock").to_numpy(zero_copy_only=False),
         name=np.array(batch.column("name").to_pylist(), dtype=object),
         offsets=offsets,
-        points=points,
+        points=Lookup(
+            {name: functools.partial(decoded, name, POINT_FIELDS[name][0]) for name in there}
+        ),
+        words=words,
     )
+
+
+def _coded(column: pa.Array) -> tuple[Array, Array]:
+    encoded = column.dictionary_encode()
+    words = np.array([*encoded.dictionary.to_pylist(), ""], dtype=object)
+    return np.asarray(encoded.indices.fill_null(len(words) - 1)), words
 
 
 def _numpy(column: pa.Array, kind: str) -> Array:
     if kind == "O":
-        encoded = column.dictionary_encode()
-        words = np.array([*encoded.dictionary.to_pylist(), ""], dtype=object)
-        return words[np.asarray(encoded.indices.fill_null(len(words) - 1))]
+        codes, words = _coded(column)
+        return np.asarray(words[codes])
     null: float = np.nan if kind == "f8" else -1
     if column.null_count:
         column = pc.fill_null(column, pa.scalar(null, column.type))

@@ -181,7 +181,7 @@ def light_curves(wanted: DataFrame, points: DataFrame, kinds: Sequence[str]) -> 
         *(c for name, c in zip(POINT_FIELDS, fields, strict=True) if name != "datapoint_id"),
     )
     joined = (
-        each.join(usable.drop("survey"), "stock")
+        each.join(usable, ["survey", "stock"])
         .where(
             (f.col("seen_jd") < f.col("until_jd"))
             | (
