@@ -254,19 +254,29 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
     """
     done: Results = {}
     context.counts["t2"] = {}
+    if not context.job.units:
+        return done
+    staged = context.lake.spark.read.parquet(f"{context.folder}/light_curves")
+    curves = runner.light_curves(staged)
     for step in context.job.units:
-        done[step.name] = (step, _run_unit(context, step, states, traces[step.name], done))
+        rows = _run_unit(context, step, states, curves, traces[step.name], done)
+        done[step.name] = (step, rows)
     return done
 
 
 def _run_unit(
-    context: Context, step: UnitStep, states: DataFrame, trace: Trace, done: Results
+    context: Context,
+    step: UnitStep,
+    states: DataFrame,
+    curves: DataFrame,
+    trace: Trace,
+    done: Results,
 ) -> DataFrame:
     from pyspark.sql import functions as f
 
     table = runner.unit_table(step.name, step.columns)
     context.lake.ensure(table)
-    mine = states.where(f.col("channel").isin(*step.channels)).dropDuplicates(["state_id"])
+    mine = states.where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
     ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
     rows = runner.wanted(mine, ties)
     n_wanted = mine.count()
@@ -283,7 +293,7 @@ def _run_unit(
         if told := step.unit.prepare():
             context.out(f"T2: {step.name}: {told}")
         results = context.stage(
-            f"t2_{step.name}", runner.compute(todo, step.unit, trace.trace_id, n_todo)
+            f"t2_{step.name}", runner.compute(todo, curves, step.unit, trace.trace_id, n_todo)
         )
         results = results.withColumn("run_id", f.lit(context.run_id))
         # A result that was an exception is tried again, some times; any other stays as it is.

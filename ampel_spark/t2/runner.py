@@ -21,7 +21,7 @@ from ampel_spark.archive.packets import arrow_type
 from ampel_spark.lake.tables import Column as TableColumn
 from ampel_spark.lake.tables import Table, result_table
 from ampel_spark.t1.assemble import batch_of
-from ampel_spark.t2.lightcurve import LightCurve, LightCurveBatch, TiedResults
+from ampel_spark.t2.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "REPLACEABLE",
     "compute",
     "compute_batch",
+    "light_curves",
     "result_schema",
     "stale",
     "unit_table",
@@ -45,6 +46,11 @@ REPLACEABLE = f"t.status = {EXCEPTION} AND coalesce(t.attempts, 1) < {MAX_ATTEMP
 
 #: A task takes up to so many times `Unit.states_per_task` where there are very many light curves.
 _MOST = 125
+#: A unit that asks for as many light curves in a task takes them as T1 left them: to move them is
+#: a good part of its work.
+_FAST = 500
+#: So many states, without their light curves, may go to every worker.
+_BROADCAST = 200_000
 
 
 def unit_table(name: str, columns: Sequence[Column]) -> Table:
@@ -82,7 +88,8 @@ def wanted(states: DataFrame, ties: Mapping[str, tuple[DataFrame, Sequence[Colum
     Parameters
     ----------
     states : DataFrame
-        Light curves, one row per state.
+        One row per state: ``state_id`` is enough. Rows stay narrow until `compute` has need of the
+        light curves: carried through joins, these cost more than a fast unit's work.
     ties : mapping of str to (DataFrame, columns)
         Results of other units, one row per state, by the entry's name.
 
@@ -125,36 +132,56 @@ def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
     return left.join(f.broadcast(again), key, "left").fillna(0, "attempts")
 
 
-def compute(rows: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame:
+def light_curves(curves: DataFrame) -> DataFrame:
+    """Return staged light curves with each state once.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        As T1 stages them: a row per ``request`` and ``access``, of which several may be one state.
+    """
+    from pyspark.sql import functions as f
+
+    place = ["access", "request"]
+    n = curves.agg(f.count("*"), f.count_distinct("state_id")).first()
+    if n is None or n[0] == n[1]:
+        return curves
+    first = curves.groupBy("state_id").agg(f.min(f.struct(*place)).alias("at"))
+    return curves.join(first.select("state_id", "at.*"), ["state_id", *place], "left_semi")
+
+
+def compute(rows: DataFrame, curves: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame:
     """Run a unit on the rows of `stale`.
 
     Parameters
     ----------
     rows : DataFrame
         Of `stale`, or of `wanted` where there are no results yet.
+    curves : DataFrame
+        Light curves, of `light_curves`.
     unit : Unit
         Travels to the workers, the user's own modules with it.
     trace_id : str
     count : int
         Number of rows, to choose the number of tasks; no result depends on it.
     """
+    from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
 
     from ampel_spark.t2.registry import packed
 
     schema = result_schema(unit.output_columns())
-    cores = rows.sparkSession.sparkContext.defaultParallelism
-    least = unit.states_per_task()
-    tasks = max(1, min(math.ceil(count / least), max(4 * cores, count // (_MOST * least))))
-    ties = [c for c in rows.columns if c.startswith("tie_")]
     read = unit.point_fields()
-    light_curve = [
-        c for c in rows.columns if c.startswith("lc_") and (read is None or c[3:] in read)
-    ]
-    head = ["state_id", "stock", "name", "input_hash"]
-    head += ["attempts"] if "attempts" in rows.columns else []
-    small = rows.select(*head, *light_curve, *ties)
-    return small.repartition(tasks, "state_id").mapInArrow(
+    fields = [f"lc_{name}" for name in POINT_FIELDS if read is None or name in read]
+    narrow = rows.drop(*(c for c in rows.columns if c in {"stock", "name"} or c[:3] == "lc_"))
+    if count <= _BROADCAST:
+        narrow = f.broadcast(narrow)
+    joined = curves.select("state_id", "stock", "name", *fields).join(narrow, "state_id")
+    cores, least = rows.sparkSession.sparkContext.defaultParallelism, unit.states_per_task()
+    if least < _FAST or count < 4 * cores * least:
+        tasks = min(math.ceil(count / least), max(4 * cores, count // (_MOST * least)))
+        joined = joined.repartition(max(1, tasks), "state_id")
+    return joined.mapInArrow(
         functools.partial(_task, packed(unit), trace_id), from_arrow_schema(schema)
     )
 
