@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.typed_passes import NativeLowering
 
 __all__ = ["cache_folder", "compiled", "entry_point"]
+
+_LOG = logging.getLogger(__name__)
 
 #: Environment variable that names the folder for compiled kernels.
 VARIABLE = "AMPEL_SPARK_KERNEL_CACHE"
@@ -60,7 +63,9 @@ def cache_folder() -> Path:
     xdg = os.environ.get("XDG_CACHE_HOME")
     base = Path(named or (Path(xdg) if xdg else Path.home() / ".cache") / "ampel_spark")
     if not _writable(base):
+        wanted = base
         base = Path(tempfile.gettempdir()) / f"ampel_spark-{os.getuid()}"
+        _LOG.warning("%s cannot be written: compiled kernels are kept in %s", wanted, base)
     return base / f"kernels-{digest.hexdigest()[:16]}"
 
 
