@@ -20,7 +20,7 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +36,7 @@ from ampel_spark.lake.lake import Lake
 from ampel_spark.salt import LightCurves, SaltFitter
 from ampel_spark.session import get_session
 from ampel_spark.settings import sncosmo_data_dir
-from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA, batch_of
+from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA
 from ampel_spark.t2 import runner
 from ampel_spark.t2.lightcurve import POINT_FIELDS
 from ampel_spark.t2.registry import build
@@ -168,14 +168,6 @@ def timed(work: Callable[[], Any]) -> tuple[float, float]:
     return clock.took()
 
 
-def nothing(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What a task does that only takes light curves over."""
-    n = 0
-    for batch in batches:
-        n += len(batch_of(batch).points["flux"])
-    yield pa.RecordBatch.from_pydict({"n": pa.array([n], pa.int64())})
-
-
 def steps(config: dict[str, Any], folder: Path) -> list[UnitStep]:
     """The entries of T2: what the fit is tied to, and the fit."""
     entries = [
@@ -229,8 +221,6 @@ def main() -> None:
         if arguments.batch
         else {}
     )
-    from pyspark.sql import functions
-
     spark = get_session("salt_spark", master="local[1]", conf=conf)
     shutil.rmtree(work / "lake", ignore_errors=True)
     lake = Lake(spark, work / "lake")
@@ -239,6 +229,7 @@ def main() -> None:
     staged = staging / "light_curves"
     staged.mkdir(parents=True)
     table = table.append_column("channel", pa.repeat("all", n))
+    table = table.append_column("access", pa.repeat("1", n))
     for k in range(0, n, CHUNK):
         pq.write_table(table.slice(k, CHUNK), staged / f"{k:07d}.parquet")
     states = spark.read.parquet(str(staged))
@@ -273,14 +264,10 @@ def main() -> None:
     staged_ties = {step.name: (lake.read(f"t2_{step.name}"), step.columns) for step in entries[:2]}
     rows = runner.wanted(states.select("state_id").distinct(), staged_ties)
     noop: Callable[[Any], None] = lambda frame: frame.write.format("noop").mode("overwrite").save()  # noqa: E731
-    fields = [f"lc_{k}" for k in unit.point_fields() or POINT_FIELDS]
-    small = states.select("state_id", "stock", "name", *fields).join(
-        functions.broadcast(rows), "state_id"
-    )
-    tell("states and ties", timed(lambda: noop(rows)))
-    tell("and light curves, in the JVM", timed(lambda: noop(small)))
-    tell("and handed to Python", timed(lambda: noop(small.mapInArrow(nothing, "n bigint"))))
-    fits = runner.compute(rows, states, unit, "t", n)
+    curves = runner.light_curves(str(staged), spark)
+    places = curves.select("state_id", "file", "row").join(rows, "state_id")
+    tell("states, ties, places of light curves", timed(lambda: noop(places)))
+    fits = runner.compute(rows, curves, unit, "t", n)
     tell("and fitted, results back", timed(lambda: noop(fits)))
     table = table.append_column("input_hash", pa.repeat("", n))
     for tie, column in (("host", "z"), ("ebv", "ebv")):

@@ -256,8 +256,7 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
     context.counts["t2"] = {}
     if not context.job.units:
         return done
-    staged = context.lake.spark.read.parquet(f"{context.folder}/light_curves")
-    curves = runner.light_curves(staged)
+    curves = runner.light_curves(f"{context.folder}/light_curves", context.lake.spark)
     for step in context.job.units:
         rows = _run_unit(context, step, states, curves, traces[step.name], done)
         done[step.name] = (step, rows)

@@ -7,8 +7,8 @@ messages) is text to it and never markup, and its content policy lets no other s
 
 from __future__ import annotations
 
-import functools
 import base64
+import functools
 import hashlib
 import os
 import re

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -185,11 +186,16 @@ def test_a_unit_gets_the_fields_of_points_that_are_sent() -> None:
 
 
 @pytest.mark.spark
-def test_staged_light_curves_of_one_state_are_taken_once(spark: SparkSession) -> None:
+def test_staged_light_curves_of_one_state_are_taken_once(
+    spark: SparkSession, tmp_path: Path
+) -> None:
     rows = [("1", 1, "a"), ("1", 2, "a"), ("2", 1, "a"), ("1", 3, "b")]
-    staged = spark.createDataFrame(rows, "access string, request bigint, state_id string")
-    once = runner.light_curves(staged).orderBy("state_id").collect()
-    assert [tuple(r[k] for k in ("access", "request", "state_id")) for r in once] == [
+    names = ("access", "request", "state_id")
+    table = pa.table({name: [row[k] for row in rows] for k, name in enumerate(names)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    once = runner.light_curves(str(tmp_path), spark).orderBy("state_id").collect()
+    assert [r["row"] for r in once] == [0, 3]
+    assert [tuple(r[k] for k in names) for r in once] == [
         ("1", 1, "a"),
         ("1", 3, "b"),
     ]
@@ -223,6 +229,61 @@ def test_what_has_a_result_is_not_stale_unless_it_failed_or_its_input_or_trace_c
     assert runner.stale(rows, present, "another").count() == 6
     plain = runner.wanted(states, {})
     assert {r["input_hash"] for r in plain.collect()} == {""}
+
+
+COUNTED = """
+import numpy as np
+from ampel_spark.t2 import Column, Unit
+
+class Counted(Unit):
+    columns = (Column("first", "double", "mag", "first"), Column("count", "int", "", "points"))
+
+    def needs(self):
+        return ("brightest",)
+
+    def point_fields(self):
+        return ("jd", "mag")
+
+    def states_per_task(self):
+        return 1000
+
+    def process_batch(self, batch):
+        assert set(batch.points) == {"jd", "mag"}
+        _, tied = batch.tied("brightest", "brightest")
+        first = batch.points["mag"][batch.offsets[:-1]] + tied
+        return {"first": first, "count": np.diff(batch.offsets)}
+"""
+
+
+@pytest.mark.spark
+def test_a_fast_unit_reads_its_light_curves_from_the_files_with_the_same_results(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    table = pa.Table.from_batches(
+        [curves([list(rng.uniform(15, 20, rng.integers(1, 6))) for _ in range(60)])]
+    )
+    for k in range(3):
+        part = table.slice(20 * k, 20).append_column("access", pa.repeat("1", 20))
+        (tmp_path / "curves").mkdir(exist_ok=True)
+        pq.write_table(part, tmp_path / "curves" / f"part {k}.parquet")
+    staged = runner.light_curves(str(tmp_path / "curves"), spark)
+    (tmp_path / "counted.py").write_text(COUNTED)
+    unit = build("counted.py:Counted", {}, tmp_path)
+    ids = [f"s{i}" for i in range(60) if i % 7]
+    ties = spark.createDataFrame(
+        [(i, 0, float(i[1:])) for i in ids], "state_id string, status int, brightest double"
+    )
+    keys = spark.createDataFrame([(i,) for i in ids], "state_id string")
+    rows = runner.wanted(keys, {"brightest": (ties, Brightest.columns[:1])})
+    by_file, by_jvm = (
+        runner.compute(rows, curves, unit, "t", len(ids)).drop("duration_ms").orderBy("stock")
+        for curves in (staged, staged.drop("file", "row"))
+    )
+    found = by_file.collect()
+    assert [r["stock"] for r in found] == [int(i[1:]) for i in ids]
+    assert found[0]["first"] == table.column("lc_mag")[1].as_py()[0] + 1.0
+    assert found == by_jvm.collect()
 
 
 @pytest.mark.spark

@@ -26,6 +26,8 @@ from ampel_spark.t2.units.salt_fit import (
     NOT_CONVERGED,
     TOO_FEW_POINTS,
     SaltFit,
+    bandpass_of,
+    flux_error,
     model_of,
 )
 from tests.t2.supernovae import T0, injected, truth
@@ -626,6 +628,23 @@ def test_peak_magnitudes_are_sncosmo_s(engine: str) -> None:
         brightest = true.bandmag(_sncosmo.bandpass(name)[0], "ab", days).min()
         assert row[f"peak_mag_{name}"] == pytest.approx(brightest, abs=2e-3)
     assert row["peak_mag_ztfi"] is None
+
+
+def test_the_error_of_a_model_s_flux_is_that_of_draws_from_the_covariance() -> None:
+    row = fitted(injected(truth(), fluxerr=injected(truth()).flux.max() / 10))
+    band = bandpass_of("ztfr")
+    days = row["t0"] + np.array([-8.0, 0.0, 15.0])
+    model = model_of(row)
+    scatter = np.sqrt(np.diag(model.bandfluxcov(band, days, zp=25.0, zpsys="ab")[1]))
+    error = flux_error(row, model, band, days, 25.0)
+    assert model.get("t0") == row["t0"]
+    rng = np.random.default_rng(1)
+    at = [row[name] for name in row["fitted"]]
+    draws = []
+    for values in rng.multivariate_normal(at, np.reshape(row["covariance"], (4, 4)), 300):
+        model.set(**dict(zip(row["fitted"], values, strict=True)))
+        draws.append(model.bandflux(band, days, zp=25.0, zpsys="ab"))
+    np.testing.assert_allclose(error, np.hypot(np.std(draws, axis=0), scatter), rtol=0.2)
 
 
 def test_quality_is_counted_from_the_points() -> None:
