@@ -48,7 +48,7 @@ __all__ = [
 
 #: States of the first commit of a unit's results, and the work that later ones aim at [s]: what a
 #: kill can lose.
-FIRST_CHUNK, CHUNK_SECONDS = 20_000, 300.0
+FIRST_CHUNK, CHUNK_SECONDS = 50_000, 300.0
 _PLACES = 1 << 20
 
 #: Results of the units of a run: the entry, and one row per state, by the entry's name.
@@ -273,19 +273,30 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
     """
     done: Results = {}
     context.counts["t2"] = {}
+    if not context.job.units:
+        return done
+    curves = runner.light_curves(f"{context.folder}/light_curves", context.lake.spark)
     for step in context.job.units:
-        done[step.name] = (step, _run_unit(context, step, states, traces[step.name], done))
+        rows = _run_unit(context, step, states, curves, traces[step.name], done)
+        done[step.name] = (step, rows)
     return done
 
 
 def _run_unit(
-    context: Context, step: UnitStep, states: DataFrame, trace: Trace, done: Results
+    context: Context,
+    step: UnitStep,
+    states: DataFrame,
+    curves: DataFrame,
+    trace: Trace,
+    done: Results,
 ) -> DataFrame:
     from pyspark.sql import functions as f
 
     lake = context.lake
     table = runner.unit_table(step.name, step.columns)
-    mine = states.where(f.col("channel").isin(*step.channels)).dropDuplicates(["state_id"])
+    if not context.dry:
+        lake.ensure(table)
+    mine = states.where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
     ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
     rows = runner.wanted(mine, ties)
     keys = rows.select("state_id", "input_hash")
@@ -294,7 +305,8 @@ def _run_unit(
     if context.dry and ties:
         # What a unit is tied to and has no result yet will have one that nobody has read.
         lacking = reduce(operator.or_, (f.col(f"tie_{name}").isNull() for name in ties))
-        todo = todo.unionByName(rows.where(lacking)).dropDuplicates(["state_id"])
+        todo = todo.unionByName(rows.where(lacking), allowMissingColumns=True)
+        todo = todo.dropDuplicates(["state_id"])
     n_wanted = mine.count()
     n_todo = n_wanted if present is None else todo.count()
     counts: dict[str, Any] = {
@@ -313,9 +325,8 @@ def _run_unit(
         mine = present.where(f.col("trace_id") == trace.trace_id)
         return mine.join(keys, ["state_id", "input_hash"])
 
-    lake.ensure(table)
     started = time.monotonic()
-    results = _compute(context, step, table, todo, n_todo, trace) if n_todo else None
+    results = _compute(context, step, table, todo, curves, n_todo, trace) if n_todo else None
     counts["seconds"] = round(time.monotonic() - started, 3)
     if results is None or n_todo < n_wanted:
         there = lake.read(table.name).where(f.col("trace_id") == trace.trace_id)
@@ -333,7 +344,13 @@ def _run_unit(
 
 
 def _compute(
-    context: Context, step: UnitStep, table: Table, todo: DataFrame, n_todo: int, trace: Trace
+    context: Context,
+    step: UnitStep,
+    table: Table,
+    todo: DataFrame,
+    curves: DataFrame,
+    n_todo: int,
+    trace: Trace,
 ) -> DataFrame:
     """Run a unit on `todo`, a share of the states at a time, each committed: a kill loses one."""
     from pyspark.sql import functions as f
@@ -346,9 +363,9 @@ def _compute(
         end = min(_PLACES, begin + math.ceil(_PLACES * size / n_todo))
         mine = todo if end - begin == _PLACES else todo.where((place >= begin) & (place < end))
         started = time.monotonic()
-        part = context.stage(
-            f"t2_{step.name}/{number}", runner.compute(mine, step.unit, trace.trace_id, size)
-        ).withColumn("run_id", f.lit(context.run_id))
+        rows = runner.compute(mine, curves, step.unit, trace.trace_id, size)
+        part = context.stage(f"t2_{step.name}/{number}", rows)
+        part = part.withColumn("run_id", f.lit(context.run_id))
         # A result that was an exception is tried again, some times; any other stays as it is.
         context.commit(table, part, replacing=runner.REPLACEABLE)
         parts.append(part)

@@ -10,6 +10,7 @@ from ampel_spark.salt.fitter import SaltFitter
 from ampel_spark.salt.options import PARAMETERS, FitOptions
 from ampel_spark.salt.photometry import LightCurveError, LightCurves
 from ampel_spark.salt.result import FitResult, Flag, Status
+from ampel_spark.salt.warmup import warm
 
 __all__ = [
     "PARAMETERS",
@@ -20,4 +21,5 @@ __all__ = [
     "LightCurves",
     "SaltFitter",
     "Status",
+    "warm",
 ]

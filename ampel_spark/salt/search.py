@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 from ampel_spark.salt.cache import compiled
 from ampel_spark.salt.kernel import (
     FLUX,
+    FROM,
     GRADIENT,
+    I_OUTER,
     LOWER,
     M1,
     MEAN,
@@ -43,9 +45,18 @@ from ampel_spark.salt.kernel import (
     RANK_ONE,
     RANK_ONES,
     RES,
+    S_DAMPED,
+    S_INVERSE,
+    S_REDUCED,
+    S_SLOPES,
     START,
     TIME,
     UPPER,
+    V_AHEAD,
+    V_AT,
+    V_STEP,
+    V_STEPS,
+    V_TRIAL,
     WEIGHT,
     Work,
     _profile,
@@ -60,6 +71,7 @@ from ampel_spark.salt.kernel import (
     normal_equations,
     residuals,
     solve_linear,
+    zero,
 )
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.tables import Tables
@@ -130,7 +142,9 @@ def scan(
     n_steps = min(math.ceil((high - low) / (SCAN_STEP * stretch)), SCAN_LIMIT) + 1
     step = (high - low) / max(n_steps - 1, 1)
     n_bands = work.number[N_BANDS]
-    from_point = work.layout[START].copy()
+    from_point = work.layout[FROM]
+    for b in range(n_bands):
+        from_point[b] = work.layout[START, b]
     a = 1.0 / stretch
     per_step = 1.0 / tables.phase_step
     n = tables.n_phases
@@ -234,12 +248,12 @@ def descend(
     """
     chisq = evaluate(tables, settings, work, par, limits)
     normal_equations(settings, work, par, limits)
-    outer = np.empty(3, np.int64)
-    reduced = np.zeros((5, 5))
-    damped = np.zeros((5, 5))
-    inverse = np.zeros((5, 5))
-    step = np.zeros(5)
-    trial = np.empty(5)
+    outer = work.lists[I_OUTER]
+    reduced = work.matrices[S_REDUCED]
+    damped = work.matrices[S_DAMPED]
+    inverse = work.matrices[S_INVERSE]
+    step = work.vectors[V_STEP]
+    trial = work.vectors[V_TRIAL]
     damping = 1e-3
     converged = False
     n_steps = 0
@@ -253,7 +267,7 @@ def descend(
             for j in range(n_outer):
                 damped[i, j] = reduced[i, j]
             damped[i, i] += damping * reduced[i, i]
-        if not invert(damped, n_outer, inverse):
+        if not invert(work, damped, n_outer, inverse):
             damping = max(10.0 * damping, 1e-3)
             if damping > 1e10:
                 break
@@ -361,7 +375,8 @@ def hessian(
     by_z = fitted[PZ]
     for k in range(par.size):
         copy(work.equations[k], out[k])
-    steps = np.zeros(5)
+    steps = work.vectors[V_STEPS]
+    zero(steps)
     for k in range(par.size):
         if k not in (PX0, PX1) and fitted[k] and work.equations[k, k] > 0.0:
             steps[k] = min(0.1 / math.sqrt(work.equations[k, k]), 0.02 * LONGEST[k])
@@ -381,9 +396,10 @@ def hessian(
                 s -= sr * sm
         out[PX0, PX1] -= s
         out[PX1, PX0] = out[PX0, PX1]
-    at = par.copy()
-    ahead = np.zeros(5)
-    slopes = np.zeros((5, 5))
+    at = work.vectors[V_AT]
+    copy(par, at)
+    ahead = work.vectors[V_AHEAD]
+    slopes = work.matrices[S_SLOPES]
     for k in range(par.size):
         if steps[k] == 0.0:
             continue

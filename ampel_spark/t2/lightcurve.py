@@ -88,7 +88,7 @@ class LightCurve:
         )
 
     def __len__(self) -> int:
-        return len(self.points["jd"])
+        return len(next(iter(self.points.values())))
 
     @classmethod
     def of(

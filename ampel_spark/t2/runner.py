@@ -7,31 +7,37 @@ parameters, code and files in the trace, and results of other units that it read
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ampel_spark.archive.packets import arrow_type
+from ampel_spark.errors import UnitError
 from ampel_spark.lake.tables import Column as TableColumn
 from ampel_spark.lake.tables import Table, result_table
 from ampel_spark.t1.assemble import batch_of
-from ampel_spark.t2.lightcurve import LightCurve, LightCurveBatch, TiedResults
+from ampel_spark.t2.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 __all__ = [
     "MAX_ATTEMPTS",
     "REPLACEABLE",
     "compute",
     "compute_batch",
+    "light_curves",
     "result_schema",
     "stale",
     "unit_table",
@@ -45,6 +51,10 @@ REPLACEABLE = f"t.status = {EXCEPTION} AND coalesce(t.attempts, 1) < {MAX_ATTEMP
 
 #: A task takes up to so many times `Unit.states_per_task` where there are very many light curves.
 _MOST = 125
+#: Light curves that a fast unit gets at a time.
+_CHUNK = 1000
+#: So many states, without their light curves, may go to every worker.
+_BROADCAST = 200_000
 
 
 def unit_table(name: str, columns: Sequence[Column]) -> Table:
@@ -82,7 +92,8 @@ def wanted(states: DataFrame, ties: Mapping[str, tuple[DataFrame, Sequence[Colum
     Parameters
     ----------
     states : DataFrame
-        Light curves, one row per state.
+        One row per state: ``state_id`` is enough. Rows stay narrow until `compute` has need of the
+        light curves: carried through joins, these cost more than a fast unit's work.
     ties : mapping of str to (DataFrame, columns)
         Results of other units, one row per state, by the entry's name.
 
@@ -125,38 +136,104 @@ def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
     return left.join(f.broadcast(again), key, "left").fillna(0, "attempts")
 
 
-def compute(rows: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame:
+def light_curves(folder: str, spark: SparkSession) -> DataFrame:
+    """Return staged light curves with each state once.
+
+    Parameters
+    ----------
+    folder : str
+        Parquet files as T1 stages them: a row per ``request`` and ``access``, of which several may
+        be one state. With each state comes where it is: ``file`` and ``row``.
+    spark : SparkSession
+    """
+    from pyspark.sql import functions as f
+
+    curves = spark.read.parquet(folder)
+    curves = curves.select(
+        "*", f.col("_metadata.file_path").alias("file"), f.col("_metadata.row_index").alias("row")
+    )
+    place = ["access", "request"]
+    n = curves.agg(f.count("*"), f.count_distinct("state_id")).first()
+    if n is None or n[0] == n[1]:
+        return curves
+    first = curves.groupBy("state_id").agg(f.min(f.struct(*place)).alias("at"))
+    return curves.join(first.select("state_id", "at.*"), ["state_id", *place], "left_semi")
+
+
+def compute(rows: DataFrame, curves: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame:
     """Run a unit on the rows of `stale`.
 
     Parameters
     ----------
     rows : DataFrame
         Of `stale`, or of `wanted` where there are no results yet.
+    curves : DataFrame
+        Light curves, of `light_curves`.
     unit : Unit
         Travels to the workers, the user's own modules with it.
     trace_id : str
     count : int
         Number of rows, to choose the number of tasks; no result depends on it.
+
+    Notes
+    -----
+    A unit that takes many light curves at once and names the fields that it reads gets these from
+    the files, without a way through the JVM: that costs as much as such a unit's own work.
     """
+    from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
 
     from ampel_spark.t2.registry import packed
 
-    schema = result_schema(unit.output_columns())
-    cores = rows.sparkSession.sparkContext.defaultParallelism
-    least = unit.states_per_task()
-    tasks = max(1, min(math.ceil(count / least), max(4 * cores, count // (_MOST * least))))
-    ties = [c for c in rows.columns if c.startswith("tie_")]
+    schema = from_arrow_schema(result_schema(unit.output_columns()))
     read = unit.point_fields()
-    light_curve = [
-        c for c in rows.columns if c.startswith("lc_") and (read is None or c[3:] in read)
-    ]
-    head = ["state_id", "stock", "name", "input_hash"]
-    head += ["attempts"] if "attempts" in rows.columns else []
-    small = rows.select(*head, *light_curve, *ties)
-    return small.repartition(tasks, "state_id").mapInArrow(
-        functools.partial(_task, packed(unit), trace_id), from_arrow_schema(schema)
-    )
+    fields = [f"lc_{name}" for name in POINT_FIELDS if read is None or name in read]
+    cores, least = rows.sparkSession.sparkContext.defaultParallelism, unit.states_per_task()
+    tasks = max(1, min(math.ceil(count / least), max(4 * cores, count // (_MOST * least))))
+    if read is not None and least >= _CHUNK and "file" in curves.columns:
+        # Neighbours in a file stay together, so that few tasks read the same one.
+        chunk = f.floor(f.col("row") / (4 * _CHUNK))
+        placed = curves.select("state_id", "file", "row").join(rows, "state_id")
+        placed = placed.repartition(min(tasks, 2 * cores), "file", chunk)
+        placed = placed.sortWithinPartitions("file", "row")
+        task = functools.partial(_task_on_files, packed(unit), trace_id, fields)
+        return placed.mapInArrow(task, schema)
+    narrow = f.broadcast(rows) if count <= _BROADCAST else rows
+    joined = curves.select("state_id", "stock", "name", *fields).join(narrow, "state_id")
+    task = functools.partial(_task, packed(unit), trace_id)
+    return joined.repartition(tasks, "state_id").mapInArrow(task, schema)
+
+
+def _task_on_files(
+    unit: bytes, trace_id: str, fields: Sequence[str], batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Run a unit on states that are named by their place in Parquet files, in order of these."""
+    built = _unpacked(unit)
+    path, table = "", pa.table({})
+    for batch in batches:
+        files = batch.column("file").to_pylist()
+        edges = [0, *(k for k in range(1, len(files)) if files[k] != files[k - 1]), len(files)]
+        for begin, end in itertools.pairwise(edges):
+            if begin == end:
+                continue
+            if files[begin] != path:
+                path = files[begin]
+                table = pq.read_table(
+                    url2pathname(urlsplit(path).path),
+                    columns=["state_id", "stock", "name", *fields],
+                    partitioning=None,
+                )
+            for start in range(begin, end, _CHUNK):
+                part = batch.slice(start, min(_CHUNK, end - start))
+                curves = table.take(part.column("row")).combine_chunks().to_batches()[0]
+                if not curves.column("state_id").equals(part.column("state_id")):
+                    raise UnitError(f"{path}: light curves changed while they were read")
+                rest = [n for n in part.schema.names if n not in ("state_id", "file", "row")]
+                whole = pa.RecordBatch.from_arrays(
+                    [*curves.columns, *(part.column(n) for n in rest)],
+                    names=[*curves.schema.names, *rest],
+                )
+                yield compute_batch(built, whole, trace_id)
 
 
 def _task(

@@ -8,6 +8,7 @@ messages) is text to it and never markup, and its content policy lets no other s
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 import re
@@ -360,7 +361,8 @@ def _curve(
     scale = "flux" if forced > 0.5 * len(curve) else "mag"
     if fit is None:
         return plots.light_curve(curve, scale=scale), ""
-    missing = [name for name in ("z", "t0", "x0", "x1", "c") if not _known(fit.get(name))]
+    needed = ("z", "t0") if fit.get("parameter_names") else ("z", "t0", "x0", "x1", "c")
+    missing = [name for name in needed if not _known(fit.get(name))]
     if missing:
         text = f"The fit has no {', '.join(missing)}: its curve is not drawn."
         return plots.light_curve(curve, scale=scale), text
@@ -379,9 +381,13 @@ class _LocalModel:
 
     model: Any
     curve: Callable[[str], Any]
+    error: Callable[..., Any]
 
     def bandflux(self, band: str, time: Any, zp: Any = None, zpsys: Any = None) -> Any:
         return self.model.bandflux(self.curve(band), time, zp=zp, zpsys=zpsys)
+
+    def bandflux_error(self, band: str, time: Any, zp: float) -> Any:
+        return self.error(self.model, self.curve(band), time, zp)
 
     def mintime(self) -> float:
         return float(self.model.mintime())
@@ -392,9 +398,9 @@ class _LocalModel:
 
 def _model_of(fit: Mapping[str, Any]) -> plots.Model:
     # not at the top: sncosmo takes seconds to import, and a report without fits needs none
-    from ampel_spark.t2.units.salt_fit import bandpass_of, model_of
+    from ampel_spark.t2.units.salt_fit import bandpass_of, flux_error, model_of
 
-    return _LocalModel(model_of(fit), bandpass_of)
+    return _LocalModel(model_of(fit), bandpass_of, functools.partial(flux_error, fit))
 
 
 def _inline(svg: bytes, prefix: str) -> Markup:

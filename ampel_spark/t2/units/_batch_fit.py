@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 from typing import Any
 
@@ -17,7 +16,7 @@ from ampel_spark.t2.units._peaks import peak_magnitudes
 from ampel_spark.t2.units._points import POINT, Points, numbers
 from ampel_spark.t2.units._task import Objects, Task
 
-__all__ = ["fit_objects", "prepare"]
+__all__ = ["fit_objects"]
 
 Array = npt.NDArray[Any]
 Notes = dict[int, tuple[str, ...]]
@@ -93,11 +92,6 @@ def fit_objects(points: Points, objects: Objects, task: Task, engine: str, wante
     return fits
 
 
-def prepare(task: Task) -> None:
-    """Compile what is to be compiled, once for all workers that share a cache."""
-    _fitter_of(task, 0.0, "auto")
-
-
 def _fitter_of(task: Task, z_high: float, engine: str) -> SaltFitter:
     """Return the fitter of a task, built once in a process, for redshifts up to `z_high`.
 
@@ -114,28 +108,7 @@ def _fitter_of(task: Task, z_high: float, engine: str) -> SaltFitter:
 def _fitter(
     source: sncosmo.Source, curves: tuple[Any, ...], law: str, z_high: float, engine: str
 ) -> SaltFitter:
-    fitter = SaltFitter(source, curves, z_range=(0.0, z_high), dust_law=law, engine=engine)
-    if fitter.engine == "compiled":
-        _warm(fitter)
-    return fitter
-
-
-def _warm(fitter: SaltFitter) -> None:
-    """Have the kernels compiled in one process while others wait, unless they are."""
-    from ampel_spark.salt.cache import cache_folder
-
-    done = cache_folder() / "warm"
-    if done.exists():
-        return
-    done.parent.mkdir(parents=True, exist_ok=True)
-    with (done.parent / "lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        if not done.exists():
-            time = np.arange(6.0)
-            light = LightCurves(np.array([0, 6]), time, 1.0 + time, np.ones(6), np.zeros(6, int))
-            result = fitter.fit(light, z=0.05)
-            fitter.predict(light, result.parameters)
-            done.touch()
+    return SaltFitter(source, curves, z_range=(0.0, z_high), dust_law=law, engine=engine)
 
 
 @functools.lru_cache(maxsize=4)

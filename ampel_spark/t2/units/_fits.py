@@ -198,6 +198,8 @@ def columns_of(fits: Fits, points: Points, bands: Sequence[str]) -> dict[str, An
         if name in fits.names:
             i = list(fits.names).index(name)
             out[name], out[f"{name}_err"] = fits.values[:, i], fits.errors[:, i]
+        else:
+            out[name] = out[f"{name}_err"] = np.full(m, np.nan)
     if tuple(fits.names) != SALT:
         offsets = pa.array(np.arange(m + 1) * (k - 2), pa.int32())
         words = pa.array(list(fits.names[2:]) * m, pa.string())

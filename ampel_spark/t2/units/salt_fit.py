@@ -52,6 +52,7 @@ __all__ = [
     "Redshift",
     "SaltFit",
     "bandpass_of",
+    "flux_error",
     "model_of",
 ]
 
@@ -256,7 +257,7 @@ class SaltFit(Unit):
         return None if self._engine() == "sncosmo" else self._fit(batch)
 
     def prepare(self) -> str | None:
-        """Compile the kernels and build tables before many workers need them."""
+        """Have the kernels compiled before many workers need them."""
         if self._engine() != "batch":
             return None
         if not _HAS_NUMBA:
@@ -264,7 +265,9 @@ class SaltFit(Unit):
                 "numba is not installed: the plain engine fits, with the same results to 1e-6, "
                 "several hundred times slower"
             )
-        _batch_fit.prepare(self._task())
+        from ampel_spark.salt import warm
+
+        warm()
         return None
 
     def _engine(self) -> str:
@@ -448,6 +451,59 @@ def model_of(row: Mapping[str, Any]) -> sncosmo.Model:
     if law:
         model.set(mwebv=row["mwebv"])
     return model
+
+
+def flux_error(
+    row: Mapping[str, Any], model: sncosmo.Model, band: Any, time: Any, zp: float
+) -> Any:
+    """Return how well a row's model is known: the error of its flux in a band.
+
+    The fit's covariance, carried over by the model's derivatives, and the model's own scatter where
+    it has one (Guy et al. 2010, doi:10.1051/0004-6361/201014468).
+
+    Parameters
+    ----------
+    row : mapping
+        With ``fitted``, ``covariance`` and the errors.
+    model : sncosmo.Model
+        Of `model_of`; unchanged afterwards.
+    band : sncosmo.Bandpass
+    time : array-like with shape (N,)
+        JD.
+    zp : float
+        AB zero point.
+
+    Returns
+    -------
+    ndarray with shape (N,)
+    """
+    time = np.asarray(time, np.float64)
+    names, flat = list(row.get("fitted") or ()), row.get("covariance")
+    covariance = (
+        np.zeros((len(names),) * 2) if flat is None else np.reshape(flat, (len(names),) * 2)
+    )
+    slopes = np.zeros((len(names), len(time)))
+    for slope, name, variance in zip(slopes, names, np.diag(covariance), strict=True):
+        value = model.get(name)
+        # Small beside the error, and t0 not beyond the model's first and last phase.
+        step = min(0.01 * np.sqrt(variance), 0.005 if name == "t0" else np.inf)
+        if step > 0:
+            above, below = (
+                _flux_with(model, name, value + side * step, band, time, zp) for side in (1, -1)
+            )
+            slope[:] = (above - below) / (2.0 * step)
+            model.set(**{name: value})
+    total: Array = np.einsum("in,ij,jn->n", slopes, covariance, slopes)
+    if hasattr(model.source, "bandflux_rcov"):
+        total = total + np.diag(model.bandfluxcov(band, time, zp=zp, zpsys="ab")[1])
+    return np.sqrt(np.maximum(total, 0.0))
+
+
+def _flux_with(
+    model: sncosmo.Model, name: str, value: float, band: Any, time: Array, zp: float
+) -> Array:
+    model.set(**{name: value})
+    return np.asarray(model.bandflux(band, time, zp=zp, zpsys="ab"))
 
 
 def _masked(values: Any, good: Array) -> pa.Array:
