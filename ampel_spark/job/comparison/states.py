@@ -1,0 +1,177 @@
+"""States of two runs, side by side: which belong together, and what made them differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow.compute as pc
+
+from ampel_spark.job.comparison.tables import Side, state_rows
+from ampel_spark.lake.reading import read
+
+__all__ = ["pairs_of", "reasons_of"]
+
+Array = npt.NDArray[Any]
+
+#: Changed states whose datapoints are compared at a time.
+_PART = 100_000
+_EXACT = ["stock", "as_of", "alert_id"]
+_ABOUT = ["calibration", "rules", "access", "points", "version", "as_of"]
+
+
+def pairs_of(a: Side, b: Side, channels: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Return the states of both runs, each with that of the other run that it stands against.
+
+    That is the state of the same object, time and alert; for an object whose states are of other
+    times or alerts, its last states stand against each other.
+
+    Parameters
+    ----------
+    a, b : Side
+    channels : sequence of (str, str)
+        Channels that stand against each other.
+
+    Returns
+    -------
+    DataFrame
+        ``channel_a, channel_b, stock, state_a, state_b``, with ``a_…`` and ``b_…`` of what the
+        links say (``calibration, rules, access, points, version, as_of``); -1: none there.
+    """
+    parts = []
+    for channel_a, channel_b in channels:
+        left = a.links[a.links["channel"] == channel_a]
+        right = b.links[b.links["channel"] == channel_b]
+        # one state of an object at one time for one channel
+        left, right = left.drop_duplicates(_EXACT), right.drop_duplicates(_EXACT)
+        exact = left.merge(right, on=_EXACT, suffixes=("_a", "_b"))
+        matched = [side["stock"].isin(exact["stock"]) for side in (left, right)]
+        other_a, other_b = (
+            side[~known].sort_values(_EXACT).drop_duplicates("stock", keep="last")
+            for side, known in zip((left, right), matched, strict=True)
+        )
+        last = other_a.merge(other_b, on="stock", how="outer", suffixes=("_a", "_b"))
+        for side in "ab":
+            exact[f"as_of_{side}"] = exact["as_of"]
+        part = pd.concat([exact, last], ignore_index=True)
+        parts.append(part.assign(channel_a=channel_a, channel_b=channel_b))
+    joined = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    names = {f"{name}_{side}": f"{side}_{name}" for name in _ABOUT for side in "ab"}
+    joined = joined.rename(columns=names)
+    columns = ["channel_a", "channel_b", "stock", "state_a", "state_b", *sorted(names.values())]
+    joined = joined.reindex(columns=columns)
+    for name in ("state_a", "state_b"):
+        joined[name] = joined[name].fillna(-1).astype(np.int64)
+    joined["stock"] = joined["stock"].astype(np.int64)
+    return joined.sort_values(["channel_a", "stock", "state_a"], kind="stable", ignore_index=True)
+
+
+def reasons_of(a: Side, b: Side, pairs: pd.DataFrame) -> Array:
+    """Return why each pair's states differ, as text; empty where they are equal.
+
+    Parameters
+    ----------
+    a, b : Side
+    pairs : DataFrame
+        From `pairs_of`.
+    """
+    out = np.full(len(pairs), "", object)
+    state_a, state_b = pairs["state_a"].to_numpy(), pairs["state_b"].to_numpy()
+    differ = np.flatnonzero((state_a != state_b) & (state_a >= 0) & (state_b >= 0))
+    for start in range(0, len(differ), _PART):
+        rows = differ[start : start + _PART]
+        out[rows] = _reasons(a, b, pairs.iloc[rows])
+    out[(state_a < 0) & (state_b >= 0)] = "no state before"
+    out[(state_b < 0) & (state_a >= 0)] = "no state any more"
+    return out
+
+
+def _reasons(a: Side, b: Side, pairs: pd.DataFrame) -> Array:
+    counts = _points(a, b, pairs)
+    frame = counts.assign(
+        **{name: pairs[name].astype(object).to_numpy() for name in pairs if name[:2] in ("a_", "b_")}
+    )
+    # texts are made once for each kind of change, not for each object
+    keys = ["added", "removed", "revised", *(f"{s}_{n}" for n in _ABOUT[:4] for s in "ab")]
+    groups = frame.groupby(keys, dropna=False, sort=False)
+    texts = groups.head(1).apply(_told, axis=1).to_numpy(object)
+    found: Array = texts[groups.ngroup().to_numpy()]
+    return found
+
+
+def _told(row: pd.Series) -> str:
+    parts = []
+    names = row["a_calibration"], row["b_calibration"]
+    rules = tuple(None if pd.isna(row[f"{s}_rules"]) else row[f"{s}_rules"] for s in "ab")
+    if rules[1] and (rules[1] != rules[0] or names[0] != names[1]):
+        parts.append(f"by {_rule(rules[1])} of release {names[1]}")
+    if rules[0] and (rules[1] != rules[0] or names[0] != names[1]):
+        parts.append(f"without {_rule(rules[0])} of release {names[0]}")
+    for key, what in (("access", "access"), ("points", "points")):
+        if row[f"a_{key}"] != row[f"b_{key}"]:
+            parts.append(f"{what} {row[f'a_{key}']} → {row[f'b_{key}']}")
+    points = [f"{row[key]} {key}" for key in ("added", "removed", "revised") if row[key]]
+    if points:
+        parts.append(f"datapoints: {', '.join(points)}")
+    if not parts and rules[0] and rules[0] == rules[1]:
+        parts.append(f"by {_rule(rules[0])} of release {names[0]}, whose content changed")
+    if not parts:
+        # neither a rule nor a point is recorded as another one
+        parts.append("values of datapoints changed")
+        if names[0] != names[1]:
+            parts.append(f"release {names[0]} → {names[1]}")
+    return "state changed: " + "; ".join(parts)
+
+
+def _rule(numbers: str) -> str:
+    return f"rule{'s' if ',' in numbers else ''} {numbers}"
+
+
+def _points(a: Side, b: Side, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Count the datapoints of each pair that were added, removed, or are of another revision."""
+    owners, points = [], []
+    for side, name in ((a, "state_a"), (b, "state_b")):
+        lists = state_rows(side, pairs[name].to_numpy(), ["datapoint_ids"])["datapoint_ids"]
+        lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+        owners.append(np.repeat(np.arange(len(pairs)), lengths))
+        points.append(pc.list_flatten(lists).to_numpy(zero_copy_only=False).astype(np.int64))
+    frames = [pd.DataFrame({"row": o, "id": p}) for o, p in zip(owners, points, strict=True)]
+    joined = frames[0].merge(frames[1], on=["row", "id"], how="outer", indicator="side")
+    both = joined[joined["side"] == "both"]
+    n = len(pairs)
+    return pd.DataFrame(
+        {
+            "added": np.bincount(joined.loc[joined["side"] == "right_only", "row"], minlength=n),
+            "removed": np.bincount(joined.loc[joined["side"] == "left_only", "row"], minlength=n),
+            "revised": _revised(a, b, pairs, both),
+        }
+    )
+
+
+def _revised(a: Side, b: Side, pairs: pd.DataFrame, points: pd.DataFrame) -> Array:
+    """Count the datapoints that one run has in a later revision than the other."""
+    stocks = pairs["stock"].to_numpy()
+    newest = []
+    for side, letter in ((a, "a"), (b, "b")):
+        versions = pairs[f"{letter}_version"].to_numpy(float)
+        version = int(versions[0]) if len(versions) and np.isfinite(versions[0]) else None
+        # few datapoints have a revision at all
+        rows = pc.field("revision") > 0
+        columns = ["stock", "datapoint_id", "revision", "first_alert_jd"]
+        table = read(side.lake, "datapoints", columns, rows, version=version).to_pandas()
+        table = table[table["stock"].isin(stocks)].rename(columns={"datapoint_id": "id"})
+        mine = points[["row", "id"]].assign(
+            stock=stocks[points["row"].to_numpy()],
+            until=pairs[f"{letter}_as_of"].to_numpy(float)[points["row"].to_numpy()],
+        )
+        seen = mine.merge(table, on=["stock", "id"])
+        seen = seen[seen["first_alert_jd"] <= seen["until"]]
+        newest.append(seen.groupby(["row", "id"])["revision"].max())
+    both = pd.concat(newest, axis=1, keys=["a", "b"]).fillna(0)
+    differ = both[both["a"] != both["b"]]
+    rows_of = differ.index.get_level_values(0).to_numpy(np.int64) if len(differ) else []
+    counts: Array = np.bincount(np.asarray(rows_of, np.int64), minlength=len(pairs))
+    return counts
