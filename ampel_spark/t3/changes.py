@@ -5,7 +5,7 @@ Tables are pandas DataFrames, so that a comparison of a million objects stays in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,3 +163,23 @@ class Comparison:
     shifted: str
     hoppers: pd.DataFrame
     reuse: Sequence[Reuse]
+
+    def reasons(self) -> pd.DataFrame:
+        """Return how many objects have each reason, most first in each selection and change."""
+        keys = ["selection", "change", "reason", "what", "cause"]
+        counts = self.changes.groupby(keys, sort=False).size().reset_index(name="objects")
+        order = {change: i for i, change in enumerate((LOST, GAINED, MOVED))}
+        counts["_place"] = counts["change"].map(order)
+        by = ["selection", "_place", "objects", "what", "cause"]
+        found = counts.sort_values(by, ascending=[True, True, False, True, True])
+        return found[["selection", "change", "objects", "reason", "what", "cause"]].reset_index(
+            drop=True
+        )
+
+    def of(self, selection: str) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield lost, gained and moved of a selection, with their rows, where there are any."""
+        mine = self.changes[self.changes["selection"] == selection]
+        for change in (LOST, GAINED, MOVED):
+            rows = mine[mine["change"] == change]
+            if len(rows):
+                yield change, rows

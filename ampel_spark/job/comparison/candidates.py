@@ -1,4 +1,4 @@
-"""Candidates gained, lost and moved, each with the first thing on its way that turned out otherwise.
+"""Candidates gained, lost and moved, each with the first thing on its way that changed.
 
 An object's way is followed in the run that lacks it: T0, its state, the conditions of ``select`` in
 their order, ``limit``. What is gained is followed in the run before, what is lost in the one after.
@@ -155,7 +155,7 @@ def _at_t3(
     gone: bool,
 ) -> None:
     """Note the first condition that fails where an object was not selected, or the limit."""
-    there, lacking = tables if gone else tables[::-1]
+    lacking = tables[1 if gone else 0]
     rule_there, rule = rules if gone else rules[::-1]
     lacking.load(rule.condition)
     left = mask.copy()
@@ -202,7 +202,9 @@ def _note(
     passed = there.holds(cut) if usable else np.zeros(len(at), bool)
     unknown = np.ma.getmaskarray(lacking.evaluate(cut))
     units = units_in(cut)
-    reason = np.where(passed, np.where(unknown, "unknown", "condition"), "expression").astype(object)
+    reason = np.where(passed, np.where(unknown, "unknown", "condition"), "expression").astype(
+        object
+    )
     what = np.full(len(at), cut.text, object)
     cause = causes_of(*parts, units, why)
     quantity, threshold = measured(cut)

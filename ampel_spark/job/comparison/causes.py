@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ampel_spark.job.comparison.differences import needs_of, told, trace_changes
+from ampel_spark.job.comparison.differences import told, trace_changes
 from ampel_spark.job.comparison.expressions import Table
+from ampel_spark.lake.results import needs_of
 
 __all__ = ["causes_of", "joined"]
 

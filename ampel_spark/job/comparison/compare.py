@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.job.comparison.candidates import Both, changes_of
-from ampel_spark.job.comparison.differences import run_differences, unit_entries
-from ampel_spark.job.comparison.expressions import Rule, Table, rule_of, types_of
+from ampel_spark.job.comparison.differences import run_differences
+from ampel_spark.job.comparison.expressions import Rule, rule_of, types_of
 from ampel_spark.job.comparison.numbers import default_columns, shifts_of
 from ampel_spark.job.comparison.states import pairs_of, reasons_of
 from ampel_spark.job.comparison.tables import (
@@ -25,6 +24,7 @@ from ampel_spark.job.comparison.tables import (
     places,
 )
 from ampel_spark.lake.reading import find_run
+from ampel_spark.lake.results import unit_entries
 from ampel_spark.t3.changes import (
     CHANGE_COLUMNS,
     GAINED,
@@ -97,9 +97,7 @@ def compare(
         frame["state"] = places_in(frame, a)
     selections, changes, kept = [], [], []
     for name in names:
-        mine = [
-            f.loc[f["selection"] == name, ["stock", "name", "state", "rank"]] for f in found
-        ]
+        mine = [f.loc[f["selection"] == name, ["stock", "name", "state", "rank"]] for f in found]
         rows = changes_of(both, (rules[0].get(name), rules[1].get(name)), (mine[0], mine[1]))
         counts = rows["change"].value_counts()
         selections.append(
@@ -189,9 +187,7 @@ def _statuses(both: Both, compared: pd.DataFrame) -> pd.DataFrame:
         status = [table.key(unit, "status").astype(float) for table in tables]
         frame = pd.DataFrame({"status_a": status[0], "status_b": status[1]})
         differ = frame.dropna()[lambda f: f["status_a"] != f["status_b"]].astype(int)
-        parts.append(
-            differ.value_counts().reset_index(name="states").assign(unit=unit)
-        )
+        parts.append(differ.value_counts().reset_index(name="states").assign(unit=unit))
     filled = [part for part in parts if len(part)] or parts[:1]
     found = pd.concat(filled, ignore_index=True)[["unit", "status_a", "status_b", "states"]]
     return found.sort_values(["unit", "states"], ascending=[True, False], ignore_index=True)
@@ -205,7 +201,5 @@ def _reuse(side: Side, letter: str) -> list[Reuse]:
         runs = pd.Series(results.column("run_id", wanted).to_pandas()).value_counts(sort=False)
         sources = {str(run): int(n) for run, n in sorted(runs.items())}
         computed = sources.pop(side.run_id, 0)
-        found.append(
-            Reuse(letter, unit, len(wanted), computed, sum(sources.values()), sources)
-        )
+        found.append(Reuse(letter, unit, len(wanted), computed, sum(sources.values()), sources))
     return found

@@ -6,16 +6,14 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ampel_spark.lake.results import flattened
 from ampel_spark.t3.changes import Difference
 
 __all__ = [
     "filter_changes",
-    "flattened",
-    "needs_of",
     "run_differences",
     "told",
     "trace_changes",
-    "unit_entries",
 ]
 
 Run = Mapping[str, Any]
@@ -67,11 +65,11 @@ def trace_changes(unit: str, a: Run | None, b: Run | None) -> list[Difference]:
 
 def filter_changes(a: Run, b: Run, channel_a: str, channel_b: str) -> list[Difference]:
     """Return in what the filter of a channel differs; empty where it judges as before."""
-    entries = [
+    entries: list[Mapping[str, Any]] = [
         next((e for e in run["job_resolved"]["t0"] if e["channel"] == channel), {})
         for run, channel in ((a, channel_a), (b, channel_b))
     ]
-    rights = [
+    rights: list[Mapping[str, Any]] = [
         next((c for c in run["job_resolved"]["channel"] if c["name"] == channel), {})
         for run, channel in ((a, channel_a), (b, channel_b))
     ]
@@ -98,36 +96,6 @@ def told(changes: list[Difference], most: int = 3) -> str:
     ]
     more = len(changes) - most
     return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
-
-
-def unit_entries(run: Run) -> dict[str, Mapping[str, Any]]:
-    """Return the units of a run's job by name: ``unit, channel, config``."""
-    return {entry["name"]: entry for entry in run["job_resolved"].get("t2", ())}
-
-
-def needs_of(run: Run, unit: str) -> list[str]:
-    """Return the units that a unit of a run is tied to, sorted.
-
-    Records that do not say it name them in their parameters.
-    """
-    recorded = run["traces"].get("t2", {}).get(unit, {}).get("needs")
-    if recorded is not None:
-        return sorted(recorded)
-    units = unit_entries(run)
-    values = flattened(units.get(unit, {}).get("config") or {}).values()
-    return sorted({v for v in values if isinstance(v, str)} & {*units} - {unit})
-
-
-def flattened(value: Any, path: str = "") -> dict[str, Any]:
-    """Return nested mappings and lists as one mapping: ``t0.SN.config.min_ndet``."""
-    if isinstance(value, Mapping) and value:
-        found: dict[str, Any] = {}
-        for key, part in value.items():
-            found |= flattened(part, f"{path}.{key}" if path else str(key))
-        return found
-    if isinstance(value, list) and any(isinstance(part, Mapping | list) for part in value):
-        return flattened({str(i): part for i, part in enumerate(value)}, path)
-    return {path: value}
 
 
 def _by_name(job: Mapping[str, Any]) -> dict[str, Any]:

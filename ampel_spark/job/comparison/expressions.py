@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.job.comparison.differences import unit_entries
 from ampel_spark.job.comparison.tables import Side, state_rows
 from ampel_spark.lake.reading import open_table, table_names
+from ampel_spark.lake.results import unit_entries
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.t3.expression import Expression, parse
 from ampel_spark.t3.operations import kind_of
@@ -141,7 +141,7 @@ class Table:
         found = self.evaluate(expression)
         if found.dtype.kind not in "bif":
             return np.full(len(self.states), np.nan)
-        values: Array = found.astype(float).filled(np.nan)
+        values: Array = np.ma.filled(np.ma.asarray(found, float), np.nan)
         return values
 
     def key(self, unit: str, name: str) -> Any:

@@ -12,10 +12,10 @@ import pandas as pd
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.comparison.candidates import Both
-from ampel_spark.job.comparison.differences import unit_entries
 from ampel_spark.job.comparison.expressions import Rule, units_in
 from ampel_spark.job.comparison.tables import Side, state_rows
 from ampel_spark.lake.reading import open_table
+from ampel_spark.lake.results import unit_entries
 from ampel_spark.t3.changes import ShiftColumn
 from ampel_spark.t3.expression import Expression, parse
 from ampel_spark.t3.shifts import changed_minimum, shift_of
@@ -142,7 +142,8 @@ def _hoppers(
     names = state_rows(side, states, ["name"])["name"].to_pylist() if len(at) else []
     frame = pd.DataFrame({"name": names, "stock": compared["stock"].to_numpy()[at]})
     for text, (before, after) in values.items():
-        frame[f"{text} a"], frame[f"{text} b"] = before[at], after[at]
+        if (before[at] != after[at]).any() and np.isfinite(after[at]).any():
+            frame[f"{text} a"], frame[f"{text} b"] = before[at], after[at]
     return frame
 
 

@@ -91,9 +91,8 @@ def reasons_of(a: Side, b: Side, pairs: pd.DataFrame) -> Array:
 
 def _reasons(a: Side, b: Side, pairs: pd.DataFrame) -> Array:
     counts = _points(a, b, pairs)
-    frame = counts.assign(
-        **{name: pairs[name].astype(object).to_numpy() for name in pairs if name[:2] in ("a_", "b_")}
-    )
+    about = [name for name in pairs if name[:2] in ("a_", "b_")]
+    frame = counts.assign(**{name: pairs[name].astype(object).to_numpy() for name in about})
     # texts are made once for each kind of change, not for each object
     keys = ["added", "removed", "revised", *(f"{s}_{n}" for n in _ABOUT[:4] for s in "ab")]
     groups = frame.groupby(keys, dropna=False, sort=False)

@@ -17,10 +17,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ampel_spark.job.comparison.differences import needs_of, unit_entries
-from ampel_spark.job.comparison.hashes import input_hashes
 from ampel_spark.lake.reading import open_table, read, table_names
-from ampel_spark.lake.tables import result_table
+from ampel_spark.lake.results import HEAD, input_hashes, needs_of, unit_entries
 
 __all__ = [
     "Results",
@@ -35,8 +33,6 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-#: Columns of every table of results.
-HEAD = tuple(result_table("", ()).names)
 _KEY = ("state_id", "trace_id", "input_hash", "run_id", "status")
 _LINK = ("channel", "stock", "state_id", "as_of_jd", "alert_id", "calibration", "access", "points",
          "datapoints_version")  # fmt: skip
@@ -211,9 +207,7 @@ def candidates_of(lake: Path, run_id: str) -> pd.DataFrame:
     names = ["selection", "channel", "stock", "name", "state_id", "rank"]
     if "candidates" not in table_names(lake):
         return pd.DataFrame({name: [] for name in names})
-    found: pd.DataFrame = read(
-        lake, "candidates", names, pc.field("run_id") == run_id
-    ).to_pandas()
+    found: pd.DataFrame = read(lake, "candidates", names, pc.field("run_id") == run_id).to_pandas()
     return found
 
 
