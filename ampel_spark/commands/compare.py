@@ -61,6 +61,8 @@ def _show(found: Comparison, limit: int) -> None:
     for letter, run in (("A", found.a), ("B", found.b)):
         print_pairs({f"run {letter}": run["run_id"]} | {k: run[k] for k in _RUN[1:]})
         print()
+    for note in found.notes:
+        print(f"mind: {note}")
     rows = [dataclasses.asdict(d) for d in found.differences]
     _section("what differs", rows, ["kind", "name", "before", "after"], "nothing differs")
     rows = [dataclasses.asdict(s) for s in found.selections]
@@ -109,6 +111,7 @@ def _as_json(found: Comparison) -> dict[str, Any]:
     return {
         "a": {key: found.a[key] for key in _RUN} | {"lake": found.lake_a},
         "b": {key: found.b[key] for key in _RUN} | {"lake": found.lake_b},
+        "notes": list(found.notes),
         "differences": [dataclasses.asdict(d) for d in found.differences],
         "selections": [dataclasses.asdict(s) for s in found.selections],
         "reasons": _rows(found.reasons()),

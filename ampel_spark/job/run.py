@@ -122,7 +122,7 @@ def run_job(
         started,
         software=software(),
         git_commit=git_commit(),
-        traces=_traces(selections, traces),
+        traces=_traces(job, selections, traces),
     )
     record(place, run)
     out(f"run {run_id} on {place.root}")
@@ -254,11 +254,14 @@ def _archive(
     }
 
 
-def _traces(selections: list[Selection], traces: dict[str, Trace]) -> dict[str, Any]:
+def _traces(
+    job: ResolvedJob, selections: list[Selection], traces: dict[str, Trace]
+) -> dict[str, Any]:
+    needs = {step.name: list(step.needs) for step in job.units}
     return {
         "t0": {s.channel: s.trace_id for s in selections},
         "t2": {
-            name: {"trace_id": t.trace_id, "unit": t.unit, **t.content}
+            name: {"trace_id": t.trace_id, "unit": t.unit, "needs": needs[name], **t.content}
             for name, t in traces.items()
         },
     }

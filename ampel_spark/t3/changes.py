@@ -147,6 +147,8 @@ class Comparison:
     hoppers : DataFrame
         ``name, stock`` and before and after of each column, of objects that changed minimum.
     reuse : sequence of Reuse
+    notes : sequence of str
+        What is to be minded: a run that never ended.
     """
 
     a: Mapping[str, Any]
@@ -163,6 +165,7 @@ class Comparison:
     shifted: str
     hoppers: pd.DataFrame
     reuse: Sequence[Reuse]
+    notes: Sequence[str]
 
     def reasons(self) -> pd.DataFrame:
         """Return how many objects have each reason, most first in each selection and change."""

@@ -66,6 +66,7 @@ def render_difference(comparison: Comparison) -> str:
         "headline": _headline(comparison),
         "hoppers": _hoppers(comparison),
         "n_hoppers": len(comparison.hoppers),
+        "notes": comparison.notes,
         "plots": [_plot(i, s) for i, s in enumerate(moved)],
         "reuse": reuse,
         "runs": _runs(comparison),
@@ -204,7 +205,7 @@ def _plot(i: int, column: ShiftColumn) -> dict[str, Any]:
         f"Shift of {column.column} in {count(s.n)} objects: median {number(s.median, 3)}{unit},"
         f" robust width {number(s.robust_sd, 3)}{unit}"
     )
-    return {"plot": Markup(for_page(svg, f"d{i}")), "summary": summary}
+    return {"plot": Markup(for_page(svg, f"d{i}")), "summary": summary, "name": column.column}
 
 
 def _hoppers(comparison: Comparison) -> dict[str, Any]:

@@ -21,6 +21,8 @@ _REACH = 6.0
 #: More points than this are thinned out evenly; the distribution counts all of them.
 _MOST = 1200
 _BINS = 41
+#: A longer name is no label of an axis.
+_LONG = 30
 
 
 def shift_plot(
@@ -85,9 +87,10 @@ def shift_plot(
         side.spines["left"].set_edgecolor(COLOURS["faint"])
         main.set_ylim(low, high)
         label = f" [{unit}]" if unit else ""
-        main.set_ylabel(f"Δ {name}{label}")
+        shown = name if len(name) <= _LONG else "value"
+        main.set_ylabel(f"Δ {shown}{label}")
         start = f" − {origin:.0f}" if origin else ""
-        main.set_xlabel(f"{name}{start}{label}, before")
+        main.set_xlabel(f"{shown}{start}{label}, before")
         main.ticklabel_format(axis="y", style="plain", useOffset=False)
         main.grid(axis="x")
 

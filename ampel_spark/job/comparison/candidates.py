@@ -23,6 +23,7 @@ from ampel_spark.job.comparison.tables import Side
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.t3.changes import CHANGE_COLUMNS, GAINED, LOST, MOVED
 from ampel_spark.t3.expression import Expression
+from ampel_spark.t3.syntax import Literal, Name, Node
 
 __all__ = ["Both", "changes_of"]
 
@@ -225,10 +226,9 @@ def _note(
         for i in range(2):
             values[i] = np.where(told_so, status[i], values[i])
     if new:
-        conditions = [[_squeezed(c.text) for c in rule.condition.cuts()] for rule in rules]
-        only = [[c for c in mine if c not in other] for mine, other in
-                (conditions, conditions[::-1])]  # fmt: skip
-        text = f"select: {' and '.join(only[0]) or '–'} → {' and '.join(only[1]) or '–'}"
+        other = rules[1 if not gone else 0].condition.cuts()
+        match = next((c.text for c in other if _alike(c, cut)), "–")
+        text = f"select: {match} → {cut.text}" if gone else f"select: {cut.text} → {match}"
         cause = np.where(reason == "expression", text, cause).astype(object)
     out.loc[at, "reason"], out.loc[at, "what"] = reason, what
     out.loc[at, "value_a"], out.loc[at, "value_b"] = values
@@ -330,6 +330,23 @@ def _limit(rule: Rule) -> str:
 def _equal(a: Array, b: Array) -> Array:
     found: Array = (a == b) | (np.isnan(a) & np.isnan(b))
     return found
+
+
+def _alike(a: Expression, b: Expression) -> bool:
+    """Say whether two conditions hold the same against a number, whichever it is."""
+    quantities = [measured(cut)[0] for cut in (a, b)]
+    shapes = [q and _shape(q.root) for q in quantities]
+    return shapes[0] is not None and shapes[0] == shapes[1]
+
+
+def _shape(node: Node) -> tuple[Any, ...]:
+    """Return a tree without the places it had in its text."""
+    match node:
+        case Literal(value=value):
+            return (value,)
+        case Name(name=name):
+            return (name,)
+    return (node.operation, *map(_shape, node.arguments))
 
 
 def _squeezed(text: str) -> str:

@@ -129,6 +129,11 @@ def compare(
         else "objects that both runs have a good result for",
         hoppers=hoppers,
         reuse=[*_reuse(a, "a"), *_reuse(b, "b")],
+        notes=[
+            f"run {run['run_id']} is {run['status']}: not all of it is in its tables"
+            for run in runs
+            if run["status"] not in ("good", "partial")
+        ],
     )
 
 
