@@ -112,12 +112,9 @@ def _points(
     axes: Axes, x: Array, delta: Array, crossed: Array, limits: tuple[float, float]
 ) -> None:
     low, high = limits
-    plain = np.flatnonzero(~crossed)
-    if len(plain) > _MOST:
-        plain = plain[np.linspace(0, len(plain) - 1, _MOST).astype(int)]
     for rows, colour, marker, size in (
-        (plain, COLOURS["accent"], "o", 3.0),
-        (np.flatnonzero(crossed), COLOURS["band-r"], "x", 5.0),
+        (_thinned(~crossed, _MOST), COLOURS["accent"], "o", 3.0),
+        (_thinned(crossed, _MOST // 4), COLOURS["band-r"], "x", 5.0),
     ):
         inside = rows[(delta[rows] >= low) & (delta[rows] <= high)]
         axes.plot(
@@ -133,3 +130,12 @@ def _points(
                 x[beyond], np.full(len(beyond), at), linestyle="none", marker=arrow, markersize=4.5,
                 color=colour, markeredgewidth=0, zorder=3,
             )  # fmt: skip
+
+
+def _thinned(mask: Array, most: int) -> Array:
+    """Return where a mask is true, evenly thinned out to so many places."""
+    rows = np.flatnonzero(mask)
+    if len(rows) <= most:
+        return rows
+    thinned: Array = rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+    return thinned

@@ -34,7 +34,7 @@ from ampel_spark.t3.changes import (
     Reuse,
     SelectionChange,
 )
-from ampel_spark.t3.expression import parse
+from ampel_spark.t3.expression import Expression, parse
 
 __all__ = ["compare"]
 
@@ -92,6 +92,8 @@ def compare(
     pairs = pairs_of(a, b, _channels(a, b, rules))
     pairs["why"] = reasons_of(a, b, pairs)
     both = Both(a, b, (types_of(a), types_of(b)), pairs)
+    wanted = [parse(text) for text in columns] or default_columns(both, rules)
+    _prime(both, rules, wanted)
     found = [candidates_of(side.lake, side.run_id) for side in (a, b)]
     for frame in found:
         frame["state"] = places_in(frame, a)
@@ -110,7 +112,6 @@ def compare(
         changes.append(rows)
         kept.append(mine[0].merge(mine[1], on="stock", suffixes=("_a", "_b")))
     compared = _compared(pairs, kept[0] if selection is not None else None)
-    wanted = [parse(text) for text in columns] or default_columns(both, rules)
     shifts, hoppers = shifts_of(both, compared, wanted, chosen=bool(columns))
     return Comparison(
         a=a.run,
@@ -135,6 +136,17 @@ def compare(
             if run["status"] not in ("good", "partial")
         ],
     )
+
+
+def _prime(both: Both, rules: Sequence[dict[str, Rule]], wanted: Sequence[Expression]) -> None:
+    """Read each table of results once, with all columns that will be asked for."""
+    for side, types, mine in zip((both.a, both.b), both.types, rules, strict=True):
+        asked = [*wanted, *(e for rule in mine.values() for e in rule.expressions())]
+        names = {name for e in asked for name in e.columns}
+        names |= {f"{e.name}_err" for e in wanted if e.name}
+        for unit in unit_entries(side.run):
+            own = {n.partition(".")[2] for n in names if n.startswith(f"{unit}.") and n in types}
+            side.results(unit, sorted({*own, "message"}))
 
 
 def places_in(frame: pd.DataFrame, side: Side) -> Array:

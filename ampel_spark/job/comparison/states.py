@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.job.comparison.tables import Side, state_rows
@@ -81,16 +82,22 @@ def reasons_of(a: Side, b: Side, pairs: pd.DataFrame) -> Array:
     out = np.full(len(pairs), "", object)
     state_a, state_b = pairs["state_a"].to_numpy(), pairs["state_b"].to_numpy()
     differ = np.flatnonzero((state_a != state_b) & (state_a >= 0) & (state_b >= 0))
+    lists = [
+        state_rows(side, pairs[name].to_numpy()[differ], ["datapoint_ids"])["datapoint_ids"]
+        for side, name in ((a, "state_a"), (b, "state_b"))
+        if len(differ)
+    ]
     for start in range(0, len(differ), _PART):
         rows = differ[start : start + _PART]
-        out[rows] = _reasons(a, b, pairs.iloc[rows])
+        points = [mine.slice(start, _PART) for mine in lists]
+        out[rows] = _reasons(a, b, pairs.iloc[rows], points)
     out[(state_a < 0) & (state_b >= 0)] = "no state before"
     out[(state_b < 0) & (state_a >= 0)] = "no state any more"
     return out
 
 
-def _reasons(a: Side, b: Side, pairs: pd.DataFrame) -> Array:
-    counts = _points(a, b, pairs)
+def _reasons(a: Side, b: Side, pairs: pd.DataFrame, lists: Sequence[pa.Array]) -> Array:
+    counts = _points(a, b, pairs, lists)
     about = [name for name in pairs if name[:2] in ("a_", "b_")]
     frame = counts.assign(**{name: pairs[name].astype(object).to_numpy() for name in about})
     # texts are made once for each kind of change, not for each object
@@ -129,29 +136,39 @@ def _rule(numbers: str) -> str:
     return f"rule{'s' if ',' in numbers else ''} {numbers}"
 
 
-def _points(a: Side, b: Side, pairs: pd.DataFrame) -> pd.DataFrame:
+def _points(a: Side, b: Side, pairs: pd.DataFrame, lists: Sequence[pa.Array]) -> pd.DataFrame:
     """Count the datapoints of each pair that were added, removed, or are of another revision."""
     owners, points = [], []
-    for side, name in ((a, "state_a"), (b, "state_b")):
-        lists = state_rows(side, pairs[name].to_numpy(), ["datapoint_ids"])["datapoint_ids"]
-        lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    for mine in lists:
+        lengths = pc.list_value_length(mine).fill_null(0).to_numpy(zero_copy_only=False)
         owners.append(np.repeat(np.arange(len(pairs)), lengths))
-        points.append(pc.list_flatten(lists).to_numpy(zero_copy_only=False).astype(np.int64))
-    frames = [pd.DataFrame({"row": o, "id": p}) for o, p in zip(owners, points, strict=True)]
-    joined = frames[0].merge(frames[1], on=["row", "id"], how="outer", indicator="side")
-    both = joined[joined["side"] == "both"]
+        points.append(pc.list_flatten(mine).to_numpy(zero_copy_only=False).astype(np.int64))
+    # one number for each (pair, datapoint): ids alone have 64 bits
+    codes = pd.factorize(np.concatenate(points))[0].astype(np.int64)
+    keys = np.concatenate(owners) * (codes.max(initial=0) + 1) + codes
+    split = len(points[0])
+    known = [pd.Series(mine) for mine in (keys[:split], keys[split:])]
+    kept, new = known[0].isin(known[1]).to_numpy(), ~known[1].isin(known[0]).to_numpy()
     n = len(pairs)
     return pd.DataFrame(
         {
-            "added": np.bincount(joined.loc[joined["side"] == "right_only", "row"], minlength=n),
-            "removed": np.bincount(joined.loc[joined["side"] == "left_only", "row"], minlength=n),
-            "revised": _revised(a, b, pairs, both),
+            "added": np.bincount(owners[1][new], minlength=n),
+            "removed": np.bincount(owners[0][~kept], minlength=n),
+            "revised": _revised(a, b, pairs, owners[0][kept], points[0][kept]),
         }
     )
 
 
-def _revised(a: Side, b: Side, pairs: pd.DataFrame, points: pd.DataFrame) -> Array:
-    """Count the datapoints that one run has in a later revision than the other."""
+def _revised(a: Side, b: Side, pairs: pd.DataFrame, owners: Array, ids: Array) -> Array:
+    """Count the common datapoints that one run has in a later revision than the other.
+
+    Parameters
+    ----------
+    a, b : Side
+    pairs : DataFrame
+    owners, ids : ndarray with shape (N,)
+        Datapoints that both states of a pair have: the pair, and the id.
+    """
     stocks = pairs["stock"].to_numpy()
     newest = []
     for side, letter in ((a, "a"), (b, "b")):
@@ -161,16 +178,16 @@ def _revised(a: Side, b: Side, pairs: pd.DataFrame, points: pd.DataFrame) -> Arr
         rows = pc.field("revision") > 0
         columns = ["stock", "datapoint_id", "revision", "first_alert_jd"]
         table = read(side.lake, "datapoints", columns, rows, version=version).to_pandas()
-        table = table[table["stock"].isin(stocks)].rename(columns={"datapoint_id": "id"})
-        mine = points[["row", "id"]].assign(
-            stock=stocks[points["row"].to_numpy()],
-            until=pairs[f"{letter}_as_of"].to_numpy(float)[points["row"].to_numpy()],
-        )
+        table = table.rename(columns={"datapoint_id": "id"})
+        some = np.isin(stocks, table["stock"].unique())[owners]
+        mine = pd.DataFrame({"row": owners[some], "id": ids[some]})
+        mine["stock"] = stocks[owners[some]]
+        mine["until"] = pairs[f"{letter}_as_of"].to_numpy(float)[owners[some]]
         seen = mine.merge(table, on=["stock", "id"])
         seen = seen[seen["first_alert_jd"] <= seen["until"]]
         newest.append(seen.groupby(["row", "id"])["revision"].max())
     both = pd.concat(newest, axis=1, keys=["a", "b"]).fillna(0)
     differ = both[both["a"] != both["b"]]
-    rows_of = differ.index.get_level_values(0).to_numpy(np.int64) if len(differ) else []
-    counts: Array = np.bincount(np.asarray(rows_of, np.int64), minlength=len(pairs))
+    rows_of = np.asarray(differ.index.get_level_values(0), np.int64)
+    counts: Array = np.bincount(rows_of, minlength=len(pairs))
     return counts

@@ -77,7 +77,8 @@ class Side:
     run: Mapping[str, Any]
     ids: pa.Array
     links: pd.DataFrame
-    _results: dict[tuple[str, tuple[str, ...]], Results] = field(default_factory=dict)
+    _results: dict[str, Results] = field(default_factory=dict)
+    _wanted: dict[str, Array] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -92,18 +93,22 @@ class Side:
 
     def wanted(self, unit: str) -> Array:
         """Return the states that the run wanted a unit's result for, as numbers."""
-        entry = unit_entries(self.run).get(unit)
-        if entry is None:
-            return np.zeros(0, np.int64)
-        mine = self.links["channel"].isin(entry["channel"])
-        return np.unique(self.links.loc[mine, "state"].to_numpy())
+        if unit not in self._wanted:
+            entry = unit_entries(self.run).get(unit)
+            mine = self.links["channel"].isin(entry["channel"] if entry else ())
+            self._wanted[unit] = np.unique(self.links.loc[mine, "state"].to_numpy())
+        return self._wanted[unit]
 
     def results(self, unit: str, columns: Sequence[str] = ()) -> Results:
-        """Return the results of a unit, with some columns beside those of the key."""
-        key = unit, tuple(sorted({*columns} - {*_KEY}))
-        if key not in self._results:
-            self._results[key] = self._read(*key)
-        return self._results[key]
+        """Return the results of a unit, with some columns beside those of the key.
+
+        A table is read again where a column is asked for that was not read before.
+        """
+        known = self._results.get(unit)
+        names = {*(known.table.column_names if known else ()), *columns} - {*_KEY}
+        if known is None or not names <= {*known.table.column_names}:
+            self._results[unit] = self._read(unit, tuple(sorted(names)))
+        return self._results[unit]
 
     def _read(self, unit: str, columns: tuple[str, ...]) -> Results:
         trace = self.run["traces"].get("t2", {}).get(unit)
