@@ -13,14 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ampel_spark.job.comparison.causes import causes_of, joined
-from ampel_spark.job.comparison.differences import filter_changes, told
 from ampel_spark.job.comparison.expressions import Rule, Table, measured, units_in
+from ampel_spark.job.comparison.judged import note_cuts
 from ampel_spark.job.comparison.tables import Side
-from ampel_spark.lake.reading import read, table_names
 from ampel_spark.t3.changes import CHANGE_COLUMNS, GAINED, LOST, MOVED
 from ampel_spark.t3.expression import Expression
 from ampel_spark.t3.syntax import Literal, Name, Node
@@ -28,8 +25,6 @@ from ampel_spark.t3.syntax import Literal, Name, Node
 __all__ = ["Both", "changes_of"]
 
 Array = npt.NDArray[Any]
-
-_DECISION = ["stock", "alert_id", "jd", "accepted", "cut", "value", "threshold"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +138,8 @@ def _followed(
     tables = both.tables(pairs["state_a"].to_numpy(), pairs["state_b"].to_numpy())
     stateless = pairs[f"state_{'b' if gone else 'a'}"].to_numpy() < 0
     _at_t3(out, tables, known, pairs["why"].to_numpy(), ~stateless, gone)
-    _at_t0(out, both, known, stateless, gone)
+    channels = (known[0].channel, known[1].channel)
+    note_cuts(out, (both.a, both.b), channels, stateless, gone)
     return out
 
 
@@ -235,47 +231,6 @@ def _note(
     out.loc[at, "threshold"], out.loc[at, "cause"] = thresholds, cause
 
 
-def _at_t0(
-    out: pd.DataFrame, both: Both, rules: tuple[Rule, Rule], mask: Array, gone: bool
-) -> None:
-    """Note for objects without a state the first alert that was accepted and now is not."""
-    if not mask.any():
-        return
-    at = np.flatnonzero(mask)
-    stocks = out["stock"].to_numpy()[at]
-    there, lacking = both.sides(gone)
-    channels = (rules[0].channel, rules[1].channel)
-    mine, other = channels if gone else channels[::-1]
-    accepted = _decisions(there, mine, stocks)
-    accepted = accepted[accepted["accepted"]]
-    judged = _decisions(lacking, other, stocks)
-    pairs = accepted[["stock", "alert_id", "jd"]].merge(
-        judged.drop(columns="jd"), on=["stock", "alert_id"]
-    )
-    first = pairs.sort_values(["stock", "jd", "alert_id"]).drop_duplicates("stock")
-    # an object with an accepted alert of any kind has passed T0
-    passed = np.isin(stocks, judged.loc[judged["accepted"], "stock"])
-    rows = pd.DataFrame({"stock": stocks}).merge(first, on="stock", how="left")
-    none = rows["alert_id"].isna().to_numpy()
-    out.loc[at, "reason"] = np.select(
-        [passed, none], ["no state", "not judged"], default="cut"
-    ).astype(object)
-    gone_at = both.sides(gone)[1].run_id
-    out.loc[at, "what"] = np.select(
-        [passed, none],
-        ["accepted, but nothing is left for a state", f"run {gone_at} saw none of its alerts"],
-        default=rows["cut"].fillna("").to_numpy(object),
-    ).astype(object)
-    cut = ~passed & ~none
-    out.loc[at[cut], "alert_id"] = rows.loc[cut, "alert_id"].astype(np.int64).to_numpy()
-    value = "value_b" if gone else "value_a"
-    out.loc[at[cut], value] = rows.loc[cut, "value"].to_numpy(float)
-    out.loc[at[cut], "threshold"] = rows.loc[cut, "threshold"].to_numpy(float)
-    changed = told(filter_changes(both.a.run, both.b.run, *channels))
-    out.loc[at[cut], "cause"] = f"T0: {changed}" if changed else "T0: what the alerts had shown"
-    out.loc[at[~cut], "cause"] = _inputs(both)
-
-
 def _moved(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame) -> pd.DataFrame:
     """Say why common candidates have another rank."""
     out = _blank(rows)
@@ -301,26 +256,6 @@ def _moved(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame) -> pd.DataF
     out["what"] = np.where(differ, texts[1], "others before it came, went or moved").astype(object)
     out["cause"] = np.where(differ, cause, "").astype(object)
     return out
-
-
-def _decisions(side: Side, channel: str, stocks: Array) -> pd.DataFrame:
-    if "decisions" not in table_names(side.lake):
-        return pd.DataFrame({name: [] for name in _DECISION})
-    rows = (pc.field("run_id") == side.run_id) & (pc.field("channel") == channel)
-    rows = rows & pc.field("stock").isin(pa.array(np.unique(stocks)))
-    found: pd.DataFrame = read(side.lake, "decisions", _DECISION, rows).to_pandas()
-    return found
-
-
-def _inputs(both: Both) -> str:
-    names = ("as_of_jd", "alerts", "datapoints")
-    inputs = [side.run["inputs"] for side in (both.a, both.b)]
-    parts = [
-        f"{name} {inputs[0].get(name, '–')} → {inputs[1].get(name, '–')}"
-        for name in names
-        if inputs[0].get(name) != inputs[1].get(name)
-    ]
-    return "inputs: " + "; ".join(parts) if parts else ""
 
 
 def _limit(rule: Rule) -> str:
