@@ -114,12 +114,18 @@ def _against(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame, own: str)
         (pairs["channel_a"] == rules[0].channel) & (pairs["channel_b"] == rules[1].channel)
     ]
     key = ["stock", f"state_{own}"]
-    mine = mine[mine[f"state_{own}"] >= 0].drop_duplicates(key, keep="last")
-    wanted = rows[key].astype(np.int64)
-    found = wanted.merge(mine, on=key, how="left", sort=False)
+    one = mine[mine[f"state_{own}"] >= 0].drop_duplicates(key, keep="last")
+    found = rows[key].astype(np.int64).merge(one, on=key, how="left", sort=False)
     for name in ("state_a", "state_b"):
         found[name] = found[name].fillna(-1).astype(np.int64)
-    return found.assign(why=found["why"].fillna(""))
+    found["why"] = found["why"].astype(object).where(found["why"].notna(), "")
+    other = f"state_{'b' if own == 'a' else 'a'}"
+    # a state of an alert or time that the other run lacks stands against the object's last one
+    last = mine[mine[other] >= 0].drop_duplicates("stock", keep="last").set_index("stock")[other]
+    lone = ((found[other] < 0) & found["stock"].isin(last.index)).to_numpy()
+    found.loc[lone, other] = last.reindex(found.loc[lone, "stock"]).to_numpy()
+    found.loc[lone, "why"] = "another of its states"
+    return found
 
 
 def _followed(
@@ -246,7 +252,7 @@ def _moved(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame) -> pd.DataF
     out["value_a"], out["value_b"] = values
     pairs = _against(both, rules, rows, "a")
     same = pairs["state_b"].to_numpy() == states[1]
-    why = np.where(same, pairs["why"].to_numpy(), "another of its states was selected")
+    why = np.where(same, pairs["why"].to_numpy(), "another of its states")
     cause = causes_of(*tables, units_in(*(r for r in ranks if r is not None)), why)
     differ = ~_equal(*values)
     if _squeezed(texts[0]) != _squeezed(texts[1]):

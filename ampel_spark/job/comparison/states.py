@@ -57,7 +57,14 @@ def pairs_of(a: Side, b: Side, channels: Sequence[tuple[str, str]]) -> pd.DataFr
         last = other_a.merge(other_b, on="stock", how="outer", suffixes=("_a", "_b"))
         for side in "ab":
             exact[f"as_of_{side}"] = exact["as_of"]
-        part = pd.concat([exact, last], ignore_index=True)
+        # an object that has states in common may have more of them in one run
+        more = [
+            side[known & ~_rows_in(side, exact)]
+            .add_suffix(f"_{letter}")
+            .rename(columns={f"stock_{letter}": "stock"})
+            for side, known, letter in zip((left, right), matched, "ab", strict=True)
+        ]
+        part = pd.concat([exact, last, *(m for m in more if len(m))], ignore_index=True)
         parts.append(part.assign(channel_a=channel_a, channel_b=channel_b))
     joined = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     names = {f"{name}_{side}": f"{side}_{name}" for name in _ABOUT for side in "ab"}
@@ -68,6 +75,13 @@ def pairs_of(a: Side, b: Side, channels: Sequence[tuple[str, str]]) -> pd.DataFr
         joined[name] = joined[name].fillna(-1).astype(np.int64)
     joined["stock"] = joined["stock"].astype(np.int64)
     return joined.sort_values(["channel_a", "stock", "state_a"], kind="stable", ignore_index=True)
+
+
+def _rows_in(side: pd.DataFrame, other: pd.DataFrame) -> Array:
+    """Return which rows have object, time and alert of a row of another table."""
+    keys = pd.MultiIndex.from_frame(side[_EXACT])
+    found: Array = keys.isin(pd.MultiIndex.from_frame(other[_EXACT]))
+    return found
 
 
 def reasons_of(a: Side, b: Side, pairs: pd.DataFrame) -> Array:

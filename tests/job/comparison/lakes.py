@@ -16,7 +16,17 @@ from ampel_spark.archive.packets import arrow_type
 from ampel_spark.lake.results import input_hashes
 from ampel_spark.lake.tables import TABLES, Column, Table, result_table
 
-__all__ = ["AFTER", "AGAIN", "BEFORE", "OTHER_DUST", "Object", "add_run", "fit", "make_lake"]
+__all__ = [
+    "AFTER",
+    "AGAIN",
+    "BEFORE",
+    "OTHER_DUST",
+    "Object",
+    "add_run",
+    "empty_lake",
+    "fit",
+    "make_lake",
+]
 
 BEFORE, AFTER, OTHER_DUST, AGAIN = (
     f"job-2024010{i}T000000-{letter * 4}" for i, letter in enumerate("abcd", start=1)
@@ -50,6 +60,8 @@ class Object:
         Results that this run computed; ``status`` 0 unless they say another.
     alerts : sequence of tuple
         Alerts judged: id, jd, and the cut, value and threshold that rejected it, or nothing.
+    of : int or None
+        Alert that the state is of.
     """
 
     stock: int
@@ -59,6 +71,7 @@ class Object:
     fit: Mapping[str, Any] | None = None
     dust: Mapping[str, Any] | None = None
     alerts: Sequence[tuple[Any, ...]] | None = None
+    of: int | None = None
 
 
 def job(**changes: Any) -> dict[str, Any]:
@@ -154,7 +167,7 @@ def add_run(
         links.append(
             {"channel": "SN", "stock": o.stock, "state_id": o.state, "calibration": calibration,
              "access": "1", "points": "detection", "datapoints_version": version,
-             "alerts_version": 0, "rules": list(o.rules), "run_id": run_id}
+             "alerts_version": 0, "alert_id": o.of, "rules": list(o.rules), "run_id": run_id}
         )  # fmt: skip
         states.append(
             base
@@ -211,9 +224,7 @@ def make_lake(folder: Path) -> Path:
     ``BEFORE``; ``AFTER`` with another cut, release, unit, select and limit; ``AGAIN``, which is
     ``BEFORE`` once more; ``OTHER_DUST``, in which what the fits are tied to is another.
     """
-    lake = folder / "lake"
-    lake.mkdir()
-    (lake / "_ampel_spark.json").write_text('{"format": 1}\n')
+    lake = empty_lake(folder)
     point = {"stock": 12, "datapoint_id": 3, "revision": 0, "first_alert_jd": 2460001.5}
     for revision in (0, 1):
         _write(lake, TABLES["datapoints"], [point | {"revision": revision}])
@@ -262,6 +273,14 @@ def make_lake(folder: Path) -> Path:
     )  # fmt: skip
     again = [Object(stock, f"s{stock}") for stock in first]
     add_run(lake, AGAIN, again, [(s, f"s{s}") for s in (1, 2, 3, 4, 5, 6)])
+    return lake
+
+
+def empty_lake(folder: Path) -> Path:
+    """Make a lake without a table."""
+    lake = folder / "lake"
+    lake.mkdir(parents=True)
+    (lake / "_ampel_spark.json").write_text('{"format": 1}\n')
     return lake
 
 

@@ -18,6 +18,7 @@ from tests.job.comparison.lakes import (
     OTHER_DUST,
     Object,
     add_run,
+    empty_lake,
     fit,
     make_lake,
 )
@@ -255,13 +256,29 @@ def test_a_run_that_never_ended_is_told(tmp_path: Path) -> None:
     assert note == "run dead-20240105T000000-eeee is running: not all of it is in its tables"
 
 
+def test_a_state_of_an_alert_that_is_not_accepted_stands_against_another_of_the_object(
+    tmp_path: Path,
+) -> None:
+    lake = empty_lake(tmp_path)
+    dust = {"ebv": 0.1}
+    first = [
+        Object(1, "early", fit=fit(5.0, 0.1), dust=dust, alerts=[(10, 2460001.5)], of=10),
+        Object(1, "late", (1, 2, 3, 4), fit=fit(1.0, 0.1), dust=dust, alerts=[(11, 2460009.5)],
+               of=11),
+    ]  # fmt: skip
+    add_run(lake, BEFORE, first, [(1, "late")])
+    rejected = (11, 2460009.5, "rb", 0.1, 0.3)
+    second = [Object(1, "early", alerts=[(10, 2460001.5), rejected], of=10)]
+    add_run(lake, AFTER, second, [])
+    found = compare(lake, BEFORE, AFTER)
+    assert told(found, "SN1") == ("lost", "condition", "abs(fit.x1) < 3", "another of its states")
+    assert numbers(found, "SN1") == (1.0, 5.0, 3.0)
+    (states,) = found.states.to_dict("records")
+    assert states == {"channel": "SN", "same": 1, "changed": 0, "only_a": 1, "only_b": 0}
+
+
 def test_an_exception_that_was_tried_again_is_the_cause(tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    lake.mkdir()
-    (lake / "_ampel_spark.json").write_text('{"format": 1}\n')
-    elsewhere = tmp_path / "other"
-    elsewhere.mkdir()
-    (elsewhere / "_ampel_spark.json").write_text('{"format": 1}\n')
+    lake, elsewhere = empty_lake(tmp_path), empty_lake(tmp_path / "other")
     dust = {"ebv": 0.1}
     failed = fit(0.0, 0.1, status=-4, message="ValueError: no")
     first = [Object(1, "s1", fit=failed, dust=dust)]
