@@ -4,8 +4,8 @@ In this order, whatever the order of the rules: points are masked; photometry is
 last rule that has the point); magnitudes are moved by zero point, slope and non-linearity; fluxes
 are scaled; errors are scaled and get their floors. Rules select by values as issued. A zero point
 of +0.010 makes points 0.010 mag fainter: magnitudes and limits are m + 0.010, forced fluxes are
-multiplied by 10**(-0.4 * 0.010) at their zero point, and signs stay. `ampel_spark.calibration.plain`
-does the same for one point.
+multiplied by 10**(-0.4 * 0.010) at their zero point, and signs stay.
+`ampel_spark.calibration.plain` does the same for one point.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def _move(out: Points, effect: _Effect, cell: Array) -> None:
         return
     shift = effect.shift[cell]
     bent = bool(effect.slope.any())
-    slope, offset = (effect.slope[cell], effect.offset[cell]) if bent else (0.0, 0.0)
+    slope, offset = effect.slope[cell], effect.offset[cell]
 
     def moved_by(mag: Array) -> Array:
         # Where there is no magnitude there is nothing to bend.

@@ -155,7 +155,8 @@ class RuleEntry(_Section):
             raise ValueError(f"a rule changes something: give mask, {', '.join(CHANGES)}")
         if given and self.mask is not None:
             raise ValueError(
-                f"of masked points nothing can be changed: give {', '.join(given)} a rule of its own"
+                "of masked points nothing can be changed: "
+                f"give {', '.join(given)} a rule of its own"
             )
         if self.table is not None and len(given) > 1:
             others = ", ".join(key for key in given if key != "table")

@@ -92,7 +92,7 @@ def _selected(select: Selects, point: Point, survey: str, stock: int) -> bool:
             flux = abs(point["flux"])
             mag = point["zp"] - 2.5 * math.log10(flux) if flux > 0 else math.inf
         low, high = select.mag
-        # a comparison with NaN does not hold; no flux at all is fainter than any end but an open one
+        # a comparison with NaN does not hold; no flux at all is within an open end
         if not (mag >= low and (mag < high or mag == high == math.inf)):
             return False
     return (

@@ -13,6 +13,7 @@ from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import ConfigError, LakeError, nearest
 
 if TYPE_CHECKING:
+    from ampel_spark.calibration.release import Release
     from ampel_spark.t0.filters import Filter
     from ampel_spark.t0.gaia import StarCatalog
 
@@ -25,9 +26,11 @@ def explain(args: Namespace) -> int:
     """Tell every cut of a channel's filter for one alert, with value and threshold."""
     import pyarrow.compute as pc
 
+    from ampel_spark.calibration.alerts import calibrated_alert
     from ampel_spark.commands.cuts import cut_outcomes, history_of
     from ampel_spark.lake.journal import alerts_of, utc_of
     from ampel_spark.lake.reading import find_run
+    from ampel_spark.t0.cuts import MASKED
     from ampel_spark.t0.filters import make_filter
 
     lake = lake_of(args.lake)
@@ -50,7 +53,11 @@ def explain(args: Namespace) -> int:
     history = history_of(alert, earlier, rights, step["history"])
     stars, off = _stars(run, step["gaia"])
     star = None if stars is None else _star(stars, built, alert)
-    rows = [dataclasses.asdict(o) for o in cut_outcomes(alert, built, history, star, stars_off=off)]
+    before = []
+    if step.get("photometry") == "calibrated" and (release := _release(run)).rules:
+        alert, before = calibrated_alert(alert, release), [MASKED]
+    outcomes = cut_outcomes(alert, built, history, star, stars_off=off, before=before)
+    rows = [dataclasses.asdict(outcome) for outcome in outcomes]
     decision = _decision(lake, run, args.channel, args.alert_id)
     first = next((row["cut"] for row in rows if row["passed"] is False), None)
     if args.format == "json":
@@ -112,6 +119,27 @@ def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]
             f"run {run['run_id']} has no channel {channel!r}{nearest(channel, access)}"
         )
     return {channel: access[channel]}
+
+
+def _release(run: Run) -> Release:
+    """Return the calibration release of a run.
+
+    Raises
+    ------
+    ConfigError
+        If it is no longer what it was then.
+    """
+    from ampel_spark.job.load import load_calibration, load_survey
+
+    job = run["job_resolved"]
+    release = load_calibration(job["calibration"], load_survey(job["survey"]))
+    then = run["inputs"].get(f"calibration {release.name}", release.content_hash)
+    if then != release.content_hash:
+        raise ConfigError(
+            f"calibration release {release.name} has changed since run {run['run_id']}: it is "
+            f"{release.content_hash[:12]} now and was {then[:12]}"
+        )
+    return release
 
 
 def _stars(run: Run, name: str | None) -> tuple[StarCatalog | None, str]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.model import Calibration, Job, Report, Simulation, Survey, as_of_jd
+from ampel_spark.job.model import Job, Report, Simulation, Survey, as_of_jd
 
 SMALL: dict[str, Any] = {
     "name": "small",
