@@ -142,37 +142,27 @@ def _effect(release: Release, cells: Cells, points: Mapping[str, Array]) -> _Eff
         if rule.mask:
             acts[k] = matches
             continue
-        mag, moved = np.zeros(n), np.zeros(n, bool)
-        if rule.zero_point or rule.flux_scale != 1.0:
-            mag += rule.zero_point - 2.5 * np.log10(rule.flux_scale)
-            moved[:] = True
-        if rule.slope:
-            bands = points["band"][cells.first]
-            for band, value in rule.slope.items():
-                mag[bands == band] += value
-            moved |= mag != 0
-        if rule.nonlinearity[0]:
-            slope += np.where(matches, rule.nonlinearity[0], 0.0)
-            offset += np.where(matches, rule.nonlinearity[0] * rule.nonlinearity[1], 0.0)
-            moved[:] = True
-        err, add = (
-            np.full(n, rule.error_scale),
-            np.full(n, _floor(rule.error_floor, rule.flux_floor)),
-        )
+        mine = np.flatnonzero(matches & ~masked)
         if rule.table is not None:
-            row = values_in(rule.table, points, cells.first)
-            matches = matches & (row >= 0)
-            mag, err, add = (
-                np.where(row >= 0, values[row], nothing)
-                for values, nothing in zip(
-                    _table_values(rule.table.values), (0.0, 1.0, 0.0), strict=True
-                )
-            )
+            row = values_in(rule.table, points, cells.first[mine])
+            mine, row = mine[row >= 0], row[row >= 0]
+            mag, err, add = (values[row] for values in _table_values(rule.table.values))
             moved = mag != 0
-        shift += np.where(matches, mag, 0.0)
-        scale *= np.where(matches, err, 1.0)
-        floor += np.where(matches, add, 0.0)
-        acts[k] = matches & ~masked & (moved | (((err != 1.0) | (add > 0)) & ~limit))
+        else:
+            mag = np.full(len(mine), rule.zero_point - 2.5 * np.log10(rule.flux_scale))
+            if rule.slope:
+                bands = points["band"][cells.first[mine]]
+                mag += [rule.slope.get(band, 0.0) for band in bands.tolist()]
+            err = np.full(len(mine), rule.error_scale)
+            add = np.full(len(mine), _floor(rule.error_floor, rule.flux_floor))
+            bent = rule.nonlinearity[0] != 0
+            moved = (mag != 0) | bool(rule.zero_point or rule.flux_scale != 1.0 or bent)
+            slope[mine] += rule.nonlinearity[0]
+            offset[mine] += rule.nonlinearity[0] * rule.nonlinearity[1]
+        shift[mine] += mag
+        scale[mine] *= err
+        floor[mine] += add
+        acts[k, mine] = moved | (((err != 1.0) | (add > 0)) & ~limit[mine])
     return _Effect(masked, shift, slope, offset, np.rint(scale * _NANO) / _NANO, floor, acts)
 
 
@@ -192,7 +182,8 @@ def _floor(mag: Any, fraction: Any) -> Any:
 
 def _touched(acts: Array, cell: Array, group: Array) -> Array:
     """Return light curve * (rules + 1) + rule number wherever a rule acts on a point."""
-    some = acts.any(axis=0)[cell]
+    acted: Array = acts.any(axis=0)
+    some = acted[cell]
     u = acts.shape[1]
     pairs = np.unique(group[some].astype(np.int64) * u + cell[some])
     rule, where = np.nonzero(acts)
@@ -260,10 +251,10 @@ def _flux_mag(out: Points, forced: Array) -> Array:
 
 def _widen(out: Points, effect: _Effect, cell: Array) -> None:
     """Scale errors, and add their floors in quadrature."""
-    wide = (effect.scale != 1.0) | (effect.floor > 0)
+    wide = np.logical_or(effect.scale != 1.0, effect.floor > 0)[cell]
     if not wide.any():
         return
-    some = np.flatnonzero(wide[cell])
+    some = np.flatnonzero(wide)
     scale, floor = effect.scale[cell[some]], effect.floor[cell[some]]
     out["magerr"], out["fluxerr"] = out["magerr"].copy(), out["fluxerr"].copy()
     out["magerr"][some] = np.sqrt((scale * out["magerr"][some]) ** 2 + floor)

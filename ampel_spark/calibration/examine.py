@@ -198,9 +198,7 @@ def _examined(release: Release, rows: list[dict[str, Any]]) -> Examined:
             masks, other = (one, two) if one.mask else (two, one)
             lines.append(f"{masks} masks {n} points that {other} changes: they are left out")
         elif word == "replace":
-            lines.append(
-                f"{one} and {two} both replace points of the same kind: the last one counts"
-            )
+            lines.append(f"{one} and {two} both replace {n} points: the last one counts")
         else:
             how = "add up" if word in ("zero point", "non-linearity") else "multiply"
             lines.append(

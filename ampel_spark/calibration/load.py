@@ -86,8 +86,8 @@ def _rule(document: Document, i: int, entry: RuleEntry, base: Path, survey: Surv
             if band not in known:
                 document.problem(
                     [*where, "slope"],
-                    f"the wavelength of {band!r} is not known{nearest(band, known)}: give it, as "
-                    f"wavelength: {{{band}: 5000}}",
+                    f"the wavelength of {band!r} is not known: give it, as "
+                    f"wavelength: {{{band}: 5000}}{nearest(band, known)}",
                 )
         made["slope"] = {
             band: slope.mag * (known[band] - slope.pivot) / slope.over

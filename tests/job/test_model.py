@@ -97,13 +97,6 @@ def test_a_simulation_is_of_alerts_or_of_objects() -> None:
     assert refused(Simulation, {"alerts": 10, "objects": 10}) == {""}
 
 
-def test_a_release_with_corrections_is_refused_as_long_as_none_can_be_applied() -> None:
-    assert Calibration.model_validate({"name": "raw", "rules": []}).rules == ()
-    assert refused(Calibration, {"name": "new", "rules": [{"band": "ztfg", "shift": 0.01}]}) == {
-        "rules"
-    }
-
-
 def test_a_night_is_included_to_its_end() -> None:
     # JD 2451545.0 is noon of 2000-01-01 (UTC), so that day ends at 2451545.5
     for night in (J2000, "2000-01-01", "20000101", 20000101):
