@@ -88,6 +88,8 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("job", type=Path, metavar="JOB.yml")
     run.add_argument("--archive", nargs="+", action="extend", metavar="PATH",
                      help="archive instead of the job's own: folders, files or globs")  # fmt: skip
+    run.add_argument("--calibration", metavar="RELEASE",
+                     help="release instead of the job's own: a name or a file")  # fmt: skip
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change the job, as t0.SN.config.min_ndet=3")  # fmt: skip
     run.add_argument(

@@ -13,6 +13,7 @@ from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import ConfigError, LakeError, nearest
 
 if TYPE_CHECKING:
+    from ampel_spark.calibration.release import Release
     from ampel_spark.t0.filters import Filter
     from ampel_spark.t0.gaia import StarCatalog
 
@@ -48,6 +49,8 @@ def explain(args: Namespace) -> int:
             print()
         print_pairs({(label if k == "run" else k): (ids if k == "run" else v)
                      for k, v in first.head.items()})  # fmt: skip
+        if not first.rows:
+            continue
         print()
         shown = [row | {"rejects where": row["rule"]} for row in first.rows]
         columns = ["position", "cut", "passed", "value", "threshold", "rejects where", "detail"]
@@ -68,12 +71,15 @@ class _Explained:
         As JSON has it, before each cut.
     rows : list of dict
         One a cut.
+    unknown : str
+        Why there are none.
     """
 
     run_id: str
     head: dict[str, Any]
     about: dict[str, Any]
     rows: list[dict[str, Any]]
+    unknown: str
 
     def said(self) -> str:
         """Return all but the run, to tell those together that are alike."""
@@ -82,15 +88,17 @@ class _Explained:
 
     def as_rows(self) -> list[dict[str, Any]]:
         """Return one object a cut."""
-        return [self.about | row for row in self.rows]
+        return [self.about | row for row in self.rows or [{"cut": None, "detail": self.unknown}]]
 
 
 def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
     """Explain an alert in one run; None where the run did not see it."""
     import pyarrow.compute as pc
 
+    from ampel_spark.calibration.alerts import calibrated_alert
     from ampel_spark.commands.cuts import cut_outcomes, history_of
     from ampel_spark.lake.journal import alerts_of, utc_of
+    from ampel_spark.t0.cuts import MASKED
     from ampel_spark.t0.filters import make_filter
 
     rights = access_of(run, args.channel)[args.channel]
@@ -108,7 +116,19 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
     history = history_of(alert, earlier, rights, step["history"])
     stars, off = _stars(run, step["gaia"])
     star = None if stars is None else _star(stars, built, alert)
-    rows = [dataclasses.asdict(o) for o in cut_outcomes(alert, built, history, star, stars_off=off)]
+    before, unknown = [], ""
+    if step.get("photometry") == "calibrated":
+        try:
+            release = _release(run)
+        except ConfigError as error:
+            if args.run is not None:
+                raise
+            unknown = str(error)  # the other runs are explained all the same
+        else:
+            if release.rules:
+                alert, before = calibrated_alert(alert, release), [MASKED]
+    outcomes = cut_outcomes(alert, built, history, star, stars_off=off, before=before)
+    rows = [] if unknown else [dataclasses.asdict(outcome) for outcome in outcomes]
     decision = _decision(lake, run, args.channel, args.alert_id)
     first = next((row["cut"] for row in rows if row["passed"] is False), None)
     about = {key: alert[key] for key in ("alert_id", "name", "stock", "jd")}
@@ -122,8 +142,10 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
         "history": f"{step['history']}: {history['n_detections']} detections,"
         f" JD {history['jd_first']} to {history['jd_last']}",
         "decision": _verdict(decision, first),
+        "cuts": f"not known: {unknown}" if unknown else None,
     }
-    return _Explained(run["run_id"], head, about | {"decision": decision, "first_cut": first}, rows)
+    about |= {"decision": decision, "first_cut": first}
+    return _Explained(run["run_id"], head, about, rows, unknown)
 
 
 def _runs(lake: Path, args: Namespace) -> list[Run]:
@@ -213,6 +235,27 @@ def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]
             f"run {run['run_id']} has no channel {channel!r}{nearest(channel, access)}"
         )
     return {channel: access[channel]}
+
+
+def _release(run: Run) -> Release:
+    """Return the calibration release of a run.
+
+    Raises
+    ------
+    ConfigError
+        If it is no longer what it was then.
+    """
+    from ampel_spark.job.load import load_calibration, load_survey
+
+    job = run["job_resolved"]
+    release = load_calibration(job["calibration"], load_survey(job["survey"]))
+    then = run["inputs"].get(f"calibration {release.name}", release.content_hash)
+    if then != release.content_hash:
+        raise ConfigError(
+            f"calibration release {release.name} has changed since run {run['run_id']}: it is "
+            f"{release.content_hash[:12]} now and was {then[:12]}"
+        )
+    return release
 
 
 def _stars(run: Run, name: str | None) -> tuple[StarCatalog | None, str]:

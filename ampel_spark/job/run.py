@@ -29,6 +29,7 @@ from ampel_spark.job.tiers import (
     decide,
     fit_units,
     make_states,
+    record_calibration,
     selections_of,
 )
 from ampel_spark.lake.lake import Lake
@@ -107,7 +108,7 @@ def run_job(
         if job.simulation is not None:
             archive.append(str(simulate_archive(job, out)))
             # Units of a simulated archive's catalogues can be built now that these are there.
-            job = load_job(job.file, job.settings)
+            job = load_job(job.file, job.settings, calibration=job.calibration_source)
         selections = selections_of(job)
         traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
         place = opening.result()
@@ -153,6 +154,8 @@ def run_job(
             if until is not None:
                 inputs["as_of_jd"] = until
             context = Context(place, job, run_id, versions, folder, until, out, counts, outputs)
+            inputs[f"calibration {job.calibration.name}"] = job.calibration.content_hash
+            record_calibration(context)
             with _timed(counts, "t0"):
                 decisions = decide(context, selections)
             with _timed(counts, "t1"):

@@ -28,7 +28,11 @@ def test_every_change_stands_on_the_page_with_its_reason(found: Comparison, text
     assert "<h1>5 lost · 3 gained · 1 moved</h1>" in text
     for _, row in found.changes.iterrows():
         assert row["name"] in text
-    for cause in ("T0: min_ndet 3 → 5", "phases not covered", "by rule 2 of release zp"):
+    for cause in (
+        "T0: min_ndet 3 → 5",
+        "phases not covered",
+        "by rule 2 (faint end)",
+    ):
         assert cause in text
 
 

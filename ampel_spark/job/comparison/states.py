@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.job.comparison.tables import Side, state_rows
-from ampel_spark.lake.reading import read
+from ampel_spark.lake.reading import read, table_names
 
 __all__ = ["pairs_of", "reasons_of"]
 
@@ -117,19 +117,31 @@ def _reasons(a: Side, b: Side, pairs: pd.DataFrame, lists: Sequence[pa.Array]) -
     # texts are made once for each kind of change, not for each object
     keys = ["added", "removed", "revised", *(f"{s}_{n}" for n in _ABOUT[:4] for s in "ab")]
     groups = frame.groupby(keys, dropna=False, sort=False)
-    texts = groups.head(1).apply(_told, axis=1).to_numpy(object)
+    names = rule_names(a), rule_names(b)
+    texts = groups.head(1).apply(_told, axis=1, names=names).to_numpy(object)
     found: Array = texts[groups.ngroup().to_numpy()]
     return found
 
 
-def _told(row: pd.Series) -> str:
+def rule_names(side: Side) -> dict[int, str]:
+    """Return the names of the rules of a run's release, by their numbers."""
+    content = side.run["inputs"].get(f"calibration {side.run['calibration']}")
+    if content is None or "calibrations" not in table_names(side.lake):
+        return {}
+    of_release = pc.field("content_hash") == content
+    rows = read(side.lake, "calibrations", ["rule", "name"], of_release).to_pylist()
+    return {row["rule"]: row["name"] for row in rows if row["name"]}
+
+
+def _told(row: pd.Series, names: tuple[dict[int, str], dict[int, str]]) -> str:
     parts = []
-    names = row["a_calibration"], row["b_calibration"]
+    rule_a, rule_b = names
+    releases = row["a_calibration"], row["b_calibration"]
     rules = tuple(None if pd.isna(row[f"{s}_rules"]) else row[f"{s}_rules"] for s in "ab")
-    if rules[1] and (rules[1] != rules[0] or names[0] != names[1]):
-        parts.append(f"by {_rule(rules[1])} of release {names[1]}")
-    if rules[0] and (rules[1] != rules[0] or names[0] != names[1]):
-        parts.append(f"without {_rule(rules[0])} of release {names[0]}")
+    if rules[1] and (rules[1] != rules[0] or releases[0] != releases[1]):
+        parts.append(f"by {_rule(rules[1], rule_b)} of release {releases[1]}")
+    if rules[0] and (rules[1] != rules[0] or releases[0] != releases[1]):
+        parts.append(f"without {_rule(rules[0], rule_a)} of release {releases[0]}")
     for key, what in (("access", "access"), ("points", "points")):
         if row[f"a_{key}"] != row[f"b_{key}"]:
             parts.append(f"{what} {row[f'a_{key}']} → {row[f'b_{key}']}")
@@ -137,17 +149,21 @@ def _told(row: pd.Series) -> str:
     if points:
         parts.append(f"datapoints: {', '.join(points)}")
     if not parts and rules[0] and rules[0] == rules[1]:
-        parts.append(f"by {_rule(rules[0])} of release {names[0]}, whose content changed")
+        parts.append(
+            f"by {_rule(rules[0], rule_b)} of release {releases[0]}, whose content changed"
+        )
     if not parts:
         # neither a rule nor a point is recorded as another one
         parts.append("values of datapoints changed")
-        if names[0] != names[1]:
-            parts.append(f"release {names[0]} → {names[1]}")
+        if releases[0] != releases[1]:
+            parts.append(f"release {releases[0]} → {releases[1]}")
     return "state changed: " + "; ".join(parts)
 
 
-def _rule(numbers: str) -> str:
-    return f"rule{'s' if ',' in numbers else ''} {numbers}"
+def _rule(numbers: str, names: dict[int, str]) -> str:
+    """Return ``rule 2 (faint end)``, or ``rules 1, 2``."""
+    told = [f"{n} ({names[int(n)]})" if int(n) in names else n for n in numbers.split(", ")]
+    return f"rule{'s' if len(told) > 1 else ''} {', '.join(told)}"
 
 
 def _points(a: Side, b: Side, pairs: pd.DataFrame, lists: Sequence[pa.Array]) -> pd.DataFrame:

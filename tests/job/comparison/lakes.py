@@ -187,12 +187,7 @@ def add_run(
     # a state stands once, whichever run makes it again
     known = _known(lake)
     _write(lake, TABLES["states"], [row for row in states if row["state_id"] not in known])
-    table = TABLES["state_channels"]
-    if "rules" not in table.names:
-        table = Table(
-            table.name, table.comment, (*table.columns, Column("rules", "array<int>", ""))
-        )
-    _write(lake, table, links)
+    _write(lake, TABLES["state_channels"], links)
     _write(lake, result_table("fit", _FIT), results["fit"])
     _write(lake, result_table("dust", _DUST), results["dust"])
     rows = [
@@ -255,9 +250,16 @@ def make_lake(folder: Path) -> Path:
     ]
     add_run(
         lake, AFTER, after, [(7, "s7"), (1, "s1"), (8, "s8"), (9, "s9")],
+        inputs={"calibration zp": "cafe"},
         asked={"min_ndet": 5, "select": SELECT.replace("0.5", "0.3"), "limit": 4, "phase": 20},
         traced=traces("other", phase=20), calibration="zp", version=1,
     )  # fmt: skip
+    rules = [(1, "grey"), (2, "faint end")]
+    _write(
+        lake,
+        TABLES["calibrations"],
+        [{"release": "zp", "content_hash": "cafe", "rule": n, "name": name} for n, name in rules],
+    )
     dusty = [
         Object(
             stock,

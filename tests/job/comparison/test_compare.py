@@ -80,7 +80,8 @@ def test_a_condition_that_flipped_is_told_with_state_rule_and_trace(found: Compa
     assert (change, reason, what) == ("lost", "condition", "abs(fit.x1) < 3")
     assert numbers(found, "SN4") == (2.5, 3.2, 3.0)
     assert cause == (
-        f"state changed: by rule 2 of release zp; datapoints: 2 added, 1 removed; {UNIT}"
+        "state changed: by rule 2 (faint end) of release zp;"
+        f" datapoints: 2 added, 1 removed; {UNIT}"
     )
 
 
@@ -112,7 +113,7 @@ def test_states_are_equal_changed_or_of_one_run_only(found: Comparison) -> None:
     (states,) = found.states.to_dict("records")
     assert states == {"channel": "SN", "same": 6, "changed": 2, "only_a": 1, "only_b": 1}
     assert dict(zip(found.causes["cause"], found.causes["states"], strict=True)) == {
-        "state changed: by rule 2 of release zp; datapoints: 2 added, 1 removed": 1,
+        "state changed: by rule 2 (faint end) of release zp; datapoints: 2 added, 1 removed": 1,
         "state changed: datapoints: 1 revised": 1,
         "no state before": 1,
         "no state any more": 1,
@@ -165,6 +166,7 @@ def test_what_differs_between_the_runs_is_listed(found: Comparison) -> None:
         ),
         Difference("job", "t3.best.limit", "6", "4"),
         Difference("inputs", "datapoints", "0", "1"),
+        Difference("inputs", "calibration zp", "–", "cafe"),
         Difference("T0 trace", "SN", "t0", "other"),
         Difference("T2 fit", "parameter phase", "30", "20"),
     ]  # fmt: skip
