@@ -18,8 +18,8 @@ __all__ = [
 
 Run = Mapping[str, Any]
 _ABSENT = "–"
-#: Parts of the job that have a kind of their own.
-_ELSEWHERE = ("calibration", "name")
+#: Parts of the job that have a kind of their own, or change no result.
+_ELSEWHERE = ("calibration", "name", "report")
 
 
 def run_differences(a: Run, b: Run) -> list[Difference]:
@@ -77,7 +77,9 @@ def filter_changes(a: Run, b: Run, channel_a: str, channel_b: str) -> list[Diffe
         flattened({k: v for k, v in entry.items() if k not in ("channel", "config")})
         | flattened(entry.get("config") or {})
         | {"access": ", ".join(right.get("access", ()))}
-        for entry, right in zip(entries, rights, strict=True)
+        # a channel that judges packets as they were issued does not see the release
+        | ({"release": run["calibration"]} if entry.get("photometry") == "calibrated" else {})
+        for run, entry, right in zip((a, b), entries, rights, strict=True)
     ]
     found = _changes("T0", *own)
     traces = a["traces"].get("t0", {}).get(channel_a), b["traces"].get("t0", {}).get(channel_b)

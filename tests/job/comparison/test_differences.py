@@ -97,3 +97,11 @@ def test_data_rights_are_part_of_a_filter() -> None:
     wider["channel"][0]["access"] = ["ZTF_PUB", "ZTF_PRIV"]
     (change,) = filter_changes(run(), run(job_resolved=wider), "SN", "SN")
     assert (change.name, change.after) == ("access", "ZTF_PUB, ZTF_PRIV")
+
+
+def test_a_release_counts_where_a_channel_judges_calibrated_photometry() -> None:
+    asked = job()
+    assert filter_changes(run(), run(calibration="zp"), "SN", "SN") == []
+    asked["t0"][0]["photometry"] = "calibrated"
+    before, after = run(job_resolved=asked), run(job_resolved=asked, calibration="zp")
+    assert told(filter_changes(before, after, "SN", "SN")) == "release raw → zp"
