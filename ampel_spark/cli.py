@@ -88,6 +88,8 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("job", type=Path, metavar="JOB.yml")
     run.add_argument("--archive", nargs="+", action="extend", metavar="PATH",
                      help="archive instead of the job's own: folders, files or globs")  # fmt: skip
+    run.add_argument("--calibration", metavar="RELEASE",
+                     help="release instead of the job's own: a name or a file")  # fmt: skip
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change the job, as t0.SN.config.min_ndet=3")  # fmt: skip
     run.add_argument(
@@ -176,6 +178,27 @@ def make_parser() -> argparse.ArgumentParser:
         "--limit", type=int, default=15, metavar="N", help="candidates to print (default: 15)"
     )
 
+    diff = command(
+        "diff",
+        "compare.diff",
+        "compare two runs: candidates gained, lost and moved and why, shifts, what was reused",
+    )
+    diff.add_argument("run_a", metavar="RUN_A", help="the run before")
+    diff.add_argument("run_b", metavar="RUN_B", help="the run after")
+    diff.add_argument("--lake-b", metavar="PATH", help="the lake of RUN_B, if it is another one")
+    diff.add_argument("--selection", metavar="NAME", help="compare this selection alone")
+    diff.add_argument(
+        "--columns", metavar="COLUMN,…", help="tell the shifts of these columns or expressions"
+    )
+    diff.add_argument(
+        "--limit", type=int, default=15, metavar="N", help="objects to print of each (default: 15)"
+    )
+    diff.add_argument(
+        "--page", type=Path, metavar="FILE.html",
+        help="where to write the page (default: reports/diff-RUN_A-RUN_B.html in the lake)",
+    )  # fmt: skip
+    diff.add_argument("--no-page", action="store_true", help="write no page")
+
     tables = command(
         "tables", "lakes.list_tables", "list the tables of a lake, or the columns of one"
     )
@@ -224,20 +247,24 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     explain = command(
-        "explain", "objects.explain", "tell every cut for an alert, with value and threshold"
+        "explain",
+        "objects.explain",
+        "tell every cut for an alert, with value and threshold, in every run",
     )
     explain.add_argument("alert_id", type=int, metavar="ALERT_ID")
     explain.add_argument("--channel", required=True, metavar="NAME")
-    explain.add_argument("--run", default="latest", metavar="RUN")
+    explain.add_argument("--run", metavar="RUN", help="this run alone (default: every run)")
 
     about = command(
-        "object", "objects.show_object", "tell the journal of an object, in order of time"
+        "object",
+        "objects.show_object",
+        "tell the journal of an object in every run, in order of time",
     )
     about.add_argument("name", metavar="NAME", help="the survey's name of it, or its stock id")
     about.add_argument(
-        "--channel", metavar="NAME", help="show what this channel knows (default: any of the run)"
+        "--channel", metavar="NAME", help="show what this channel knows (default: any)"
     )
-    about.add_argument("--run", default="latest", metavar="RUN")
+    about.add_argument("--run", metavar="RUN", help="this run alone (default: every run)")
     return parser
 
 

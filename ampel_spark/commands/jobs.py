@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -25,7 +24,7 @@ def run(args: Namespace) -> int:
     from ampel_spark.job.inputs import as_of
     from ampel_spark.job.load import load_job
 
-    job = load_job(args.job, args.set, args.archive)
+    job = load_job(args.job, args.set, args.archive, args.calibration)
     inputs = as_of(args.as_of, job.survey)  # one that is none is told before anything starts
     return _go(args, job, lake_of(args.lake, job.lake), inputs)
 
@@ -39,8 +38,8 @@ def rerun(args: Namespace) -> int:
 
     lake = lake_of(args.lake)
     parent = find_run(lake, args.run)
-    sets = [f"calibration={json.dumps(args.calibration)}"] if args.calibration else []
-    return _go(args, load_recorded(parent, [*sets, *args.set]), lake, recorded(parent))
+    job = load_recorded(parent, args.set, args.calibration)
+    return _go(args, job, lake, recorded(parent))
 
 
 def reproduce(args: Namespace) -> int:

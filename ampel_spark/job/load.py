@@ -23,11 +23,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ampel_spark import __version__
+from ampel_spark.calibration.load import load_release
+from ampel_spark.calibration.release import Release
 from ampel_spark.errors import ArchiveError, ConfigError, nearest
 from ampel_spark.job.catalogs import build_catalogs
 from ampel_spark.job.document import Document, DocumentError, parse_document, read_document
 from ampel_spark.job.model import (
-    Calibration,
     Channel,
     ChannelEntry,
     Job,
@@ -54,7 +55,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def load_job(
-    path: str | Path, sets: Sequence[str] = (), archive: Sequence[str] | None = None
+    path: str | Path,
+    sets: Sequence[str] = (),
+    archive: Sequence[str] | None = None,
+    calibration: str | None = None,
 ) -> ResolvedJob:
     """Read, check and resolve a job file.
 
@@ -66,17 +70,22 @@ def load_job(
         Settings ``PATH=VALUE`` that change it, as ``t0.0.config.min_ndet=3``.
     archive : sequence of str, optional
         Archive instead of the job's own: paths and globs, relative to the current folder.
+    calibration : str, optional
+        Calibration release instead of the job's own: a name, or a path relative to the current
+        folder.
 
     Raises
     ------
     ConfigError
         If anything is wrong with it: all of it at once.
     """
-    again = functools.partial(load_job, path, sets, archive)
-    return _resolve(read_document(path), Path(path).resolve(), sets, archive, again)
+    again = functools.partial(load_job, path, sets, archive, calibration)
+    return _resolve(read_document(path), Path(path).resolve(), sets, archive, calibration, again)
 
 
-def load_recorded(run: Mapping[str, Any], sets: Sequence[str] = ()) -> ResolvedJob:
+def load_recorded(
+    run: Mapping[str, Any], sets: Sequence[str] = (), calibration: str | None = None
+) -> ResolvedJob:
     """Return the job of a recorded run, changed where asked.
 
     Parameters
@@ -85,6 +94,8 @@ def load_recorded(run: Mapping[str, Any], sets: Sequence[str] = ()) -> ResolvedJ
         As `ampel_spark.lake.reading.find_run` returns it.
     sets : sequence of str, optional
         Settings ``PATH=VALUE`` that change it.
+    calibration : str, optional
+        Another calibration release: a name, or a path relative to the current folder.
 
     Raises
     ------
@@ -94,7 +105,8 @@ def load_recorded(run: Mapping[str, Any], sets: Sequence[str] = ()) -> ResolvedJ
     text = yaml.safe_dump(run["job_resolved"], sort_keys=False, allow_unicode=True, width=100)
     document = parse_document(f"job of run {run['run_id']}", text)
     file = Path(run.get("job_file") or Path.cwd() / "job.yml")
-    return _resolve(document, file, sets, None, functools.partial(load_recorded, run, sets))
+    again = functools.partial(load_recorded, run, sets, calibration)
+    return _resolve(document, file, sets, None, calibration, again)
 
 
 def _resolve(
@@ -102,6 +114,7 @@ def _resolve(
     file: Path,
     sets: Sequence[str],
     archive: Sequence[str] | None,
+    calibration: str | None,
     again: Callable[[], ResolvedJob],
 ) -> ResolvedJob:
     for setting in sets:
@@ -114,7 +127,8 @@ def _resolve(
     base = file.parent
     notes: list[str] = []
     survey = _conf(document, "survey", "ztf", load_survey)
-    calibration = _conf(document, "calibration", "raw", load_calibration)
+    source = _calibration_source(document, base, calibration)
+    release = _release(document, source, survey, calibration)
     files = _archive(document, base, archive, survey)
     simulated = archive is None and isinstance(document.value(["archive"]), dict)
     simulation = _simulation(document) if simulated else None
@@ -126,7 +140,7 @@ def _resolve(
     units = build_units(document, base, catalogs)
     selections = build_selections(document, units)
     document.check()
-    if job is None or survey is None or calibration is None:
+    if job is None or survey is None or release is None:
         raise AssertionError("check() has passed")
     mode = job.t1.states if isinstance(job.t1.states, str) else "as_of"
     return ResolvedJob(
@@ -140,7 +154,8 @@ def _resolve(
         archive=files,
         simulation=simulation,
         simulated_in=folder,
-        calibration=calibration,
+        calibration=release,
+        calibration_source=source,
         catalogs=catalogs,
         channels=channels,
         filters=tuple(filters),
@@ -182,15 +197,23 @@ def load_survey(name: str) -> Survey:
     return _load(_conf_file("surveys", name), Survey)
 
 
-def load_calibration(name: str) -> Calibration:
-    """Read a calibration release from ``conf/calibrations``.
+def load_calibration(source: str, survey: Survey | None = None) -> Release:
+    """Read a calibration release.
+
+    Parameters
+    ----------
+    source : str
+        Name of a file of ``conf/calibrations``, or a path (with a ``/`` or ``.yml``).
+    survey : Survey, optional
+        Says when nights begin.
 
     Raises
     ------
     ConfigError
         If there is no such file, or something is wrong with it.
     """
-    return _load(_conf_file("calibrations", name), Calibration)
+    path = source if _is_path(source) else _conf_file("calibrations", source)
+    return load_release(path, survey)
 
 
 def _conf_file(kind: str, name: str) -> Path:
@@ -212,8 +235,44 @@ def _load(path: Path, model: type[_Model]) -> _Model:
     raise AssertionError("a refusal is a problem")
 
 
+def _is_path(source: str) -> bool:
+    return "/" in source or source.endswith((".yml", ".yaml"))
+
+
 def _absolute(path: str, base: Path) -> Path:
     return Path(os.path.normpath(base / Path(path).expanduser()))
+
+
+def _calibration_source(document: Document, base: Path, given: str | None) -> str:
+    """Return the name of the release, or the absolute path of its file."""
+    source = given if given is not None else document.content.get("calibration", "raw")
+    if not isinstance(source, str):
+        return "raw"  # what is wrong with it has been noted
+    if not _is_path(source):
+        return source
+    return str(_absolute(source, base if given is None else Path.cwd()))
+
+
+def _release(
+    document: Document, source: str, survey: Survey | None, given: str | None
+) -> Release | None:
+    try:
+        return load_calibration(source, survey)
+    except DocumentError as error:
+        document.foreign.extend(error.problems)
+    except ConfigError as error:
+        if given is None:
+            document.problem(["calibration"], str(error))
+        else:
+            document.foreign.append(
+                {
+                    "file": f"--calibration {given}",
+                    "line": None,
+                    "path": "",
+                    "message": str(error),
+                }
+            )
+    return None
 
 
 def _conf(

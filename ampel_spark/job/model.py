@@ -31,14 +31,14 @@ from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ampel_spark.calibration.release import Release
     from ampel_spark.t0.filters import Filter
-    from ampel_spark.t0.selection import History, OnStockMatch
+    from ampel_spark.t0.selection import History, OnStockMatch, Photometry
     from ampel_spark.t2.unit import Column, Unit
     from ampel_spark.t3.expression import Expression
     from ampel_spark.t3.selection import Selection as Rule
 
 __all__ = [
-    "Calibration",
     "Catalog",
     "CatalogEntry",
     "Channel",
@@ -153,6 +153,10 @@ class FilterEntry(_Section):
         default="packet",
         description="the packet's own history, or all that was known of the object then",
     )
+    photometry: Literal["issued", "calibrated"] = Field(
+        default="issued",
+        description="photometry of the alert itself, as issued or as the release calibrates it",
+    )
 
 
 class _AsOf(_Section):
@@ -234,7 +238,9 @@ class Job(_Section):
         ]
         | None
     ) = Field(default=None, description="what to ingest first; none: the lake as it is")
-    calibration: str = Field(default="raw", description="file of conf/calibrations")
+    calibration: str = Field(
+        default="raw", description="name of a file of conf/calibrations, or path of a file"
+    )
     catalog: dict[_Name, CatalogEntry] = Field(default_factory=dict)
     channel: Annotated[_Several[ChannelEntry], Field(min_length=1)]
     t0: Annotated[_Several[FilterEntry], Field(min_length=1)]
@@ -247,17 +253,6 @@ class Job(_Section):
         | Annotated[Report, Tag(_MAPPING)],
         Discriminator(_shape),
     ] = Report()
-
-
-class Calibration(_Section):
-    """A file of conf/calibrations: a named release of corrections."""
-
-    name: str
-    description: str = ""
-    rules: Annotated[_Several[dict[str, Any]], Field(max_length=0)] = Field(
-        default=(),
-        description="corrections; only a release without any can be applied so far",
-    )
 
 
 @dataclass(frozen=True)
@@ -307,6 +302,7 @@ class FilterStep:
     gaia: str | None
     on_stock_match: OnStockMatch
     history: History
+    photometry: Photometry = "issued"
 
 
 @dataclass(frozen=True)
@@ -390,7 +386,9 @@ class ResolvedJob:
     simulation : Simulation or None
     simulated_in : Path or None
         Folder of the simulated archive; the same for all jobs that simulate the same.
-    calibration : Calibration
+    calibration : Release
+    calibration_source : str
+        Its name in conf/calibrations, or the absolute path of its file.
     catalogs : dict of str to Catalog
     channels : dict of str to Channel
     filters : tuple of FilterStep
@@ -416,7 +414,8 @@ class ResolvedJob:
     archive: tuple[str, ...]
     simulation: Simulation | None
     simulated_in: Path | None
-    calibration: Calibration
+    calibration: Release
+    calibration_source: str
     catalogs: Mapping[str, Catalog]
     channels: Mapping[str, Channel]
     filters: tuple[FilterStep, ...]
@@ -445,7 +444,7 @@ class ResolvedJob:
             "name": self.name,
             "survey": self.survey.name,
             "archive": archive or None,
-            "calibration": self.calibration.name,
+            "calibration": self.calibration_source,
             "catalog": {
                 c.name: {
                     "file": None if c.simulated or c.file is None else str(c.file),
@@ -465,6 +464,7 @@ class ResolvedJob:
                     "gaia": f.gaia,
                     "on_stock_match": f.on_stock_match,
                     "history": f.history,
+                    "photometry": f.photometry,
                 }
                 for f in self.filters
             ],

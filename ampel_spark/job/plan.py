@@ -80,11 +80,18 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         yield f"  {note}"
     for step in job.filters:
         access = frozenset(job.channels[step.channel].programids)
-        selection = Selection(step.channel, step.filter, access, step.on_stock_match, step.history)
-        cuts = ", ".join(dict.fromkeys(cut.name for cut in step.filter.cuts()))
+        selection = Selection(
+            step.channel,
+            step.filter,
+            access,
+            step.on_stock_match,
+            step.history,
+            release=job.calibration if step.photometry == "calibrated" else None,
+        )
+        cuts = ", ".join(dict.fromkeys(cut.name for cut in selection.cuts()))
         yield (
             f"  T0: channel {step.channel}: {step.name} on history {step.history}, "
-            f"on_stock_match {step.on_stock_match}: {cuts}"
+            f"on_stock_match {step.on_stock_match}, photometry {step.photometry}: {cuts}"
         )
         yield from (
             f"  T0: off: {line}"
@@ -95,6 +102,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         f"  T1: states: {job.states.mode} of {', '.join(job.states.points)}, "
         f"calibration {job.calibration.name}"
     )
+    yield from (f"  {line}" for line in _calibration(job, lake))
     for unit in job.units:
         # A catalogue of an archive that is still to be made has no content to hash yet.
         made = job.simulated_in is None or job.simulated_in.is_dir()
@@ -147,6 +155,24 @@ def estimate(
     if unknown:
         yield f"T2: no run has timed {', '.join(unknown)} yet"
     yield f"T2: about {total:.0f} s in all" + (", as far as that is known" if unknown else "")
+
+
+def _calibration(job: ResolvedJob, lake: Path) -> Iterator[str]:
+    """Yield what the release would do to the points that are in the lake, of all access."""
+    from ampel_spark.calibration.examine import COLUMNS, examine_batches
+    from ampel_spark.lake.reading import read
+
+    release = job.calibration
+    if not release.rules:
+        return
+    yield f"calibration {release.name}: {len(release.rules)} rules, {release.content_hash[:12]}"
+    if not (lake / "datapoints" / "_delta_log").is_dir():
+        yield "calibration: there are no datapoints yet to hold its rules against"
+        return
+    found = examine_batches(read(lake, "datapoints", COLUMNS).to_batches(), release)
+    for rule in release.rules:
+        yield f"calibration: {rule} acts on {found.counts[rule.number]} of {found.points} points"
+    yield from (f"warning: {line}" for line in found.warnings)
 
 
 def _versions(lake: Path) -> dict[str, int]:

@@ -32,6 +32,7 @@ from ampel_spark.job.tiers import (
     decide,
     fit_units,
     make_states,
+    record_calibration,
     selections_of,
 )
 from ampel_spark.lake.lake import Lake
@@ -140,7 +141,7 @@ def run_job(
         parent_run_id=inputs.parent,
         software=software(),
         git_commit=git_commit(),
-        traces=_traces(selections, traces),
+        traces=_traces(job, selections, traces),
     )
     record(place, run)
     out(f"run {run_id} on {place.root}")
@@ -159,6 +160,7 @@ def run_job(
             context = Context(
                 place, job, run_id, versions, folder, inputs.until, out, False, counts, outputs
             )
+            record_calibration(context)
             found, results = _tiers(context, selections, traces)
             counts["seconds"]["total"] = round(time.monotonic() - clock, 2)
             failed = sum(t["statuses"].get(str(EXCEPTION), 0) for t in counts["t2"].values())
@@ -258,7 +260,8 @@ def _read(
     if until is not None:
         read["as_of_jd"] = until
     gaia = {s.gaia.name: s.gaia.content_hash for s in selections if s.gaia is not None}
-    return read | {f"catalog {name}": content for name, content in gaia.items()}
+    read |= {f"catalog {name}": content for name, content in gaia.items()}
+    return read | {f"calibration {job.calibration.name}": job.calibration.content_hash}
 
 
 def _open(name: str, lake: Path) -> Lake:
@@ -320,11 +323,14 @@ def _archive(
     }
 
 
-def _traces(selections: list[Selection], traces: dict[str, Trace]) -> dict[str, Any]:
+def _traces(
+    job: ResolvedJob, selections: list[Selection], traces: dict[str, Trace]
+) -> dict[str, Any]:
+    needs = {step.name: list(step.needs) for step in job.units}
     return {
         "t0": {s.channel: s.trace_id for s in selections},
         "t2": {
-            name: {"trace_id": t.trace_id, "unit": t.unit, **t.content}
+            name: {"trace_id": t.trace_id, "unit": t.unit, "needs": needs[name], **t.content}
             for name, t in traces.items()
         },
     }

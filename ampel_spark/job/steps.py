@@ -95,7 +95,13 @@ def build_filters(document: Document, catalogs: Mapping[str, Catalog]) -> list[F
             gaia = None
         steps.append(
             FilterStep(
-                entry.channel, entry.filter, built, gaia, entry.on_stock_match, entry.history
+                entry.channel,
+                entry.filter,
+                built,
+                gaia,
+                entry.on_stock_match,
+                entry.history,
+                entry.photometry,
             )
         )
     judged = {entry.get("channel") for entry in _raw(document, "t0")}

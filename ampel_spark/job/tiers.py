@@ -43,6 +43,7 @@ __all__ = [
     "decide",
     "fit_units",
     "make_states",
+    "record_calibration",
     "selections_of",
 ]
 
@@ -121,9 +122,42 @@ def selections_of(job: ResolvedJob) -> list[T0Selection]:
         )
         access = frozenset(job.channels[step.channel].programids)
         made.append(
-            T0Selection(step.channel, step.filter, access, step.on_stock_match, step.history, stars)
+            T0Selection(
+                step.channel,
+                step.filter,
+                access,
+                step.on_stock_match,
+                step.history,
+                stars,
+                job.calibration if step.photometry == "calibrated" else None,
+            )
         )
     return made
+
+
+def record_calibration(context: Context) -> None:
+    """Tell what the job's release would do to the points there are, and keep its rules."""
+    from ampel_spark.calibration.examine import examine
+
+    release = context.job.calibration
+    if not release.rules:
+        return
+    datapoints = context.lake.read("datapoints", context.versions.datapoints)
+    if context.as_of is not None:
+        datapoints = datapoints.where(datapoints["first_alert_jd"] <= context.as_of)
+    found = examine(datapoints, release)
+    for line in found.warnings:
+        context.out(f"warning: {line}")
+    context.counts["calibration"] = {
+        "release": release.name,
+        "content_hash": release.content_hash,
+        "points": found.points,
+        "rules": [[number, n] for number, n in found.counts.items()],
+        "warnings": list(found.warnings),
+    }
+    table = TABLES["calibrations"]
+    rows = [(*map(row.get, table.names[:-1]), context.run_id) for row in release.rows()]
+    context.commit(table, context.lake.spark.createDataFrame(rows, table.schema()))
 
 
 def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
@@ -159,7 +193,7 @@ def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
         for r in rows:
             if not r["accepted"]:
                 lost[r["cut"]] += r["n"]
-        order = list(dict.fromkeys(cut.name for cut in selection.filter.cuts()))
+        order = list(dict.fromkeys(cut.name for cut in selection.cuts()))
         tier[selection.channel] = {
             "alerts": sum(r["n"] for r in rows),
             "accepted": sum(r["n"] for r in rows if r["accepted"]),
@@ -198,7 +232,7 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
             "access", f.lit(",".join(map(str, access)))
         )
         points = visible_points(alerts, datapoints, frozenset(access))
-        curves = light_curves(asked, points, job.states.points)
+        curves = light_curves(asked, points, job.states.points, job.calibration)
         parts.append(curves.withColumn("access", f.lit(",".join(map(str, access)))))
         by_channel.append(asked)
     curves = parts[0]
@@ -250,6 +284,7 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
             f.when(f.col("alert_id").isNotNull(), f.col("until_alert_id")).alias("as_of_alert_id"),
             "alert_id",
             f.lit(job.calibration.name).alias("calibration"),
+            "rules",
             "access",
             f.lit(",".join(job.states.points)).alias("points"),
             f.lit(context.versions.datapoints).cast("bigint").alias("datapoints_version"),

@@ -216,10 +216,27 @@ as_of_jd | double | time up to which alerts count [d]; null: all of the pinned v
 as_of_alert_id | bigint | alert up to which alerts of that jd count; null: all
 alert_id | bigint | alert that the state is of, where the job wants one state per alert
 calibration | string | calibration release
+rules | array<int> | numbers of the release's rules that changed or masked a point of it
 access | string | program ids that may be seen, comma-separated
 points | string | kinds of datapoints in it, comma-separated
 datapoints_version | bigint | version of datapoints it was read from
 alerts_version | bigint | version of alerts it was read from
+"""
+    + _RUN
+)
+
+_CALIBRATIONS = columns_of(
+    """
+release | string | name of the release
+content_hash | string | hash of all that its rules select and change, tables included
+rule | int | place of the rule in the release, from 1
+name | string | name of the rule
+description | string | of the release
+selects | string | what the rule selects, {} all points; jd, mag as [from, before] [JSON]
+changes | string | what it changes: mask, replace, table, zero_point, nonlinearity, slope, \
+flux_scale, error_scale, error_floor, flux_floor [JSON]
+objects | array<bigint> | objects it selects; null: all
+tables | array<string> | files of the tables it names
 """
     + _RUN
 )
@@ -286,6 +303,8 @@ TABLES: dict[str, Table] = {
               _DECISIONS, ("run_id", "channel", "alert_id")),
         Table("states", "one state, content only", _STATES, ("state_id",)),
         Table("state_channels", "one state wanted by one channel of one run", _STATE_CHANNELS),
+        Table("calibrations", "one rule of one calibration release", _CALIBRATIONS,
+              ("content_hash", "rule")),
         Table("candidates", "one object selected by one run", _CANDIDATES),
         Table("runs", "one run", _RUNS, ("run_id",)),
         Table("pins", "one version of a table that one run needs", _PINS, ("run_id", "table")),

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ampel_spark.calibration.apply import apply
+from ampel_spark.calibration.release import Release
 from ampel_spark.t1.links import links, state_ids
 from ampel_spark.t1.photometry import canonical, integers, newest, unsuperseded
 from ampel_spark.t2.lightcurve import (
@@ -50,12 +52,13 @@ LIGHT_CURVE_SCHEMA = pa.schema(
         ("jd_first", pa.float64()),
         ("jd_last", pa.float64()),
         ("datapoint_ids", pa.list_(pa.int64())),
+        ("rules", pa.list_(pa.int32())),
         *((f"lc_{name}", pa.list_(_TYPES[kind])) for name, (kind, _) in POINT_FIELDS.items()),
     ]
 )
 
 
-def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
+def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.RecordBatch:
     """Turn collected datapoints into states with their light curves.
 
     Parameters
@@ -63,12 +66,15 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
     batch : RecordBatch
         ``request, survey, stock, name, points``: `points` a list of structs with the fields of a
         point and ``revision``, sorted by (datapoint_id, revision).
+    release : Release, optional
+        Calibration to apply; default none.
 
     Returns
     -------
     RecordBatch
         With `LIGHT_CURVE_SCHEMA`; light curves are in order of (jd, datapoint_id). A request that
-        no point is left for gives no row.
+        no point is left for gives no row. ``rules`` are the numbers of the release's rules that
+        changed or masked a point of it.
     """
     lists = batch.column("points")
     flat = lists.flatten()
@@ -80,6 +86,9 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
     group, points = group[kept], {k: v[kept] for k, v in points.items()}
     kept = unsuperseded(points, group)
     group, points = group[kept], {k: v[kept] for k, v in points.items()}
+    touched = None
+    if release is not None and release.rules:
+        group, points, touched = _calibrated(release, batch, group, points)
     points = canonical(points)
 
     counts = np.bincount(group, minlength=len(batch))
@@ -95,6 +104,7 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
         "state_id": pa.array(state_ids(headers, integers(points), offsets)),
         "link": pa.array(links(ids, offsets)),
         "datapoint_ids": _list(pa.array(ids), offsets),
+        "rules": _rules(touched, len(batch)),
     }
     kinds = points["kind"]
     for column, code in (
@@ -115,6 +125,24 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
         schema=LIGHT_CURVE_SCHEMA,
     )
     return table.filter(pa.array(counts > 0))
+
+
+def _calibrated(
+    release: Release, batch: pa.RecordBatch, group: Array, points: dict[str, Array]
+) -> tuple[Array, dict[str, Array], tuple[Array, Array]]:
+    """Return what a release leaves of points: their groups, the points, and which rules acted."""
+    surveys = _numpy(batch.column("survey"), "O")
+    stocks = np.asarray(batch.column("stock"))
+    found = apply(release, points, group, surveys, stocks)
+    kept = found.kept
+    points = found.points if kept.all() else {k: v[kept] for k, v in found.points.items()}
+    return group[kept], points, (found.group, found.rule)
+
+
+def _rules(touched: tuple[Array, Array] | None, n: int) -> pa.ListArray:
+    group, rule = touched or (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=n))])
+    return _list(pa.array(rule, pa.int32()), offsets)
 
 
 def batch_of(batch: pa.RecordBatch) -> LightCurveBatch:
