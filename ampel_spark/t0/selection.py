@@ -127,7 +127,7 @@ def trace(
     ConfigError
         If the code of the filter's class cannot be read.
     """
-    content = {
+    content: dict[str, object] = {
         "filter": f"{type(alert_filter).__module__}.{type(alert_filter).__qualname__}",
         "parameters": alert_filter.model_dump(mode="python"),
         "access": None if access is None else sorted(access),

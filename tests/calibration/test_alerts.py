@@ -57,7 +57,7 @@ def test_a_trace_names_the_release_where_it_changes_something() -> None:
     assert mine != issued
     other = Release("mine", rules=RELEASE.rules[:1])
     assert Selection("a", BRIGHT, release=other).trace_id not in (issued, mine)
-    assert [c.name for c in Selection("a", BRIGHT, release=RELEASE).cuts()][0] == "masked"
+    assert next(c.name for c in Selection("a", BRIGHT, release=RELEASE).cuts()) == "masked"
 
 
 def test_one_alert_is_calibrated_by_itself() -> None:
