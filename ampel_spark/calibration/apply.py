@@ -182,7 +182,7 @@ def _floor(mag: Any, fraction: Any) -> Any:
 
 def _touched(acts: Array, cell: Array, group: Array) -> Array:
     """Return light curve * (rules + 1) + rule number wherever a rule acts on a point."""
-    acted: Array = acts.any(axis=0)
+    acted: Array = np.asarray(acts.any(axis=0))
     some = acted[cell]
     u = acts.shape[1]
     pairs = np.unique(group[some].astype(np.int64) * u + cell[some])

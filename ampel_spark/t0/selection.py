@@ -25,6 +25,8 @@ Photometry = Literal["issued", "calibrated"]
 # The modules whose code decides; a trace is over their text.
 _CODE = ("conditions", "cuts", "filters", "galactic", "history", "judge", "quantities", "selection")
 
+_CALIBRATION = tuple(f"ampel_spark.calibration.{name}" for name in ("alerts", "apply", "cells"))
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -125,7 +127,7 @@ def trace(
     ConfigError
         If the code of the filter's class cannot be read.
     """
-    content = {
+    content: dict[str, object] = {
         "filter": f"{type(alert_filter).__module__}.{type(alert_filter).__qualname__}",
         "parameters": alert_filter.model_dump(mode="python"),
         "access": None if access is None else sorted(access),
@@ -135,7 +137,7 @@ def trace(
         "code": _code_digest(type(alert_filter), gaia is not None),
     }
     if release is not None and release.rules:
-        content["release"] = release.content_hash
+        content["release"] = [release.content_hash, *map(_source, _CALIBRATION)]
     text = json.dumps(content, sort_keys=True, ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
