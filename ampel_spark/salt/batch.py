@@ -31,6 +31,7 @@ from ampel_spark.salt.kernel import (
     FLUX,
     GRADIENT,
     I_FITTED,
+    KNOWN,
     LOWER,
     M0,
     M1,
@@ -291,7 +292,7 @@ def _find_starts(
     z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
     n_z = 1
     if settings.fitted[PZ]:
-        n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.03), 1), 8)
+        n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.04), 1), 8)
     first = tables.phase_start
     last = _last_phase(tables)
     if settings.has_phase_range and settings.phase_iterative:
@@ -303,9 +304,9 @@ def _find_starts(
         z = par[PZ]
         if settings.fitted[PZ]:
             z = z_low + (z_high - z_low) * (m + 0.5) / n_z
-        load_tables(tables, work, z, settings.fitted[PZ])
+        load_tables(tables, work, z, False)
         if settings.fitted[PT]:
-            collapse(work, par[PC], settings.fitted[PZ])
+            collapse(work, par[PC], False)
             scan(tables, settings, work, z, par, limits, first, last, found)
         else:
             found[m, 0] = 0.0
@@ -338,6 +339,7 @@ def _search(
     best_converged = False
     null = _null_chisq(work)
     doubt = not settings.fitted[PT]
+    cut = settings.has_phase_range and settings.phase_iterative
     n_found = work.number[N_FOUND]
     start_colour = par[PC]
     n_starts = 0
@@ -345,7 +347,7 @@ def _search(
     while n_starts < settings.max_starts:
         k += 1
         # With the redshift free each descent is long, and most lead to the same valley.
-        if settings.fitted[PZ] and n_starts >= (4 if doubt else 2):
+        if settings.fitted[PZ] and n_starts >= (6 if doubt else 3):
             break
         if k < n_found:
             # The scan's minima: the first always; the others in doubt, or where nearly as good.
@@ -371,17 +373,21 @@ def _search(
                 par[p] = min(max(par[p], limits[LOWER, p]), limits[UPPER, p])
         else:
             break
+        # A later start may end where it comes to the best so far.
+        work.number[KNOWN] = 0 if cut or n_starts == 0 else 1
         n_starts += 1
         chisq, n_steps, converged = _settle(tables, settings, points, work, i, par, limits, null)
         out.counts[i, 9] += n_steps
         # Lower by more than rounding, so that ties stay with the first.
         if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
             best_chisq, best_converged = chisq, converged
+            work.known[0] = chisq
             copy(par, best)
         if n_starts == 1 and settings.fitted[PT]:
             doubt = not chisq < np.inf or _in_doubt(tables, settings, work, par, limits)
             # Noise has minima without end, and none that means anything.
             doubt = doubt and out.flags[i] & NO_SIGNAL == 0
+    work.number[KNOWN] = 0
     out.counts[i, 7] = n_starts
     copy(best, par)
     return best_chisq, best_converged

@@ -64,7 +64,7 @@ MAG = -0.4 * math.log(10.0)
 TIME, FLUX, VAR, SCALE, WEIGHT, RANK_ONE, RES = range(7)
 Y, M0, M1, M0T, M1T, M0C, M1C, M0Z, M1Z, JAC = range(7, 17)
 #: Places in `Work.number`.
-N_BANDS, N_USED, DENSE, N_ALL, RANK_ONES, MODEL_ERROR, N_FOUND = range(7)
+N_BANDS, N_USED, DENSE, N_ALL, RANK_ONES, MODEL_ERROR, N_FOUND, KNOWN = range(8)
 #: Rows of `Work.layout`, `Work.nodes` and, of `Work.equations`, the last.
 START, ALL_START, BAND, FROM, SLOT = range(5)
 COLOUR, COLOUR_Z, DUST = range(3)
@@ -100,7 +100,8 @@ class Work(NamedTuple):
     layout: NDArray[np.int64]
     #: Numbers and switches: N_BANDS of the object, N_USED points in use, DENSE (whether `factor`
     #: holds a Cholesky factor), N_ALL points, RANK_ONES (whether there are such terms), MODEL_ERROR
-    #: (whether to add the model's covariance), N_FOUND starting points.
+    #: (whether to add the model's covariance), N_FOUND starting points, KNOWN (whether `vectors`
+    #: and `known` hold an earlier minimum of this object).
     number: NDArray[np.int64]
     #: (2, B, Q, 2R) tables at the redshift, with dust, and derivative by z.
     table: Array
@@ -119,6 +120,8 @@ class Work(NamedTuple):
     #: Room for vectors and matrices of parameters, each row for one use (names: V_… and S_…).
     vectors: Array
     matrices: Array
+    #: Chi-square of the earlier minimum.
+    known: Array
     #: (2, 5) lists of parameters: I_OUTER, I_FITTED.
     lists: NDArray[np.int64]
 
@@ -134,7 +137,7 @@ def make_work(tables: Tables, n_points: int, n_dense: int) -> Work:
         points=np.zeros((21, n)),
         order=np.zeros(n, np.int64),
         layout=np.zeros((5, n_bands + 1), np.int64),
-        number=np.zeros(7, np.int64),
+        number=np.zeros(8, np.int64),
         table=np.zeros((2, n_bands, n_nodes, n_rows)),
         nodes=np.ones((3, n_bands, n_nodes)),
         rows=np.zeros((n_bands, 3, n_rows)),
@@ -144,6 +147,7 @@ def make_work(tables: Tables, n_points: int, n_dense: int) -> Work:
         found=np.zeros((8, 3)),
         vectors=np.zeros((12, 5)),
         matrices=np.zeros((11, 5, 5)),
+        known=np.zeros(1),
         lists=np.zeros((2, 5), np.int64),
     )
 

@@ -30,6 +30,7 @@ from ampel_spark.salt.kernel import (
     FROM,
     GRADIENT,
     I_OUTER,
+    KNOWN,
     LOWER,
     M1,
     MEAN,
@@ -54,13 +55,13 @@ from ampel_spark.salt.kernel import (
     UPPER,
     V_AHEAD,
     V_AT,
+    V_BEST,
     V_STEP,
     V_STEPS,
     V_TRIAL,
     WEIGHT,
     Work,
     _profile,
-    cell,
     collapse,
     collapse_at,
     columns,
@@ -173,12 +174,18 @@ def scan(
                 from_point[b] = i
                 while i < end and work.points[TIME, i] <= last_time:
                     x = ((work.points[TIME, i] - t0) * a - tables.phase_start) * per_step
-                    row, w0, w1, w2, w3 = cell(min(max(x, 0.0), n - 1.0), n)
-                    j = 2 * row
+                    # Straight lines between the phases do for a scan; the two last rows of a
+                    # table are those of the last cell, the two first those of the first.
+                    cell = min(max(int(x), 0), n - 2)
+                    w1 = x - cell
+                    w0 = 1.0 - w1
+                    j = 2 * cell
+                    if cell == n - 2:
+                        j += 8
+                    elif cell > 0:
+                        j += 4
                     m0 = w0 * value[j] + w1 * value[j + 2]
-                    m0 += w2 * value[j + 4] + w3 * value[j + 6]
                     m1 = w0 * value[j + 1] + w1 * value[j + 3]
-                    m1 += w2 * value[j + 5] + w3 * value[j + 7]
                     v0 = m0 * work.points[WEIGHT, i]
                     v1 = m1 * work.points[WEIGHT, i]
                     s00 += v0 * m0
@@ -295,6 +302,8 @@ def descend(
             copy(trial, par)
             chisq = chisq_trial
             normal_equations(settings, work, par, limits)
+            if work.number[KNOWN] and _is_known(work, par, chisq):
+                break
             n_outer = _reduce(settings, work, par, limits, outer, reduced)
         else:
             damping = max(10.0 * damping, 1e-2)
@@ -302,6 +311,18 @@ def descend(
                 # No step downhill helps: chi-square jumps here, at an edge of the model.
                 break
     return chisq, n_steps, converged
+
+
+@compiled
+def _is_known(work: Work, par: Array, chisq: float) -> bool:
+    """Whether a descent has come to the minimum of an earlier one, and not below it."""
+    best = work.vectors[V_BEST]
+    return (
+        chisq >= work.known[0]
+        and abs(par[PT] - best[PT]) < 0.2
+        and abs(par[PC] - best[PC]) < 0.03
+        and abs(par[PZ] - best[PZ]) < 0.003
+    )
 
 
 @compiled
