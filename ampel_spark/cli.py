@@ -85,19 +85,40 @@ def make_parser() -> argparse.ArgumentParser:
         return sub
 
     run = command("run", "jobs.run", "run a job", form=False, works=True)
-    run.add_argument("job", type=Path, metavar="JOB.yml")
-    run.add_argument("--archive", nargs="+", action="extend", metavar="PATH",
-                     help="archive instead of the job's own: folders, files or globs")  # fmt: skip
-    run.add_argument("--calibration", metavar="RELEASE",
-                     help="release instead of the job's own: a name or a file")  # fmt: skip
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                     help="change the job, as t0.SN.config.min_ndet=3")  # fmt: skip
-    run.add_argument(
-        "--as-of",
-        metavar="NIGHT|JD|vN",
-        help="the archive as known at the end of a night, or at a JD; "
-        "or the lake as it stood at version N of archive_files",
+    systematics = command(
+        "systematics",
+        "jobs.systematics",
+        "run a job and its variations, and tell by how much numbers shift",
+        form=False,
+        works=True,
     )
+    for sub in (run, systematics):
+        sub.add_argument("job", type=Path, metavar="JOB.yml")
+        sub.add_argument(
+            "--archive",
+            nargs="+",
+            action="extend",
+            metavar="PATH",
+            help="archive instead of the job's own: folders, files or globs",
+        )
+        sub.add_argument(
+            "--calibration",
+            metavar="RELEASE",
+            help="release instead of the job's own: a name or a file",
+        )
+        sub.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="change the job, as t0.SN.config.min_ndet=3",
+        )
+        sub.add_argument(
+            "--as-of",
+            metavar="NIGHT|JD|vN",
+            help="the archive as known at the end of a night, or at a JD; "
+            "or the lake as it stood at version N of archive_files",
+        )
     rerun = command(
         "rerun",
         "jobs.rerun",
@@ -109,10 +130,11 @@ def make_parser() -> argparse.ArgumentParser:
     rerun.add_argument("--calibration", metavar="RELEASE", help="another calibration release")
     rerun.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                        help="change the job, as t2.salt_fit.config.min_points=6")  # fmt: skip
-    for sub in (run, rerun):
+    for sub in (run, rerun, systematics):
         sub.add_argument(
             "--report", type=Path, metavar="PATH", help="where to write the HTML report"
         )
+    for sub in (run, rerun):
         sub.add_argument(
             "--dry-run",
             action="store_true",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ampel_spark.job.inputs import Inputs
     from ampel_spark.job.model import ResolvedJob
 
-__all__ = ["list_units", "reproduce", "rerun", "run", "validate"]
+__all__ = ["list_units", "reproduce", "rerun", "run", "systematics", "validate"]
 
 
 def run(args: Namespace) -> int:
@@ -40,6 +40,22 @@ def rerun(args: Namespace) -> int:
     parent = find_run(lake, args.run)
     job = load_recorded(parent, args.set, args.calibration)
     return _go(args, job, lake, recorded(parent))
+
+
+def systematics(args: Namespace) -> int:
+    """Run a job and all its variations, and write shifts, covariance and a page."""
+    from ampel_spark.commands.places import lake_of
+    from ampel_spark.job.inputs import as_of
+    from ampel_spark.job.load import load_job
+    from ampel_spark.job.systematics import run_systematics, write_results
+
+    job = load_job(args.job, args.set, args.archive, args.calibration)
+    inputs = as_of(args.as_of, job.survey)
+    lake = lake_of(args.lake, job.lake)
+    grid = run_systematics(job, lake, inputs=inputs, out=functools.partial(print, flush=True))
+    for path in write_results(lake, grid, args.report):
+        print(f"systematics: {path}")
+    return 0
 
 
 def reproduce(args: Namespace) -> int:

@@ -12,7 +12,6 @@ the ``conf`` folder: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +38,12 @@ from ampel_spark.job.model import (
     as_of_jd,
 )
 from ampel_spark.job.problems import entries, note_refusals
-from ampel_spark.job.steps import build_filters, build_selections, build_units
+from ampel_spark.job.steps import (
+    build_filters,
+    build_selections,
+    build_units,
+    check_systematics,
+)
 from ampel_spark.settings import share_dir
 
 __all__ = [
@@ -79,8 +83,12 @@ def load_job(
     ConfigError
         If anything is wrong with it: all of it at once.
     """
-    again = functools.partial(load_job, path, sets, archive, calibration)
-    return _resolve(read_document(path), Path(path).resolve(), sets, archive, calibration, again)
+
+    def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
+        return load_job(path, [*sets, *more], archive, release or calibration)
+
+    file = Path(path).resolve()
+    return _resolve(read_document(path), file, sets, archive, calibration, varied)
 
 
 def load_recorded(
@@ -105,8 +113,11 @@ def load_recorded(
     text = yaml.safe_dump(run["job_resolved"], sort_keys=False, allow_unicode=True, width=100)
     document = parse_document(f"job of run {run['run_id']}", text)
     file = Path(run.get("job_file") or Path.cwd() / "job.yml")
-    again = functools.partial(load_recorded, run, sets, calibration)
-    return _resolve(document, file, sets, None, calibration, again)
+
+    def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
+        return load_recorded(run, [*sets, *more], release or calibration)
+
+    return _resolve(document, file, sets, None, calibration, varied)
 
 
 def _resolve(
@@ -115,7 +126,7 @@ def _resolve(
     sets: Sequence[str],
     archive: Sequence[str] | None,
     calibration: str | None,
-    again: Callable[[], ResolvedJob],
+    varied: Callable[..., ResolvedJob],
 ) -> ResolvedJob:
     for setting in sets:
         document.set(setting)
@@ -139,6 +150,7 @@ def _resolve(
     filters = build_filters(document, catalogs)
     units = build_units(document, base, catalogs)
     selections = build_selections(document, units)
+    check_systematics(document, job.systematics if job else None, units, selections)
     document.check()
     if job is None or survey is None or release is None:
         raise AssertionError("check() has passed")
@@ -162,9 +174,10 @@ def _resolve(
         states=States(mode, as_of, job.t1.points),
         units=tuple(units),
         selections=tuple(selections),
+        systematics=job.systematics,
         report=job.report or None,
         notes=tuple(notes),
-        again=again,
+        varied=varied,
     )
 
 

@@ -54,8 +54,10 @@ __all__ = [
     "States",
     "StatesEntry",
     "Survey",
+    "SystematicsEntry",
     "UnitEntry",
     "UnitStep",
+    "VariationEntry",
     "as_of_jd",
 ]
 
@@ -216,6 +218,48 @@ class SelectionEntry(_Section):
     export: _Several[Literal["csv", "parquet"]] = ()
 
 
+class VariationEntry(_Section):
+    """One variation of a job: what changes, and how it counts."""
+
+    name: _Name
+    calibration: str | None = Field(default=None, description="release instead of the job's own")
+    set: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what else changes, as for --set: {t2.salt_fit.config.dust.scale: 0.95}",
+    )
+    weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="factor on its shifts in the covariance: true size over varied size",
+    )
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What changes, as ``--set`` takes it."""
+        return tuple(f"{path}={json.dumps(value)}" for path, value in self.set.items())
+
+
+class DistanceEntry(_Section):
+    """Distances after Tripp 1998: mu = -2.5 log10(x0) + alpha x1 - beta c, and a constant."""
+
+    alpha: float = Field(default=0.16, description="of stretch [mag]")
+    beta: float = Field(default=3.1, description="of colour [mag]")
+
+
+class SystematicsEntry(_Section):
+    """Variations of a job, whose shifts against the job itself are its systematics."""
+
+    selection: _Name = Field(description="selection of t3 whose candidates are the sample")
+    unit: str = Field(default="salt_fit", description="entry of t2 whose numbers shift")
+    columns: Annotated[_Several[str], Field(min_length=1)] = Field(
+        default=("t0", "x0", "x1", "c", "chisq"), description="its columns"
+    )
+    distance: DistanceEntry | None = Field(
+        default=DistanceEntry(), description="distances of x0, x1 and c; null: none"
+    )
+    variations: Annotated[_Several[VariationEntry], Field(min_length=1)]
+
+
 class Report(_Section):
     """The HTML report."""
 
@@ -247,6 +291,7 @@ class Job(_Section):
     t1: StatesEntry = StatesEntry()
     t2: _Several[UnitEntry] = ()
     t3: _Several[SelectionEntry] = ()
+    systematics: SystematicsEntry | None = None
     report: Annotated[
         Annotated[Literal[False], Tag(_PLAIN)]
         | Annotated[Literal[False], Tag(_LIST)]
@@ -397,11 +442,13 @@ class ResolvedJob:
     units : tuple of UnitStep
         Each after those it is tied to.
     selections : tuple of Selection
+    systematics : SystematicsEntry or None
     report : Report or None
     notes : tuple of str
         Lines for the plan: what is switched off, and why.
-    again : callable
-        Loads it again: what a simulated archive brings can be read only once that is made.
+    varied : callable
+        Loads it again with more settings and another calibration release; without any, what a
+        simulated archive brings is read, once that is made.
     """
 
     name: str
@@ -422,9 +469,10 @@ class ResolvedJob:
     states: States
     units: tuple[UnitStep, ...]
     selections: tuple[Selection, ...]
+    systematics: SystematicsEntry | None
     report: Report | None
     notes: tuple[str, ...]
-    again: Callable[[], ResolvedJob] = field(repr=False, compare=False)
+    varied: Callable[..., ResolvedJob] = field(repr=False, compare=False)
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
@@ -440,6 +488,7 @@ class ResolvedJob:
         states = (
             {"as_of": list(self.states.as_of)} if self.states.mode == "as_of" else self.states.mode
         )
+        varied = self.systematics
         return {
             "name": self.name,
             "survey": self.survey.name,
@@ -491,7 +540,7 @@ class ResolvedJob:
                 for s in self.selections
             ],
             "report": self.report.model_dump(mode="json") if self.report else False,
-        }
+        } | ({} if varied is None else {"systematics": varied.model_dump(mode="json")})
 
     @cached_property
     def canonical(self) -> str:

@@ -54,7 +54,7 @@ from ampel_spark.t0.selection import Selection
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
 
-__all__ = ["Outcome", "forecast", "run_job", "simulate_archive"]
+__all__ = ["Outcome", "forecast", "open_lake", "run_job", "simulate_archive"]
 
 # Seconds between lines of progress, and alerts up to which one process simulates.
 _TELL, _SMALL = 5.0, 20_000
@@ -121,11 +121,11 @@ def run_job(
     archive = [*job.archive]
     with ThreadPoolExecutor(1) as pool:
         # Spark takes its time to start: meanwhile the archive is simulated, and code is hashed.
-        opening = pool.submit(_open, job.name, lake)
+        opening = pool.submit(open_lake, job.name, lake)
         if job.simulation is not None:
             archive.append(str(simulate_archive(job, out)))
             # Units of a simulated archive's catalogues can be built now that these are there.
-            job = job.again()
+            job = job.varied()
         selections = selections_of(job)
         traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
         place = opening.result()
@@ -264,7 +264,7 @@ def _read(
     return read | {f"calibration {job.calibration.name}": job.calibration.content_hash}
 
 
-def _open(name: str, lake: Path) -> Lake:
+def open_lake(name: str, lake: Path) -> Lake:
     """Start Spark and open the lake, with its journal of runs."""
     from ampel_spark.session import get_session
 

@@ -276,6 +276,23 @@ message | string | why it failed
 """
 )
 
+_SYSTEMATICS = columns_of(
+    """
+variation | string | name of the variation in the job
+variation_run_id | string | run of the variation
+weight | double | factor on its shifts in the covariance
+selection | string | selection whose candidates are the sample
+stock | bigint | object
+name | string | the survey's name of the object
+parameter | string | column of the unit, or mu: distance modulus [mag]
+nominal | double | its value in the nominal run
+error | double | its 1-sigma error there, where it has one
+shift | double | value of the variation - nominal; null where the variation has none
+changed_minimum | boolean | the variation's fit of this object is in another minimum
+run_id | string | nominal run
+"""
+)
+
 _PINS = columns_of(
     """
 run_id | string | run that needs the version
@@ -306,6 +323,8 @@ TABLES: dict[str, Table] = {
         Table("calibrations", "one rule of one calibration release", _CALIBRATIONS,
               ("content_hash", "rule")),
         Table("candidates", "one object selected by one run", _CANDIDATES),
+        Table("systematics", "one number of one object, shifted by one variation of a run",
+              _SYSTEMATICS, ("run_id", "variation", "stock", "parameter")),
         Table("runs", "one run", _RUNS, ("run_id",)),
         Table("pins", "one version of a table that one run needs", _PINS, ("run_id", "table")),
     )
