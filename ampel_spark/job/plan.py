@@ -73,7 +73,7 @@ def plan(job: ResolvedJob, lake: Path, until: float | None) -> Iterator[str]:
         cuts = ", ".join(dict.fromkeys(cut.name for cut in step.filter.cuts()))
         yield (
             f"  T0: channel {step.channel}: {step.name} on history {step.history}, "
-            f"on_stock_match {step.on_stock_match}: {cuts}"
+            f"on_stock_match {step.on_stock_match}: {cuts or 'no cut'}"
         )
         yield from (
             f"  T0: off: {line}"
