@@ -91,7 +91,8 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         cuts = ", ".join(dict.fromkeys(cut.name for cut in selection.cuts()))
         yield (
             f"  T0: channel {step.channel}: {step.name} on history {step.history}, "
-            f"on_stock_match {step.on_stock_match}, photometry {step.photometry}: {cuts}"
+            f"on_stock_match {step.on_stock_match}, photometry {step.photometry}: "
+            f"{cuts or 'no cut'}"
         )
         yield from (
             f"  T0: off: {line}"
