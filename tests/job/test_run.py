@@ -1,6 +1,7 @@
 """The main job from packets to candidates, and again, and as of a night."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,33 @@ def test_fits_agree_with_what_was_injected(quick_lake: Path) -> None:
     assert len(fits) >= 3
     for name, limit in (("t0", 1.5), ("x1", 1.5), ("c", 0.15)):
         assert np.median(np.abs(fits[name] - fits.name.map(truth[name]))) < limit, name
+
+
+def test_both_engines_fit_the_quickstart_s_light_curves_alike(
+    spark: SparkSession, quick_lake: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(quick_lake, tmp_path / "lake")
+    lines: list[str] = []
+    job = load_job(QUICKSTART, (*QUICK, "t2.3.config.engine=sncosmo", "report=false"))
+    assert run_job(job, tmp_path / "lake", out=lines.append) == 0, lines
+    fits = table(tmp_path / "lake", "t2_salt_fit").set_index("state_id")
+    slow = fits[fits.run_id == last_run(tmp_path / "lake")["run_id"]]
+    fast = fits[~fits.run_id.isin(slow.run_id)].loc[slow.index]
+    assert len(slow) >= 10
+    assert (fast.status == slow.status).mean() > 0.9
+    both = (fast.status == 0) & (slow.status == 0)
+    fast, slow = fast[both], slow[both]
+    assert set(fast.engine) == {"batch"}
+    assert set(slow.engine) == {"sncosmo"}
+    assert (fast.n_points == slow.n_points).mean() > 0.8
+    # of what was fitted to the same points, the minimum is the same or ours is lower
+    same = fast.n_points == slow.n_points
+    assert (fast.chisq - slow.chisq)[same].max() < 0.1
+    equal = same & ((fast.chisq - slow.chisq).abs() < 0.01) & ~fast.at_edge & ~fast.at_bound
+    assert equal.sum() >= 3
+    for name in ("t0", "x1", "c"):
+        off = (fast[name] - slow[name]).abs() / slow[f"{name}_err"]
+        assert off[equal].median() < 0.05
 
 
 def test_the_report_stands_by_itself(quick_lake: Path) -> None:
