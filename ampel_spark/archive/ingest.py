@@ -105,8 +105,8 @@ def ingest(
     run_id = run_id or new_run_id("ingest", utc_now())
     files = hash_files(find_files(paths))
     with lake.lock("archive"):
-        for chunk in undo_unfinished(lake, run_id):
-            out(f"ingest: took back chunk {chunk}, which was never finished")
+        for unfinished in undo_unfinished(lake, run_id):
+            out(f"ingest: took back chunk {unfinished}, which was never finished")
         plan: list[Chunk] = []
         for chunk in to_read(lake, files, replace):
             if chunk.replaced:
@@ -149,8 +149,7 @@ def _ingest_chunk(
             _give_way(lake, chunk.replaced, info, folder)
         with progress(lake.spark, f"ingest: reading {len(files)} files", out):
             members = decode(lake.spark, files, f"{folder}/packets")
-        sort_packets(lake, members).write.mode("overwrite").parquet(f"{folder}/sorted")
-        packets = lake.spark.read.parquet(f"{folder}/sorted")
+        packets = sort_packets(lake, members, f"{folder}/repeated")
         accounts = accounts_of(members.rows, packets, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
         run = f.lit(run_id)
@@ -162,7 +161,11 @@ def _ingest_chunk(
             .select("file", "member", "sha256", "reason", "detail")
             .union(conflicts(packets))
         )
-        lake.insert(TABLES["quarantine"], bad.withColumn("run_id", run), info)
+        bad = bad.withColumn("run_id", run)
+        if any(a["quarantined"] or a["broken"] for a in accounts.values()):
+            lake.insert(TABLES["quarantine"], bad, info)
+        else:
+            lake.append(TABLES["quarantine"], bad.limit(0), info)  # tells of the nights
         _mark(lake, chunk, accounts, info)
     return {k: sum(a[k] for a in accounts.values()) for k in _COUNTS}
 

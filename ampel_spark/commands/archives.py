@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 import sys
 from argparse import Namespace
@@ -13,8 +12,10 @@ from ampel_spark.errors import ArchiveError, ConfigError
 
 __all__ = ["ingest", "simulate"]
 
-# what is said on the way goes beside the answer
-_say = functools.partial(print, file=sys.stderr, flush=True)
+
+def _say(line: str) -> None:
+    # what is said on the way goes beside the answer
+    print(line, file=sys.stderr, flush=True)
 
 
 def ingest(args: Namespace) -> int:
@@ -22,11 +23,12 @@ def ingest(args: Namespace) -> int:
     from ampel_spark.archive.files import find_files
     from ampel_spark.commands.places import lake_of
 
-    size = {} if args.chunk is None else {"chunk_bytes": _bytes(args.chunk)}
+    chunk_bytes = None if args.chunk is None else _bytes(args.chunk)
     try:
         find_files(args.paths)  # a path that is none is told before Spark starts
     except ArchiveError as error:
         raise ConfigError(str(error)) from None
+    from ampel_spark.archive.chunks import CHUNK_BYTES
     from ampel_spark.archive.ingest import ingest as read_in
     from ampel_spark.session import get_session
 
@@ -39,7 +41,7 @@ def ingest(args: Namespace) -> int:
         out=_say,
         nightly=args.nightly,
         replace=args.replace_file,
-        **size,
+        chunk_bytes=chunk_bytes or CHUNK_BYTES,
     )
     row = {"lake": str(lake)} | dataclasses.asdict(done)
     print_rows([row], list(row), args.format)
