@@ -164,8 +164,9 @@ def make_parser() -> argparse.ArgumentParser:
     ingest.add_argument(
         "--cutouts", action="store_true", help="keep ZTF's image cutouts too, also of files read"
     )  # fmt: skip
-    ingest.add_argument("--chunk", metavar="SIZE",
-                        help="bytes of files to commit at a time (default: 2GB)")  # fmt: skip
+    ingest.add_argument(
+        "--chunk", metavar="SIZE", help="size of files to commit at a time (default: 2GB)"
+    )
     ingest.add_argument("--nightly", action="store_true", help="commit every night by itself")
     ingest.add_argument("--replace-file", action="store_true",
                         help="where a file changed since it was read, read it anew")  # fmt: skip

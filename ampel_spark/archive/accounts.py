@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ampel_spark.archive.files import ArchiveFile
 from ampel_spark.archive.packets import packet_schema, read_batches
 from ampel_spark.archive.readers import Reader
+from ampel_spark.archive.ztf import alerts_table
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
 
@@ -30,7 +31,7 @@ class Members:
     Attributes
     ----------
     rows : DataFrame
-        With `ampel_spark.archive.packets.packet_schema`.
+        With `ampel_spark.archive.packets.packet_schema`, and ``content_hash``.
     ids : (int, int)
         The smallest and the largest alert id.
     span : (float, float)
@@ -63,9 +64,11 @@ def decode(
     ).repartitionById(slices, "task")
     told = Observation()
     jds = f.concat("points.jd", "forced.jd")
-    source.mapInArrow(
+    rows = source.mapInArrow(
         functools.partial(_read_task, reader), from_arrow_schema(packet_schema())
-    ).observe(
+    )
+    kept = [c for c in rows.columns if c not in _APART]
+    rows.withColumn("content_hash", f.xxhash64(*kept)).observe(
         told,
         # Minima and maxima are right also where a task was done twice.
         f.min("alert_id").alias("first_id"),
@@ -89,41 +92,52 @@ def _read_task(reader: Reader, batches: Iterable[pa.RecordBatch]) -> Iterator[pa
         yield from reader(pairs)
 
 
-def sort_packets(lake: Lake, members: Members) -> DataFrame:
+def sort_packets(lake: Lake, members: Members, path: str) -> DataFrame:
     """Say what becomes of each readable packet: ``fate`` is stored, duplicate or quarantined.
 
     A packet whose alert id is known is a duplicate if all that is kept of it is the same, and in
-    conflict otherwise. Among packets of one chunk, order of content decides, not of files.
+    conflict otherwise. Among packets of one chunk, order of content decides, not of files. Where no
+    alert id stands twice, which is the rule, nothing needs to be put in order; otherwise what was
+    found is staged at `path`.
     """
-    from pyspark.sql import Window
+    from pyspark.sql import Observation, Window
     from pyspark.sql import functions as f
 
-    kept = [c for c in members.rows.columns if c not in _APART]
-    packets = members.rows.where("row = 'packet'").withColumn("content_hash", f.xxhash64(*kept))
-    order = Window.partitionBy("survey", "alert_id").orderBy("content_hash", "file", "member")
-    packets = packets.withColumn("copy", f.row_number().over(order)).withColumn(
-        "first_hash", f.first("content_hash").over(order)
-    )
-    if lake.has("alerts"):
-        # Alert ids grow with time: only files of the same nights are looked at.
-        known = (
-            lake.read("alerts")
-            .where(f.col("alert_id").between(*members.ids))
-            .select("survey", "alert_id", f.col("content_hash").alias("known_hash"))
+    key = ["survey", "alert_id"]
+    packets = members.rows.where("row = 'packet'")
+    ids = packets.select(*key, f.lit(None).cast("bigint").alias("known_hash"))
+    # Alert ids grow with time: only files of the same nights are looked at.
+    known = lake.between(alerts_table(), [*key, "content_hash"], "alert_id", *members.ids)
+    ids = ids.unionByName(known.select(*key, f.col("content_hash").alias("known_hash")))
+    told = Observation()
+    repeated = ids.groupBy(*key).agg(
+        f.max("known_hash").alias("known_hash"), f.count("*").alias("n"),
+        f.count("known_hash").alias("known"),
+    )  # fmt: skip
+    repeated = repeated.where("n > 1 AND n > known").select(*key, "known_hash")
+    repeated.observe(told, f.max(f.lit(True)).alias("any")).write.mode("overwrite").parquet(path)
+    if not told.get["any"]:
+        return packets.withColumn("fate", f.lit("stored")).withColumn(
+            "stored_hash", f.col("content_hash")
         )
-        packets = packets.join(known, ["survey", "alert_id"], "left")
-    else:
-        packets = packets.withColumn("known_hash", f.lit(None).cast("bigint"))
-    stored_hash = f.coalesce("known_hash", "first_hash")
+    repeated = lake.spark.read.parquet(path)
+    order = Window.partitionBy(*key).orderBy("content_hash", "file", "member")
+    fates = (
+        packets.select(*key, "file", "member", "content_hash")
+        .join(repeated, key)
+        .withColumn("copy", f.row_number().over(order))
+        .withColumn("stored_hash", f.coalesce("known_hash", f.first("content_hash").over(order)))
+    )
     fate = (
         f.when(f.col("known_hash").isNull() & (f.col("copy") == 1), "stored")
-        .when(f.col("content_hash") == stored_hash, "duplicate")
+        .when(f.col("content_hash") == f.col("stored_hash"), "duplicate")
         .otherwise("quarantined")
     )
-    return (
-        packets.withColumn("fate", fate)
-        .withColumn("stored_hash", stored_hash)
-        .drop("copy", "first_hash", "known_hash")
+    fates = fates.select("file", "member", fate.alias("fate"), "stored_hash")
+    fates.write.mode("overwrite").parquet(f"{path}_fates")
+    packets = packets.join(lake.spark.read.parquet(f"{path}_fates"), ["file", "member"], "left")
+    return packets.withColumn("fate", f.coalesce("fate", f.lit("stored"))).withColumn(
+        "stored_hash", f.coalesce("stored_hash", "content_hash")
     )
 
 

@@ -1,7 +1,7 @@
 """Chunks of archive: which files are to be read, and together; what a killed ingest left undone.
 
-A chunk is what is committed at a time. Files of one night are never in two chunks, where their
-names tell the night.
+A chunk is what is committed at a time. Where the names of files tell the night, files of one night
+are in one chunk.
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ change are all sightings of that datapoint put in order again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ampel_spark.archive.ztf import POINT_COLUMNS
+from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
@@ -99,31 +100,37 @@ def merge_datapoints(
     lake.ensure(TABLES["sightings"])
     lake.ensure(TABLES["datapoints"])
     new = sightings(packets)
-    seen = new.repartition("stock").groupBy(*_KEY).agg(
-        f.min(f.struct(*_FIRST, *_VALUES)).alias("s"),
+    kind = "struct<" + ", ".join(f"{n}: {new.schema[n].dataType.simpleString()}"
+                                 for n in (*_FIRST, *_VALUES)) + ">"  # fmt: skip
+    rows = new.select(*_KEY, "value_hash", f.struct(*_FIRST, *_VALUES).alias("s"),
+                      f.lit(None).cast(f"struct<{_FIRST[0]}: double, {_FIRST[1]}: bigint>")
+                      .alias("known"))  # fmt: skip
+    for name in ("datapoints", "sightings"):
+        if lake.version(name):
+            known = _stored(lake, name, [*_KEY, *_FIRST, "value_hash"], span)
+            rows = rows.unionByName(
+                known.select(
+                    *_KEY,
+                    "value_hash",
+                    f.lit(None).cast(kind).alias("s"),
+                    f.struct(*_FIRST).alias("known"),
+                )
+            )
+    seen = rows.groupBy(*_KEY).agg(
+        f.min("s").alias("s"),
+        f.min("known").alias("known"),
         (f.min("value_hash") != f.max("value_hash")).alias("varied"),
-    )  # fmt: skip
-    stored = lake.read("datapoints").where(_within(span))
-    known = stored.where("revision = 0").select(
-        *_KEY, f.struct("value_hash", *_FIRST).alias("known")
-    )
-    several = lake.read("sightings").where(_within(span)).select(*_KEY).distinct()
-    seen = seen.join(known, _KEY, "left").join(
-        several.withColumn("several", f.lit(True)), _KEY, "left"
     )
     change = (
-        f.when(f.col("varied") | f.col("several"), "varied")
+        f.when(f.col("varied"), "varied")
         .when(f.col("known").isNull(), "new")
-        .when(f.col("known.value_hash") != f.col("s.value_hash"), "varied")
-        .when(
-            f.struct(*(f.col(f"s.{name}") for name in _FIRST))
-            < f.struct(*(f.col(f"known.{name}") for name in _FIRST)),
-            "earlier",
-        )
+        .when(f.struct(*(f.col(f"s.{name}") for name in _FIRST)) < f.col("known"), "earlier")
     )
     told = Observation()
-    rows = seen.select(*_KEY, f.lit(0).alias("revision"), "s.*", change.alias("change"))
-    rows.where("change IS NOT NULL").observe(
+    seen = seen.where("s IS NOT NULL").select(
+        *_KEY, f.lit(0).alias("revision"), "s.*", change.alias("change")
+    )
+    seen.where("change IS NOT NULL").observe(
         told, *(f.max(f.col("change") == kind).alias(kind) for kind in ("new", "earlier", "varied"))
     ).write.mode("overwrite").parquet(f"{folder}/seen")
     found = told.get
@@ -164,8 +171,13 @@ def withdraw(
     _write(lake, [inserted], [changed], metadata, span)
 
 
-def _within(span: tuple[float, float], of: str = "") -> str:
-    return f"{of}jd >= {span[0] - _MARGIN!r} AND {of}jd <= {span[1] + _MARGIN!r}"
+def _within(span: tuple[float, float]) -> str:
+    return f"t.jd >= {span[0] - _MARGIN!r} AND t.jd <= {span[1] + _MARGIN!r}"
+
+
+def _stored(lake: Lake, name: str, columns: list[str], span: tuple[float, float]) -> DataFrame:
+    """Return rows of ``datapoints`` or ``sightings`` near the times of `span`."""
+    return lake.between(TABLES[name], columns, "jd", span[0] - _MARGIN, span[1] + _MARGIN)
 
 
 def _shown(alerts: DataFrame) -> DataFrame:
@@ -263,20 +275,24 @@ def _resolve(
     keys = keys.persist()
     values, none = f.struct(*_VALUES), f.lit(None)
     kind = "struct<" + ", ".join(f"{n}: {k}" for n, k in POINT_COLUMNS if n != "datapoint_id") + ">"
-    stored = lake.read("datapoints").where(_within(span)).join(keys, _KEY, "left_semi")
-    several = lake.read("sightings").where(_within(span)).join(keys, _KEY, "left_semi")
+    names = [*_KEY, *_FIRST, *_VALUES]
+    stored = _stored(lake, "datapoints", [*names, "revision"], span)
+    stored = stored.join(keys, _KEY, "left_semi")
+    several = _stored(lake, "sightings", names, span).join(keys, _KEY, "left_semi")
     # A set of values, from the alert that first showed it; it lasts until the next.
     begins = stored.select(*_KEY, *_FIRST, values.alias("begins")).unionByName(
         several.select(*_KEY, *_FIRST, values.alias("begins"))
     )
     entries = begins.withColumn("own", none.cast(kind))
-    if lake.has("alerts"):
-        alerts = lake.read("alerts")
+    if lake.version("alerts"):
+        since = 0.0
         if new is not None:
             # What older alerts showed is in the stored values, whatever a later one brings.
             first = new.join(keys, _KEY, "left_semi").agg(f.min(_FIRST[0])).first()
             assert first is not None
-            alerts = alerts.where(f.col("jd") >= first[0])
+            since = first[0]
+        columns = ["survey", "stock", "jd", "alert_id", "datapoint_ids", "forced_ids"]
+        alerts = lake.between(alerts_table(), columns, "jd", since, math.inf)
         shown = _shown(alerts.join(keys.select("survey", "stock").distinct(),
                                    ["survey", "stock"], "left_semi"))  # fmt: skip
         entries = entries.unionByName(
@@ -360,7 +376,7 @@ def _write(
                 rows,
                 metadata,
                 lambda m: m.whenMatchedDelete("s.value_hash IS NULL").whenMatchedUpdateAll(),
-                _within(span, "t."),
+                _within(span),
             )
 
 
@@ -385,7 +401,7 @@ def _write_sightings(
             _ready([gone], table.names, metadata),
             metadata,
             lambda m: m.whenMatchedDelete(),
-            _within(span, "t."),
+            _within(span),
         )
 
 

@@ -106,8 +106,8 @@ def ingest(
     run_id = run_id or new_run_id("ingest", utc_now())
     files = hash_files(find_files(paths, name_patterns(survey)))
     with lake.lock("archive"):
-        for undone in undo_unfinished(lake, run_id):
-            out(f"ingest: took back chunk {undone}, which was never finished")
+        for unfinished in undo_unfinished(lake, run_id):
+            out(f"ingest: took back chunk {unfinished}, which was never finished")
         plan: list[Chunk] = []
         for chunk in to_read(lake, files, replace):
             if chunk.replaced:
@@ -157,8 +157,7 @@ def _ingest_chunk(
             members = decode(lake.spark, files, f"{folder}/packets", reader_of(survey))
         if survey.reader != "ztf_avro":
             check_settings(f"{folder}/packets")
-        sort_packets(lake, members).write.mode("overwrite").parquet(f"{folder}/sorted")
-        packets = lake.spark.read.parquet(f"{folder}/sorted")
+        packets = sort_packets(lake, members, f"{folder}/repeated")
         accounts = accounts_of(members.rows, packets, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
         run = f.lit(run_id)
@@ -170,7 +169,11 @@ def _ingest_chunk(
             .select("file", "member", "sha256", "reason", "detail")
             .union(conflicts(packets))
         )
-        lake.insert(TABLES["quarantine"], bad.withColumn("run_id", run), info)
+        bad = bad.withColumn("run_id", run)
+        if any(a["quarantined"] or a["broken"] for a in accounts.values()):
+            lake.insert(TABLES["quarantine"], bad, info)
+        else:
+            lake.append(TABLES["quarantine"], bad.limit(0), info)  # tells of the nights
         _mark(lake, chunk, survey, accounts, info)
     return {k: sum(a[k] for a in accounts.values()) for k in _COUNTS}
 

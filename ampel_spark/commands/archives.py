@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 import sys
 from argparse import Namespace
-from typing import Any
 
 from ampel_spark.commands.output import print_rows
 from ampel_spark.errors import ArchiveError, ConfigError
 
 __all__ = ["ingest", "simulate"]
 
-# what is said on the way goes beside the answer
-_say = functools.partial(print, file=sys.stderr, flush=True)
+
+def _say(line: str) -> None:
+    # what is said on the way goes beside the answer
+    print(line, file=sys.stderr, flush=True)
 
 
 def ingest(args: Namespace) -> int:
@@ -26,7 +26,7 @@ def ingest(args: Namespace) -> int:
     from ampel_spark.job.load import load_survey
 
     survey = load_survey(args.survey)
-    size: dict[str, Any] = {} if args.chunk is None else {"chunk_bytes": _bytes(args.chunk)}
+    chunk_bytes = None if args.chunk is None else _bytes(args.chunk)
     try:
         # a path that is none is told before Spark starts
         find_files(args.paths, name_patterns(survey))
@@ -34,6 +34,7 @@ def ingest(args: Namespace) -> int:
         raise ConfigError(str(error)) from None
     if args.cutouts and survey.reader != "ztf_avro":
         raise ConfigError(f"--cutouts: survey {survey.name} has none; those of ztf are read")
+    from ampel_spark.archive.chunks import CHUNK_BYTES
     from ampel_spark.archive.cutouts import keep_cutouts
     from ampel_spark.archive.ingest import ingest as read_in
     from ampel_spark.lake.lake import Lake
@@ -49,7 +50,7 @@ def ingest(args: Namespace) -> int:
         out=_say,
         nightly=args.nightly,
         replace=args.replace_file,
-        **size,
+        chunk_bytes=chunk_bytes or CHUNK_BYTES,
     )
     row = {"lake": str(lake.root)} | dataclasses.asdict(done)
     if args.cutouts:

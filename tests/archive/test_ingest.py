@@ -1,5 +1,6 @@
 """Archives into the lake: accounts close, order plays no part, nothing enters twice."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,52 @@ def test_a_file_that_changed_is_an_error_that_names_it(
         r"give the new file another name",
     ):
         ingest(spark, lake_path, nights[:1], out=lambda line: None)
+
+
+def test_a_replaced_file_leaves_the_lake_that_would_be_without_the_old_one(
+    spark: SparkSession, tmp_path: Path, make: Make, nights: list[Path]
+) -> None:
+    # alert 2 stands in the second file and in another, which shares it; one member is junk
+    second = make.packet(make.detection(2, JD + 1, 18.5))
+    shared = make.night(tmp_path / "archive" / "shared.tar.gz", [second])
+    (tmp_path / "archive" / "junk.avro").write_bytes(b"junk")
+    ingest(spark, tmp_path / "lake", [nights[0].parent], out=lambda line: None)
+    again = make.detection(5, JD + 1.5, 18.7)
+    make.night(nights[1], [make.packet(again, [make.detection(1, JD, 18.2)])])
+    (tmp_path / "archive" / "junk.avro").write_bytes(
+        make.avro(make.packet(make.detection(6, JD + 4)))
+    )
+    done = ingest(spark, tmp_path / "lake", [nights[0].parent], out=lambda line: None, replace=True)
+    ingest(spark, tmp_path / "fresh", [nights[0].parent], out=lambda line: None)
+    assert done.files == 3  # the two that changed, and the one that shared a packet
+    lake, fresh = Lake(spark, tmp_path / "lake"), Lake(spark, tmp_path / "fresh")
+    assert lake.read("quarantine").count() == 0
+    for name in ("alerts", "datapoints", "sightings", "archive_files"):
+        columns = [
+            c for c in lake.read(name).columns
+            if c not in ("run_id", "chunk") and not c.endswith("_version")
+        ]  # fmt: skip
+        assert read(lake, name, columns) == read(fresh, name, columns), name
+    assert shared.exists()
+
+
+def test_two_ingests_at_once_of_overlapping_files_take_every_file_once(
+    spark: SparkSession, tmp_path: Path, lake_path: Path, nights: list[Path]
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        parts = (nights[:2], nights[1:])
+        both = [
+            pool.submit(ingest, spark, lake_path, part, out=lambda line: None) for part in parts
+        ]
+        done = [each.result() for each in both]
+    assert sum(d.files for d in done) == 3
+    assert sum(d.known for d in done) == 1
+    lake = Lake(spark, lake_path)
+    assert lake.read("alerts").count() == 4
+    ingest(spark, tmp_path / "alone", nights, out=lambda line: None)
+    assert read(lake, "datapoints", POINT) == read(
+        Lake(spark, tmp_path / "alone"), "datapoints", POINT
+    )
 
 
 def test_duplicates_conflicts_and_broken_packets_are_accounted_for(
