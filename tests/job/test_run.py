@@ -215,7 +215,7 @@ def test_a_run_that_fails_says_so_in_its_record(spark: SparkSession, tmp_path: P
 
 
 def test_two_executors_make_the_tables_that_one_process_makes(
-    quick_lake: Path, tmp_path: Path
+    quick_lake: Path, tmp_path: Path, quick_jvm: None
 ) -> None:
     import os
     import subprocess
