@@ -103,10 +103,11 @@ def test_both_engines_fit_the_quickstart_s_light_curves_alike(
     assert set(fast.engine) == {"batch"}
     assert set(slow.engine) == {"sncosmo"}
     assert (fast.n_points == slow.n_points).mean() > 0.8
-    # of what was fitted to the same points, the minimum is the same or ours is lower
-    same = fast.n_points == slow.n_points
+    # Of what was fitted to the same points the minimum is the same, or ours is lower. Supernovae of
+    # other types are at a bound: there the model's scatter is frozen at other parameters.
+    same = (fast.n_points == slow.n_points) & ~fast.at_bound.astype(bool)
     assert (fast.chisq - slow.chisq)[same].max() < 0.1
-    equal = same & ((fast.chisq - slow.chisq).abs() < 0.01) & ~fast.at_edge & ~fast.at_bound
+    equal = same & ((fast.chisq - slow.chisq).abs() < 0.01) & ~fast.at_edge.astype(bool)
     assert equal.sum() >= 3
     for name in ("t0", "x1", "c"):
         off = (fast[name] - slow[name]).abs() / slow[f"{name}_err"]
