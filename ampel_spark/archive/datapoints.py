@@ -367,7 +367,7 @@ def _write(
     table = TABLES["datapoints"]
     rows = _ready(inserted, table.names, metadata)
     rows = rows.repartitionByRange("stock").sortWithinPartitions("stock", "jd")
-    lake.append(table, rows, metadata)
+    lake.append(table, rows, metadata, always=True)
     if changed:
         rows = _ready(changed, table.names, metadata)
         if not rows.isEmpty():
