@@ -3,7 +3,7 @@
 A packet is an Avro container with its schema before it. A schema is made into a program, a list of
 steps: read a number, take one branch of a union, go round an array. One compiled loop runs the
 program over the bytes of many packets and puts the fields that are asked for into columns, without
-an object per field. What it cannot read, for whatever reason, it leaves to fastavro, which says why.
+an object per field. What it cannot read, for whatever reason, it leaves to fastavro, which says so.
 
 Avro 1.12 specification: https://avro.apache.org/docs/1.12.0/specification/
 """
@@ -153,8 +153,11 @@ def payload_of(data: bytes) -> tuple[Program, bytes] | None:
         return None
     program, start = header
     sync = data[start - 16 : start]
-    count, at = _varint(data, start)
-    size, at = _varint(data, at)
+    try:
+        count, at = _varint(data, start)
+        size, at = _varint(data, at)
+    except (IndexError, ValueError):
+        return None
     if count != 1 or size < 0 or len(data) != at + size + 16 or data[at + size :] != sync:
         return None
     payload = data[at : at + size]
@@ -187,14 +190,14 @@ def _header(data: bytes) -> tuple[Program, int] | None:
             return program, len(head) + 16
     try:
         meta, end = _metadata(data)
-        program = program_of(meta["avro.schema"], meta.get("avro.codec", "null"))
-    except (IndexError, KeyError, ValueError, RecursionError):
+        made = program_of(meta["avro.schema"], meta.get("avro.codec", "null"))
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError):
+        return None  # fastavro will say what is wrong with it
+    if made is None or len(data) < end + 18:
         return None
-    if program is None or len(data) < end + 18:
-        return None
-    _LAST.insert(0, (data[:end], program))
+    _LAST.insert(0, (data[:end], made))
     del _LAST[8:]
-    return program, end + 16
+    return made, end + 16
 
 
 def _metadata(data: bytes) -> tuple[dict[str, str], int]:
@@ -316,7 +319,11 @@ class _Compiler:
         elif kind in _SCALARS:
             if kind == "enum" and level >= 0:
                 raise NotImplementedError("an enum among the scalars")
-            column = self.column(path, level) if kind != "bytes" else -1
+            # What fastavro makes of a logical type is no plain number or text.
+            logical = isinstance(schema, dict) and "logicalType" in schema
+            if logical and "." in path:
+                raise NotImplementedError("a logical type")
+            column = self.column(path, level) if kind != "bytes" and not logical else -1
             self.add(_SCALARS[kind], 0, 0, max(level, 0), column)
         else:
             raise NotImplementedError(kind)
@@ -499,7 +506,7 @@ def _run(data, ends, steps, branches, good, counts, capacity,  # type: ignore[no
             elif kind == _JUMP:
                 step = steps[step, 1]
                 continue
-            elif kind == _LOOP or kind == _AGAIN:
+            elif kind in (_LOOP, _AGAIN):
                 if kind == _AGAIN:
                     if level > 0:
                         rows[level] += 1
