@@ -191,7 +191,7 @@ def _header(data: bytes) -> tuple[Program, int] | None:
     try:
         meta, end = _metadata(data)
         made = program_of(meta["avro.schema"], meta.get("avro.codec", "null"))
-    except (IndexError, KeyError, TypeError, ValueError, RecursionError):
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError):
         return None  # fastavro will say what is wrong with it
     if made is None or len(data) < end + 18:
         return None
