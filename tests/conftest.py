@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -15,26 +16,56 @@ from ampel_spark.settings import sncosmo_data_dir
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-# tables of a few rows on two cores: fewer tasks, and no time for the JVM's second compiler
+# No time for the JVM's second compiler. Without it the cache of compiled code is 48 MB, unless told
+# otherwise: too small for a thousand queries, which would be compiled again and again.
+QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+
+# Tables of a few rows on two cores: a test waits for the driver, which plans, compiles and commits.
 SMALL = {
     "spark.driver.memory": "2g",
     # workers import the functions of test modules, wherever pytest was started
     "spark.executorEnv.PYTHONPATH": str(PROJECT),
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.driver.extraJavaOptions": QUICK_JVM,
+    # Spark's own interpreter of expressions, for Java code compiled for each of a thousand queries
+    # costs more than it saves. That both answer the same is Spark's promise, and is held by the run
+    # on two executors (tests/job/test_run.py), which keeps to the settings of the project.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
 }
 
 
+# The modules whose tests use `quick_lake`
+_ON_QUICK_LAKE = ("tests/job/test_run.py", "tests/test_notebooks.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures that they ask for."""
+    """Mark tests by the fixtures that they ask for; the longest come first."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "spark" in fixtures:
             item.add_marker(pytest.mark.spark)
         if "shared_data" in fixtures:
             item.add_marker(pytest.mark.real_data)
+    items.sort(key=lambda item: not item.nodeid.startswith(_ON_QUICK_LAKE))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep each module in one of pytest's processes (``-n``), for its tests share what they make.
+
+    So do the modules on `quick_lake`, in their order: its runs are counted.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Modules(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "quick_lake" if path in _ON_QUICK_LAKE else path
+
+    return Modules(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +74,18 @@ def spark() -> Iterator[SparkSession]:
     session = get_session("tests", master="local[2]", conf=SMALL)
     yield session
     session.stop()
+
+
+@pytest.fixture
+def quick_jvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the JVMs of a test's own spark-submit be ready soon."""
+    given = os.environ.get("AMPEL_SPARK_PROPERTIES")
+    text = Path(given).read_text() if given else ""
+    for who in ("driver", "executor"):
+        text += f"\nspark.{who}.extraJavaOptions {QUICK_JVM}\n"
+    file = tmp_path / "quick_jvm.conf"
+    file.write_text(text)
+    monkeypatch.setenv("AMPEL_SPARK_PROPERTIES", str(file))
 
 
 @pytest.fixture
@@ -95,7 +138,7 @@ def quick_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
     os.environ.setdefault("AMPEL_SPARK_ARCHIVES", str(folder))
     lines: list[str] = []
     job = load_job(PROJECT / "jobs" / "quickstart.yml", QUICK)
-    code = run_job(job, folder / "lake", out=lines.append)
+    outcome = run_job(job, folder / "lake", out=lines.append)
     (folder / "log.txt").write_text("\n".join(lines))
-    assert code == 0, lines
+    assert outcome.code == 0, lines
     return folder / "lake"

@@ -29,6 +29,7 @@ COMMANDS = [
     "simulate",
     "runs",
     "show",
+    "diff",
     "tables",
     "units",
     "validate",
@@ -54,7 +55,8 @@ def test_every_command_has_help_and_a_function(
     assert ("--lake" in out) == (name not in ("simulate", "units", "validate"))
     assert ("--format" in out) == (name != "run")
     words = {
-        "run": ["job.yml"], "ingest": ["a"], "simulate": ["a"], "show": ["latest"], "validate": ["job.yml"],
+        "run": ["job.yml"], "ingest": ["a"], "simulate": ["a"], "show": ["latest"], "diff": ["a", "b"],
+        "validate": ["job.yml"],
         "explain": ["1", "--channel", "SN"], "object": ["ZTF18abxhyqv"],
     }  # fmt: skip
     args = cli.make_parser().parse_args([name, *words.get(name, [])])

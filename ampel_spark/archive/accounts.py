@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.files import ArchiveFile
 from ampel_spark.archive.packets import packet_schema, read_batches
+from ampel_spark.archive.readers import Reader
 from ampel_spark.archive.ztf import alerts_table
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
@@ -41,7 +43,9 @@ class Members:
     span: tuple[float, float]
 
 
-def decode(spark: SparkSession, files: list[ArchiveFile], path: str) -> Members:
+def decode(
+    spark: SparkSession, files: list[ArchiveFile], path: str, reader: Reader = read_batches
+) -> Members:
     """Decode `files` into staging at `path`; the big files first, each in one task."""
     from pyspark.sql import Observation
     from pyspark.sql import functions as f
@@ -60,7 +64,9 @@ def decode(spark: SparkSession, files: list[ArchiveFile], path: str) -> Members:
     ).repartitionById(slices, "task")
     told = Observation()
     jds = f.concat("points.jd", "forced.jd")
-    rows = source.mapInArrow(_read_task, from_arrow_schema(packet_schema()))
+    rows = source.mapInArrow(
+        functools.partial(_read_task, reader), from_arrow_schema(packet_schema())
+    )
     kept = [c for c in rows.columns if c not in _APART]
     rows.withColumn("content_hash", f.xxhash64(*kept)).observe(
         told,
@@ -78,12 +84,12 @@ def decode(spark: SparkSession, files: list[ArchiveFile], path: str) -> Members:
     )
 
 
-def _read_task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _read_task(reader: Reader, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         pairs = zip(
             batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), strict=True
         )
-        yield from read_batches(pairs)
+        yield from reader(pairs)
 
 
 def sort_packets(lake: Lake, members: Members, path: str) -> DataFrame:

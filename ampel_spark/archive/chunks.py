@@ -55,30 +55,45 @@ class Pinned:
     alerts: int
     datapoints: int
     quarantine: int
+    archive_files: int
 
 
-def pinned(lake: Lake) -> Pinned:
+def pinned(lake: Lake, version: int | None = None) -> Pinned:
     """Return the versions that the newest complete chunk names.
+
+    Parameters
+    ----------
+    lake : Lake
+    version : int, optional
+        Version of ``archive_files`` to go by: the lake as it stood then.
 
     Raises
     ------
     ArchiveError
         If nothing was ingested yet.
+    LakeError
+        If there is no such version.
     """
-    marks = _marks(lake)
+    marks = _marks(lake, version)
     if marks is None:
+        if version:
+            raise ArchiveError(
+                f"lake {lake.root} held no alerts at version {version} of archive_files; "
+                f"the newest is {lake.version('archive_files')}"
+            )
         raise ArchiveError(
             f"lake {lake.root} holds no alerts yet; "
             "ingest an archive first (ampel-spark ingest PATH)"
         )
-    return Pinned(marks["alerts"], marks["datapoints"], marks["quarantine"])
+    newest = lake.version("archive_files") if version is None else version
+    return Pinned(marks["alerts"], marks["datapoints"], marks["quarantine"], newest or 0)
 
 
-def _marks(lake: Lake) -> dict[str, int] | None:
+def _marks(lake: Lake, version: int | None = None) -> dict[str, int] | None:
     """Return the version of each table that the newest marker names."""
     if not lake.has("archive_files"):
         return None
-    table = lake.arrow("archive_files", [f"{name}_version" for name in CHUNK_TABLES])
+    table = lake.arrow("archive_files", [f"{name}_version" for name in CHUNK_TABLES], version)
     if not len(table):
         return None
     # Versions only grow, and a marker names those that belong together.

@@ -28,6 +28,8 @@ from ampel_spark.archive.chunks import (
 )
 from ampel_spark.archive.datapoints import merge_datapoints, withdraw
 from ampel_spark.archive.files import find_files, hash_files
+from ampel_spark.archive.readers import check_settings, name_patterns, reader_of
+from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.progress import progress
@@ -62,7 +64,7 @@ def ingest(
     spark: SparkSession,
     lake: str | Path | Lake,
     paths: Sequence[str | Path],
-    survey: str = ztf.SURVEY,
+    survey: Survey | None = None,
     run_id: str | None = None,
     out: Callable[[str], None] = print,
     *,
@@ -78,8 +80,8 @@ def ingest(
     lake : path or Lake
     paths : sequence of path
         Directories, files or globs; see `ampel_spark.archive.files.find_files`.
-    survey : str
-        Only "ztf" so far.
+    survey : Survey, optional
+        Whose files they are; ZTF's packets without it.
     run_id : str, optional
         Run to write into the rows; made from the time where it is not given.
     out : callable
@@ -97,13 +99,12 @@ def ingest(
         If an archive does not exist, a file changed since it was read, or the accounts do not
         close.
     """
-    if survey != ztf.SURVEY:
-        raise ArchiveError(f"survey {survey!r} cannot be read; known: {ztf.SURVEY}")
+    survey = survey or Survey(name=ztf.SURVEY, access=ztf.ACCESS)
     if chunk_bytes <= 0:
         raise ArchiveError(f"chunk of {chunk_bytes} bytes: it must be more than nothing")
     lake = lake if isinstance(lake, Lake) else Lake(spark, lake)
     run_id = run_id or new_run_id("ingest", utc_now())
-    files = hash_files(find_files(paths))
+    files = hash_files(find_files(paths, name_patterns(survey)))
     with lake.lock("archive"):
         for unfinished in undo_unfinished(lake, run_id):
             out(f"ingest: took back chunk {unfinished}, which was never finished")
@@ -120,7 +121,7 @@ def ingest(
         totals = dict.fromkeys(_COUNTS, 0)
         done, started = 0, time.monotonic()
         for number, chunk in enumerate(plan):
-            counts = _ingest_chunk(lake, chunk, run_id, number, out)
+            counts = _ingest_chunk(lake, chunk, survey, run_id, number, out)
             for key in totals:
                 totals[key] += counts[key]
             done += len(chunk.files)
@@ -135,7 +136,12 @@ def ingest(
 
 
 def _ingest_chunk(
-    lake: Lake, chunk: Chunk, run_id: str, number: int, out: Callable[[str], None]
+    lake: Lake,
+    chunk: Chunk,
+    survey: Survey,
+    run_id: str,
+    number: int,
+    out: Callable[[str], None],
 ) -> dict[str, int]:
     from pyspark.sql import functions as f
 
@@ -148,7 +154,9 @@ def _ingest_chunk(
         if chunk.replaced:
             _give_way(lake, chunk.replaced, info, folder)
         with progress(lake.spark, f"ingest: reading {len(files)} files", out):
-            members = decode(lake.spark, files, f"{folder}/packets")
+            members = decode(lake.spark, files, f"{folder}/packets", reader_of(survey))
+        if survey.reader != "ztf_avro":
+            check_settings(f"{folder}/packets")
         packets = sort_packets(lake, members, f"{folder}/repeated")
         accounts = accounts_of(members.rows, packets, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
@@ -166,12 +174,16 @@ def _ingest_chunk(
             lake.insert(TABLES["quarantine"], bad, info)
         else:
             lake.append(TABLES["quarantine"], bad.limit(0), info, always=True)
-        _mark(lake, chunk, accounts, info)
+        _mark(lake, chunk, survey, accounts, info)
     return {k: sum(a[k] for a in accounts.values()) for k in _COUNTS}
 
 
 def _mark(
-    lake: Lake, chunk: Chunk, accounts: Mapping[str, Mapping[str, Any]], info: Mapping[str, Any]
+    lake: Lake,
+    chunk: Chunk,
+    survey: Survey,
+    accounts: Mapping[str, Mapping[str, Any]],
+    info: Mapping[str, Any],
 ) -> None:
     """Commit the marker of a chunk: its files, and the versions that belong together."""
     versions = {f"{name}_version": lake.version(name) for name in CHUNK_TABLES}
@@ -181,7 +193,7 @@ def _mark(
         a = accounts[file.path]
         nights = a["nights"] or [None]
         row = {
-            "path": file.path, "sha256": file.sha256, "survey": ztf.SURVEY, "bytes": file.size,
+            "path": file.path, "sha256": file.sha256, "survey": survey.label, "bytes": file.size,
             **{k: a[k] for k in _COUNTS}, "broken": a["broken"] > 0, "night_first": nights[0],
             "night_last": nights[-1], "chunk": info["chunk"], **versions,
             "run_id": info["run_id"],

@@ -338,7 +338,7 @@ def _list(values: pa.Array, counts: Any) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
 
 
-_NULL = frozenset({"file", "sha256", "reason", "detail", "seen"})
+_NULL = frozenset({"file", "sha256", "reason", "detail", "seen", "own"})
 _SKY = HEALPix(2**29, order="nested")
 
 

@@ -121,6 +121,7 @@ jd_last | double | last detection among them [d]
 content_hash | bigint | xxhash64 over all that is kept of the packet
 extra | string | scalars of the packet and its candidate that the survey's schema does not have \
 [JSON]
+own | string | what another survey than ZTF, or a table, says beside these columns [JSON]
 run_id | string | run that wrote the row
 """
     )

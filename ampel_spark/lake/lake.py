@@ -154,6 +154,9 @@ class Lake:
             raise LakeError(f"lake {self.root} has no table {name!r} yet")
         reader = self.spark.read.format("delta")
         if version is not None:
+            from ampel_spark.lake.reading import check_version
+
+            check_version(self.root, name, version)
             reader = reader.option("versionAsOf", version)
         return reader.load(self.path(name))
 

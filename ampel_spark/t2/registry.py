@@ -41,13 +41,14 @@ UNITS = {
     "catalog_match": "ampel_spark.t2.units.catalog_match:CatalogMatch",
     "light_curve_summary": "ampel_spark.t2.units.light_curve_summary:LightCurveSummary",
     "milky_way_dust": "ampel_spark.t2.units.milky_way_dust:MilkyWayDust",
+    "object_table": "ampel_spark.t2.units.object_table:ObjectTable",
     "salt_fit": "ampel_spark.t2.units.salt_fit:SaltFit",
 }
 
 #: The columns that every unit's table has beside the unit's own.
 RESERVED = (
     *("state_id", "stock", "name", "trace_id", "input_hash"),
-    *("status", "message", "duration_ms", "run_id"),
+    *("status", "message", "duration_ms", "attempts", "run_id"),
 )
 
 

@@ -610,7 +610,7 @@ CHECKS = {
 
 def test_every_file_of_conf_is_checked_by_a_test() -> None:
     others = {
-        "calibrations": {".yml"},
+        "calibrations": {".yml", ".csv"},
         "surveys": {".yml"},
         "dust": {".yml", ".fits"},
         "spark": {".conf"},
