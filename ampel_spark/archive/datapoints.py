@@ -16,7 +16,7 @@ change are all sightings of that datapoint put in order again.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
@@ -35,6 +35,9 @@ TOLERANCE = 1e-3
 # Days by which the time of a datapoint may change under its id: what is stored is looked for among
 # rows of that time, so that a night costs the same in a lake of one year and of ten.
 _MARGIN = 1.0
+
+# Rows of ``datapoints`` in one file, some 50 MB.
+_FILE_ROWS = 1_000_000
 
 _KEY = ["survey", "stock", "datapoint_id"]
 _FIRST = ["first_alert_jd", "first_alert_id"]
@@ -94,58 +97,95 @@ def merge_datapoints(
     span : (float, float)
         JD of the first and last datapoint in them.
     """
+    lake.ensure(TABLES["sightings"])
+    lake.ensure(TABLES["datapoints"])
+    rows, found = _looked_up(lake, packets, span, f"{folder}/seen")
+    fresh = _with_values(packets, rows.where("change = 'new'"))
+    inserted, changed = [fresh], []
+    if found["earlier"]:
+        changed.append(_with_values(packets, rows.where("change = 'earlier'")))
+    if found["varied"]:
+        keys = rows.where("change = 'varied'").select(*_KEY)
+        resolved = _resolve(lake, keys, sightings(packets), span, f"{folder}/resolved")
+        _write_sightings(lake, resolved, metadata, span)
+        one, other = _changes(resolved)
+        inserted.append(one)
+        changed.append(other)
+    files = math.ceil(found["new"] / _FILE_ROWS) if found["new"] else 1
+    bounds = rows.approxQuantile("stock", [i / files for i in range(1, files)], 0.01)
+    _write(lake, inserted, changed, metadata, span, bounds if files > 1 else [])
+
+
+def _looked_up(
+    lake: Lake, packets: DataFrame, span: tuple[float, float], path: str
+) -> tuple[DataFrame, Mapping[str, Any]]:
+    """Look up what packets show, by hash; return what is not known as it is, and how many of it.
+
+    Returns
+    -------
+    DataFrame
+        The datapoint, the alert among `packets` that showed it first, and ``change``: it is new,
+        was seen earlier than was known, or was seen with more than one set of values. Staged at
+        `path`.
+    mapping
+        Rows by change.
+    """
     from pyspark.sql import Observation
     from pyspark.sql import functions as f
 
-    lake.ensure(TABLES["sightings"])
-    lake.ensure(TABLES["datapoints"])
-    new = sightings(packets)
-    kind = "struct<" + ", ".join(f"{n}: {new.schema[n].dataType.simpleString()}"
-                                 for n in (*_FIRST, *_VALUES)) + ">"  # fmt: skip
-    rows = new.select(*_KEY, "value_hash", f.struct(*_FIRST, *_VALUES).alias("s"),
-                      f.lit(None).cast(f"struct<{_FIRST[0]}: double, {_FIRST[1]}: bigint>")
-                      .alias("known"))  # fmt: skip
+    # Numbers alone, for a datapoint is shown by twenty packets: values are fetched once, later.
+    shown = packets.select(
+        "survey", "stock", "jd", "alert_id",
+        f.concat("points.datapoint_id", "forced.datapoint_id").alias("datapoint_id"),
+        f.concat("points.value_hash", "forced.value_hash").alias("value_hash"),
+    )  # fmt: skip
+    shown = shown.withColumn("p", f.explode(f.arrays_zip("datapoint_id", "value_hash")))
+    alert = f.struct(f.col("jd").alias(_FIRST[0]), f.col("alert_id").alias(_FIRST[1]))
+    none = f.lit(None).cast(f"struct<{_FIRST[0]}: double, {_FIRST[1]}: bigint>")
+    rows = shown.select("survey", "stock", "p.datapoint_id", "p.value_hash",
+                        alert.alias("seen"), none.alias("known"))  # fmt: skip
     for name in ("datapoints", "sightings"):
         if lake.version(name):
             known = _stored(lake, name, [*_KEY, *_FIRST, "value_hash"], span)
             rows = rows.unionByName(
                 known.select(
-                    *_KEY,
-                    "value_hash",
-                    f.lit(None).cast(kind).alias("s"),
-                    f.struct(*_FIRST).alias("known"),
+                    *_KEY, "value_hash", none.alias("seen"), f.struct(*_FIRST).alias("known")
                 )
             )
-    seen = rows.groupBy(*_KEY).agg(
-        f.min("s").alias("s"),
+    # The survey comes last: it tells hardly any two rows apart.
+    rows = rows.groupBy("stock", "datapoint_id", "survey").agg(
+        f.min("seen").alias("seen"),
         f.min("known").alias("known"),
         (f.min("value_hash") != f.max("value_hash")).alias("varied"),
     )
     change = (
         f.when(f.col("varied"), "varied")
         .when(f.col("known").isNull(), "new")
-        .when(f.struct(*(f.col(f"s.{name}") for name in _FIRST)) < f.col("known"), "earlier")
+        .when(f.col("seen") < f.col("known"), "earlier")
     )
     told = Observation()
-    seen = seen.where("s IS NOT NULL").select(
-        *_KEY, f.lit(0).alias("revision"), "s.*", change.alias("change")
+    rows = rows.where("seen IS NOT NULL").select(*_KEY, "seen.*", change.alias("change"))
+    rows.where("change IS NOT NULL").observe(
+        told,
+        *(f.count_if(f.col("change") == kind).alias(kind) for kind in ("new", "earlier", "varied")),
+    ).write.mode("overwrite").parquet(path)
+    return lake.spark.read.parquet(path), told.get
+
+
+def _with_values(packets: DataFrame, rows: DataFrame) -> DataFrame:
+    """Return the values of datapoints as the alerts that first showed them have them."""
+    from pyspark.sql import functions as f
+
+    wanted = rows.groupBy("survey", f.col(_FIRST[1]).alias("alert_id")).agg(
+        f.collect_list("datapoint_id").alias("wanted")
     )
-    seen.where("change IS NOT NULL").observe(
-        told, *(f.max(f.col("change") == kind).alias(kind) for kind in ("new", "earlier", "varied"))
-    ).write.mode("overwrite").parquet(f"{folder}/seen")
-    found = told.get
-    rows = lake.spark.read.parquet(f"{folder}/seen")
-    inserted, changed = [rows.where("change = 'new'")], []
-    if found["earlier"]:
-        changed.append(rows.where("change = 'earlier'"))
-    if found["varied"]:
-        keys = rows.where("change = 'varied'").select(*_KEY)
-        resolved = _resolve(lake, keys, new, span, f"{folder}/resolved")
-        _write_sightings(lake, resolved, metadata, span)
-        one, other = _changes(resolved)
-        inserted.append(one)
-        changed.append(other)
-    _write(lake, inserted, changed, metadata, span)
+    points = f.filter(
+        f.concat("points", "forced"), lambda p: f.array_contains("wanted", p["datapoint_id"])
+    )
+    found = packets.join(wanted, ["survey", "alert_id"]).withColumns(
+        {"points": points, "forced": f.array().cast(packets.schema["forced"].dataType)}
+    )
+    return sightings(found).withColumn("revision", f.lit(0))
 
 
 def withdraw(
@@ -363,11 +403,20 @@ def _write(
     changed: list[DataFrame],
     metadata: Mapping[str, Any],
     span: tuple[float, float],
+    bounds: Sequence[float] = (),
 ) -> None:
+    """Insert rows into ``datapoints``, in files between `bounds` of stock, and change others."""
+    from pyspark.sql import functions as f
+
     table = TABLES["datapoints"]
     rows = _ready(inserted, table.names, metadata)
-    rows = rows.repartitionByRange("stock").sortWithinPartitions("stock", "jd")
-    lake.append(table, rows, metadata)
+    if bounds:
+        part = sum(((f.col("stock") > bound).cast("int") for bound in bounds), f.lit(0))
+        rows = rows.withColumn("part", part).repartitionById(len(bounds) + 1, "part")
+    else:
+        rows = rows.repartition(1)
+    rows = rows.sortWithinPartitions("stock", "jd")
+    lake.append(table, rows, metadata, always=True)
     if changed:
         rows = _ready(changed, table.names, metadata)
         if not rows.isEmpty():

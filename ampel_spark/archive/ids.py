@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import xxhash
 
 __all__ = [
+    "JD_2017",
     "forced_id",
     "measured_id",
     "named_stock",
@@ -24,7 +25,8 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"ZTF(1[7-9]|2\d|3[0-2])([a-z]{7})")
-_JD2017 = 2457754.5
+#: Start of 2017, before the survey.
+JD_2017 = 2457754.5
 # Forced ids lie below every upper-limit id (about -1e17 for the year 2047).
 _FORCED_BASE = -(1 << 62)
 # Where ids of measurements in tables begin: (offset, direction and bits) of each kind. Detections
@@ -85,7 +87,7 @@ def upper_limit_id(jd: float, rcid: int | None, pid: int, limit: float) -> int:
         ``diffmaglim``, magnitudes.
     """
     channel = rcid if rcid is not None else pid % 10000 // 100
-    return int((_JD2017 - jd) * 1000000) * 10000000 - channel * 100000 - round(limit * 1000)
+    return int((JD_2017 - jd) * 1000000) * 10000000 - channel * 100000 - round(limit * 1000)
 
 
 def forced_id(stock: int, jd: float, fid: int, field: int | None, rcid: int | None) -> int:

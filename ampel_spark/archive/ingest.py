@@ -163,7 +163,7 @@ def _ingest_chunk(
         run = f.lit(run_id)
         stored = packets.where("fate = 'stored'").withColumn("run_id", run)
         merge_datapoints(lake, stored, info, folder, members.span)
-        lake.append(ztf.alerts_table(), stored, info)
+        lake.append(ztf.alerts_table(), stored, info, always=True)
         bad = (
             members.rows.where("row IN ('bad', 'broken')")
             .select("file", "member", "sha256", "reason", "detail")
@@ -173,7 +173,7 @@ def _ingest_chunk(
         if any(a["quarantined"] or a["broken"] for a in accounts.values()):
             lake.insert(TABLES["quarantine"], bad, info)
         else:
-            lake.append(TABLES["quarantine"], bad.limit(0), info)  # tells of the nights
+            lake.append(TABLES["quarantine"], bad.limit(0), info, always=True)
         _mark(lake, chunk, survey, accounts, info)
     return {k: sum(a[k] for a in accounts.values()) for k in _COUNTS}
 

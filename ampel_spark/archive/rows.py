@@ -7,8 +7,6 @@ To the lake an object in a photometry table is what a packet is: a row of
 from __future__ import annotations
 
 import hashlib
-import math
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +15,12 @@ import astropy.units as u
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
 from astropy_healpix import HEALPix
 
+from ampel_spark.archive.columns import value_hashes
 from ampel_spark.archive.packets import packet_schema
 
-__all__ = ["Packet", "bad_row", "batch_of", "end_row", "point", "value_hash"]
+__all__ = ["Packet", "bad_row", "batch_of", "end_row", "point"]
 
 Point = tuple[Any, ...]
 
@@ -95,15 +93,8 @@ def point(
     """Return a point in the order of `ampel_spark.archive.ztf.POINT_COLUMNS`."""
     values = (mag, magerr, limit, sign, flux, fluxerr, zp)
     place = (programid, survey_field, rcid, None, ra, dec)
-    number = value_hash((jd, *values, *place), f"{kind} {band} {zpsys} {status}")
-    return (datapoint_id, kind, jd, band, *values, zpsys, *place, status, number)
-
-
-def value_hash(numbers: Sequence[float | None], words: str = "") -> int:
-    """Return the hash over all that is kept of a point: what has the same is the same."""
-    plain = [math.nan if v is None else v for v in numbers]
-    packed = struct.pack(f"<{len(plain)}d", *plain) + words.encode()
-    return xxhash.xxh64_intdigest(packed) - (1 << 63)
+    # the hash of the values is made column by column
+    return (datapoint_id, kind, jd, band, *values, zpsys, *place, status, None)
 
 
 def bad_row(file: str, member: str, data: bytes, reason: str, detail: str) -> dict[str, Any]:
@@ -178,10 +169,12 @@ def _lists(points: Sequence[Sequence[Point]], kind: pa.ListType) -> pa.ListArray
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in points])])
     fields = list(kind.value_type)
     columns = list(zip(*(p for each in points for p in each), strict=True))
-    arrays = [
-        pa.array(c, f.type) for c, f in zip(columns or [()] * len(fields), fields, strict=True)
-    ]
-    flat = pa.StructArray.from_arrays(arrays, fields=fields)
+    arrays = {
+        f.name: pa.array(c, f.type)
+        for c, f in zip(columns or [()] * len(fields), fields, strict=True)
+    }
+    arrays["value_hash"] = pa.array(value_hashes(arrays))
+    flat = pa.StructArray.from_arrays([arrays[f.name] for f in fields], fields=fields)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat).cast(kind)
 
 

@@ -34,6 +34,7 @@ FORMAT = 1
 
 #: File that marks a folder as a lake.
 MARKER = "_ampel_spark.json"
+_SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
 _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 # Delta refuses time travel beyond deletedFileRetentionDuration (7 days by default), and drops log
@@ -241,16 +242,23 @@ class Lake:
                 rows = rows.join(there.select(*table.key), reduce(operator.and_, same), "left_anti")
             return self.append(table, rows, metadata)
 
-    def append(self, table: Table, rows: DataFrame, metadata: Mapping[str, Any]) -> int:
+    def append(
+        self, table: Table, rows: DataFrame, metadata: Mapping[str, Any], *, always: bool = False
+    ) -> int:
         """Add rows whose key is known not to be there; return the version that holds them.
 
-        For who has looked already, under a lock that keeps others out.
+        For who has looked already, under a lock that keeps others out. Without rows there is no
+        commit, unless `always` there is to be one.
         """
         self.ensure(table)
         writer = rows.select(*table.names).write.format("delta").mode("append")
-        writer.option("userMetadata", json.dumps(metadata, sort_keys=True)).save(
-            self.path(table.name)
-        )
+        writer = writer.option("userMetadata", json.dumps(metadata, sort_keys=True))
+        if always:
+            self.spark.conf.set(_SKIP_EMPTY, "false")
+        try:
+            writer.save(self.path(table.name))
+        finally:
+            self.spark.conf.unset(_SKIP_EMPTY)
         return self._now(table)
 
     def replace(

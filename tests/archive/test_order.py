@@ -21,12 +21,15 @@ from ampel_spark.archive.ingest import ingest
 from ampel_spark.archive.packets import read_batches
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.tables import INCOMPARABLE
+from ampel_spark.t1.assemble import KIND_CODES, assemble
 from ampel_spark.t1.states import Wanted, light_curves, requests, visible_points
+from ampel_spark.t2.lightcurve import POINT_FIELDS
 from tests.archive.conftest import Make
 from tests.archive.twin import JD, objects, revisions
 
 NIGHTS, OBJECTS = 10, 60
 TABLES = ("alerts", "datapoints", "sightings")
+HEAD = ("survey", "stock", "name")
 
 
 def content(lake: Lake, name: str, version: int | None = None) -> pa.Table:
@@ -95,38 +98,40 @@ def test_revisions_are_those_of_the_rule_in_plain_python(lakes: Lakes) -> None:
 
 
 def test_as_of_a_night_is_a_lake_that_never_held_later_nights(lakes: Lakes) -> None:
-    marks = lakes.nightly.arrow("archive_files").sort_by("night_first").to_pylist()
-    times = [JD + day + 0.99 for day in range(NIGHTS)]
-    parts = [
-        made(lakes.nightly, t, m["alerts_version"], m["datapoints_version"], at_once=True)
-        for t, m in zip(times, marks, strict=True)
-    ]
-    never = parts[0]
-    for part in parts[1:]:
-        never = never.unionByName(part)
-    parts = [made(lakes.shuffled, t, None, None, at_once=False) for t in times]
-    full = parts[0]
-    for part in parts[1:]:
-        full = full.unionByName(part)
-    one, two = (sorted(map(tuple, frame.collect())) for frame in (never, full))
-    assert len(one) > 5 * OBJECTS
-    assert one == two
-
-
-def made(lake: Lake, t: float, alerts: int | None, points: int | None, at_once: bool) -> Any:
-    """Return states of all objects: as of T, or at a version, which is bounded by nothing."""
-    until = None if at_once else t
-    seen = lake.read("alerts", alerts)
-    if until is not None:
-        seen = seen.where(f.col("jd") <= until)
-    accepted = seen.select(
-        f.lit("SN").alias("channel"), "survey", "stock", "name", "alert_id", "jd"
-    )
     kinds = ("detection", "upper_limit", "forced")
-    asked = requests(accepted, Wanted("latest", points=kinds), until)
-    shown = visible_points(seen, lake.read("datapoints", points), frozenset({1}))
-    curves = light_curves(asked, shown, kinds)
-    return curves.select(f.lit(t).alias("t"), "stock", "state_id", "link", "n_forced")
+    alerts, points = (lakes.shuffled.read(name) for name in ("alerts", "datapoints"))
+    times = [JD + day + 0.99 for day in range(NIGHTS)]
+    accepted = alerts.select(f.lit("SN").alias("channel"), *HEAD, "alert_id", "jd")
+    asked = requests(accepted, Wanted("as_of", times, kinds), None)
+    curves = light_curves(asked, visible_points(alerts, points, frozenset({1})), kinds)
+    made = curves.join(asked.select("request", "until_jd"), "request")
+    found = made.select("until_jd", "stock", "state_id", "link").collect()
+    # The lake that was read night by night had never held later ones when a chunk was done.
+    marks = lakes.nightly.arrow("archive_files").sort_by("night_first").to_pylist()
+    never = [
+        (t, *state)
+        for t, mark in zip(times, marks, strict=True)
+        for state in states(lakes.nightly.arrow("datapoints", version=mark["datapoints_version"]))
+    ]
+    assert len(never) > 5 * OBJECTS
+    assert sorted(map(tuple, found)) == sorted(never)
+
+
+def states(datapoints: pa.Table) -> list[tuple[int, str, int]]:
+    """Return stock, state id and link of every object, from all its datapoints, without Spark."""
+    points: dict[int, list[dict[str, Any]]] = {}
+    for row in datapoints.to_pylist():
+        point = {name: row[name] for name in (*POINT_FIELDS, "revision")}
+        point["kind"] = KIND_CODES[row["kind"]]
+        if row["kind"] != "forced" or row["flux"] is not None:
+            points.setdefault(row["stock"], []).append(point)
+    rows = [
+        {"request": i, "survey": "ztf", "stock": stock, "name": "any", "points": sorted(
+            found, key=lambda p: (p["datapoint_id"], p["revision"]))}
+        for i, (stock, found) in enumerate(points.items())
+    ]  # fmt: skip
+    batch = assemble(pa.RecordBatch.from_pylist(rows))
+    return [(r["stock"], r["state_id"], r["link"]) for r in batch.to_pylist()]
 
 
 def test_every_commit_of_a_chunk_carries_its_run_and_its_nights(lakes: Lakes) -> None:

@@ -28,7 +28,7 @@ def drive(lake: Path, archive: Path, chunk_bytes: int, settings: list[str]) -> i
     spark = get_session("kill test", conf=SMALL)
     say("started")
     ingest(spark, lake, [archive], out=say, chunk_bytes=chunk_bytes)
-    return run_job(load_job(JOB, settings, [str(archive)]), lake, out=say)
+    return run_job(load_job(JOB, settings, [str(archive)]), lake, out=say).code
 
 
 if __name__ == "__main__":
