@@ -16,7 +16,7 @@ setup:  ## the environment for development: packages, jars, model data, tools
 
 test:  ## all tests
 	@./setup.sh test
-	$(PYTHON) -m pytest -n 2 --no-loadscope-reorder $(ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 coverage:  ## all tests, and how much of the package they reach
 	@./setup.sh test

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -22,7 +23,7 @@ QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSeri
 
 # Tables of a few rows on two cores: a test waits for the driver, which plans, compiles and commits.
 SMALL = {
-    "spark.driver.memory": "2g",
+    "spark.driver.memory": "1200m",
     # workers import the functions of test modules, wherever pytest was started
     "spark.executorEnv.PYTHONPATH": str(PROJECT),
     "spark.driver.extraJavaOptions": QUICK_JVM,
@@ -37,35 +38,15 @@ SMALL = {
 }
 
 
-# The modules whose tests use `quick_lake`
-_ON_QUICK_LAKE = ("tests/job/test_run.py", "tests/test_notebooks.py")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures that they ask for; the longest come first."""
+    """Mark tests by the fixtures that they ask for; the module that takes longest comes first."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "spark" in fixtures:
             item.add_marker(pytest.mark.spark)
         if "shared_data" in fixtures:
             item.add_marker(pytest.mark.real_data)
-    items.sort(key=lambda item: not item.nodeid.startswith(_ON_QUICK_LAKE))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep each module in one of pytest's processes (``-n``), for its tests share what they make.
-
-    So do the modules on `quick_lake`, in their order: its runs are counted.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Modules(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.partition("::")[0]
-            return "quick_lake" if path in _ON_QUICK_LAKE else path
-
-    return Modules(config, log)
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/job/test_run.py"))
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +59,7 @@ def spark() -> Iterator[SparkSession]:
 
 @pytest.fixture
 def quick_jvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the JVMs of a test's own spark-submit be ready soon."""
+    """Let the JVMs of a test's own spark-submit be small, and ready soon."""
     given = os.environ.get("AMPEL_SPARK_PROPERTIES")
     text = Path(given).read_text() if given else ""
     for who in ("driver", "executor"):
@@ -86,6 +67,7 @@ def quick_jvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "quick_jvm.conf"
     file.write_text(text)
     monkeypatch.setenv("AMPEL_SPARK_PROPERTIES", str(file))
+    monkeypatch.setenv("AMPEL_SPARK_DRIVER_MEMORY", "1g")
 
 
 @pytest.fixture
@@ -129,16 +111,40 @@ QUICK = ("archive.simulate.alerts=900", "archive.simulate.nights=45")
 
 
 @pytest.fixture(scope="session")
-def quick_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The lake that a smaller quickstart leaves."""
+def quickstart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a smaller quickstart: its archive, and the ``lake`` that it left.
+
+    One of pytest's processes makes it, for all: with ``-n``, each has a folder of its own in one
+    that they share.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "quickstart"
+    os.environ.setdefault("AMPEL_SPARK_ARCHIVES", str(folder))
+    with (shared / "quickstart.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "log.txt").exists():
+            request.getfixturevalue("spark")
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+            _run_quickstart(folder)
+    return folder
+
+
+def _run_quickstart(folder: Path) -> None:
     from ampel_spark.job.load import load_job
     from ampel_spark.job.run import run_job
 
-    folder = tmp_path_factory.mktemp("quickstart")
-    os.environ.setdefault("AMPEL_SPARK_ARCHIVES", str(folder))
     lines: list[str] = []
     job = load_job(PROJECT / "jobs" / "quickstart.yml", QUICK)
     outcome = run_job(job, folder / "lake", out=lines.append)
-    (folder / "log.txt").write_text("\n".join(lines))
     assert outcome.code == 0, lines
-    return folder / "lake"
+    (folder / "log.txt").write_text("\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def quick_lake(quickstart: Path, request: pytest.FixtureRequest) -> Path:
+    """The lake that a smaller quickstart leaves, beside its archive: a copy for each module."""
+    lake = quickstart / f"lake-{request.module.__name__}"
+    shutil.copytree(quickstart / "lake", lake)
+    return lake

@@ -284,9 +284,8 @@ sys.exit(3)
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_jvm: None) -> Path:
+def job(tmp_path: Path, quick_jvm: None) -> Path:
     """A script to submit."""
-    monkeypatch.setenv("AMPEL_SPARK_DRIVER_MEMORY", "1g")
     script = tmp_path / "job.py"
     script.write_text(_JOB)
     return script
