@@ -7,6 +7,8 @@ import pytest
 import yaml
 
 from ampel_spark.archive.surveys import Survey
+from ampel_spark.calibration.entries import ReleaseEntry
+from ampel_spark.job.model import SystematicsEntry
 from tests.conftest import PROJECT
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -32,10 +34,10 @@ def test_the_architecture_page_names_every_package() -> None:
     assert {name for name in packages if f"`ampel_spark/{name}`" not in text} == set()
 
 
-def test_the_jobs_and_the_survey_of_the_guide_are_valid(tmp_path: Path) -> None:
+def test_the_jobs_releases_and_surveys_of_the_guide_are_valid(tmp_path: Path) -> None:
     from ampel_spark.job.load import load_job
 
-    job_text, survey_text, steps = re.findall(
+    job_text, release_text, survey_text, steps, varied_text = re.findall(
         r"```yaml\n(.*?)```", (PROJECT / "docs" / "jobs.md").read_text(), re.S
     )
     path = tmp_path / "job.yml"
@@ -47,6 +49,12 @@ def test_the_jobs_and_the_survey_of_the_guide_are_valid(tmp_path: Path) -> None:
         "host",
         "salt_fit",
     ]
+    release = ReleaseEntry.model_validate(yaml.safe_load(release_text))
+    assert [rule.name for rule in release.rules][:2] == ["g zero point", "dead quadrant"]
+    varied = SystematicsEntry.model_validate(
+        yaml.safe_load(varied_text)["systematics"], strict=False
+    )
+    assert [v.name for v in varied.variations] == ["zp_g", "filter_r", "dust"]
     survey = Survey.model_validate(yaml.safe_load(survey_text))
     assert survey.photometry is not None
     (tmp_path / "sample.csv").write_text("object,redshift,MWebv\na,0.1,0.02\n")
