@@ -38,7 +38,19 @@ ALERTS = [
 ]
 
 
+#: Frames of the same alerts are made once: tests differ in what they ask.
+_MADE: dict[str, tuple[DataFrame, DataFrame]] = {}
+
+
 def frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame, DataFrame]:
+    """Return alerts, and their datapoints."""
+    key = repr(alerts)
+    if key not in _MADE:
+        _MADE[key] = _frames(spark, alerts)
+    return _MADE[key]
+
+
+def _frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame, DataFrame]:
     schema = (
         "survey string, stock bigint, name string, alert_id bigint, jd double, programid int, "
         "datapoint_ids array<bigint>"
@@ -74,7 +86,8 @@ def frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame
         f"survey string, stock bigint, jd double, alert_id bigint, points array<struct<{points}>>, "
         f"forced array<struct<{points}>>",
     )
-    return frame, revisions(sightings(packets))
+    datapoints = revisions(sightings(packets))
+    return frame, spark.createDataFrame(datapoints.collect(), datapoints.schema)
 
 
 def states(
@@ -84,12 +97,12 @@ def states(
     access: frozenset[int] = frozenset({1, 2}),
     as_of: float | None = None,
 ) -> list[dict[str, Any]]:
-    frame, datapoints = frames(spark, alerts)
-    frame = visible_alerts(frame, access, as_of)
+    every, datapoints = frames(spark, alerts)
+    frame = visible_alerts(every, access, as_of)
     from pyspark.sql import functions as f
 
     asked = requests(frame.withColumn("channel", f.lit("c")), wanted, as_of)
-    points = visible_points(frames(spark, alerts)[0], datapoints, access)
+    points = visible_points(every, datapoints, access)
     made = (
         light_curves(asked, points, wanted.points)
         .drop("survey", "stock", "name")
