@@ -112,8 +112,9 @@ def merge_datapoints(
         inserted.append(one)
         changed.append(other)
     files = math.ceil(found["new"] / _FILE_ROWS) if found["new"] else 1
-    bounds = rows.approxQuantile("stock", [i / files for i in range(1, files)], 0.01)
-    _write(lake, inserted, changed, metadata, span, bounds if files > 1 else [])
+    shares = [i / files for i in range(1, files)]
+    bounds = rows.approxQuantile("stock", shares, 0.01) if shares else []
+    _write(lake, inserted, changed, metadata, span, bounds)
 
 
 def _looked_up(

@@ -39,6 +39,13 @@ def rerun(args: Namespace) -> int:
     lake = lake_of(args.lake)
     parent = find_run(lake, args.run)
     job = load_recorded(parent, args.set, args.calibration)
+    release = job.calibration
+    then = parent["inputs"].get(f"calibration {release.name}", release.content_hash)
+    if then != release.content_hash:
+        print(
+            f"warning: calibration release {release.name} has changed since run "
+            f"{parent['run_id']}: it is {release.content_hash[:12]} now and was {then[:12]}"
+        )
     return _go(args, job, lake, recorded(parent))
 
 
