@@ -32,6 +32,7 @@ COMMANDS = [
     "tables",
     "units",
     "validate",
+    "catalog",
     "explain",
     "object",
 ]

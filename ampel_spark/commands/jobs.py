@@ -20,7 +20,7 @@ def run(args: Namespace) -> int:
     from ampel_spark.job.load import load_job
     from ampel_spark.job.model import as_of_jd
 
-    job = load_job(args.job, args.set, args.archive)
+    job = load_job(args.job, args.set, args.archive, args.lake)
     if args.as_of is not None:
         as_of_jd(args.as_of, job.survey)  # a time that is none is told before anything starts
     lake = lake_of(args.lake, job.lake)

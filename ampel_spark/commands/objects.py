@@ -48,7 +48,7 @@ def explain(args: Namespace) -> int:
         if (row["jd"], row["alert_id"]) < (alert["jd"], alert["alert_id"])
     ]
     history = history_of(alert, earlier, rights, step["history"])
-    stars, off = _stars(run, step["gaia"])
+    stars, off = _stars(lake, run, step["gaia"])
     star = None if stars is None else _star(stars, built, alert)
     rows = [dataclasses.asdict(o) for o in cut_outcomes(alert, built, history, star, stars_off=off)]
     decision = _decision(lake, run, args.channel, args.alert_id)
@@ -114,33 +114,38 @@ def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]
     return {channel: access[channel]}
 
 
-def _stars(run: Run, name: str | None) -> tuple[StarCatalog | None, str]:
+def _stars(lake: Path, run: Run, name: str | None) -> tuple[StarCatalog | None, str]:
     """Return the stars that a run's veto asked, or None and why there are none."""
     from ampel_spark.t0.gaia import StarCatalog
 
     if name is None:
         return None, "the run had no catalogue of stars"
-    file = _star_file(run, name)
-    if not file.exists():
-        return None, f"the run's catalogue {file} is no longer there"
-    stars = StarCatalog.open(name, file)
-    read = run["inputs"].get(f"catalog {name}", stars.content_hash)
+    files = _star_files(lake, run, name)
+    for file in files:
+        if not file.exists():
+            return None, f"the run's catalogue {file} is no longer there"
+    stars = StarCatalog.open(name, files)
+    read = run["inputs"].get(f"catalog {name}", {}).get("stars", stars.content_hash)
     if read != stars.content_hash:
-        return None, f"the catalogue {file} has changed since the run"
+        return None, f"the catalogue {files[0]} has changed since the run"
     return stars, ""
 
 
-def _star_file(run: Run, name: str) -> Path:
+def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
     from ampel_spark.job.load import simulated_dir
     from ampel_spark.job.model import Simulation
 
     job = run["job_resolved"]
     catalog = job["catalog"][name]
     if catalog["file"] is not None:
-        return Path(catalog["file"])
-    return simulated_dir(Simulation.model_validate(job["archive"]["simulate"])) / str(
-        catalog["simulated"]
-    )
+        return [Path(catalog["file"])]
+    if catalog["lake"] is not None:
+        from ampel_spark.sky.store import Stored, folder_of
+
+        stored = Stored.open(folder_of(lake, catalog["lake"]), catalog["version"])
+        return [Path(file) for file in stored.files]
+    folder = simulated_dir(Simulation.model_validate(job["archive"]["simulate"]))
+    return [folder / str(catalog["simulated"])]
 
 
 def _star(

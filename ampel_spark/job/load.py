@@ -37,7 +37,7 @@ from ampel_spark.job.model import (
 )
 from ampel_spark.job.problems import entries, note_refusals
 from ampel_spark.job.steps import build_filters, build_selections, build_units
-from ampel_spark.settings import share_dir
+from ampel_spark.settings import conf_dir, share_dir
 
 __all__ = ["conf_dir", "load_calibration", "load_job", "load_survey", "simulated_dir"]
 
@@ -45,7 +45,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def load_job(
-    path: str | Path, sets: Sequence[str] = (), archive: Sequence[str] | None = None
+    path: str | Path,
+    sets: Sequence[str] = (),
+    archive: Sequence[str] | None = None,
+    lake: str | Path | None = None,
 ) -> ResolvedJob:
     """Read, check and resolve a job file.
 
@@ -57,6 +60,8 @@ def load_job(
         Settings ``PATH=VALUE`` that change it, as ``t0.0.config.min_ndet=3``.
     archive : sequence of str, optional
         Archive instead of the job's own: paths and globs, relative to the current folder.
+    lake : path, optional
+        Lake to look for catalogues in, instead of ``AMPEL_SPARK_LAKE`` and the job's own.
 
     Raises
     ------
@@ -79,7 +84,7 @@ def load_job(
     simulated = archive is None and isinstance(document.value(["archive"]), dict)
     simulation = _simulation(document) if simulated else None
     folder = None if simulation is None else simulated_dir(simulation)
-    catalogs = build_catalogs(document, base, folder, notes)
+    catalogs = build_catalogs(document, base, folder, notes, _lake(document, base, lake))
     channels = _channels(document, survey)
     as_of = _as_of(document, survey)
     filters = build_filters(document, catalogs)
@@ -110,12 +115,6 @@ def load_job(
         report=job.report or None,
         notes=tuple(notes),
     )
-
-
-def conf_dir() -> Path:
-    """Return the folder of settings: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package."""
-    given = os.environ.get("AMPEL_SPARK_CONF")
-    return Path(given).resolve() if given else Path(__file__).resolve().parents[2] / "conf"
 
 
 def simulated_dir(simulation: Simulation) -> Path:
@@ -173,6 +172,15 @@ def _load(path: Path, model: type[_Model]) -> _Model:
 
 def _absolute(path: str, base: Path) -> Path:
     return Path(os.path.normpath(base / Path(path).expanduser()))
+
+
+def _lake(document: Document, base: Path, given: str | Path | None) -> Path:
+    """Return the lake where a run of the job would be."""
+    named = given or os.environ.get("AMPEL_SPARK_LAKE")
+    if named:
+        return Path(named).expanduser().resolve()
+    own = document.content.get("lake")
+    return _absolute(own, base) if isinstance(own, str) else Path.cwd() / "lake"
 
 
 def _conf(

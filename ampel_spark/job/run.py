@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ampel_spark.archive.ingest import Ingested, ingest, pinned
 from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
+from ampel_spark.job.catalogs import catalog_inputs
 from ampel_spark.job.load import load_job
 from ampel_spark.job.model import ResolvedJob, as_of_jd
 from ampel_spark.job.plan import plan
@@ -107,7 +108,7 @@ def run_job(
         if job.simulation is not None:
             archive.append(str(simulate_archive(job, out)))
             # Units of a simulated archive's catalogues can be built now that these are there.
-            job = load_job(job.file, job.settings)
+            job = load_job(job.file, job.settings, lake=lake)
         selections = selections_of(job)
         traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
         place = opening.result()
@@ -143,13 +144,10 @@ def run_job(
                     "quarantine": versions.quarantine,
                 }
             )
-            inputs.update(
-                {
-                    f"catalog {s.gaia.name}": s.gaia.content_hash
-                    for s in selections
-                    if s.gaia is not None
-                }
-            )
+            inputs.update(catalog_inputs(job.catalogs))
+            for s in selections:
+                if s.gaia is not None:
+                    inputs[f"catalog {s.gaia.name}"] |= {"stars": s.gaia.content_hash}
             if until is not None:
                 inputs["as_of_jd"] = until
             context = Context(place, job, run_id, versions, folder, until, out, counts, outputs)

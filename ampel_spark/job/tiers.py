@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ampel_spark.archive.ingest import Pinned
+from ampel_spark.job.catalogs import star_files
 from ampel_spark.job.model import ResolvedJob, UnitStep
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.progress import progress
@@ -102,7 +103,7 @@ def selections_of(job: ResolvedJob) -> list[T0Selection]:
         stars = (
             None
             if catalog is None or catalog.file is None
-            else StarCatalog.open(catalog.name, catalog.file)
+            else StarCatalog.open(catalog.name, star_files(catalog))
         )
         access = frozenset(job.channels[step.channel].programids)
         made.append(
@@ -269,7 +270,9 @@ def _run_unit(
     context.lake.ensure(table)
     mine = states.where(f.col("channel").isin(*step.channels)).dropDuplicates(["state_id"])
     ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
-    rows = runner.wanted(mine, ties)
+    rows = runner.wanted(mine, ties, step.unit)
+    if runner.reads_inputs(step.unit):
+        rows = context.stage(f"wanted_{step.name}", rows)
     n_wanted = mine.count()
     fresh = context.lake.version(table.name) == 0
     todo = rows if fresh else runner.stale(rows, context.lake.read(table.name), trace.trace_id)

@@ -110,13 +110,14 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def batch_of(batch: pa.RecordBatch) -> LightCurveBatch:
-    """Return the light curves of a batch with `LIGHT_CURVE_SCHEMA`'s ``lc_`` columns as arrays."""
+    """Return the light curves of a batch with ``lc_`` columns of `LIGHT_CURVE_SCHEMA` as arrays."""
     first = batch.column("lc_jd")
     lengths = np.asarray(first.value_lengths().fill_null(0))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     points = {
         name: _numpy(batch.column(f"lc_{name}").flatten(), kind)
         for name, (kind, _) in POINT_FIELDS.items()
+        if f"lc_{name}" in batch.schema.names
     }
     return LightCurveBatch(
         state_id=np.array(batch.column("state_id").to_pylist(), dtype=object),

@@ -1,7 +1,8 @@
 """Units run on states: what is stale is computed, once, and what is there is used again.
 
 A result's key is (state, trace, input): the light curve is in the state's id, the unit with its
-parameters, code and files in the trace, and results of other units that it read in the input hash.
+parameters, code and files in the trace, and in the input hash the results of other units and what
+else it read, such as tiles of a catalogue (`Unit.inputs`).
 """
 
 from __future__ import annotations
@@ -24,9 +25,18 @@ from ampel_spark.t2.lightcurve import LightCurveBatch
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
 
 if TYPE_CHECKING:
+    from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame
 
-__all__ = ["compute", "compute_batch", "result_schema", "stale", "unit_table", "wanted"]
+__all__ = [
+    "compute",
+    "compute_batch",
+    "reads_inputs",
+    "result_schema",
+    "stale",
+    "unit_table",
+    "wanted",
+]
 
 #: Light curves per task, at least: so few that a slow unit keeps all cores busy and shows how
 #: far it is.
@@ -61,7 +71,11 @@ def result_schema(columns: Sequence[Column]) -> pa.Schema:
     )
 
 
-def wanted(states: DataFrame, ties: Mapping[str, tuple[DataFrame, Sequence[Column]]]) -> DataFrame:
+def wanted(
+    states: DataFrame,
+    ties: Mapping[str, tuple[DataFrame, Sequence[Column]]],
+    unit: Unit | None = None,
+) -> DataFrame:
     """Return the states a unit is to see, with the results it is tied to and their hash.
 
     Parameters
@@ -70,6 +84,8 @@ def wanted(states: DataFrame, ties: Mapping[str, tuple[DataFrame, Sequence[Colum
         Light curves, one row per state.
     ties : mapping of str to (DataFrame, columns)
         Results of other units, one row per state, by the entry's name.
+    unit : Unit, optional
+        Its `inputs` are part of the hash.
 
     Returns
     -------
@@ -85,7 +101,36 @@ def wanted(states: DataFrame, ties: Mapping[str, tuple[DataFrame, Sequence[Colum
             results.select("state_id", f.struct(*fields).alias(f"tie_{name}")), "state_id", "left"
         )
     hashed = f.hex(f.xxhash64(*(f"tie_{name}" for name in sorted(ties)))) if ties else f.lit("")
+    if unit is not None and reads_inputs(unit):
+        hashed = f.concat(hashed, _inputs_column(unit, rows))
     return rows.withColumn("input_hash", hashed)
+
+
+def reads_inputs(unit: Unit) -> bool:
+    """Say whether a unit tells what it reads beside the state, object by object."""
+    return type(unit).inputs is not Unit.inputs
+
+
+def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
+    """Return `Unit.inputs` of light curves as a column."""
+    from pyspark.sql.pandas.functions import arrow_udf
+
+    from ampel_spark.t2.registry import packed
+
+    data, fields = packed(unit), tuple(dict.fromkeys(("jd", *unit.input_fields)))
+
+    def told(*points: pa.Array) -> pa.Array:
+        n = len(points[0])
+        names = [f"lc_{name}" for name in fields]
+        none = pa.nulls(n, pa.string())
+        columns = [none, pa.array(np.zeros(n, np.int64)), none, *points]
+        batch = pa.RecordBatch.from_arrays(columns, names=["state_id", "stock", "name", *names])
+        return pa.array(_unpacked(data).inputs(batch_of(batch)), pa.string())
+
+    # Annotations are strings in this module, and Spark looks for the types themselves.
+    told.__annotations__ = {"points": pa.Array, "return": pa.Array}
+    column: SparkColumn = arrow_udf(told, "string")(*(rows[f"lc_{name}"] for name in fields))  # type: ignore[call-overload]
+    return column
 
 
 def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
@@ -123,7 +168,12 @@ def compute(rows: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame
     ties = [c for c in rows.columns if c.startswith("tie_")]
     light_curve = [c for c in rows.columns if c.startswith("lc_")]
     small = rows.select("state_id", "stock", "name", "input_hash", *light_curve, *ties)
-    return small.repartition(tasks, "state_id").mapInArrow(
+    if reads_inputs(unit):
+        # what reads the same is computed together, where it is then read once
+        spread = small.repartitionByRange(tasks, "input_hash", "state_id")
+    else:
+        spread = small.repartition(tasks, "state_id")
+    return spread.mapInArrow(
         functools.partial(_task, packed(unit), trace_id), from_arrow_schema(schema)
     )
 

@@ -18,6 +18,7 @@ import yaml
 from ampel_spark.archive.ztf import ACCESS
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.document import DocumentError
+from ampel_spark.job.catalogs import load_settings
 from ampel_spark.job.load import conf_dir, load_calibration, load_job, load_survey, simulated_dir
 from ampel_spark.job.model import ResolvedJob, Simulation
 
@@ -319,7 +320,7 @@ t3:
         "job.yml:4: archive: archive 'nights/*.zip' does not exist and matches no file"
         " (a directory, a file or a glob of .tar.gz, .tgz, .tar, .avro)",
         "job.yml:6: catalog.hosts.file: there is no file host.parquet",
-        "job.yml:7: catalog.other: give either 'file', a path, or 'simulated', a file of the simulated archive",
+        "job.yml:7: catalog.other: give either 'lake', a catalogue of the lake, 'file', a path, or 'simulated', a file of the simulated archive",
         "job.yml:10: channel[1].name: a second channel 'SN'",
         "job.yml:11: channel[2].access: a list is needed, value 'ZTF_PUB'",
         "job.yml:11: channel[2]: channel 'AGN' has no filter in t0",
@@ -608,9 +609,18 @@ CHECKS = {
 }
 
 
+@pytest.mark.parametrize("path", sorted((PROJECT / "conf" / "catalogs").glob("*.yml")), ids=str)
+def test_settings_of_a_catalogue_say_whose_work_it_is(path: Path) -> None:
+    settings = load_settings(path.stem)
+    assert settings.description
+    assert settings.licence
+    assert settings.citation
+
+
 def test_every_file_of_conf_is_checked_by_a_test() -> None:
     others = {
         "calibrations": {".yml"},
+        "catalogs": {".yml"},
         "surveys": {".yml"},
         "dust": {".yml", ".fits"},
         "spark": {".conf"},

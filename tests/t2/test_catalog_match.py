@@ -88,15 +88,21 @@ def test_the_fast_form_says_what_the_plain_form_says(hosts: Path) -> None:
     assert (fast["status"][-1], fast["message"][-1]) == (refused.value.status, str(refused.value))
 
 
-def test_the_content_of_the_catalogue_is_part_of_the_trace_and_is_read_anew(hosts: Path) -> None:
+def test_the_content_of_the_catalogue_is_an_input_and_no_part_of_the_trace(hosts: Path) -> None:
     unit = unit_of(hosts, append=["z"])
-    before = trace_of(unit, "match").trace_id
+    batch = LightCurveBatch.of([curve(10.0), curve(200.0), curve(None)])
+    before, read = trace_of(unit, "match").trace_id, unit.inputs(batch)
     assert unit.process(curve(10.0))["z"] == 0.01
     table = parquet.read_table(hosts / "hosts.parquet")
     changed = table.set_column(2, "z", pa.array([0.5, 0.5, 0.5]))
     parquet.write_table(changed, hosts / "hosts.parquet")
-    assert trace_of(unit, "match").trace_id != before
+    assert trace_of(unit, "match").trace_id == before
+    after = unit.inputs(batch)
+    assert read is not None
+    assert after is not None
+    assert (after[0] != read[0], after[2] == read[2]) == (True, True)
     assert unit.process(curve(10.0))["z"] == 0.5
+    assert trace_of(unit_of(hosts, radius=6), "match").trace_id != before
 
 
 def test_wrong_columns_are_told_before_anything_runs(hosts: Path) -> None:
