@@ -41,6 +41,7 @@ UNITS = {
     "catalog_match": "ampel_spark.t2.units.catalog_match:CatalogMatch",
     "light_curve_summary": "ampel_spark.t2.units.light_curve_summary:LightCurveSummary",
     "milky_way_dust": "ampel_spark.t2.units.milky_way_dust:MilkyWayDust",
+    "redshift_digest": "ampel_spark.t2.units.redshift_digest:RedshiftDigest",
     "salt_fit": "ampel_spark.t2.units.salt_fit:SaltFit",
 }
 
