@@ -178,6 +178,21 @@ def make_parser() -> argparse.ArgumentParser:
     differ.add_argument("before", type=int, metavar="V1")
     differ.add_argument("after", type=int, metavar="V2")
 
+    search = command("search", "search.search", "tell what of a table or catalogue lies where")
+    search.add_argument("table", metavar="TABLE", help="a table with positions, or a catalogue")
+    where = search.add_mutually_exclusive_group(required=True)
+    where.add_argument("--cone", nargs=3, type=float, metavar=("RA", "DEC", "ARCSEC"))
+    where.add_argument("--cones", metavar="FILE", help="table of ra, dec [deg], radius [arcsec]")
+    where.add_argument("--box", nargs=4, type=float, metavar=("RA1", "RA2", "DEC1", "DEC2"))
+    where.add_argument("--polygon", nargs="+", type=float, metavar="DEG", help="RA DEC RA DEC …")
+    where.add_argument("--moc", metavar="FILE.fits", help="coverage map, UNIQ numbers")
+    where.add_argument("--skymap", metavar="FILE.fits", help="multi-order sky map")
+    search.add_argument("--radius", type=float, metavar="ARCSEC", help="of all --cones")
+    search.add_argument("--level", type=float, default=0.9, help="of --skymap (default: 0.9)")
+    search.add_argument("--columns", metavar="A,B,…", help="default: all")
+    search.add_argument("--version", type=int, metavar="N", help="default: the newest")
+    search.add_argument("--limit", type=int, default=20, metavar="N", help="rows to print")
+
     explain = command(
         "explain", "objects.explain", "tell every cut for an alert, with value and threshold"
     )

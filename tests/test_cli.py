@@ -33,6 +33,7 @@ COMMANDS = [
     "units",
     "validate",
     "catalog",
+    "search",
     "explain",
     "object",
 ]
@@ -57,7 +58,7 @@ def test_every_command_has_help_and_a_function(
     words = {
         "run": ["job.yml"], "ingest": ["a"], "simulate": ["a"], "show": ["latest"], "validate": ["job.yml"],
         "explain": ["1", "--channel", "SN"], "object": ["ZTF18abxhyqv"],
-        "catalog": ["diff", "hosts", "0", "1"],
+        "catalog": ["diff", "hosts", "0", "1"], "search": ["alerts", "--cone", "1", "2", "3"],
     }  # fmt: skip
     args = cli.make_parser().parse_args([name, *words.get(name, [])])
     assert callable(cli._function(args.function))
