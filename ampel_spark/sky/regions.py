@@ -27,7 +27,8 @@ Mask = npt.NDArray[np.bool_]
 # No point of a pixel is farther than this many pixel sides from its centre (1.045 at the seams of
 # the polar caps, for fine pixels).
 _PIXEL_RADIUS = 1.1
-_FINEST = 16
+# Finest order of a cover, and pixels from which on it is not refined.
+_FINEST, _ENOUGH = 16, 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,8 @@ def box(ra: tuple[float, float], dec: tuple[float, float]) -> Region:
         inside = (turned <= width + 2 * beside) | (width + 2 * beside >= 360.0)
         return inside & (d >= low - pad) & (d <= high + pad)
 
-    size = min(high - low, width * np.cos(min(abs(low), abs(high)) * DEGREE)) / 2
+    widest = 0.0 if low < 0 < high else min(abs(low), abs(high))
+    size = min(high - low, width * np.cos(widest * DEGREE)) / 2
     text = f"box {ra[0]} {ra[1]} {low} {high}"
     return Region(text, _cover(near, max(size, 1e-4)), lambda a, d: near(a, d, 0.0))
 
@@ -242,7 +244,7 @@ def skymap(source: str | Path, level: float = 0.9) -> Region:
 
 
 def _cover(near: Callable[[Floats, Floats, float], Mask], size: float) -> healpix.Ranges:
-    """Return pixels that cover all that is near, down to an eighth of `size` (degrees)."""
+    """Return pixels that cover all that is near, down to about an eighth of `size` (degrees)."""
     from astropy import units as u
     from astropy_healpix import healpix_to_lonlat
 
@@ -250,6 +252,9 @@ def _cover(near: Callable[[Floats, Floats, float], Mask], size: float) -> healpi
     finest = int(np.clip(np.ceil(np.log2(side / max(size / 8, 1e-9))), 0, _FINEST))
     found = np.arange(12, dtype=np.int64)
     for order in range(finest + 1):
+        if len(found) > _ENOUGH:
+            finest = order - 1
+            break
         if order:
             found = (4 * found[:, None] + np.arange(4)).ravel()
         lon, lat = healpix_to_lonlat(found, 1 << order, order="nested")
