@@ -17,7 +17,7 @@ import yaml
 
 from ampel_spark.archive.ztf import ACCESS
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.catalogs import load_settings
+from ampel_spark.job.catalogs import catalog_inputs, load_settings
 from ampel_spark.job.document import DocumentError
 from ampel_spark.job.load import conf_dir, load_calibration, load_job, load_survey, simulated_dir
 from ampel_spark.job.model import ResolvedJob, Simulation
@@ -631,3 +631,43 @@ def test_every_file_of_conf_is_checked_by_a_test() -> None:
             assert CHECKS[path](file), path
         elif file.is_file():
             assert file.suffix in others.get(file.parent.name, ()), f"no test reads conf/{path}"
+
+
+def test_a_catalogue_of_the_lake_is_pinned_and_its_columns_are_known(tmp_path: Path) -> None:
+    from ampel_spark.lake.lake import mark
+    from ampel_spark.sky.store import add
+
+    lake = mark(tmp_path / "lake")
+    table = pa.table({"ra": [1.0], "dec": [2.0], "z": [0.1]})
+    add(lake, "galaxies", table)
+    add(lake, "galaxies", table.append_column("mass", table["z"]))
+    text = """
+name: test
+lake: lake
+catalog:
+  hosts: {lake: galaxies, version: 0, columns: [z]}
+  heavy: {lake: galaxies, columns: [mass]}
+channel: [{name: SN, access: [ZTF_PUB]}]
+t0: [{channel: SN, filter: SimpleDecentFilter}]
+t2:
+- {unit: catalog_match, name: host, config: {catalog: hosts, radius: 5}}
+- {unit: catalog_match, name: both, config: {catalogs: {hosts: {radius: 5}, heavy: {radius: 9}}}}
+- {unit: redshift_digest, config: {matches: [both]}}
+"""
+    path = tmp_path / "job.yml"
+    path.write_text(text)
+    job = load_job(path)
+    host, both, _ = job.units
+    assert [c.name for c in host.columns] == ["matched", "distance", "n_within", "z"]
+    assert "heavy_mass" in [c.name for c in both.columns]
+    assert host.config["catalog"] == "hosts"
+    assert {n: c.version for n, c in job.catalogs.items()} == {"hosts": 0, "heavy": 1}
+    assert job.resolved["catalog"]["heavy"]["version"] == 1
+    inputs = catalog_inputs(job.catalogs)
+    assert inputs["catalog hosts"]["lake"] == "galaxies"
+    assert inputs["catalog hosts"]["hash"] != inputs["catalog heavy"]["hash"]
+    path.write_text(text.replace("version: 0", "version: 7").replace("[mass]", "[mas]"))
+    with pytest.raises(ConfigError) as told:
+        load_job(path)
+    assert "has no version 7: it has 0 to 1" in str(told.value)
+    assert "no column 'mas'; did you mean 'mass'" in str(told.value)
