@@ -4,9 +4,9 @@
     python benchmarks/xmatch.py --quick              a tenth of the rows, and two rounds
     python benchmarks/xmatch.py --lsdb VENV          with LSDB, put into VENV if it is not there
 
-All sides read from disk (this package and LSDB prepared catalogues) and give the number of pairs and
-the sum of their distances. Two cores; CPU counts children. LSDB runs in a virtual environment of its
-own, as its pins are other ones.
+All sides read from disk (this package and LSDB prepared catalogues) and give the number of pairs
+and the sum of their distances. Two cores; CPU counts children. LSDB runs in a virtual environment
+of its own, as its pins are other ones.
 """
 
 from __future__ import annotations
