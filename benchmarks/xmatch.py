@@ -42,7 +42,8 @@ for line in sys.stdin:
     started, cpu = time.perf_counter(), sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     if what == "prepare":
         frame = pd.read_parquet(folder / f"{a}.parquet")
-        made = lsdb.from_dataframe(frame, ra_column="ra", dec_column="dec", margin_threshold=10.0)
+        made = lsdb.from_dataframe(frame, ra_column="ra", dec_column="dec", margin_threshold=10.0,
+                                   partition_rows=50_000)
         made.write_catalog(folder / f"{a}_hats", catalog_name=a, overwrite=True)
         told = [len(frame), 0.0]
     elif what == "match":
