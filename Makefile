@@ -6,17 +6,17 @@ PYTHON := "$(VENV)/bin/python"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test coverage lint format types notebooks bench clean
+.PHONY: help setup test coverage lint format types notebooks bench kill-test clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup:  ## the environment for development: packages, jars, model data, tools
 	@./setup.sh test dev
 
 test:  ## all tests
 	@./setup.sh test
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 coverage:  ## all tests, and how much of the package they reach
 	@./setup.sh test
@@ -43,6 +43,10 @@ notebooks:  ## run every notebook from its first cell to its last
 bench:  ## the benchmarks, one after the other
 	@./setup.sh
 	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(PYTHON) $$script $(ARGS); done
+
+kill-test:  ## drivers and executors killed at any moment, two drivers at once (ten minutes)
+	@./setup.sh test
+	$(PYTHON) -m tests.kill $(ARGS)
 
 clean:  ## what tools and runs leave behind; the environment stays
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov

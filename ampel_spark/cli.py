@@ -89,25 +89,91 @@ def make_parser() -> argparse.ArgumentParser:
         return sub
 
     run = command("run", "jobs.run", "run a job", form=False, works=True)
-    run.add_argument("job", type=Path, metavar="JOB.yml")
-    run.add_argument("--archive", nargs="+", action="extend", metavar="PATH",
-                     help="archive instead of the job's own: folders, files or globs")  # fmt: skip
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                     help="change the job, as t0.SN.config.min_ndet=3")  # fmt: skip
-    run.add_argument(
-        "--as-of", metavar="NIGHT|JD", help="the archive as known at the end of a night, or at a JD"
+    systematics = command(
+        "systematics",
+        "jobs.systematics",
+        "run a job and its variations, and tell by how much numbers shift",
+        form=False,
+        works=True,
     )
-    run.add_argument("--report", type=Path, metavar="PATH", help="where to write the HTML report")
-    run.add_argument("--dry-run", action="store_true",
-                     help="print job, versions and plan, and do nothing")  # fmt: skip
+    for sub in (run, systematics):
+        sub.add_argument("job", type=Path, metavar="JOB.yml")
+        sub.add_argument(
+            "--archive",
+            nargs="+",
+            action="extend",
+            metavar="PATH",
+            help="archive instead of the job's own: folders, files or globs",
+        )
+        sub.add_argument(
+            "--calibration",
+            metavar="RELEASE",
+            help="release instead of the job's own: a name or a file",
+        )
+        sub.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="change the job, as t0.SN.config.min_ndet=3",
+        )
+        sub.add_argument(
+            "--as-of",
+            metavar="NIGHT|JD|vN",
+            help="the archive as known at the end of a night, or at a JD; "
+            "or the lake as it stood at version N of archive_files",
+        )
+    rerun = command(
+        "rerun",
+        "jobs.rerun",
+        "run the job of a run again, on the versions that it read",
+        form=False,
+        works=True,
+    )
+    rerun.add_argument("run", metavar="RUN")
+    rerun.add_argument("--calibration", metavar="RELEASE", help="another calibration release")
+    rerun.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                       help="change the job, as t2.salt_fit.config.min_points=6")  # fmt: skip
+    for sub in (run, rerun, systematics):
+        sub.add_argument(
+            "--report", type=Path, metavar="PATH", help="where to write the HTML report"
+        )
+    for sub in (run, rerun):
+        sub.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="tell what would be read, is present and is to be computed, and write nothing",
+        )
+
+    reproduce = command(
+        "reproduce",
+        "jobs.reproduce",
+        "run a run again in a new lake, from the versions that it read, and compare all it wrote",
+        works=True,
+    )
+    reproduce.add_argument("run", metavar="RUN")
+    reproduce.add_argument(
+        "--into", type=Path, metavar="PATH", help="keep the new lake here (default: it goes)"
+    )
 
     ingest = command("ingest", "archives.ingest", "read archives of alerts into a lake", works=True)
     ingest.add_argument(
         "paths", nargs="+", metavar="PATH", help="folder, nightly tar file, .avro file or glob"
     )
     ingest.add_argument(
-        "--survey", default="ztf", help="survey whose packets they are (default: ztf)"
+        "--survey",
+        default="ztf",
+        help="file of conf/surveys that says what they are (default: ztf)",
     )
+    ingest.add_argument(
+        "--cutouts", action="store_true", help="keep ZTF's image cutouts too, also of files read"
+    )  # fmt: skip
+    ingest.add_argument(
+        "--chunk", metavar="SIZE", help="size of files to commit at a time (default: 2GB)"
+    )
+    ingest.add_argument("--nightly", action="store_true", help="commit every night by itself")
+    ingest.add_argument("--replace-file", action="store_true",
+                        help="where a file changed since it was read, read it anew")  # fmt: skip
 
     simulate = command(
         "simulate",
@@ -139,10 +205,58 @@ def make_parser() -> argparse.ArgumentParser:
         "--limit", type=int, default=15, metavar="N", help="candidates to print (default: 15)"
     )
 
+    diff = command(
+        "diff",
+        "compare.diff",
+        "compare two runs: candidates gained, lost and moved and why, shifts, what was reused",
+    )
+    diff.add_argument("run_a", metavar="RUN_A", help="the run before")
+    diff.add_argument("run_b", metavar="RUN_B", help="the run after")
+    diff.add_argument("--lake-b", metavar="PATH", help="the lake of RUN_B, if it is another one")
+    diff.add_argument("--selection", metavar="NAME", help="compare this selection alone")
+    diff.add_argument(
+        "--columns", metavar="COLUMN,…", help="tell the shifts of these columns or expressions"
+    )
+    diff.add_argument(
+        "--limit", type=int, default=15, metavar="N", help="objects to print of each (default: 15)"
+    )
+    diff.add_argument(
+        "--page", type=Path, metavar="FILE.html",
+        help="where to write the page (default: reports/diff-RUN_A-RUN_B.html in the lake)",
+    )  # fmt: skip
+    diff.add_argument("--no-page", action="store_true", help="write no page")
+
     tables = command(
         "tables", "lakes.list_tables", "list the tables of a lake, or the columns of one"
     )
     tables.add_argument("name", nargs="?", metavar="NAME", help="a table")
+
+    maintain = command(
+        "maintain", "care.maintain", "compact a lake, remove what nothing needs, list and free pins"
+    )
+    maintain.add_argument(
+        "--pins", action="store_true", help="list the versions that runs pin (also without options)"
+    )
+    maintain.add_argument("--release", nargs="+", metavar="RUN", help="let the pins of runs go")
+    maintain.add_argument(
+        "--compact", action="store_true", help="write small files together, ordered by object"
+    )
+    maintain.add_argument(
+        "--remove-files",
+        action="store_true",
+        help="remove files that neither the newest version, nor a pin, nor a commit of the archive "
+        "needs",
+    )
+    maintain.add_argument(
+        "--older-than",
+        type=float,
+        default=24.0,
+        metavar="HOURS",
+        help="age of files that no commit names (left by killed writers) to go (default: 24)",
+    )
+    maintain.add_argument(
+        "--dry-run", action="store_true", help="tell what --remove-files would remove"
+    )
 
     units = command(
         "units", "jobs.list_units", "list the units of T2, or tell all about one", lake=False
@@ -194,20 +308,24 @@ def make_parser() -> argparse.ArgumentParser:
     search.add_argument("--limit", type=int, default=20, metavar="N", help="rows to print")
 
     explain = command(
-        "explain", "objects.explain", "tell every cut for an alert, with value and threshold"
+        "explain",
+        "objects.explain",
+        "tell every cut for an alert, with value and threshold, in every run",
     )
     explain.add_argument("alert_id", type=int, metavar="ALERT_ID")
     explain.add_argument("--channel", required=True, metavar="NAME")
-    explain.add_argument("--run", default="latest", metavar="RUN")
+    explain.add_argument("--run", metavar="RUN", help="this run alone (default: every run)")
 
     about = command(
-        "object", "objects.show_object", "tell the journal of an object, in order of time"
+        "object",
+        "objects.show_object",
+        "tell the journal of an object in every run, in order of time",
     )
     about.add_argument("name", metavar="NAME", help="the survey's name of it, or its stock id")
     about.add_argument(
-        "--channel", metavar="NAME", help="show what this channel knows (default: any of the run)"
+        "--channel", metavar="NAME", help="show what this channel knows (default: any)"
     )
-    about.add_argument("--run", default="latest", metavar="RUN")
+    about.add_argument("--run", metavar="RUN", help="this run alone (default: every run)")
     return parser
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,26 +17,36 @@ from ampel_spark.settings import sncosmo_data_dir
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-# tables of a few rows on two cores: fewer tasks, and no time for the JVM's second compiler
+# No time for the JVM's second compiler. Without it the cache of compiled code is 48 MB, unless told
+# otherwise: too small for a thousand queries, which would be compiled again and again.
+QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
+
+# Tables of a few rows on two cores: a test waits for the driver, which plans, compiles and commits.
 SMALL = {
-    "spark.driver.memory": "2g",
+    "spark.driver.memory": "1200m",
     # workers import the functions of test modules, wherever pytest was started
     "spark.executorEnv.PYTHONPATH": str(PROJECT),
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.driver.extraJavaOptions": QUICK_JVM,
+    # Spark's own interpreter of expressions, for Java code compiled for each of a thousand queries
+    # costs more than it saves. That both answer the same is Spark's promise, and is held by the run
+    # on two executors (tests/job/test_run.py), which keeps to the settings of the project.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
 }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures that they ask for."""
+    """Mark tests by the fixtures that they ask for; the module that takes longest comes first."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "spark" in fixtures:
             item.add_marker(pytest.mark.spark)
         if "shared_data" in fixtures:
             item.add_marker(pytest.mark.real_data)
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/job/test_run.py"))
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +55,19 @@ def spark() -> Iterator[SparkSession]:
     session = get_session("tests", master="local[2]", conf=SMALL)
     yield session
     session.stop()
+
+
+@pytest.fixture
+def quick_jvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the JVMs of a test's own spark-submit be small, and ready soon."""
+    given = os.environ.get("AMPEL_SPARK_PROPERTIES")
+    text = Path(given).read_text() if given else ""
+    for who in ("driver", "executor"):
+        text += f"\nspark.{who}.extraJavaOptions {QUICK_JVM}\n"
+    file = tmp_path / "quick_jvm.conf"
+    file.write_text(text)
+    monkeypatch.setenv("AMPEL_SPARK_PROPERTIES", str(file))
+    monkeypatch.setenv("AMPEL_SPARK_DRIVER_MEMORY", "1g")
 
 
 @pytest.fixture
@@ -86,16 +111,40 @@ QUICK = ("archive.simulate.alerts=900", "archive.simulate.nights=45")
 
 
 @pytest.fixture(scope="session")
-def quick_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The lake that a smaller quickstart leaves."""
+def quickstart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a smaller quickstart: its archive, and the ``lake`` that it left.
+
+    One of pytest's processes makes it, for all: with ``-n``, each has a folder of its own in one
+    that they share.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "quickstart"
+    os.environ.setdefault("AMPEL_SPARK_ARCHIVES", str(folder))
+    with (shared / "quickstart.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "log.txt").exists():
+            request.getfixturevalue("spark")
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that failed
+            _run_quickstart(folder)
+    return folder
+
+
+def _run_quickstart(folder: Path) -> None:
     from ampel_spark.job.load import load_job
     from ampel_spark.job.run import run_job
 
-    folder = tmp_path_factory.mktemp("quickstart")
-    os.environ.setdefault("AMPEL_SPARK_ARCHIVES", str(folder))
     lines: list[str] = []
     job = load_job(PROJECT / "jobs" / "quickstart.yml", QUICK)
-    code = run_job(job, folder / "lake", out=lines.append)
+    outcome = run_job(job, folder / "lake", out=lines.append)
+    assert outcome.code == 0, lines
     (folder / "log.txt").write_text("\n".join(lines))
-    assert code == 0, lines
-    return folder / "lake"
+
+
+@pytest.fixture(scope="module")
+def quick_lake(quickstart: Path, request: pytest.FixtureRequest) -> Path:
+    """The lake that a smaller quickstart leaves, beside its archive: a copy for each module."""
+    lake = quickstart / f"lake-{request.module.__name__}"
+    shutil.copytree(quickstart / "lake", lake)
+    return lake

@@ -29,6 +29,7 @@ COMMANDS = [
     "simulate",
     "runs",
     "show",
+    "diff",
     "tables",
     "units",
     "validate",
@@ -56,7 +57,8 @@ def test_every_command_has_help_and_a_function(
     assert ("--lake" in out) == (name not in ("simulate", "units", "validate", "catalog"))
     assert ("--format" in out) == (name not in ("run", "catalog"))
     words = {
-        "run": ["job.yml"], "ingest": ["a"], "simulate": ["a"], "show": ["latest"], "validate": ["job.yml"],
+        "run": ["job.yml"], "ingest": ["a"], "simulate": ["a"], "show": ["latest"], "diff": ["a", "b"],
+        "validate": ["job.yml"],
         "explain": ["1", "--channel", "SN"], "object": ["ZTF18abxhyqv"],
         "catalog": ["diff", "hosts", "0", "1"], "search": ["alerts", "--cone", "1", "2", "3"],
     }  # fmt: skip

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from ampel_spark.archive.surveys import Survey
 from tests.conftest import PROJECT
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -30,12 +32,14 @@ def test_the_architecture_page_names_every_package() -> None:
     assert {name for name in packages if f"`ampel_spark/{name}`" not in text} == set()
 
 
-def test_the_job_of_the_guide_is_valid(tmp_path: Path) -> None:
+def test_the_jobs_and_the_survey_of_the_guide_are_valid(tmp_path: Path) -> None:
     from ampel_spark.job.load import load_job
 
-    (block,) = re.findall(r"```yaml\n(.*?)```", (PROJECT / "docs" / "jobs.md").read_text(), re.S)
+    job_text, survey_text, steps = re.findall(
+        r"```yaml\n(.*?)```", (PROJECT / "docs" / "jobs.md").read_text(), re.S
+    )
     path = tmp_path / "job.yml"
-    path.write_text(block)
+    path.write_text(job_text)
     job = load_job(path)
     assert [unit.name for unit in job.units] == [
         "light_curve_summary",
@@ -43,6 +47,11 @@ def test_the_job_of_the_guide_is_valid(tmp_path: Path) -> None:
         "host",
         "salt_fit",
     ]
+    survey = Survey.model_validate(yaml.safe_load(survey_text))
+    assert survey.photometry is not None
+    (tmp_path / "sample.csv").write_text("object,redshift,MWebv\na,0.1,0.02\n")
+    path.write_text("name: sample\nchannel: [{name: SNIa, access: [ZTF_PUB]}]\n" + steps)
+    assert [unit.name for unit in load_job(path).units] == ["sample", "salt_fit"]
 
 
 def test_commands_that_the_pages_show_are_commands() -> None:

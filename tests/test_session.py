@@ -284,12 +284,8 @@ sys.exit(3)
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A script to submit, and properties that let a short one start soon."""
-    properties = tmp_path / "quick.conf"
-    properties.write_text("spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1\n")
-    monkeypatch.setenv("AMPEL_SPARK_PROPERTIES", str(properties))
-    monkeypatch.setenv("AMPEL_SPARK_DRIVER_MEMORY", "1g")
+def job(tmp_path: Path, quick_jvm: None) -> Path:
+    """A script to submit."""
     script = tmp_path / "job.py"
     script.write_text(_JOB)
     return script

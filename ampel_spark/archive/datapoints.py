@@ -3,16 +3,23 @@
 A packet repeats up to 30 days of history, so a datapoint is seen many times. Sightings are taken
 in the order of the alerts' (jd, id). The first one's values are kept; a later one that differs by
 a millimagnitude or more from the revision then current is the next revision; smaller differences
-are rounding and nothing new. The order of arrival plays no part: an earlier night that arrives
-later is resolved together with what is stored.
+are rounding and nothing new. The order of arrival plays no part.
+
+To hold that for any order, the lake knows the values of every sighting. An alert lists what it
+shows (``datapoint_ids``, ``forced_ids``), and values last from the alert that first showed them to
+the alert that first showed others. Nearly every datapoint has one set of values for ever, and its
+row in ``datapoints`` says from which alert on. The others have a row in ``sightings`` for every
+change, however small. A new packet that shows what was known is one look-up; only where values
+change are all sightings of that datapoint put in order again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ampel_spark.archive.ztf import POINT_COLUMNS, SURVEY
+from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
@@ -20,27 +27,32 @@ if TYPE_CHECKING:
 
     from ampel_spark.lake.lake import Lake
 
-__all__ = ["TOLERANCE", "merge_datapoints", "revisions", "sightings"]
+__all__ = ["TOLERANCE", "merge_datapoints", "revisions", "sightings", "withdraw"]
 
 #: Magnitudes by which a value must differ to be a revision.
 TOLERANCE = 1e-3
 
-_KEY = ["stock", "datapoint_id"]
-_OLD = "array<struct<revision: int, value_hash: bigint, first_alert_id: bigint>>"
+# Days by which the time of a datapoint may change under its id: what is stored is looked for among
+# rows of that time, so that a night costs the same in a lake of one year and of ten.
+_MARGIN = 1.0
+
+# Rows of ``datapoints`` in one file, some 50 MB.
+_FILE_ROWS = 1_000_000
+
+_KEY = ["survey", "stock", "datapoint_id"]
+_FIRST = ["first_alert_jd", "first_alert_id"]
 _VALUES = [name for name, _ in POINT_COLUMNS if name != "datapoint_id"]
 
 
 def sightings(packets: DataFrame) -> DataFrame:
-    """Return every datapoint that every packet shows: stock, values, and the alert showing it."""
+    """Return every datapoint that every packet shows: object, values, and the alert showing it."""
     from pyspark.sql import functions as f
 
     points = f.explode(f.concat("points", "forced")).alias("p")
-    return packets.select(
-        "stock",
-        f.col("jd").alias("first_alert_jd"),
-        f.col("alert_id").alias("first_alert_id"),
-        points,
-    ).select("stock", "first_alert_jd", "first_alert_id", "p.*")
+    alert = (f.col("jd").alias(_FIRST[0]), f.col("alert_id").alias(_FIRST[1]))
+    return packets.select("survey", "stock", *alert, points).select(
+        "survey", "stock", *_FIRST, "p.*"
+    )
 
 
 def revisions(sighted: DataFrame) -> DataFrame:
@@ -49,7 +61,8 @@ def revisions(sighted: DataFrame) -> DataFrame:
     Parameters
     ----------
     sighted : DataFrame
-        ``stock, datapoint_id``, the values, ``first_alert_jd, first_alert_id``.
+        All sightings: ``survey, stock, datapoint_id``, the values, ``first_alert_jd,
+        first_alert_id`` of the alert.
 
     Returns
     -------
@@ -58,36 +71,194 @@ def revisions(sighted: DataFrame) -> DataFrame:
     """
     from pyspark.sql import functions as f
 
-    return (
-        _resolved(sighted)
-        .select(*_KEY, f.posexplode("kept").alias("revision", "s"))
-        .select(*_KEY, "revision", "s.*")
+    rows = _resolved(sighted).select(*_KEY, f.posexplode("kept").alias("revision", "s"))
+    return rows.select(*_KEY, "revision", "s.*")
+
+
+def merge_datapoints(
+    lake: Lake,
+    packets: DataFrame,
+    metadata: Mapping[str, Any],
+    folder: str,
+    span: tuple[float, float],
+) -> None:
+    """Add the datapoints that `packets` show.
+
+    Parameters
+    ----------
+    lake : Lake
+        Whose lock "archive" is held.
+    packets : DataFrame
+        New ones, staged; their alerts are not in the lake yet.
+    metadata : mapping
+        ``run_id``, and what else goes into the commits.
+    folder : str
+        For staging.
+    span : (float, float)
+        JD of the first and last datapoint in them.
+    """
+    lake.ensure(TABLES["sightings"])
+    lake.ensure(TABLES["datapoints"])
+    rows, found = _looked_up(lake, packets, span, f"{folder}/seen")
+    fresh = _with_values(packets, rows.where("change = 'new'"))
+    inserted, changed = [fresh], []
+    if found["earlier"]:
+        changed.append(_with_values(packets, rows.where("change = 'earlier'")))
+    if found["varied"]:
+        keys = rows.where("change = 'varied'").select(*_KEY)
+        resolved = _resolve(lake, keys, sightings(packets), span, f"{folder}/resolved")
+        _write_sightings(lake, resolved, metadata, span)
+        one, other = _changes(resolved)
+        inserted.append(one)
+        changed.append(other)
+    files = math.ceil(found["new"] / _FILE_ROWS) if found["new"] else 1
+    bounds = rows.approxQuantile("stock", [i / files for i in range(1, files)], 0.01)
+    _write(lake, inserted, changed, metadata, span, bounds if files > 1 else [])
+
+
+def _looked_up(
+    lake: Lake, packets: DataFrame, span: tuple[float, float], path: str
+) -> tuple[DataFrame, Mapping[str, Any]]:
+    """Look up what packets show, by hash; return what is not known as it is, and how many of it.
+
+    Returns
+    -------
+    DataFrame
+        The datapoint, the alert among `packets` that showed it first, and ``change``: it is new,
+        was seen earlier than was known, or was seen with more than one set of values. Staged at
+        `path`.
+    mapping
+        Rows by change.
+    """
+    from pyspark.sql import Observation
+    from pyspark.sql import functions as f
+
+    # Numbers alone, for a datapoint is shown by twenty packets: values are fetched once, later.
+    shown = packets.select(
+        "survey", "stock", "jd", "alert_id",
+        f.concat("points.datapoint_id", "forced.datapoint_id").alias("datapoint_id"),
+        f.concat("points.value_hash", "forced.value_hash").alias("value_hash"),
+    )  # fmt: skip
+    shown = shown.withColumn("p", f.explode(f.arrays_zip("datapoint_id", "value_hash")))
+    alert = f.struct(f.col("jd").alias(_FIRST[0]), f.col("alert_id").alias(_FIRST[1]))
+    none = f.lit(None).cast(f"struct<{_FIRST[0]}: double, {_FIRST[1]}: bigint>")
+    rows = shown.select("survey", "stock", "p.datapoint_id", "p.value_hash",
+                        alert.alias("seen"), none.alias("known"))  # fmt: skip
+    for name in ("datapoints", "sightings"):
+        if lake.version(name):
+            known = _stored(lake, name, [*_KEY, *_FIRST, "value_hash"], span)
+            rows = rows.unionByName(
+                known.select(
+                    *_KEY, "value_hash", none.alias("seen"), f.struct(*_FIRST).alias("known")
+                )
+            )
+    # The survey comes last: it tells hardly any two rows apart.
+    rows = rows.groupBy("stock", "datapoint_id", "survey").agg(
+        f.min("seen").alias("seen"),
+        f.min("known").alias("known"),
+        (f.min("value_hash") != f.max("value_hash")).alias("varied"),
+    )
+    change = (
+        f.when(f.col("varied"), "varied")
+        .when(f.col("known").isNull(), "new")
+        .when(f.col("seen") < f.col("known"), "earlier")
+    )
+    told = Observation()
+    rows = rows.where("seen IS NOT NULL").select(*_KEY, "seen.*", change.alias("change"))
+    rows.where("change IS NOT NULL").observe(
+        told,
+        *(f.count_if(f.col("change") == kind).alias(kind) for kind in ("new", "earlier", "varied")),
+    ).write.mode("overwrite").parquet(path)
+    return lake.spark.read.parquet(path), told.get
+
+
+def _with_values(packets: DataFrame, rows: DataFrame) -> DataFrame:
+    """Return the values of datapoints as the alerts that first showed them have them."""
+    from pyspark.sql import functions as f
+
+    wanted = rows.groupBy("survey", f.col(_FIRST[1]).alias("alert_id")).agg(
+        f.collect_list("datapoint_id").alias("wanted")
+    )
+    points = f.filter(
+        f.concat("points", "forced"), lambda p: f.array_contains("wanted", p["datapoint_id"])
+    )
+    found = packets.join(wanted, ["survey", "alert_id"]).withColumns(
+        {"points": points, "forced": f.array().cast(packets.schema["forced"].dataType)}
+    )
+    return sightings(found).withColumn("revision", f.lit(0))
+
+
+def withdraw(
+    lake: Lake,
+    alerts: DataFrame,
+    metadata: Mapping[str, Any],
+    folder: str,
+    span: tuple[float, float],
+) -> None:
+    """Take back what `alerts` showed, as if they had never been read.
+
+    Parameters
+    ----------
+    lake, metadata, folder, span
+        As for `merge_datapoints`.
+    alerts : DataFrame
+        Rows of the alerts table, which are still there.
+    """
+    keys = _shown(alerts).select(*_KEY).distinct()
+    resolved = _resolve(lake, keys, None, span, f"{folder}/withdrawn", alerts.select("alert_id"))
+    _write_sightings(lake, resolved, metadata, span)
+    inserted, changed = _changes(resolved)
+    _write(lake, [inserted], [changed], metadata, span)
+
+
+def _within(span: tuple[float, float]) -> str:
+    return f"t.jd >= {span[0] - _MARGIN!r} AND t.jd <= {span[1] + _MARGIN!r}"
+
+
+def _stored(lake: Lake, name: str, columns: list[str], span: tuple[float, float]) -> DataFrame:
+    """Return rows of ``datapoints`` or ``sightings`` near the times of `span`."""
+    return lake.between(TABLES[name], columns, "jd", span[0] - _MARGIN, span[1] + _MARGIN)
+
+
+def _shown(alerts: DataFrame) -> DataFrame:
+    """Return what alerts show, without values: one row per alert and datapoint."""
+    from pyspark.sql import functions as f
+
+    none = f.array().cast("array<bigint>")
+    ids = f.concat("datapoint_ids", f.coalesce("forced_ids", none))
+    return alerts.select(
+        "survey",
+        "stock",
+        f.explode(ids).alias("datapoint_id"),
+        f.col("jd").alias(_FIRST[0]),
+        f.col("alert_id").alias(_FIRST[1]),
     )
 
 
 def _resolved(sighted: DataFrame) -> DataFrame:
-    """Return one row per datapoint: ``kept``, its revisions in order."""
+    """Return one row per datapoint: ``runs``, its values as they changed, and ``kept``, revisions.
+
+    Both are in the order of the alerts that first showed them.
+    """
     from pyspark.sql import functions as f
 
-    values = [v for v in _VALUES if v not in ("pid", "value_hash")]
-    sighting = f.struct("first_alert_jd", "first_alert_id", "pid", *values)
-    # Equal values need to be looked at once, at their first sighting. One shuffle serves both
-    # groups.
-    first = (
-        sighted.repartition("stock").groupBy(*_KEY, "value_hash").agg(f.min(sighting).alias("s"))
+    seen = f.array_sort(f.collect_list(f.struct(*_FIRST, *_VALUES)))
+    rows = sighted.groupBy(*_KEY).agg(seen.alias("seen"))
+    rows = rows.select(
+        *_KEY,
+        f.filter(
+            "seen",
+            lambda s, i: (i == 0) | (s["value_hash"] != f.get("seen", i - 1)["value_hash"]),
+        ).alias("runs"),
     )
-    seen = f.array_sort(f.collect_list(f.struct("s.*", "value_hash")))
-    several = f.aggregate(
-        f.slice("seen", f.lit(2), f.size("seen")),
-        f.slice("seen", 1, 1),
+    kept = f.aggregate(
+        f.slice("runs", f.lit(2), f.size("runs")),
+        f.slice("runs", 1, 1),
         lambda kept, s: f.when(
             _differs(f.element_at(kept, -1), s), f.concat(kept, f.array(s))
         ).otherwise(kept),
     )
-    grouped = first.groupBy(*_KEY).agg(seen.alias("seen"))
-    return grouped.withColumn(
-        "kept", f.when(f.size("seen") == 1, f.col("seen")).otherwise(several)
-    ).drop("seen")
+    return rows.withColumn("kept", f.when(f.size("runs") == 1, f.col("runs")).otherwise(kept))
 
 
 def _differs(a: Column, b: Column) -> Column:
@@ -113,92 +284,182 @@ def _differs(a: Column, b: Column) -> Column:
     )
 
 
-def merge_datapoints(
-    lake: Lake, packets: DataFrame, metadata: Mapping[str, Any], folder: str
-) -> int:
-    """Add the datapoints that `packets` show, and return the table's version.
+def _resolve(
+    lake: Lake,
+    keys: DataFrame,
+    new: DataFrame | None,
+    span: tuple[float, float],
+    path: str,
+    gone: DataFrame | None = None,
+) -> DataFrame:
+    """Put all sightings of some datapoints in order again.
 
     Parameters
     ----------
-    lake : Lake
-        Whose lock "archive" is held.
-    packets : DataFrame
-        New ones, staged.
-    metadata : mapping
-        ``run_id``, and what else goes into the commit.
-    folder : str
-        For staging.
+    keys : DataFrame
+        The datapoints.
+    new : DataFrame, optional
+        Sightings that are not in the lake yet.
+    gone : DataFrame, optional
+        Alerts, ``alert_id``, whose sightings no longer count.
+
+    Returns
+    -------
+    DataFrame
+        By datapoint: ``runs`` and ``kept`` (see `_resolved`), and what is stored of it:
+        ``old_runs`` and ``old``. Staged at `path`.
     """
+    from pyspark.sql import Window
     from pyspark.sql import functions as f
 
-    table = TABLES["datapoints"]
-    lake.ensure(table)
-    new = sightings(packets)
-    if lake.version(table.name) == 0:
-        changes = revisions(new).withColumn("there", f.lit(False))
-    else:
-        changes = _changes(new, lake.read(table.name))
-    rows = changes.withColumn("survey", f.lit(SURVEY)).withColumn(
-        "run_id", f.lit(metadata["run_id"])
+    keys = keys.persist()
+    values, none = f.struct(*_VALUES), f.lit(None)
+    kind = "struct<" + ", ".join(f"{n}: {k}" for n, k in POINT_COLUMNS if n != "datapoint_id") + ">"
+    names = [*_KEY, *_FIRST, *_VALUES]
+    stored = _stored(lake, "datapoints", [*names, "revision"], span)
+    stored = stored.join(keys, _KEY, "left_semi")
+    several = _stored(lake, "sightings", names, span).join(keys, _KEY, "left_semi")
+    # A set of values, from the alert that first showed it; it lasts until the next.
+    begins = stored.select(*_KEY, *_FIRST, values.alias("begins")).unionByName(
+        several.select(*_KEY, *_FIRST, values.alias("begins"))
     )
-    rows.select(*table.names, "there").write.mode("overwrite").parquet(f"{folder}/datapoints")
-    rows = lake.spark.read.parquet(f"{folder}/datapoints")
-    return (
-        lake.append(
-            table,
-            rows.repartitionByRange("stock").sortWithinPartitions("stock", "jd"),
-            metadata,
+    entries = begins.withColumn("own", none.cast(kind))
+    if lake.version("alerts"):
+        since = 0.0
+        if new is not None:
+            # What older alerts showed is in the stored values, whatever a later one brings.
+            first = new.join(keys, _KEY, "left_semi").agg(f.min(_FIRST[0])).first()
+            assert first is not None
+            since = first[0]
+        columns = ["survey", "stock", "jd", "alert_id", "datapoint_ids", "forced_ids"]
+        alerts = lake.between(alerts_table(), columns, "jd", since, math.inf)
+        shown = _shown(alerts.join(keys.select("survey", "stock").distinct(),
+                                   ["survey", "stock"], "left_semi"))  # fmt: skip
+        entries = entries.unionByName(
+            shown.join(keys, _KEY, "left_semi")
+            .withColumn("begins", none.cast(kind))
+            .withColumn("own", none.cast(kind))
         )
-        if rows.where("there").isEmpty()
-        else _rewrite(lake, rows, metadata)
+    if new is not None:
+        entries = entries.unionByName(
+            new.join(keys, _KEY, "left_semi")
+            .select(*_KEY, *_FIRST, values.alias("own"))
+            .withColumn("begins", none.cast(kind))
+        )
+    before = Window.partitionBy(*_KEY).orderBy(*_FIRST, f.col("begins").isNull())
+    shows = f.coalesce("own", f.last("begins", ignorenulls=True).over(before))
+    sighted = entries.select(*_KEY, *_FIRST, shows.alias("v")).where("v IS NOT NULL")
+    if gone is not None:
+        sighted = sighted.join(
+            gone.select(f.col("alert_id").alias(_FIRST[1])), _FIRST[1], "left_anti"
+        )
+    sighted = sighted.select(*_KEY, *_FIRST, "v.*")
+    old = stored.groupBy(*_KEY).agg(
+        f.array_sort(f.collect_list(f.struct("revision", "value_hash", _FIRST[1]))).alias("old")
+    )
+    old_runs = several.groupBy(*_KEY).agg(
+        f.collect_list(f.struct(*_FIRST, *_VALUES)).alias("old_runs")
+    )
+    rows = keys.join(_resolved(sighted), _KEY, "left")
+    rows = rows.join(old, _KEY, "left").join(old_runs, _KEY, "left")
+    rows.write.mode("overwrite").parquet(path)
+    keys.unpersist()
+    staged = lake.spark.read.parquet(path)
+    return staged.withColumns(
+        {
+            name: f.coalesce(name, f.array().cast(staged.schema[name].dataType))
+            for name in ("runs", "kept", "old", "old_runs")
+        }
     )
 
 
-def _changes(new: DataFrame, stored: DataFrame) -> DataFrame:
-    """Return rows to insert, and those (``there``) whose values or sighting changed or that go.
+def _changes(resolved: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Return rows of ``datapoints`` to insert, and those whose values change or that go.
 
     A row that goes has no ``value_hash``.
     """
     from pyspark.sql import functions as f
 
-    touched = stored.join(new.select(*_KEY).distinct(), _KEY, "left_semi")
-    resolved = _resolved(new.unionByName(touched.select(*new.columns)))
-    old = f.array_sort(f.collect_list(f.struct("revision", "value_hash", "first_alert_id")))
-    rows = resolved.join(touched.groupBy(*_KEY).agg(old.alias("old")), _KEY, "left")
-    rows = rows.withColumn("old", f.coalesce("old", f.array().cast(_OLD)))
     count = f.greatest(f.size("kept"), f.size("old"))
-    rows = rows.select(
+    rows = resolved.where(count > 0).select(
         *_KEY, "kept", "old", f.explode(f.sequence(f.lit(0), count - 1)).alias("revision")
     )
+    rows = rows.select(
+        *_KEY, "revision", f.get("kept", "revision").alias("s"), f.get("old", "revision").alias("o")
+    )
+    differs = f.col("s").isNull() | (
+        (f.col("s.value_hash") != f.col("o.value_hash"))
+        | (f.col("s.first_alert_id") != f.col("o.first_alert_id"))
+    )
     return (
-        rows.select(
-            *_KEY,
-            "revision",
-            f.get("kept", "revision").alias("s"),
-            f.get("old", "revision").alias("o"),
-        )
-        .select(*_KEY, "revision", "s.*", "o", f.col("o").isNotNull().alias("there"))
-        .where(
-            ~f.col("there")
-            | f.col("value_hash").isNull()
-            | (f.col("value_hash") != f.col("o.value_hash"))
-            | (f.col("first_alert_id") != f.col("o.first_alert_id"))
-        )
+        rows.where(f.col("o").isNull()).select(*_KEY, "revision", "s.*"),
+        rows.where(f.col("o").isNotNull() & differs).select(*_KEY, "revision", "s.*"),
     )
 
 
-def _rewrite(lake: Lake, rows: DataFrame, metadata: Mapping[str, Any]) -> int:
+def _write(
+    lake: Lake,
+    inserted: list[DataFrame],
+    changed: list[DataFrame],
+    metadata: Mapping[str, Any],
+    span: tuple[float, float],
+    bounds: Sequence[float] = (),
+) -> None:
+    """Insert rows into ``datapoints``, in files between `bounds` of stock, and change others."""
+    from pyspark.sql import functions as f
+
     table = TABLES["datapoints"]
-    lake.merge(
-        table,
-        rows.drop("there"),
-        metadata,
-        lambda merge: (
-            merge.whenMatchedDelete("s.value_hash IS NULL")
-            .whenMatchedUpdateAll()
-            .whenNotMatchedInsertAll()
-        ),
+    rows = _ready(inserted, table.names, metadata)
+    if bounds:
+        part = sum(((f.col("stock") > bound).cast("int") for bound in bounds), f.lit(0))
+        rows = rows.withColumn("part", part).repartitionById(len(bounds) + 1, "part")
+    else:
+        rows = rows.repartition(1)
+    rows = rows.sortWithinPartitions("stock", "jd")
+    lake.append(table, rows, metadata, always=True)
+    if changed:
+        rows = _ready(changed, table.names, metadata)
+        if not rows.isEmpty():
+            lake.merge(
+                table,
+                rows,
+                metadata,
+                lambda m: m.whenMatchedDelete("s.value_hash IS NULL").whenMatchedUpdateAll(),
+                _within(span),
+            )
+
+
+def _write_sightings(
+    lake: Lake, resolved: DataFrame, metadata: Mapping[str, Any], span: tuple[float, float]
+) -> None:
+    """Bring ``sightings`` to what `resolved` says: all changes, of what has more than one."""
+    from pyspark.sql import functions as f
+
+    table = TABLES["sightings"]
+    runs = f.when(f.size("runs") > 1, f.col("runs")).otherwise(
+        f.array().cast(resolved.schema["runs"].dataType)
     )
-    version = lake.version(table.name)
-    assert version is not None
-    return version
+    rows = resolved.withColumn("runs", runs)
+    added = rows.select(*_KEY, f.explode(f.array_except("runs", "old_runs")).alias("s"))
+    lake.append(table, _ready([added.select(*_KEY, "s.*")], table.names, metadata), metadata)
+    gone = rows.select(*_KEY, f.explode(f.array_except("old_runs", "runs")).alias("s"))
+    gone = gone.select(*_KEY, "s.*")
+    if not gone.isEmpty():
+        lake.merge(
+            table,
+            _ready([gone], table.names, metadata),
+            metadata,
+            lambda m: m.whenMatchedDelete(),
+            _within(span),
+        )
+
+
+def _ready(parts: list[DataFrame], names: list[str], metadata: Mapping[str, Any]) -> DataFrame:
+    from pyspark.sql import functions as f
+
+    run = f.lit(metadata["run_id"]).alias("run_id")
+    columns = [name for name in names if name != "run_id"]
+    rows = parts[0].select(*columns)
+    for part in parts[1:]:
+        rows = rows.unionByName(part.select(*columns))
+    return rows.select(*columns, run)

@@ -6,6 +6,7 @@ packets, or of single ``.avro`` files. Reading streams: memory holds one member 
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import gzip
 import hashlib
@@ -21,6 +22,7 @@ from typing import IO, NamedTuple, cast
 from ampel_spark.errors import ArchiveError
 
 __all__ = [
+    "PATTERNS",
     "SUFFIXES",
     "ArchiveFile",
     "Broken",
@@ -32,6 +34,9 @@ __all__ = [
 
 #: What an archive file may be called.
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".avro")
+
+#: The same as patterns of names.
+PATTERNS = tuple(f"*{suffix}" for suffix in SUFFIXES)
 
 _BLOCK = 512
 
@@ -59,13 +64,15 @@ class Broken(NamedTuple):
     detail: str
 
 
-def find_files(archives: Iterable[str | Path]) -> list[Path]:
+def find_files(archives: Iterable[str | Path], patterns: Sequence[str] = PATTERNS) -> list[Path]:
     """Return the files of `archives`, sorted by name then path, each once.
 
     Parameters
     ----------
     archives : iterable of path
         Directories (searched to any depth), files, or globs.
+    patterns : sequence of str
+        What the names of files in directories look like.
 
     Raises
     ------
@@ -76,7 +83,11 @@ def find_files(archives: Iterable[str | Path]) -> list[Path]:
     for archive in archives:
         path = Path(archive)
         if path.is_dir():
-            files = [p for p in path.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES)]
+            files = [
+                p
+                for p in path.rglob("*")
+                if any(fnmatch.fnmatchcase(p.name, pattern) for pattern in patterns) and p.is_file()
+            ]
         elif path.is_file():
             files = [path]
         else:
@@ -87,7 +98,7 @@ def find_files(archives: Iterable[str | Path]) -> list[Path]:
             )
             raise ArchiveError(
                 f"archive {str(archive)!r} {what} "
-                f"(a directory, a file or a glob of {', '.join(SUFFIXES)})"
+                f"(a directory, a file or a glob of {', '.join(patterns)})"
             )
         found.update(p.resolve() for p in files)
     return sorted(found, key=lambda p: (p.name, str(p)))

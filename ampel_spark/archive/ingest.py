@@ -1,36 +1,50 @@
 """Archive files into the lake: every member accounted for, every file once.
 
-A chunk of files is decoded once into staging, then committed in a fixed order: ``datapoints``,
-``alerts``, ``quarantine``, and at last ``archive_files``, whose rows name the versions that belong
-together. Readers pin the set that the newest marker names, so a chunk that was killed half-way is
-not seen, and reading it again adds what is missing and nothing twice.
+A chunk of files is decoded once into staging, then committed in a fixed order: ``sightings``,
+``datapoints``, ``alerts``, ``quarantine``, and at last ``archive_files``, whose rows name the
+versions that belong together. Readers pin the set that the newest marker names, so a chunk that was
+killed half-way is not seen, and the next ingest takes it back before it begins.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive import ztf
-from ampel_spark.archive.datapoints import merge_datapoints
-from ampel_spark.archive.files import ArchiveFile, find_files, hash_files
-from ampel_spark.archive.packets import packet_schema, read_batches
+from ampel_spark.archive.accounts import accounts_of, conflicts, decode, sort_packets
+from ampel_spark.archive.chunks import (
+    CHUNK_BYTES,
+    CHUNK_TABLES,
+    Chunk,
+    Pinned,
+    chunks,
+    pinned,
+    to_read,
+    undo_unfinished,
+)
+from ampel_spark.archive.datapoints import merge_datapoints, withdraw
+from ampel_spark.archive.files import find_files, hash_files
+from ampel_spark.archive.readers import check_settings, name_patterns, reader_of
+from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.progress import progress
+from ampel_spark.lake.runs import new_run_id, utc_now
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 __all__ = ["Ingested", "Pinned", "ingest", "pinned"]
 
-#: Compressed bytes per chunk: what is staged, decoded, at a time.
-CHUNK_BYTES = 2 << 30
+_COUNTS = ("packets", "stored", "duplicate", "quarantined", "broken")
+
+# All of time, for what is no longer bounded by what a chunk shows.
+_EVER = (0.0, 1e7)
 
 
 @dataclass(frozen=True)
@@ -46,42 +60,17 @@ class Ingested:
     broken: int
 
 
-@dataclass(frozen=True)
-class Pinned:
-    """Versions of the archive's tables that belong together."""
-
-    alerts: int
-    datapoints: int
-    quarantine: int
-
-
-def pinned(lake: Lake) -> Pinned:
-    """Return the versions that the newest complete chunk names.
-
-    Raises
-    ------
-    ArchiveError
-        If nothing was ingested yet.
-    """
-    if lake.has("archive_files"):
-        marks = lake.arrow(
-            "archive_files", ["alerts_version", "datapoints_version", "quarantine_version"]
-        )
-        if len(marks):
-            # Versions only grow, and a marker names three that belong together.
-            return Pinned(*(max(marks[c].to_pylist()) for c in marks.column_names))
-    raise ArchiveError(
-        f"lake {lake.root} holds no alerts yet; ingest an archive first (ampel-spark ingest PATH)"
-    )
-
-
 def ingest(
     spark: SparkSession,
     lake: str | Path | Lake,
     paths: Sequence[str | Path],
-    survey: str = ztf.SURVEY,
+    survey: Survey | None = None,
     run_id: str | None = None,
     out: Callable[[str], None] = print,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    nightly: bool = False,
+    replace: bool = False,
 ) -> Ingested:
     """Read archives into the lake.
 
@@ -91,12 +80,18 @@ def ingest(
     lake : path or Lake
     paths : sequence of path
         Directories, files or globs; see `ampel_spark.archive.files.find_files`.
-    survey : str
-        Only "ztf" so far.
+    survey : Survey, optional
+        Whose files they are; ZTF's packets without it.
     run_id : str, optional
         Run to write into the rows; made from the time where it is not given.
     out : callable
         Takes lines that say how far it is.
+    chunk_bytes : int, optional
+        Bytes of files, as they are, that are committed at a time; a night is never cut.
+    nightly : bool, optional
+        Commit every night by itself.
+    replace : bool, optional
+        Where a file changed since it was read, what was read then gives way.
 
     Raises
     ------
@@ -104,226 +99,123 @@ def ingest(
         If an archive does not exist, a file changed since it was read, or the accounts do not
         close.
     """
-    if survey != ztf.SURVEY:
-        raise ArchiveError(f"survey {survey!r} cannot be read; known: {ztf.SURVEY}")
+    survey = survey or Survey(name=ztf.SURVEY, access=ztf.ACCESS)
+    if chunk_bytes <= 0:
+        raise ArchiveError(f"chunk of {chunk_bytes} bytes: it must be more than nothing")
     lake = lake if isinstance(lake, Lake) else Lake(spark, lake)
-    run_id = run_id or time.strftime("ingest-%Y%m%dT%H%M%S", time.gmtime())
-    files = hash_files(find_files(paths))
+    run_id = run_id or new_run_id("ingest", utc_now())
+    files = hash_files(find_files(paths, name_patterns(survey)))
     with lake.lock("archive"):
-        new = _new_files(lake, files)
-        if len(new) < len(files):
-            out(f"ingest: {len(files) - len(new)} of {len(files)} files were read before")
-        totals = dict.fromkeys(("packets", "stored", "duplicate", "quarantined", "broken"), 0)
+        for unfinished in undo_unfinished(lake, run_id):
+            out(f"ingest: took back chunk {unfinished}, which was never finished")
+        plan: list[Chunk] = []
+        for chunk in to_read(lake, files, replace):
+            if chunk.replaced:
+                plan.append(chunk)
+                out(f"ingest: {len(chunk.replaced)} files read before give way")
+            else:
+                plan += [Chunk(part) for part in chunks(chunk.files, chunk_bytes, nightly)]
+        total = sum(len(chunk.files) for chunk in plan)
+        if total < len(files):
+            out(f"ingest: {len(files) - total} of {len(files)} files were read before")
+        totals = dict.fromkeys(_COUNTS, 0)
         done, started = 0, time.monotonic()
-        for number, chunk in enumerate(_chunks(new)):
-            counts = _ingest_chunk(lake, chunk, run_id, number, out)
+        for number, chunk in enumerate(plan):
+            counts = _ingest_chunk(lake, chunk, survey, run_id, number, out)
             for key in totals:
                 totals[key] += counts[key]
-            done += len(chunk)
-            rate = totals["packets"] / max(time.monotonic() - started, 1e-9)
+            done += len(chunk.files)
+            spent = max(time.monotonic() - started, 1e-9)
+            left = f", about {spent * (total - done) / done:.0f} s left" if done < total else ""
             out(
-                f"ingest: {done}/{len(new)} files, {totals['packets']} packets "
-                f"({rate:.0f}/s): {totals['stored']} stored, {totals['duplicate']} duplicate, "
-                f"{totals['quarantined']} quarantined"
+                f"ingest: {done}/{total} files, {totals['packets']} packets "
+                f"({totals['packets'] / spent:.0f}/s): {totals['stored']} stored, "
+                f"{totals['duplicate']} duplicate, {totals['quarantined']} quarantined{left}"
             )
-    return Ingested(len(new), len(files) - len(new), **totals)
-
-
-def _new_files(lake: Lake, files: list[ArchiveFile]) -> list[ArchiveFile]:
-    """Leave out files read before, told by their hash, and copies among `files`."""
-    lake.ensure(TABLES["archive_files"])
-    table = lake.arrow("archive_files", ["sha256", "path"])
-    known = dict(zip(table["sha256"].to_pylist(), table["path"].to_pylist(), strict=True))
-    by_path = {path: sha256 for sha256, path in known.items()}
-    new: dict[str, ArchiveFile] = {}
-    for file in files:
-        if file.sha256 in known:
-            continue
-        if file.path in by_path:
-            raise ArchiveError(
-                f"{file.path} changed since it was read (sha256 {by_path[file.path][:12]}… then, "
-                f"{file.sha256[:12]}… now); restore it, or give the new file another name: packets "
-                "stored before then count as duplicates"
-            )
-        new.setdefault(file.sha256, file)
-    return list(new.values())
-
-
-def _chunks(files: list[ArchiveFile]) -> Iterator[list[ArchiveFile]]:
-    chunk: list[ArchiveFile] = []
-    size = 0
-    for file in files:
-        if chunk and size + file.size > CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(file)
-        size += file.size
-    if chunk:
-        yield chunk
+    return Ingested(total, len(files) - total, **totals)
 
 
 def _ingest_chunk(
     lake: Lake,
-    files: list[ArchiveFile],
+    chunk: Chunk,
+    survey: Survey,
     run_id: str,
     number: int,
     out: Callable[[str], None],
 ) -> dict[str, int]:
     from pyspark.sql import functions as f
 
-    chunk = f"{run_id}-{number}"
-    with lake.staging(f"ingest-{chunk}") as folder:
+    name = f"{run_id}-{number}"
+    files = chunk.files
+    info: dict[str, Any] = {"run_id": run_id, "chunk": name}
+    if chunk.replaced:
+        info["replaced"] = chunk.replaced
+    with lake.staging(f"ingest-{name}") as folder:
+        if chunk.replaced:
+            _give_way(lake, chunk.replaced, info, folder)
         with progress(lake.spark, f"ingest: reading {len(files)} files", out):
-            _decode(lake.spark, files).write.mode("overwrite").parquet(f"{folder}/packets")
-        members = lake.spark.read.parquet(f"{folder}/packets")
-        sort_packets(lake, members).write.mode("overwrite").parquet(f"{folder}/sorted")
-        packets = lake.spark.read.parquet(f"{folder}/sorted")
-        accounts = _accounts(members, packets, files)
-        info: dict[str, Any] = {"run_id": run_id, "chunk": chunk}
-        nights = sorted(
-            {
-                n
-                for a in accounts.values()
-                for n in (a["night_first"], a["night_last"])
-                if n is not None
-            }
-        )
-        if nights:
-            info["nights"] = [nights[0], nights[-1]]
-        stored = packets.where("fate = 'stored'").withColumn("run_id", f.lit(run_id))
-        datapoints_version = merge_datapoints(lake, stored, info, folder)
-        alerts_version = lake.append(ztf.alerts_table(), stored, info)
+            members = decode(lake.spark, files, f"{folder}/packets", reader_of(survey))
+        if survey.reader != "ztf_avro":
+            check_settings(f"{folder}/packets")
+        packets = sort_packets(lake, members, f"{folder}/repeated")
+        accounts = accounts_of(members.rows, packets, files)
+        info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
+        run = f.lit(run_id)
+        stored = packets.where("fate = 'stored'").withColumn("run_id", run)
+        merge_datapoints(lake, stored, info, folder, members.span)
+        lake.append(ztf.alerts_table(), stored, info, always=True)
         bad = (
-            members.where("row IN ('bad', 'broken')")
+            members.rows.where("row IN ('bad', 'broken')")
             .select("file", "member", "sha256", "reason", "detail")
-            .union(
-                packets.where("fate = 'quarantined'").select(
-                    "file",
-                    "member",
-                    f.concat(f.lit("content:"), f.hex("content_hash")).alias("sha256"),
-                    f.lit("conflict").alias("reason"),
-                    f.format_string(
-                        "alert %d is stored with content %s, this packet has %s", "alert_id",
-                        f.hex("stored_hash"), f.hex("content_hash"),
-                    ).alias("detail"),
-                )
-            )
-        )  # fmt: skip
-        lake.ensure(TABLES["quarantine"])
-        if any(a["quarantined"] or a["broken"] for a in accounts.values()):
-            lake.insert(TABLES["quarantine"], bad.withColumn("run_id", f.lit(run_id)), info)
-        quarantine_version = lake.version("quarantine")
-        versions = (datapoints_version, alerts_version, quarantine_version)
-        rows = [
-            (file.path, file.sha256, ztf.SURVEY, file.size, a["packets"], a["stored"],
-             a["duplicate"], a["quarantined"], a["broken"] > 0, a["night_first"],
-             a["night_last"], chunk, *versions, run_id)
-            for file, a in ((file, accounts[file.path]) for file in files)
-        ]  # fmt: skip
-        table = TABLES["archive_files"]
-        lake.insert(table, lake.spark.createDataFrame(rows, table.schema()).coalesce(1), info)
-    return {
-        k: sum(a[k] for a in accounts.values())
-        for k in ("packets", "stored", "duplicate", "quarantined", "broken")
-    }
-
-
-def _decode(spark: SparkSession, files: list[ArchiveFile]) -> DataFrame:
-    """Return one row per member of `files`; the big files first, each in one task."""
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    order = sorted(files, key=lambda file: (-file.size, file.path))
-    slices = min(len(order), 4 * spark.sparkContext.defaultParallelism)
-    bins: list[list[tuple[str, str, int]]] = [[] for _ in range(slices)]
-    loads = [0] * slices
-    for file in order:
-        lightest = loads.index(min(loads))
-        bins[lightest].append((file.path, file.sha256, lightest))
-        loads[lightest] += file.size + 100_000  # a file costs something to open, however small
-    rows = [row for rows in bins for row in rows]
-    source = spark.createDataFrame(rows, "path string, sha256 string, task int").repartitionById(
-        slices, "task"
-    )
-    return source.mapInArrow(_read_task, from_arrow_schema(packet_schema()))
-
-
-def _read_task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        pairs = zip(
-            batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), strict=True
+            .union(conflicts(packets))
         )
-        yield from read_batches(pairs)
+        bad = bad.withColumn("run_id", run)
+        if any(a["quarantined"] or a["broken"] for a in accounts.values()):
+            lake.insert(TABLES["quarantine"], bad, info)
+        else:
+            lake.append(TABLES["quarantine"], bad.limit(0), info, always=True)
+        _mark(lake, chunk, survey, accounts, info)
+    return {k: sum(a[k] for a in accounts.values()) for k in _COUNTS}
 
 
-def sort_packets(lake: Lake, members: DataFrame) -> DataFrame:
-    """Say what becomes of each readable packet: ``fate`` is stored, duplicate or quarantined.
-
-    A packet whose alert id is known is a duplicate if all that is kept of it is the same, and in
-    conflict otherwise. Among packets of one chunk, order of content decides, not of files.
-    """
-    from pyspark.sql import Window
-    from pyspark.sql import functions as f
-
-    kept = [
-        c
-        for c in members.columns
-        if c not in ("row", "file", "member", "sha256", "reason", "detail", "seen", "extra")
-    ]
-    packets = members.where("row = 'packet'").withColumn("content_hash", f.xxhash64(*kept))
-    order = Window.partitionBy("alert_id").orderBy("content_hash", "file", "member")
-    packets = packets.withColumn("copy", f.row_number().over(order)).withColumn(
-        "first_hash", f.first("content_hash").over(order)
-    )
-    if lake.has("alerts"):
-        known = lake.read("alerts").select("alert_id", f.col("content_hash").alias("known_hash"))
-        packets = packets.join(known, "alert_id", "left")
+def _mark(
+    lake: Lake,
+    chunk: Chunk,
+    survey: Survey,
+    accounts: Mapping[str, Mapping[str, Any]],
+    info: Mapping[str, Any],
+) -> None:
+    """Commit the marker of a chunk: its files, and the versions that belong together."""
+    versions = {f"{name}_version": lake.version(name) for name in CHUNK_TABLES}
+    table = TABLES["archive_files"]
+    rows = []
+    for file in chunk.files:
+        a = accounts[file.path]
+        nights = a["nights"] or [None]
+        row = {
+            "path": file.path, "sha256": file.sha256, "survey": survey.label, "bytes": file.size,
+            **{k: a[k] for k in _COUNTS}, "broken": a["broken"] > 0, "night_first": nights[0],
+            "night_last": nights[-1], "chunk": info["chunk"], **versions,
+            "run_id": info["run_id"],
+        }  # fmt: skip
+        rows.append(tuple(row[column] for column in table.names))
+    frame = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
+    if chunk.replaced:
+        lake.replace(table, frame, _one_of("path", chunk.replaced), info)
     else:
-        packets = packets.withColumn("known_hash", f.lit(None).cast("bigint"))
-    stored_hash = f.coalesce("known_hash", "first_hash")
-    fate = (
-        f.when(f.col("known_hash").isNull() & (f.col("copy") == 1), "stored")
-        .when(f.col("content_hash") == stored_hash, "duplicate")
-        .otherwise("quarantined")
-    )
-    return (
-        packets.withColumn("fate", fate)
-        .withColumn("stored_hash", stored_hash)
-        .drop("copy", "first_hash", "known_hash")
-    )
+        lake.insert(table, frame, info)
 
 
-def _accounts(
-    members: DataFrame, packets: DataFrame, files: list[ArchiveFile]
-) -> dict[str, dict[str, Any]]:
-    """Count per file, and hold that every member seen is stored, a duplicate or in quarantine."""
+def _give_way(lake: Lake, paths: list[str], info: Mapping[str, Any], folder: str) -> None:
+    """Take back all that was read from files."""
     from pyspark.sql import functions as f
 
-    accounts: dict[str, dict[str, Any]] = {}
-    bad = members.groupBy("file").agg(
-        f.sum("seen").alias("packets"),
-        f.count_if(f.col("row") == "bad").alias("bad"),
-        f.count_if(f.col("row") == "broken").alias("broken"),
-    )
-    fates = packets.groupBy("file").agg(
-        *(
-            f.count_if(f.col("fate") == fate).alias(fate)
-            for fate in ("stored", "duplicate", "quarantined")
-        ),
-        f.min(f.when(f.col("fate") == "stored", f.col("night"))).alias("night_first"),
-        f.max(f.when(f.col("fate") == "stored", f.col("night"))).alias("night_last"),
-    )
-    for row in bad.join(fates, "file", "left").collect():
-        a = row.asDict()
-        a = {k: 0 if v is None and not k.startswith("night") else v for k, v in a.items()}
-        a["quarantined"] += a.pop("bad")
-        accounts[a["file"]] = a
-    for file in files:
-        account = accounts.get(file.path)
-        if account is None or account["packets"] != sum(
-            account[k] for k in ("stored", "duplicate", "quarantined")
-        ):
-            raise ArchiveError(
-                f"the accounts of {file.path} do not close: {account}; "
-                "nothing of this chunk was committed"
-            )
-    return accounts
+    condition = _one_of("file", paths)
+    withdraw(lake, lake.read("alerts").where(f.expr(condition)), info, folder, _EVER)
+    for name in ("alerts", "quarantine"):
+        lake.delete(name, condition, info)
+
+
+def _one_of(column: str, values: list[str]) -> str:
+    quoted = ("'" + v.replace("\\", "\\\\").replace("'", "\\'") + "'" for v in values)
+    return f"{column} IN ({', '.join(quoted)})"

@@ -1,25 +1,37 @@
 """Avro packets decoded and shaped into Arrow batches: one row per member, good or not.
 
+Nearly all packets are as they should be, and go column by column (`ampel_spark.archive.avro`,
+`ampel_spark.archive.columns`). What is odd in any way goes one by one, through fastavro and
+`ampel_spark.archive.ztf.shape`, which say what is wrong.
+
 `read_batches` is what runs in Spark's Python workers; it is an ordinary generator.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import astropy.units as u
 import fastavro
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from astropy_healpix import HEALPix
 
 from ampel_spark.archive import ztf
+from ampel_spark.archive.avro import Program, decode, payload_of
+from ampel_spark.archive.columns import Shapes, shaped, value_hashes
 from ampel_spark.archive.files import Broken, read_members
 
 __all__ = ["BATCH_ROWS", "arrow_type", "packet_schema", "read_batches"]
+
+#: Decode packets one by one, with fastavro: the plain twin, for tests.
+PLAIN = False
 
 #: Packets per Arrow batch: bounds memory, not results.
 BATCH_ROWS = 500
@@ -60,6 +72,7 @@ _HEAD = pa.schema(
 )
 
 
+@functools.cache
 def packet_schema() -> pa.Schema:
     """Return the schema of `read_batches`: its own columns, then those of ``alerts`` but three."""
     columns = [
@@ -80,7 +93,7 @@ def read_batches(files: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
 
 
 def _read_file(path: str, sha256: str) -> Iterator[pa.RecordBatch]:
-    good: list[tuple[str, bytes, ztf.Shaped]] = []
+    waiting: list[tuple[str, bytes]] = []
     rows: list[dict[str, Any]] = []
     seen = 0
     for item in read_members(path):
@@ -89,17 +102,63 @@ def _read_file(path: str, sha256: str) -> Iterator[pa.RecordBatch]:
                 {"row": "broken", "sha256": sha256, "reason": item.reason, "detail": item.detail}
             )
             continue
-        for member, outcome in _decode(item.name, item.data):
-            seen += 1
+        waiting.append((item.name, item.data))
+        if len(waiting) >= BATCH_ROWS:
+            count, make = _members(path, waiting)
+            seen += count
+            yield make([])
+            waiting = []
+    count, make = _members(path, waiting)
+    rows.append({"row": "end", "sha256": sha256, "seen": seen + count})
+    yield make(rows)
+
+
+def _members(
+    path: str, members: list[tuple[str, bytes]]
+) -> tuple[int, Callable[[list[dict[str, Any]]], pa.RecordBatch]]:
+    """Return the number of packets in members, and what makes a batch of them and of other rows."""
+    tables: list[pa.Table] = []
+    if PLAIN:
+        left = list(range(len(members)))
+    else:
+        tables, left = _at_once(members)
+    count = len(members) - len(left)
+    good: list[tuple[str, bytes, ztf.Shaped]] = []
+    rows: list[dict[str, Any]] = []
+    for i in left:
+        name, data = members[i]
+        for member, outcome in _decode(name, data):
+            count += 1
             if isinstance(outcome, ztf.BadPacket):
-                rows.append(_bad(member, item.data, outcome))
+                rows.append(_bad(member, data, outcome))
             else:
-                good.append((member, item.data, outcome))
-            if len(good) + len(rows) >= BATCH_ROWS:
-                yield _batch(path, good, rows)
-                good, rows = [], []
-    rows.append({"row": "end", "sha256": sha256, "seen": seen})
-    yield _batch(path, good, rows)
+                good.append((member, data, outcome))
+    return count, lambda others: _batch(path, good, [*rows, *others], tables)
+
+
+def _at_once(members: list[tuple[str, bytes]]) -> tuple[list[pa.Table], list[int]]:
+    """Decode and shape what is as it should be, column by column; return what is left, by place."""
+    groups: dict[int, tuple[Program, list[int], list[bytes]]] = {}
+    left: list[int] = []
+    for i, (_, data) in enumerate(members):
+        found = payload_of(data)
+        if found is None:
+            left.append(i)
+            continue
+        program, payload = found
+        _, places, payloads = groups.setdefault(id(program), (program, [], []))
+        places.append(i)
+        payloads.append(payload)
+    tables = []
+    for program, places, payloads in groups.values():
+        shapes = shaped(decode(program, payloads))
+        if shapes is None:
+            left += places
+            continue
+        names = [members[i][0] for i in places]
+        tables.append(_table(shapes, names).filter(pa.array(shapes.good)))
+        left += [i for i, fine in zip(places, shapes.good.tolist(), strict=True) if not fine]
+    return tables, sorted(left)
 
 
 def _bad(member: str, data: bytes, error: ztf.BadPacket) -> dict[str, Any]:
@@ -132,7 +191,9 @@ def _decode(name: str, data: bytes) -> Iterator[tuple[str, ztf.Shaped | ztf.BadP
     ) as error:  # whatever the decoder makes of damaged bytes is one quarantined member
         reason = "truncated" if isinstance(error, EOFError | IndexError) else "not_avro"
         member = name if count == 0 else f"{name}#{count + 1}"
-        yield member, ztf.BadPacket(reason, f"Avro: {type(error).__name__}: {error}")
+        # An address in memory would be another every time.
+        text = re.sub(r" from <[^>]*>| at 0x[0-9a-f]+", "", str(error))
+        yield member, ztf.BadPacket(reason, f"Avro: {type(error).__name__}: {text}")
         return
     if count == 0:
         yield name, ztf.BadPacket("truncated", "an Avro container without a packet")
@@ -152,7 +213,10 @@ def _shaped(packet: Any) -> ztf.Shaped | ztf.BadPacket:
 
 
 def _batch(
-    path: str, good: list[tuple[str, bytes, ztf.Shaped]], rows: list[dict[str, Any]]
+    path: str,
+    good: list[tuple[str, bytes, ztf.Shaped]],
+    rows: list[dict[str, Any]],
+    tables: Iterable[pa.Table] = (),
 ) -> pa.RecordBatch:
     schema = packet_schema()
     try:
@@ -167,9 +231,10 @@ def _batch(
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError) as error:
                 rows.insert(0, _bad(item[0], item[1], ztf.BadPacket("bad_value", str(error))))
         table = _columns(kept, schema)
-    if rows:
-        extra = pa.Table.from_pylist(rows, schema=schema)
-        table = pa.concat_tables([table, extra])
+    parts = [*tables, *([table] if len(table) else [])]
+    if rows or not parts:
+        parts.append(pa.Table.from_pylist(rows, schema=schema))
+    table = pa.concat_tables(parts)
     table = table.set_column(
         schema.get_field_index("file"), "file", pa.array([path] * len(table), pa.string())
     )
@@ -181,30 +246,17 @@ def _batch(
 
 
 def _columns(good: list[tuple[str, bytes, ztf.Shaped]], schema: pa.Schema) -> pa.Table:
+    """Return the rows of packets that were shaped one by one."""
     if not good:
         return schema.empty_table()
     shaped = [item[2] for item in good]
     bodies = [s.candidate for s in shaped]
-    n = len(good)
-    jd = np.array([b["jd"] for b in bodies], dtype=float)
-    ra, dec = (np.array([b[k] for b in bodies], dtype=float) for k in ("ra", "dec"))
-    ids, jds, programids = ([[p[i] for p in s.points] for s in shaped] for i in (0, 2, 12))
     detections = [[p[2] for p in s.points if p[0] > 0] for s in shaped]
     made: dict[str, Any] = {
-        "row": ["packet"] * n,
-        "member": [item[0] for item in good],
-        "points": _lists([s.points for s in shaped]),
-        "forced": _lists([s.forced for s in shaped]),
-        "survey": [ztf.SURVEY] * n,
-        "stock": [s.stock for s in shaped],
         "name": [s.name for s in shaped],
+        "stock": [s.stock for s in shaped],
         "alert_id": [b["candid"] for b in bodies],
-        "hpx": HEALPix(2**29, order="nested").lonlat_to_healpix(ra * u.deg, dec * u.deg),
-        "night": _nights(jd),
         "schema_version": [s.schema_version for s in shaped],
-        "datapoint_ids": ids,
-        "datapoint_jds": jds,
-        "datapoint_programids": programids,
         "n_detections": [len(d) for d in detections],
         "n_upper_limits": [len(s.points) - len(d) for s, d in zip(shaped, detections, strict=True)],
         "n_forced": [len(s.forced) for s in shaped],
@@ -212,35 +264,82 @@ def _columns(good: list[tuple[str, bytes, ztf.Shaped]], schema: pa.Schema) -> pa
         "jd_last": [max(d) for d in detections],
         "extra": [s.extra for s in shaped],
     }
+    for column in ztf.candidate_columns():
+        if column.name not in made:
+            made[column.name] = [b.get(column.name) for b in bodies]
+    points, forced = (
+        (_arrays(found), [len(p) for p in found])
+        for found in ([s.points for s in shaped], [s.forced for s in shaped])
+    )
+    return _rows([item[0] for item in good], made, points, forced)
+
+
+def _table(shapes: Shapes, members: list[str]) -> pa.Table:
+    """Return the rows of packets that were shaped at once, of all, whether good or not."""
+    made = dict(shapes.made)
+    # A place on the sky and a time, where there is none: these rows go.
+    for name, kind in (("jd", pa.float64()), ("ra", pa.float64()), ("dec", pa.float64())):
+        made[name] = pc.if_else(pa.array(shapes.good), made[name], pa.scalar(0.0, kind))
+    return _rows(members, made, shapes.points, shapes.forced)
+
+
+Points = tuple[Mapping[str, pa.Array], Any]
+
+
+def _rows(members: list[str], made: dict[str, Any], points: Points, forced: Points) -> pa.Table:
+    """Put the rows of packets together: what was made of them, and what follows from it."""
+    n = len(members)
+    schema = packet_schema()
+    jd, ra, dec = (np.asarray(made[k], dtype=float) for k in ("jd", "ra", "dec"))
+    shown, counts = points
+    made = made | {
+        "row": ["packet"] * n,
+        "member": members,
+        "points": _list(_struct(shown), counts),
+        "forced": _list(_struct(forced[0]), forced[1]),
+        "survey": [ztf.SURVEY] * n,
+        "hpx": _SKY.lonlat_to_healpix(ra * u.deg, dec * u.deg),
+        "night": _nights(jd),
+        "datapoint_ids": _list(shown["datapoint_id"], counts),
+        "datapoint_jds": _list(shown["jd"], counts),
+        "datapoint_programids": _list(shown["programid"], counts),
+        "forced_ids": _list(forced[0]["datapoint_id"], forced[1]),
+    }
     arrays = []
     for field in schema:
-        if field.name in made:
-            values = made[field.name]
-        elif field.name in _NULL:
-            values = [None] * n
-        else:
-            values = [b.get(field.name) for b in bodies]
+        values = [None] * n if field.name in _NULL else made[field.name]
         try:
-            arrays.append(values if isinstance(values, pa.Array) else pa.array(values, field.type))
+            if isinstance(values, pa.Array):
+                arrays.append(values if values.type == field.type else values.cast(field.type))
+            else:
+                arrays.append(pa.array(values, field.type))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise ValueError(f"field {field.name}: {error}") from None
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _lists(points: list[list[tuple[Any, ...]]]) -> pa.ListArray:
-    """Turn points per packet into a list column, column by column: ten times faster than by row."""
-    offsets = np.concatenate([[0], np.cumsum([len(p) for p in points])])
+def _arrays(points: list[list[tuple[Any, ...]]]) -> dict[str, pa.Array]:
+    """Turn points per packet into columns: ten times faster than by row."""
     columns = list(zip(*(p for packet in points for p in packet), strict=True)) or [()] * len(
         _POINT
     )
     fields = [_POINT.field(i) for i in range(len(_POINT))]
-    flat = pa.StructArray.from_arrays(
-        [pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)], fields=fields
-    )
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+    return {f.name: pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)}
 
 
-_NULL = frozenset({"file", "sha256", "reason", "detail", "seen"})
+def _struct(columns: Mapping[str, pa.Array]) -> pa.StructArray:
+    fields = [_POINT.field(i) for i in range(len(_POINT))]
+    made = {**columns, "value_hash": pa.array(value_hashes(columns))}
+    return pa.StructArray.from_arrays([made[f.name] for f in fields], fields=fields)
+
+
+def _list(values: pa.Array, counts: Any) -> pa.ListArray:
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+
+
+_NULL = frozenset({"file", "sha256", "reason", "detail", "seen", "own"})
+_SKY = HEALPix(2**29, order="nested")
 
 
 def _nights(jd: np.ndarray[Any, Any]) -> list[int]:

@@ -10,12 +10,9 @@ from __future__ import annotations
 import functools
 import json
 import math
-import struct
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any, NamedTuple
-
-import xxhash
 
 from ampel_spark.archive.ids import forced_id, stock_of, upper_limit_id
 from ampel_spark.lake.tables import Column, Table, columns_of
@@ -23,12 +20,16 @@ from ampel_spark.lake.tables import Column, Table, columns_of
 __all__ = [
     "ACCESS",
     "BANDS",
+    "RANGES",
+    "SENTINEL",
+    "ZP",
     "POINT_COLUMNS",
     "SURVEY",
     "BadPacket",
     "Shaped",
     "alerts_table",
     "candidate_columns",
+    "is_known",
     "shape",
 ]
 
@@ -41,10 +42,13 @@ BANDS = {1: "ztfg", 2: "ztfr", 3: "ztfi"}
 ACCESS = {"ZTF_PUB": 1, "ZTF_PRIV": 2, "ZTF_CALTECH": 3}
 
 #: Zero point of fluxes made from magnitudes, as AMPEL's tabulator has it.
-_ZP = 25.0
+ZP = 25.0
 
-# What the survey writes where forced photometry has no value.
-_SENTINEL = -99999.0
+#: What the survey writes where forced photometry has no value.
+SENTINEL = -99999.0
+
+#: What jd, ra and dec of a candidate can be.
+RANGES = {"jd": (2457754.5, 2500000.0), "ra": (0.0, 360.0), "dec": (-90.0, 90.0)}
 
 # fmt: off
 #: Columns of a point in the order of the tuples that `shape` makes.
@@ -108,13 +112,16 @@ file | string | archive file
 datapoint_ids | array<bigint> | what the packet shows: its own candidate first, then its history
 datapoint_jds | array<double> | times of these datapoints [d]
 datapoint_programids | array<int> | program ids of these datapoints
+forced_ids | array<bigint> | forced measurements in the packet
 n_detections | int | detections among them
 n_upper_limits | int | upper limits among them
 n_forced | int | forced measurements in the packet
 jd_first | double | first detection among them [d]
 jd_last | double | last detection among them [d]
 content_hash | bigint | xxhash64 over all that is kept of the packet
-extra | string | top-level scalars that the survey's schema does not have [JSON]
+extra | string | scalars of the packet and its candidate that the survey's schema does not have \
+[JSON]
+own | string | what another survey than ZTF, or a table, says beside these columns [JSON]
 run_id | string | run that wrote the row
 """
     )
@@ -181,7 +188,7 @@ def _check(packet: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
         raise BadPacket("bad_value", f"candid {candidate['candid']} is not positive")
     if candidate["fid"] not in BANDS:
         raise BadPacket("bad_value", f"fid {candidate['fid']} is no ZTF band (1 g, 2 r, 3 i)")
-    for key, low, high in (("jd", 2457754.5, 2500000.0), ("ra", 0.0, 360.0), ("dec", -90.0, 90.0)):
+    for key, (low, high) in RANGES.items():
         value = candidate[key]
         if not low <= value <= high:
             raise BadPacket("bad_value", f"{key} {value} is outside {low} to {high}")
@@ -199,10 +206,10 @@ def _point(body: Mapping[str, Any]) -> tuple[Any, ...] | None:
     if body.get("candid"):
         mag, magerr = body["magpsf"], body["sigmapsf"]
         sign = -1 if body["isdiffpos"] in ("f", "0") else 1
-        flux = sign * 10.0 ** (-0.4 * (mag - _ZP))
+        flux = sign * 10.0 ** (-0.4 * (mag - ZP))
         fluxerr = abs(flux * magerr) * math.log(10.0) / 2.5
         values = (body["candid"], "detection", jd, band, mag, magerr, limit, sign, flux, fluxerr,
-                  _ZP, "ab", body["programid"], body.get("field"), rcid, pid, body.get("ra"),
+                  ZP, "ab", body["programid"], body.get("field"), rcid, pid, body.get("ra"),
                   body.get("dec"), None)  # fmt: skip
     else:
         if limit is None or limit < 0:
@@ -211,7 +218,7 @@ def _point(body: Mapping[str, Any]) -> tuple[Any, ...] | None:
                   0, None, None, None, "ab", body["programid"], body.get("field"),
                   rcid if rcid is not None else pid % 10000 // 100, pid,
                   None, None, None)  # fmt: skip
-    return (*values, _value_hash(values))
+    return (*values, None)  # its hash is made column by column
 
 
 def _forced(stock: int, body: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -220,7 +227,7 @@ def _forced(stock: int, body: Mapping[str, Any]) -> tuple[Any, ...]:
     )
     flux, fluxerr, zp = measured
     usable = (
-        all(v is not None and math.isfinite(v) and v > _SENTINEL for v in measured) and fluxerr > 0
+        all(v is not None and math.isfinite(v) and v > SENTINEL for v in measured) and fluxerr > 0
     )
     limit = body.get("diffmaglim")
     if limit is not None and not limit > 0:
@@ -231,19 +238,25 @@ def _forced(stock: int, body: Mapping[str, Any]) -> tuple[Any, ...]:
               flux if usable else None, fluxerr if usable else None, zp if usable else None, "ab",
               body["programid"], body.get("field"), body.get("rcid"), body["pid"], None, None,
               body.get("procstatus"))  # fmt: skip
-    return (*values, _value_hash(values))
+    return (*values, None)
 
 
-def _value_hash(values: tuple[Any, ...]) -> int:
-    # Only what a revision can change: magnitudes, limit, sign, fluxes, zero point.
-    numbers = [math.nan if v is None else v for v in values[4:11]]
-    return xxhash.xxh64_intdigest(struct.pack("<7d", *numbers)) - (1 << 63)
+def is_known(path: str) -> bool:
+    """Say whether a field is one of the survey's schema: ``objectId``, ``candidate.jd``."""
+    record, _, name = path.rpartition(".")
+    return name in _candidate_names() if record == "candidate" else path in _KNOWN
+
+
+@functools.cache
+def _candidate_names() -> frozenset[str]:
+    return frozenset(c.name for c in candidate_columns())
 
 
 def _extra(packet: Mapping[str, Any]) -> str | None:
+    fields = {**packet, **{f"candidate.{k}": v for k, v in packet["candidate"].items()}}
     unknown = {
         k: v
-        for k, v in packet.items()
-        if k not in _KNOWN and isinstance(v, int | float | str | bool)
+        for k, v in fields.items()
+        if isinstance(v, int | float | str | bool) and not is_known(k)
     }
-    return json.dumps(unknown, sort_keys=True, default=str) if unknown else None
+    return json.dumps(unknown, sort_keys=True) if unknown else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import re
 import sys
 from argparse import Namespace
 
@@ -12,29 +12,59 @@ from ampel_spark.errors import ArchiveError, ConfigError
 
 __all__ = ["ingest", "simulate"]
 
-# what is said on the way goes beside the answer
-_say = functools.partial(print, file=sys.stderr, flush=True)
+
+def _say(line: str) -> None:
+    # what is said on the way goes beside the answer
+    print(line, file=sys.stderr, flush=True)
 
 
 def ingest(args: Namespace) -> int:
     """Read archives into a lake."""
     from ampel_spark.archive.files import find_files
+    from ampel_spark.archive.readers import name_patterns
     from ampel_spark.commands.places import lake_of
+    from ampel_spark.job.load import load_survey
 
+    survey = load_survey(args.survey)
+    chunk_bytes = None if args.chunk is None else _bytes(args.chunk)
     try:
-        find_files(args.paths)  # a path that is none is told before Spark starts
+        # a path that is none is told before Spark starts
+        find_files(args.paths, name_patterns(survey))
     except ArchiveError as error:
         raise ConfigError(str(error)) from None
+    if args.cutouts and survey.reader != "ztf_avro":
+        raise ConfigError(f"--cutouts: survey {survey.name} has none; those of ztf are read")
+    from ampel_spark.archive.chunks import CHUNK_BYTES
+    from ampel_spark.archive.cutouts import keep_cutouts
     from ampel_spark.archive.ingest import ingest as read_in
+    from ampel_spark.lake.lake import Lake
+    from ampel_spark.lake.runs import new_run_id, utc_now
     from ampel_spark.session import get_session
 
-    lake = lake_of(args.lake)
+    lake = Lake(get_session("ampel_spark ingest"), lake_of(args.lake))
     done = read_in(
-        get_session("ampel_spark ingest"), lake, args.paths, survey=args.survey, out=_say
+        lake.spark,
+        lake,
+        args.paths,
+        survey=survey,
+        out=_say,
+        nightly=args.nightly,
+        replace=args.replace_file,
+        chunk_bytes=chunk_bytes or CHUNK_BYTES,
     )
-    row = {"lake": str(lake)} | dataclasses.asdict(done)
+    row = {"lake": str(lake.root)} | dataclasses.asdict(done)
+    if args.cutouts:
+        row["cutouts"] = keep_cutouts(lake, args.paths, new_run_id("cutouts", utc_now()), _say)
     print_rows([row], list(row), args.format)
     return 0
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)i?B?", text.strip())
+    size = 0 if found is None else int(float(found[1]) * 1024 ** " kMGT".index(found[2] or " "))
+    if size <= 0:
+        raise ConfigError(f"--chunk {text!r} is no size: a number and B, kB, MB, GB or TB")
+    return size
 
 
 def simulate(args: Namespace) -> int:

@@ -57,6 +57,7 @@ def cut_outcomes(
     star: tuple[float, float] | None = None,
     *,
     stars_off: str = "",
+    before: Sequence[Cut] = (),
 ) -> list[Outcome]:
     """Return what each cut of a filter makes of an alert.
 
@@ -71,11 +72,13 @@ def cut_outcomes(
         Distance and allowed distance, arcsec, of the star that vetoes; none: no such star.
     stars_off : str, optional
         Why there is no catalogue of stars; empty: there is one.
+    before : sequence of Cut, optional
+        Cuts that an alert meets before the filter's.
     """
     distance, allowed = star or (math.nan, math.nan)
     known = {**alert, **history, "gaia_distance": distance, "gaia_allowed": allowed}
     found = []
-    for position, cut in enumerate(rule.cuts(), start=1):
+    for position, cut in enumerate([*before, *rule.cuts()], start=1):
         off = cut.needs_stars and bool(stars_off)
         missing = [
             c.quantity

@@ -1,4 +1,4 @@
-"""Commands on jobs: run, validate, units."""
+"""Commands on jobs: run, rerun, reproduce, validate, units."""
 
 from __future__ import annotations
 
@@ -6,28 +6,94 @@ import functools
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import ConfigError
 
-__all__ = ["list_units", "run", "validate"]
+if TYPE_CHECKING:
+    from ampel_spark.job.inputs import Inputs
+    from ampel_spark.job.model import ResolvedJob
+
+__all__ = ["list_units", "reproduce", "rerun", "run", "systematics", "validate"]
 
 
 def run(args: Namespace) -> int:
     """Run a job, or print its plan."""
     from ampel_spark.commands.places import lake_of
+    from ampel_spark.job.inputs import as_of
     from ampel_spark.job.load import load_job
-    from ampel_spark.job.model import as_of_jd
 
-    job = load_job(args.job, args.set, args.archive, args.lake)
-    if args.as_of is not None:
-        as_of_jd(args.as_of, job.survey)  # a time that is none is told before anything starts
+    job = load_job(args.job, args.set, args.archive, args.calibration, args.lake)
+    inputs = as_of(args.as_of, job.survey)  # one that is none is told before anything starts
+    return _go(args, job, lake_of(args.lake, job.lake), inputs)
+
+
+def rerun(args: Namespace) -> int:
+    """Run the job of a recorded run again, on the versions that it read."""
+    from ampel_spark.commands.places import lake_of
+    from ampel_spark.job.inputs import recorded
+    from ampel_spark.job.load import load_recorded
+    from ampel_spark.lake.reading import find_run
+
+    lake = lake_of(args.lake)
+    parent = find_run(lake, args.run)
+    job = load_recorded(parent, args.set, args.calibration, lake)
+    return _go(args, job, lake, recorded(parent))
+
+
+def systematics(args: Namespace) -> int:
+    """Run a job and all its variations, and write shifts, covariance and a page."""
+    from ampel_spark.commands.places import lake_of
+    from ampel_spark.job.inputs import as_of
+    from ampel_spark.job.load import load_job
+    from ampel_spark.job.systematics import run_systematics, write_results
+
+    job = load_job(args.job, args.set, args.archive, args.calibration, args.lake)
+    inputs = as_of(args.as_of, job.survey)
     lake = lake_of(args.lake, job.lake)
-    from ampel_spark.job.run import run_job
+    grid = run_systematics(job, lake, inputs=inputs, out=functools.partial(print, flush=True))
+    for path in write_results(lake, grid, args.report):
+        print(f"systematics: {path}")
+    return 0
+
+
+def reproduce(args: Namespace) -> int:
+    """Run a recorded run again in a new lake, and compare all that it wrote."""
+    import tempfile
+
+    from ampel_spark.commands.places import lake_of
+    from ampel_spark.job.reproduce import reproduce
+
+    lake = lake_of(args.lake)
+    with tempfile.TemporaryDirectory(prefix="ampel_spark-reproduce-") as folder:
+        into = args.into or Path(folder) / "lake"
+        out = functools.partial(print, flush=True, file=sys.stderr)
+        made = reproduce(lake, args.run, into, out=out)
+    rows = [{"table": name, "rows": n, "difference": ""} for name, n in made.rows.items()]
+    for difference in made.differences:
+        next(r for r in rows if r["table"] == difference.table)["difference"] = str(difference)
+    if args.format == "json":
+        print(to_json({"run_id": made.run_id, "tables": rows, "software": list(made.software)}))
+    else:
+        print_rows(rows, ["table", "rows", "difference"], "table")
+        for line in made.software:
+            print(f"differs: {line}")
+        told = f"{len(made.rows)} tables are equal, bit for bit"
+        if made.differences:
+            told = f"{len(made.differences)} of {len(made.rows)} tables differ"
+        print(f"reproduce: {told}")
+    return 1 if made.differences else 0
+
+
+def _go(args: Namespace, job: ResolvedJob, lake: Path, inputs: Inputs) -> int:
+    from ampel_spark.job.run import DONE, forecast, run_job
 
     out = functools.partial(print, flush=True)
-    return run_job(job, lake, dry_run=args.dry_run, as_of=args.as_of, report=args.report, out=out)
+    if args.dry_run:
+        forecast(job, lake, inputs=inputs, out=out)
+        return DONE
+    return run_job(job, lake, inputs=inputs, report=args.report, out=out).code
 
 
 def validate(args: Namespace) -> int:

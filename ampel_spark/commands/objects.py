@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import ConfigError, LakeError, nearest
 
 if TYPE_CHECKING:
+    from ampel_spark.calibration.release import Release
     from ampel_spark.t0.filters import Filter
     from ampel_spark.t0.gaia import StarCatalog
 
@@ -22,23 +23,88 @@ Run = Mapping[str, Any]
 
 
 def explain(args: Namespace) -> int:
-    """Tell every cut of a channel's filter for one alert, with value and threshold."""
-    import pyarrow.compute as pc
+    """Tell every cut of a channel's filter for one alert, with value and threshold, in every run.
 
-    from ampel_spark.commands.cuts import cut_outcomes, history_of
-    from ampel_spark.lake.journal import alerts_of, utc_of
-    from ampel_spark.lake.reading import find_run
-    from ampel_spark.t0.filters import make_filter
-
+    Runs that judged it alike are told together.
+    """
     lake = lake_of(args.lake)
-    run = find_run(lake, args.run)
-    rights = access_of(run, args.channel)[args.channel]
-    found = alerts_of(lake, pc.field("alert_id") == args.alert_id, run, rights)
+    explained = [_explained(lake, run, args) for run in _runs(lake, args)]
+    found = [each for each in explained if each is not None]
     if not found:
         raise LakeError(
             f"no alert {args.alert_id} that channel {args.channel!r} may see in lake {lake},"
-            f" as run {run['run_id']} saw it"
+            f" as {_saw(lake, args)} saw it"
         )
+    if args.format == "json":
+        print(to_json([row for each in found for row in each.as_rows()]))
+        return 0
+    groups: dict[str, list[_Explained]] = {}
+    for each in found:
+        groups.setdefault(each.said(), []).append(each)
+    for n, group in enumerate(groups.values()):
+        first = group[0]
+        label = "run" if len(group) == 1 else "runs"
+        ids = ", ".join(each.run_id for each in group)
+        if n:
+            print()
+        print_pairs({(label if k == "run" else k): (ids if k == "run" else v)
+                     for k, v in first.head.items()})  # fmt: skip
+        if not first.rows:
+            continue
+        print()
+        shown = [row | {"rejects where": row["rule"]} for row in first.rows]
+        columns = ["position", "cut", "passed", "value", "threshold", "rejects where", "detail"]
+        print_rows(shown, columns, "table")
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Explained:
+    """What one run made of an alert.
+
+    Attributes
+    ----------
+    run_id : str
+    head : dict
+        As it is printed.
+    about : dict
+        As JSON has it, before each cut.
+    rows : list of dict
+        One a cut.
+    unknown : str
+        Why there are none.
+    """
+
+    run_id: str
+    head: dict[str, Any]
+    about: dict[str, Any]
+    rows: list[dict[str, Any]]
+    unknown: str
+
+    def said(self) -> str:
+        """Return all but the run, to tell those together that are alike."""
+        alike = {key: value for key, value in self.head.items() if key != "run"}
+        return to_json([alike, self.rows])
+
+    def as_rows(self) -> list[dict[str, Any]]:
+        """Return one object a cut."""
+        return [self.about | row for row in self.rows or [{"cut": None, "detail": self.unknown}]]
+
+
+def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
+    """Explain an alert in one run; None where the run did not see it."""
+    import pyarrow.compute as pc
+
+    from ampel_spark.calibration.alerts import calibrated_alert
+    from ampel_spark.commands.cuts import cut_outcomes, history_of
+    from ampel_spark.lake.journal import alerts_of, utc_of
+    from ampel_spark.t0.cuts import MASKED
+    from ampel_spark.t0.filters import make_filter
+
+    rights = access_of(run, args.channel)[args.channel]
+    found = alerts_of(lake, pc.field("alert_id") == args.alert_id, run, rights)
+    if not found:
+        return None
     alert = found[0]
     step = next(entry for entry in run["job_resolved"]["t0"] if entry["channel"] == args.channel)
     built = make_filter(step["filter"], step["config"])
@@ -50,44 +116,101 @@ def explain(args: Namespace) -> int:
     history = history_of(alert, earlier, rights, step["history"])
     stars, off = _stars(lake, run, step["gaia"])
     star = None if stars is None else _star(stars, built, alert)
-    rows = [dataclasses.asdict(o) for o in cut_outcomes(alert, built, history, star, stars_off=off)]
+    before, unknown = [], ""
+    if step.get("photometry") == "calibrated":
+        try:
+            release = _release(run)
+        except ConfigError as error:
+            if args.run is not None:
+                raise
+            unknown = str(error)  # the other runs are explained all the same
+        else:
+            if release.rules:
+                alert, before = calibrated_alert(alert, release), [MASKED]
+    outcomes = cut_outcomes(alert, built, history, star, stars_off=off, before=before)
+    rows = [] if unknown else [dataclasses.asdict(outcome) for outcome in outcomes]
     decision = _decision(lake, run, args.channel, args.alert_id)
     first = next((row["cut"] for row in rows if row["passed"] is False), None)
-    if args.format == "json":
-        head = {key: alert[key] for key in ("alert_id", "name", "stock", "jd")}
-        head |= {"channel": args.channel, "run_id": run["run_id"], "filter": step["filter"]}
-        print(to_json([head | {"decision": decision, "first_cut": first} | row for row in rows]))
-        return 0
-    print_pairs(
-        {
-            "alert": f"{alert['alert_id']} of {alert['name']}",
-            "time": f"{utc_of(alert['jd'])} UTC, JD {alert['jd']:.5f}",
-            "run": run["run_id"],
-            "channel": args.channel,
-            "filter": step["filter"],
-            "history": f"{step['history']}: {history['n_detections']} detections,"
-            f" JD {history['jd_first']} to {history['jd_last']}",
-            "decision": _told(decision, first),
-        }
-    )
-    print()
-    shown = [row | {"rejects where": row["rule"]} for row in rows]
-    columns = ["position", "cut", "passed", "value", "threshold", "rejects where", "detail"]
-    print_rows(shown, columns, "table")
-    return 0
+    about = {key: alert[key] for key in ("alert_id", "name", "stock", "jd")}
+    about |= {"channel": args.channel, "run_id": run["run_id"], "filter": step["filter"]}
+    head = {
+        "alert": f"{alert['alert_id']} of {alert['name']}",
+        "time": f"{utc_of(alert['jd'])} UTC, JD {alert['jd']:.5f}",
+        "run": run["run_id"],
+        "channel": args.channel,
+        "filter": step["filter"],
+        "history": f"{step['history']}: {history['n_detections']} detections,"
+        f" JD {history['jd_first']} to {history['jd_last']}",
+        "decision": _verdict(decision, first),
+        "cuts": f"not known: {unknown}" if unknown else None,
+    }
+    about |= {"decision": decision, "first_cut": first}
+    return _Explained(run["run_id"], head, about, rows, unknown)
+
+
+def _runs(lake: Path, args: Namespace) -> list[Run]:
+    """Return the runs that are asked for, the oldest first: one, or all that have the channel."""
+    from ampel_spark.lake.reading import find_run, runs
+
+    newest = find_run(lake, args.run or "latest")
+    if args.run is not None:
+        access_of(newest, args.channel)
+        return [newest]
+    having = [
+        run
+        for run in reversed(runs(lake))
+        if args.channel is None
+        or args.channel in {c["name"] for c in run["job_resolved"]["channel"]}
+    ]
+    if not having:
+        access_of(newest, args.channel)
+    return having
+
+
+def _saw(lake: Path, args: Namespace) -> str:
+    runs = _runs(lake, args)
+    return f"run {runs[0]['run_id']}" if len(runs) == 1 else f"any of {len(runs)} runs"
 
 
 def show_object(args: Namespace) -> int:
-    """Tell the journal of an object, in order of time."""
-    from ampel_spark.lake.journal import journal
-    from ampel_spark.lake.reading import find_run
+    """Tell the journal of an object, in order of time: of every run, or of one."""
+    from ampel_spark.lake.journal import journal, whole_journal
 
     lake = lake_of(args.lake)
-    run = find_run(lake, args.run)
-    entries = journal(lake, args.name, run, access_of(run, args.channel))
+    found = [(run, access_of(run, args.channel)) for run in _runs(lake, args)]
+    if args.run is not None:
+        entries = journal(lake, args.name, *found[0])
+    else:
+        entries = whole_journal(lake, args.name, found)
     columns = ["utc", "kind", "channel", "id", "status", "detail"]
-    print_rows(entries, columns, args.format)
+    if args.format == "json" or len(found) == 1:
+        print_rows(entries, columns, args.format)
+        return 0
+    ids = [run["run_id"] for run, _ in found]
+    told = {run_id for entry in entries for run_id in entry["runs"]}
+    rows = [
+        {"": i + 1} | {key: run[key] for key in ("run_id", "job", "calibration", "status")}
+        for i, (run, _) in enumerate(found)
+        if run["run_id"] in told
+    ]
+    print_rows(rows, ["", "run_id", "job", "calibration", "status"], "table",
+               empty=f"none of {len(found)} runs has more of it than alerts")  # fmt: skip
+    print()
+    shown = [entry | {"runs": _numbers(entry["runs"], ids)} for entry in entries]
+    print_rows(shown, ["utc", "kind", "channel", "id", "status", "runs", "detail"], "table")
     return 0
+
+
+def _numbers(runs: Sequence[str], ids: Sequence[str]) -> str:
+    """Return the numbers of runs in few words: ``1-3, 5``; nothing for what is of no run."""
+    places = sorted(ids.index(run) + 1 for run in runs)
+    spans: list[list[int]] = []
+    for place in places:
+        if spans and spans[-1][1] == place - 1:
+            spans[-1][1] = place
+        else:
+            spans.append([place, place])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
 def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]:
@@ -114,6 +237,27 @@ def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]
     return {channel: access[channel]}
 
 
+def _release(run: Run) -> Release:
+    """Return the calibration release of a run.
+
+    Raises
+    ------
+    ConfigError
+        If it is no longer what it was then.
+    """
+    from ampel_spark.job.load import load_calibration, load_survey
+
+    job = run["job_resolved"]
+    release = load_calibration(job["calibration"], load_survey(job["survey"]))
+    then = run["inputs"].get(f"calibration {release.name}", release.content_hash)
+    if then != release.content_hash:
+        raise ConfigError(
+            f"calibration release {release.name} has changed since run {run['run_id']}: it is "
+            f"{release.content_hash[:12]} now and was {then[:12]}"
+        )
+    return release
+
+
 def _stars(lake: Path, run: Run, name: str | None) -> tuple[StarCatalog | None, str]:
     """Return the stars that a run's veto asked, or None and why there are none."""
     from ampel_spark.t0.gaia import StarCatalog
@@ -125,8 +269,10 @@ def _stars(lake: Path, run: Run, name: str | None) -> tuple[StarCatalog | None, 
         if not file.exists():
             return None, f"the run's catalogue {file} is no longer there"
     stars = StarCatalog.open(name, files)
-    read = run["inputs"].get(f"catalog {name}", {}).get("stars", stars.content_hash)
-    if read != stars.content_hash:
+    read = run["inputs"].get(f"catalog {name}")
+    if isinstance(read, dict):  # runs of before catalogues had versions have the hash alone
+        read = read.get("stars")
+    if read not in (None, stars.content_hash):
         return None, f"the catalogue {files[0]} has changed since the run"
     return stars, ""
 
@@ -139,7 +285,7 @@ def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
     catalog = job["catalog"][name]
     if catalog["file"] is not None:
         return [Path(catalog["file"])]
-    if catalog["lake"] is not None:
+    if catalog.get("lake") is not None:
         from ampel_spark.sky.store import Stored, folder_of
 
         stored = Stored.open(folder_of(lake, catalog["lake"]), catalog["version"])
@@ -178,7 +324,7 @@ def _decision(lake: Path, run: Run, channel: str, alert_id: int) -> dict[str, An
     return {key: found[0][key] for key in keys} if found else None
 
 
-def _told(decision: Mapping[str, Any] | None, first: str | None) -> str:
+def _verdict(decision: Mapping[str, Any] | None, first: str | None) -> str:
     if decision is None:
         return "none in this run"
     if not decision["accepted"]:

@@ -24,6 +24,7 @@ __all__ = [
     "DocumentError",
     "Problem",
     "Where",
+    "parse_document",
     "path_text",
     "read_document",
     "show_value",
@@ -175,10 +176,21 @@ def read_document(path: str | Path) -> Document:
         raise ConfigError(f"{path} is not there{_neighbour(Path(path))}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
-    document = Document(str(path), text)
-    root = _compose(str(path), text)
+    return parse_document(str(path), text)
+
+
+def parse_document(name: str, text: str) -> Document:
+    """Read YAML whose root is a mapping; messages call it `name`.
+
+    Raises
+    ------
+    ConfigError
+        If it is no YAML. Keys given twice and the like are problems of the returned document.
+    """
+    document = Document(name, text)
+    root = _compose(name, text)
     if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}:1: a mapping (lines of 'key: value') is needed at the root")
+        raise ConfigError(f"{name}:1: a mapping (lines of 'key: value') is needed at the root")
     content = _Reader(document).read(root, ())
     document.content = {key: value for key, value in content.items() if not key.startswith("%")}
     return document

@@ -14,18 +14,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from ampel_spark import __version__
+from ampel_spark.calibration.load import load_release
+from ampel_spark.calibration.release import Release
 from ampel_spark.errors import ArchiveError, ConfigError, nearest
 from ampel_spark.job.catalogs import build_catalogs
-from ampel_spark.job.document import Document, DocumentError, read_document
+from ampel_spark.job.document import Document, DocumentError, parse_document, read_document
 from ampel_spark.job.model import (
-    Calibration,
     Channel,
     ChannelEntry,
     Job,
@@ -36,10 +38,22 @@ from ampel_spark.job.model import (
     as_of_jd,
 )
 from ampel_spark.job.problems import entries, note_refusals
-from ampel_spark.job.steps import build_filters, build_selections, build_units
+from ampel_spark.job.steps import (
+    build_filters,
+    build_selections,
+    build_units,
+    check_systematics,
+)
 from ampel_spark.settings import conf_dir, share_dir
 
-__all__ = ["conf_dir", "load_calibration", "load_job", "load_survey", "simulated_dir"]
+__all__ = [
+    "conf_dir",
+    "load_calibration",
+    "load_job",
+    "load_recorded",
+    "load_survey",
+    "simulated_dir",
+]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -48,6 +62,7 @@ def load_job(
     path: str | Path,
     sets: Sequence[str] = (),
     archive: Sequence[str] | None = None,
+    calibration: str | None = None,
     lake: str | Path | None = None,
 ) -> ResolvedJob:
     """Read, check and resolve a job file.
@@ -60,6 +75,9 @@ def load_job(
         Settings ``PATH=VALUE`` that change it, as ``t0.0.config.min_ndet=3``.
     archive : sequence of str, optional
         Archive instead of the job's own: paths and globs, relative to the current folder.
+    calibration : str, optional
+        Calibration release instead of the job's own: a name, or a path relative to the current
+        folder.
     lake : path, optional
         Lake to look for catalogues in, instead of ``AMPEL_SPARK_LAKE`` and the job's own.
 
@@ -68,7 +86,57 @@ def load_job(
     ConfigError
         If anything is wrong with it: all of it at once.
     """
-    document = read_document(path)
+
+    def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
+        return load_job(path, [*sets, *more], archive, release or calibration, lake)
+
+    file = Path(path).resolve()
+    return _resolve(read_document(path), file, sets, archive, calibration, varied, lake)
+
+
+def load_recorded(
+    run: Mapping[str, Any],
+    sets: Sequence[str] = (),
+    calibration: str | None = None,
+    lake: str | Path | None = None,
+) -> ResolvedJob:
+    """Return the job of a recorded run, changed where asked.
+
+    Parameters
+    ----------
+    run : mapping
+        As `ampel_spark.lake.reading.find_run` returns it.
+    sets : sequence of str, optional
+        Settings ``PATH=VALUE`` that change it.
+    calibration : str, optional
+        Another calibration release: a name, or a path relative to the current folder.
+    lake : path, optional
+        Lake to look for catalogues in, as for `load_job`.
+
+    Raises
+    ------
+    ConfigError
+        If something that the job names is no longer there, or a setting is wrong.
+    """
+    text = yaml.safe_dump(run["job_resolved"], sort_keys=False, allow_unicode=True, width=100)
+    document = parse_document(f"job of run {run['run_id']}", text)
+    file = Path(run.get("job_file") or Path.cwd() / "job.yml")
+
+    def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
+        return load_recorded(run, [*sets, *more], release or calibration, lake)
+
+    return _resolve(document, file, sets, None, calibration, varied, lake)
+
+
+def _resolve(
+    document: Document,
+    file: Path,
+    sets: Sequence[str],
+    archive: Sequence[str] | None,
+    calibration: str | None,
+    varied: Callable[..., ResolvedJob],
+    lake: str | Path | None = None,
+) -> ResolvedJob:
     for setting in sets:
         document.set(setting)
     job: Job | None = None
@@ -76,11 +144,12 @@ def load_job(
         job = Job.model_validate(document.content)
     except ValidationError as error:
         note_refusals(document, error, Job)
-    base = Path(path).resolve().parent
+    base = file.parent
     notes: list[str] = []
     survey = _conf(document, "survey", "ztf", load_survey)
-    calibration = _conf(document, "calibration", "raw", load_calibration)
-    files = _archive(document, base, archive)
+    source = _calibration_source(document, base, calibration)
+    release = _release(document, source, survey, calibration)
+    files = _archive(document, base, archive, survey)
     simulated = archive is None and isinstance(document.value(["archive"]), dict)
     simulation = _simulation(document) if simulated else None
     folder = None if simulation is None else simulated_dir(simulation)
@@ -90,14 +159,15 @@ def load_job(
     filters = build_filters(document, catalogs)
     units = build_units(document, base, catalogs)
     selections = build_selections(document, units)
+    check_systematics(document, job.systematics if job else None, units, selections)
     document.check()
-    if job is None or survey is None or calibration is None:
+    if job is None or survey is None or release is None:
         raise AssertionError("check() has passed")
     mode = job.t1.states if isinstance(job.t1.states, str) else "as_of"
     return ResolvedJob(
         name=job.name,
         description=job.description,
-        file=Path(path).resolve(),
+        file=file,
         text=document.text,
         settings=tuple(sets),
         survey=survey,
@@ -105,15 +175,18 @@ def load_job(
         archive=files,
         simulation=simulation,
         simulated_in=folder,
-        calibration=calibration,
+        calibration=release,
+        calibration_source=source,
         catalogs=catalogs,
         channels=channels,
         filters=tuple(filters),
         states=States(mode, as_of, job.t1.points),
         units=tuple(units),
         selections=tuple(selections),
+        systematics=job.systematics,
         report=job.report or None,
         notes=tuple(notes),
+        varied=varied,
     )
 
 
@@ -140,15 +213,23 @@ def load_survey(name: str) -> Survey:
     return _load(_conf_file("surveys", name), Survey)
 
 
-def load_calibration(name: str) -> Calibration:
-    """Read a calibration release from ``conf/calibrations``.
+def load_calibration(source: str, survey: Survey | None = None) -> Release:
+    """Read a calibration release.
+
+    Parameters
+    ----------
+    source : str
+        Name of a file of ``conf/calibrations``, or a path (with a ``/`` or ``.yml``).
+    survey : Survey, optional
+        Says when nights begin.
 
     Raises
     ------
     ConfigError
         If there is no such file, or something is wrong with it.
     """
-    return _load(_conf_file("calibrations", name), Calibration)
+    path = source if _is_path(source) else _conf_file("calibrations", source)
+    return load_release(path, survey)
 
 
 def _conf_file(kind: str, name: str) -> Path:
@@ -170,6 +251,10 @@ def _load(path: Path, model: type[_Model]) -> _Model:
     raise AssertionError("a refusal is a problem")
 
 
+def _is_path(source: str) -> bool:
+    return "/" in source or source.endswith((".yml", ".yaml"))
+
+
 def _absolute(path: str, base: Path) -> Path:
     return Path(os.path.normpath(base / Path(path).expanduser()))
 
@@ -181,6 +266,38 @@ def _lake(document: Document, base: Path, given: str | Path | None) -> Path:
         return Path(named).expanduser().resolve()
     own = document.content.get("lake")
     return _absolute(own, base) if isinstance(own, str) else Path.cwd() / "lake"
+
+
+def _calibration_source(document: Document, base: Path, given: str | None) -> str:
+    """Return the name of the release, or the absolute path of its file."""
+    source = given if given is not None else document.content.get("calibration", "raw")
+    if not isinstance(source, str):
+        return "raw"  # what is wrong with it has been noted
+    if not _is_path(source):
+        return source
+    return str(_absolute(source, base if given is None else Path.cwd()))
+
+
+def _release(
+    document: Document, source: str, survey: Survey | None, given: str | None
+) -> Release | None:
+    try:
+        return load_calibration(source, survey)
+    except DocumentError as error:
+        document.foreign.extend(error.problems)
+    except ConfigError as error:
+        if given is None:
+            document.problem(["calibration"], str(error))
+        else:
+            document.foreign.append(
+                {
+                    "file": f"--calibration {given}",
+                    "line": None,
+                    "path": "",
+                    "message": str(error),
+                }
+            )
+    return None
 
 
 def _conf(
@@ -199,10 +316,14 @@ def _conf(
     return None
 
 
-def _archive(document: Document, base: Path, given: Sequence[str] | None) -> tuple[str, ...]:
+def _archive(
+    document: Document, base: Path, given: Sequence[str] | None, survey: Survey | None
+) -> tuple[str, ...]:
     """Return the paths and globs of the archive, absolute, and check that files are behind them."""
-    from ampel_spark.archive.files import find_files
+    from ampel_spark.archive.files import PATTERNS, find_files
+    from ampel_spark.archive.readers import name_patterns
 
+    patterns = PATTERNS if survey is None else name_patterns(survey)
     own = document.content.get("archive")
     texts = given if given is not None else own if isinstance(own, list) else [own]
     paths = []
@@ -212,7 +333,7 @@ def _archive(document: Document, base: Path, given: Sequence[str] | None) -> tup
         path = _absolute(text, base if given is None else Path.cwd())
         paths.append(str(path))
         try:
-            find_files([path])
+            find_files([path], patterns)
         except ArchiveError as error:
             if given is None:
                 document.problem(

@@ -11,8 +11,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -27,17 +27,18 @@ from pydantic import (
     model_validator,
 )
 
+from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ampel_spark.calibration.release import Release
     from ampel_spark.t0.filters import Filter
-    from ampel_spark.t0.selection import History, OnStockMatch
+    from ampel_spark.t0.selection import History, OnStockMatch, Photometry
     from ampel_spark.t2.unit import Column, Unit
     from ampel_spark.t3.expression import Expression
     from ampel_spark.t3.selection import Selection as Rule
 
 __all__ = [
-    "Calibration",
     "Catalog",
     "CatalogEntry",
     "Channel",
@@ -53,8 +54,10 @@ __all__ = [
     "States",
     "StatesEntry",
     "Survey",
+    "SystematicsEntry",
     "UnitEntry",
     "UnitStep",
+    "VariationEntry",
     "as_of_jd",
 ]
 
@@ -159,6 +162,10 @@ class FilterEntry(_Section):
         default="packet",
         description="the packet's own history, or all that was known of the object then",
     )
+    photometry: Literal["issued", "calibrated"] = Field(
+        default="issued",
+        description="photometry of the alert itself, as issued or as the release calibrates it",
+    )
 
 
 class _AsOf(_Section):
@@ -218,6 +225,48 @@ class SelectionEntry(_Section):
     export: _Several[Literal["csv", "parquet"]] = ()
 
 
+class VariationEntry(_Section):
+    """One variation of a job: what changes, and how it counts."""
+
+    name: _Name
+    calibration: str | None = Field(default=None, description="release instead of the job's own")
+    set: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what else changes, as for --set: {t2.salt_fit.config.dust.scale: 0.95}",
+    )
+    weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="factor on its shifts in the covariance: true size over varied size",
+    )
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What changes, as ``--set`` takes it."""
+        return tuple(f"{path}={json.dumps(value)}" for path, value in self.set.items())
+
+
+class DistanceEntry(_Section):
+    """Distances after Tripp 1998: mu = -2.5 log10(x0) + alpha x1 - beta c, and a constant."""
+
+    alpha: float = Field(default=0.16, description="of stretch [mag]")
+    beta: float = Field(default=3.1, description="of colour [mag]")
+
+
+class SystematicsEntry(_Section):
+    """Variations of a job, whose shifts against the job itself are its systematics."""
+
+    selection: _Name = Field(description="selection of t3 whose candidates are the sample")
+    unit: str = Field(default="salt_fit", description="entry of t2 whose numbers shift")
+    columns: Annotated[_Several[str], Field(min_length=1)] = Field(
+        default=("t0", "x0", "x1", "c", "chisq"), description="its columns"
+    )
+    distance: DistanceEntry | None = Field(
+        default=DistanceEntry(), description="distances of x0, x1 and c; null: none"
+    )
+    variations: Annotated[_Several[VariationEntry], Field(min_length=1)]
+
+
 class Report(_Section):
     """The HTML report."""
 
@@ -240,41 +289,22 @@ class Job(_Section):
         ]
         | None
     ) = Field(default=None, description="what to ingest first; none: the lake as it is")
-    calibration: str = Field(default="raw", description="file of conf/calibrations")
+    calibration: str = Field(
+        default="raw", description="name of a file of conf/calibrations, or path of a file"
+    )
     catalog: dict[_Name, CatalogEntry] = Field(default_factory=dict)
     channel: Annotated[_Several[ChannelEntry], Field(min_length=1)]
     t0: Annotated[_Several[FilterEntry], Field(min_length=1)]
     t1: StatesEntry = StatesEntry()
     t2: _Several[UnitEntry] = ()
     t3: _Several[SelectionEntry] = ()
+    systematics: SystematicsEntry | None = None
     report: Annotated[
         Annotated[Literal[False], Tag(_PLAIN)]
         | Annotated[Literal[False], Tag(_LIST)]
         | Annotated[Report, Tag(_MAPPING)],
         Discriminator(_shape),
     ] = Report()
-
-
-class Survey(_Section):
-    """A file of conf/surveys."""
-
-    name: _Name
-    description: str = ""
-    night_starts: float = Field(
-        default=0.0, description="hour at which a night's date begins [h UTC]"
-    )
-    access: dict[str, int] = Field(description="program id that each data right lets see")
-
-
-class Calibration(_Section):
-    """A file of conf/calibrations: a named release of corrections."""
-
-    name: str
-    description: str = ""
-    rules: Annotated[_Several[dict[str, Any]], Field(max_length=0)] = Field(
-        default=(),
-        description="corrections; only a release without any can be applied so far",
-    )
 
 
 @dataclass(frozen=True)
@@ -334,6 +364,7 @@ class FilterStep:
     gaia: str | None
     on_stock_match: OnStockMatch
     history: History
+    photometry: Photometry = "issued"
 
 
 @dataclass(frozen=True)
@@ -417,7 +448,9 @@ class ResolvedJob:
     simulation : Simulation or None
     simulated_in : Path or None
         Folder of the simulated archive; the same for all jobs that simulate the same.
-    calibration : Calibration
+    calibration : Release
+    calibration_source : str
+        Its name in conf/calibrations, or the absolute path of its file.
     catalogs : dict of str to Catalog
     channels : dict of str to Channel
     filters : tuple of FilterStep
@@ -426,9 +459,13 @@ class ResolvedJob:
     units : tuple of UnitStep
         Each after those it is tied to.
     selections : tuple of Selection
+    systematics : SystematicsEntry or None
     report : Report or None
     notes : tuple of str
         Lines for the plan: what is switched off, and why.
+    varied : callable
+        Loads it again with more settings and another calibration release; without any, what a
+        simulated archive brings is read, once that is made.
     """
 
     name: str
@@ -441,15 +478,18 @@ class ResolvedJob:
     archive: tuple[str, ...]
     simulation: Simulation | None
     simulated_in: Path | None
-    calibration: Calibration
+    calibration: Release
+    calibration_source: str
     catalogs: Mapping[str, Catalog]
     channels: Mapping[str, Channel]
     filters: tuple[FilterStep, ...]
     states: States
     units: tuple[UnitStep, ...]
     selections: tuple[Selection, ...]
+    systematics: SystematicsEntry | None
     report: Report | None
     notes: tuple[str, ...]
+    varied: Callable[..., ResolvedJob] = field(repr=False, compare=False)
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
@@ -465,11 +505,12 @@ class ResolvedJob:
         states = (
             {"as_of": list(self.states.as_of)} if self.states.mode == "as_of" else self.states.mode
         )
+        varied = self.systematics
         return {
             "name": self.name,
             "survey": self.survey.name,
             "archive": archive or None,
-            "calibration": self.calibration.name,
+            "calibration": self.calibration_source,
             "catalog": {
                 c.name: {
                     "file": None if c.simulated or c.lake or c.file is None else str(c.file),
@@ -492,6 +533,7 @@ class ResolvedJob:
                     "gaia": f.gaia,
                     "on_stock_match": f.on_stock_match,
                     "history": f.history,
+                    "photometry": f.photometry,
                 }
                 for f in self.filters
             ],
@@ -518,7 +560,7 @@ class ResolvedJob:
                 for s in self.selections
             ],
             "report": self.report.model_dump(mode="json") if self.report else False,
-        }
+        } | ({} if varied is None else {"systematics": varied.model_dump(mode="json")})
 
     @cached_property
     def canonical(self) -> str:

@@ -9,19 +9,22 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ampel_spark.archive.ingest import Ingested, ingest, pinned
+from ampel_spark.archive.ingest import Ingested, Pinned, ingest
+from ampel_spark.archive.surveys import Survey
 from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.catalogs import catalog_inputs
-from ampel_spark.job.load import load_job
-from ampel_spark.job.model import ResolvedJob, as_of_jd
-from ampel_spark.job.plan import plan
+from ampel_spark.job.inputs import Inputs
+from ampel_spark.job.model import ResolvedJob
+from ampel_spark.job.plan import estimate, plan
 from ampel_spark.job.report import column_meanings, report_content
 from ampel_spark.job.tiers import (
     Context,
@@ -30,9 +33,12 @@ from ampel_spark.job.tiers import (
     decide,
     fit_units,
     make_states,
+    record_calibration,
     selections_of,
 )
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.pins import pin
+from ampel_spark.lake.reading import runs
 from ampel_spark.lake.runs import (
     FAILED,
     GOOD,
@@ -49,10 +55,7 @@ from ampel_spark.t0.selection import Selection
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-__all__ = ["run_job", "simulate_archive"]
+__all__ = ["Outcome", "forecast", "open_lake", "run_job", "simulate_archive"]
 
 # Seconds between lines of progress, and alerts up to which one process simulates.
 _TELL, _SMALL = 5.0, 20_000
@@ -61,15 +64,37 @@ _TELL, _SMALL = 5.0, 20_000
 DONE, OBJECTS_FAILED = 0, 3
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    run_id : str
+    status : str
+        "good" or "partial"; a run that fails raises.
+    counts : dict
+        What went in and came out of every tier, as the record has it.
+    """
+
+    run_id: str
+    status: str
+    counts: Mapping[str, Any]
+
+    @property
+    def code(self) -> int:
+        """Exit code: 0, or 3 where some object ended in an exception."""
+        return DONE if self.status == GOOD else OBJECTS_FAILED
+
+
 def run_job(
     job: ResolvedJob,
     lake: Path,
     *,
-    dry_run: bool = False,
-    as_of: str | None = None,
+    inputs: Inputs | None = None,
     report: Path | None = None,
     out: Callable[[str], None] = print,
-) -> int:
+) -> Outcome:
     """Run a job on a lake.
 
     Parameters
@@ -77,26 +102,19 @@ def run_job(
     job : ResolvedJob
     lake : Path
         Made where it does not exist.
-    dry_run : bool
-        Print the resolved job, the pinned versions and the plan, and do nothing.
-    as_of : str, optional
-        A night or JD: the archive as known then.
+    inputs : Inputs, optional
+        What to read of the archive; default all of it, the job's own archive read in first.
     report : Path, optional
         Where to write the HTML report; default ``reports/<run id>.html`` in the lake.
     out : callable
         Takes lines for the user.
 
-    Returns
-    -------
-    int
-        0, or 3 where some object ended in an exception.
+    Raises
+    ------
+    AmpelSparkError
+        If the job failed; the run's record says so too.
     """
-    until = None if as_of is None else as_of_jd(as_of, job.survey)
-    if dry_run:
-        for line in plan(job, lake, until):
-            out(line)
-        return DONE
-
+    inputs = inputs or Inputs()
     started, clock = utc_now(), time.monotonic()
     run_id = new_run_id(job.name, started)
     for note in job.notes:
@@ -104,68 +122,52 @@ def run_job(
     archive = [*job.archive]
     with ThreadPoolExecutor(1) as pool:
         # Spark takes its time to start: meanwhile the archive is simulated, and code is hashed.
-        opening = pool.submit(_open, job.name, lake)
+        opening = pool.submit(open_lake, job.name, lake)
         if job.simulation is not None:
             archive.append(str(simulate_archive(job, out)))
             # Units of a simulated archive's catalogues can be built now that these are there.
-            job = load_job(job.file, job.settings, lake=lake)
+            job = job.varied()
         selections = selections_of(job)
         traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
         place = opening.result()
-    spark = place.spark
     run = Run(
         run_id,
         job.name,
         job.hash,
         job.text,
+        str(job.file),
         job.canonical,
         job.calibration.name,
         started,
+        parent_run_id=inputs.parent,
         software=software(),
         git_commit=git_commit(),
-        traces=_traces(selections, traces),
+        traces=_traces(job, selections, traces),
     )
     record(place, run)
     out(f"run {run_id} on {place.root}")
     counts: dict[str, Any] = {}
     outputs: dict[str, int] = {}
-    inputs: dict[str, Any] = {}
+    read: dict[str, Any] = {}
     try:
         with place.staging(run_id) as folder:
-            if archive:
-                counts["archive"] = _archive(spark, place, archive, run_id, out)
+            if archive and not inputs.is_past:
+                counts["archive"] = _archive(place, archive, job.survey, run_id, out)
             if job.simulated_in is not None:
                 outputs[TRUTH] = insert_truth(place, job.simulated_in, run_id)
-            versions = pinned(place)
-            inputs.update(
-                {
-                    "alerts": versions.alerts,
-                    "datapoints": versions.datapoints,
-                    "quarantine": versions.quarantine,
-                }
+            versions = inputs.pin(place)
+            pin(place, run_id, asdict(versions))
+            read |= _read(job, versions, inputs.until, selections)
+            context = Context(
+                place, job, run_id, versions, folder, inputs.until, out, False, counts, outputs
             )
-            inputs.update(catalog_inputs(job.catalogs))
-            for s in selections:
-                if s.gaia is not None:
-                    inputs[f"catalog {s.gaia.name}"] |= {"stars": s.gaia.content_hash}
-            if until is not None:
-                inputs["as_of_jd"] = until
-            context = Context(place, job, run_id, versions, folder, until, out, counts, outputs)
-            with _timed(counts, "t0"):
-                decisions = decide(context, selections)
-            with _timed(counts, "t1"):
-                states = make_states(context, decisions)
-            with _timed(counts, "t2"):
-                results = fit_units(context, states, traces)
-            with _timed(counts, "t3"):
-                found = candidates(context, states, results)
-            counts["seconds"] = counts.get("seconds", {}) | {
-                "total": round(time.monotonic() - clock, 2)
-            }
+            record_calibration(context)
+            found, results = _tiers(context, selections, traces)
+            counts["seconds"]["total"] = round(time.monotonic() - clock, 2)
             failed = sum(t["statuses"].get(str(EXCEPTION), 0) for t in counts["t2"].values())
             status = PARTIAL if failed else GOOD
             message = f"{failed} results are exceptions" if failed else None
-            run = run.finished(status, message, inputs=inputs, outputs=outputs, counts=counts)
+            run = run.finished(status, message, inputs=read, outputs=outputs, counts=counts)
             exported = _export(job, place, run, found)
             page = (
                 _report(context, run, found, results, exported, report)
@@ -178,7 +180,7 @@ def run_job(
             str(error) if isinstance(error, AmpelSparkError) else f"{type(error).__name__}: {error}"
         )
         record(
-            place, run.finished(FAILED, text[:2000], inputs=inputs, outputs=outputs, counts=counts)
+            place, run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts)
         )
         raise
     record(place, run)
@@ -190,10 +192,82 @@ def run_job(
         out(f"report: {page}")
     out(f"lake: {place.root}")
     out(f"run {run_id}: {status} after {time.monotonic() - clock:.0f} s")
-    return OBJECTS_FAILED if failed else DONE
+    return Outcome(run_id, status, counts)
 
 
-def _open(name: str, lake: Path) -> Lake:
+def forecast(
+    job: ResolvedJob,
+    lake: Path,
+    *,
+    inputs: Inputs | None = None,
+    out: Callable[[str], None] = print,
+) -> None:
+    """Tell the plan of a job: what it would read, judge, find present and compute anew.
+
+    Nothing is written to the lake. What a new archive would add is not in the counts.
+
+    Parameters
+    ----------
+    job, lake, inputs, out
+        As for `run_job`.
+    """
+    inputs = inputs or Inputs()
+    for line in plan(job, lake, inputs):
+        out(line)
+    if not (lake / "archive_files" / "_delta_log").is_dir():
+        return
+    from ampel_spark.session import get_session
+
+    place = Lake(get_session(f"ampel_spark {job.name}"), lake)
+    versions = inputs.pin(place)
+    if job.simulated_in is not None and not job.simulated_in.is_dir():
+        out("counts: not known before the simulated archive is made")
+        return
+    selections = selections_of(job)
+    traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
+    out("counts, of what the lake holds:")
+    with tempfile.TemporaryDirectory(prefix="ampel_spark-") as folder:
+        context = Context(
+            place, job, "dry-run", versions, folder, inputs.until, lambda line: out(f"  {line}"),
+            dry=True,
+        )  # fmt: skip
+        decisions = decide(context, selections)
+        fit_units(context, make_states(context, decisions), traces)
+    for line in estimate(context.counts["t2"], runs(lake)):
+        out(f"  {line}")
+
+
+def _tiers(
+    context: Context, selections: list[Selection], traces: dict[str, Trace]
+) -> tuple[dict[str, Any], Results]:
+    """Go through the tiers, and time each."""
+    counts = context.counts
+    with _timed(counts, "t0"):
+        decisions = decide(context, selections)
+    with _timed(counts, "t1"):
+        states = make_states(context, decisions)
+    with _timed(counts, "t2"):
+        results = fit_units(context, states, traces)
+    with _timed(counts, "t3"):
+        found = candidates(context, states, results)
+    return found, results
+
+
+def _read(
+    job: ResolvedJob, versions: Pinned, until: float | None, selections: list[Selection]
+) -> dict[str, Any]:
+    """Return what the record says of the inputs."""
+    read: dict[str, Any] = asdict(versions)
+    if until is not None:
+        read["as_of_jd"] = until
+    read |= catalog_inputs(job.catalogs)
+    for s in selections:
+        if s.gaia is not None:
+            read[f"catalog {s.gaia.name}"] |= {"stars": s.gaia.content_hash}
+    return read | {f"calibration {job.calibration.name}": job.calibration.content_hash}
+
+
+def open_lake(name: str, lake: Path) -> Lake:
     """Start Spark and open the lake, with its journal of runs."""
     from ampel_spark.session import get_session
 
@@ -243,20 +317,23 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
 
 
 def _archive(
-    spark: SparkSession, lake: Lake, paths: list[str], run_id: str, out: Callable[[str], None]
+    lake: Lake, paths: list[str], survey: Survey, run_id: str, out: Callable[[str], None]
 ) -> dict[str, int]:
-    done: Ingested = ingest(spark, lake, paths, run_id=run_id, out=out)
+    done: Ingested = ingest(lake.spark, lake, paths, survey, run_id, out)
     return {
         k: getattr(done, k)
         for k in ("files", "known", "packets", "stored", "duplicate", "quarantined", "broken")
     }
 
 
-def _traces(selections: list[Selection], traces: dict[str, Trace]) -> dict[str, Any]:
+def _traces(
+    job: ResolvedJob, selections: list[Selection], traces: dict[str, Trace]
+) -> dict[str, Any]:
+    needs = {step.name: list(step.needs) for step in job.units}
     return {
         "t0": {s.channel: s.trace_id for s in selections},
         "t2": {
-            name: {"trace_id": t.trace_id, "unit": t.unit, **t.content}
+            name: {"trace_id": t.trace_id, "unit": t.unit, "needs": needs[name], **t.content}
             for name, t in traces.items()
         },
     }

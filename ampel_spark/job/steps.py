@@ -23,6 +23,7 @@ from ampel_spark.job.model import (
     FilterStep,
     Selection,
     SelectionEntry,
+    SystematicsEntry,
     UnitEntry,
     UnitStep,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "build_filters",
     "build_selections",
     "build_units",
+    "check_systematics",
     "result_types",
 ]
 
@@ -95,7 +97,13 @@ def build_filters(document: Document, catalogs: Mapping[str, Catalog]) -> list[F
             gaia = None
         steps.append(
             FilterStep(
-                entry.channel, entry.filter, built, gaia, entry.on_stock_match, entry.history
+                entry.channel,
+                entry.filter,
+                built,
+                gaia,
+                entry.on_stock_match,
+                entry.history,
+                entry.photometry,
             )
         )
     judged = {entry.get("channel") for entry in _raw(document, "t0")}
@@ -164,6 +172,53 @@ def build_selections(document: Document, units: Sequence[UnitStep]) -> list[Sele
                 )
             )  # fmt: skip
     return steps
+
+
+def check_systematics(
+    document: Document,
+    entry: SystematicsEntry | None,
+    units: Sequence[UnitStep],
+    selections: Sequence[Selection],
+) -> None:
+    """Note names in ``systematics`` that the job does not have."""
+    if entry is None:
+        return
+    where = "systematics"
+    chosen = {s.name for s in selections}
+    if entry.selection not in chosen:
+        known = nearest(entry.selection, chosen)
+        document.problem(
+            [where, "selection"], f"unknown selection of t3, value {entry.selection!r}{known}"
+        )
+    by_name = {unit.name: unit for unit in units}
+    if entry.unit not in by_name:
+        known = nearest(entry.unit, by_name)
+        document.problem([where, "unit"], f"unknown unit of t2, value {entry.unit!r}{known}")
+        return
+    columns = [c.name for c in by_name[entry.unit].columns if c.type == "double"]
+    for i, column in enumerate(entry.columns):
+        if column not in columns:
+            known = nearest(column, columns)
+            document.problem(
+                [where, "columns", i], f"no number of {entry.unit}, value {column!r}{known}"
+            )
+    if entry.distance is not None and (lacking := sorted({"x0", "x1", "c"} - {*columns})):
+        document.problem(
+            [where, "distance"],
+            f"{entry.unit} has no {', '.join(lacking)}: leave distances out (distance: null)",
+        )
+    seen = set()
+    for i, variation in enumerate(entry.variations):
+        if variation.name in seen:
+            document.problem(
+                [where, "variations", i], f"a second variation named {variation.name!r}"
+            )
+        seen.add(variation.name)
+        if variation.calibration is None and not variation.set:
+            document.problem(
+                [where, "variations", i],
+                f"variation {variation.name!r} changes nothing: give 'calibration' or 'set'",
+            )
 
 
 def result_types(units: Iterable[UnitStep]) -> dict[str, str]:

@@ -6,10 +6,13 @@ here and in the lake; the packages of the tiers only build DataFrames.
 
 from __future__ import annotations
 
+import math
+import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ampel_spark.archive.ingest import Pinned
@@ -30,7 +33,6 @@ from ampel_spark.t1.states import (
 )
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
-from ampel_spark.t2.unit import EXCEPTION
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -42,9 +44,14 @@ __all__ = [
     "decide",
     "fit_units",
     "make_states",
+    "record_calibration",
     "selections_of",
 ]
 
+#: States of the first commit of a unit's results, and the work that later ones aim at [s]: what a
+#: kill can lose.
+FIRST_CHUNK, CHUNK_SECONDS = 50_000, 300.0
+_PLACES = 1 << 20
 
 #: Results of the units of a run: the entry, and one row per state, by the entry's name.
 Results: TypeAlias = "dict[str, tuple[UnitStep, DataFrame]]"
@@ -65,6 +72,8 @@ class Context:
         Time that bounds the run, JD.
     out : callable
         Takes lines for the user.
+    dry : bool
+        Nothing is committed, and no unit runs: what would be done is counted.
     counts, outputs : dict
         For the run's record.
     """
@@ -76,6 +85,7 @@ class Context:
     folder: str
     as_of: float | None
     out: Callable[[str], None]
+    dry: bool = False
     counts: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
 
@@ -88,11 +98,17 @@ class Context:
 
     def commit(self, table: Table, rows: DataFrame, replacing: str | None = None) -> None:
         """Insert rows into a table of the lake under this run; see `Lake.insert`."""
-        self.outputs[table.name] = self.lake.insert(table, rows, {"run_id": self.run_id}, replacing)
+        if not self.dry:
+            self.outputs[table.name] = self.lake.insert(
+                table, rows, {"run_id": self.run_id}, replacing
+            )
 
     def alerts(self) -> DataFrame:
-        """Return the alerts of the pinned version."""
-        return self.lake.read("alerts", self.versions.alerts)
+        """Return the alerts of the job's survey, of the pinned version."""
+        from pyspark.sql import functions as f
+
+        alerts = self.lake.read("alerts", self.versions.alerts)
+        return alerts.where(f.col("survey") == self.job.survey.label)
 
 
 def selections_of(job: ResolvedJob) -> list[T0Selection]:
@@ -107,9 +123,42 @@ def selections_of(job: ResolvedJob) -> list[T0Selection]:
         )
         access = frozenset(job.channels[step.channel].programids)
         made.append(
-            T0Selection(step.channel, step.filter, access, step.on_stock_match, step.history, stars)
+            T0Selection(
+                step.channel,
+                step.filter,
+                access,
+                step.on_stock_match,
+                step.history,
+                stars,
+                job.calibration if step.photometry == "calibrated" else None,
+            )
         )
     return made
+
+
+def record_calibration(context: Context) -> None:
+    """Tell what the job's release would do to the points there are, and keep its rules."""
+    from ampel_spark.calibration.examine import examine
+
+    release = context.job.calibration
+    if not release.rules:
+        return
+    datapoints = context.lake.read("datapoints", context.versions.datapoints)
+    if context.as_of is not None:
+        datapoints = datapoints.where(datapoints["first_alert_jd"] <= context.as_of)
+    found = examine(datapoints, release)
+    for line in found.warnings:
+        context.out(f"warning: {line}")
+    context.counts["calibration"] = {
+        "release": release.name,
+        "content_hash": release.content_hash,
+        "points": found.points,
+        "rules": [[number, n] for number, n in found.counts.items()],
+        "warnings": list(found.warnings),
+    }
+    table = TABLES["calibrations"]
+    rows = [(*map(row.get, table.names[:-1]), context.run_id) for row in release.rows()]
+    context.commit(table, context.lake.spark.createDataFrame(rows, table.schema()))
 
 
 def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
@@ -120,9 +169,12 @@ def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
     if context.as_of is not None:
         alerts = alerts.where(f.col("jd") <= context.as_of)
     decisions = context.stage("decisions", judge(alerts, selections, context.run_id))
-    # Every run writes decisions of its own: no need to look for them first.
-    table = TABLES["decisions"]
-    context.outputs[table.name] = context.lake.append(table, decisions, {"run_id": context.run_id})
+    if not context.dry:
+        # Every run writes decisions of its own: no need to look for them first.
+        table = TABLES["decisions"]
+        context.outputs[table.name] = context.lake.append(
+            table, decisions, {"run_id": context.run_id}
+        )
     counted = (
         decisions.groupBy("channel", "accepted", "bypassed", "cut")
         .agg(f.count("*").alias("n"))
@@ -142,7 +194,7 @@ def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
         for r in rows:
             if not r["accepted"]:
                 lost[r["cut"]] += r["n"]
-        order = list(dict.fromkeys(cut.name for cut in selection.filter.cuts()))
+        order = list(dict.fromkeys(cut.name for cut in selection.cuts()))
         tier[selection.channel] = {
             "alerts": sum(r["n"] for r in rows),
             "accepted": sum(r["n"] for r in rows if r["accepted"]),
@@ -181,7 +233,7 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
             "access", f.lit(",".join(map(str, access)))
         )
         points = visible_points(alerts, datapoints, frozenset(access))
-        curves = light_curves(asked, points, job.states.points)
+        curves = light_curves(asked, points, job.states.points, job.calibration)
         parts.append(curves.withColumn("access", f.lit(",".join(map(str, access)))))
         by_channel.append(asked)
     curves = parts[0]
@@ -233,6 +285,7 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
             f.when(f.col("alert_id").isNotNull(), f.col("until_alert_id")).alias("as_of_alert_id"),
             "alert_id",
             f.lit(job.calibration.name).alias("calibration"),
+            "rules",
             "access",
             f.lit(",".join(job.states.points)).alias("points"),
             f.lit(context.versions.datapoints).cast("bigint").alias("datapoints_version"),
@@ -252,65 +305,122 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
     Returns
     -------
     dict of str to (UnitStep, DataFrame)
-        Results by the entry's name: one row per state.
+        Results by the entry's name: one row per state; of a dry run, the results that are there.
     """
     done: Results = {}
     context.counts["t2"] = {}
+    if not context.job.units:
+        return done
+    curves = runner.light_curves(f"{context.folder}/light_curves", context.lake.spark)
     for step in context.job.units:
-        done[step.name] = (step, _run_unit(context, step, states, traces[step.name], done))
+        rows = _run_unit(context, step, states, curves, traces[step.name], done)
+        done[step.name] = (step, rows)
     return done
 
 
 def _run_unit(
-    context: Context, step: UnitStep, states: DataFrame, trace: Trace, done: Results
+    context: Context,
+    step: UnitStep,
+    states: DataFrame,
+    curves: DataFrame,
+    trace: Trace,
+    done: Results,
 ) -> DataFrame:
     from pyspark.sql import functions as f
 
+    lake = context.lake
     table = runner.unit_table(step.name, step.columns)
-    context.lake.ensure(table)
-    mine = states.where(f.col("channel").isin(*step.channels)).dropDuplicates(["state_id"])
+    if not context.dry:
+        lake.ensure(table)
+    mine = states.where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
     ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
-    rows = runner.wanted(mine, ties, step.unit)
     if runner.reads_inputs(step.unit):
+        # The light curves come for what the unit reads beside them, and go again.
+        points = [f"lc_{name}" for name in runner.input_fields(step.unit)]
+        rows = mine.join(curves.select("state_id", *points), "state_id")
+        rows = runner.wanted(rows, ties, step.unit).drop(*points)
         rows = context.stage(f"wanted_{step.name}", rows)
+    else:
+        rows = runner.wanted(mine, ties)
+    keys = rows.select("state_id", "input_hash")
+    present = lake.read(table.name) if lake.version(table.name) else None
+    todo = rows if present is None else runner.stale(rows, present, trace.trace_id)
+    if context.dry and ties:
+        # What a unit is tied to and has no result yet will have one that nobody has read.
+        lacking = reduce(operator.or_, (f.col(f"tie_{name}").isNull() for name in ties))
+        todo = todo.unionByName(rows.where(lacking), allowMissingColumns=True)
+        todo = todo.dropDuplicates(["state_id"])
     n_wanted = mine.count()
-    fresh = context.lake.version(table.name) == 0
-    todo = rows if fresh else runner.stale(rows, context.lake.read(table.name), trace.trace_id)
-    n_todo = n_wanted if fresh else todo.count()
+    n_todo = n_wanted if present is None else todo.count()
+    counts: dict[str, Any] = {
+        "wanted": n_wanted,
+        "present": n_wanted - n_todo,
+        "computed": n_todo,
+    }
+    context.counts["t2"][step.name] = counts
     context.out(
         f"T2: {step.name}: {n_wanted} states wanted, {n_wanted - n_todo} present, "
         f"{n_todo} to compute"
     )
+    if context.dry:
+        if present is None:
+            return lake.spark.createDataFrame([], table.schema())
+        mine = present.where(f.col("trace_id") == trace.trace_id)
+        return mine.join(keys, ["state_id", "input_hash"])
+
     started = time.monotonic()
-    results = None
-    if n_todo:
-        results = context.stage(
-            f"t2_{step.name}", runner.compute(todo, step.unit, trace.trace_id, n_todo)
-        )
-        results = results.withColumn("run_id", f.lit(context.run_id))
-        # A result that was an exception is tried again and replaced; any other stays as it is.
-        context.commit(table, results, replacing=f"t.status = {EXCEPTION}")
-    seconds = time.monotonic() - started
+    results = _compute(context, step, table, todo, curves, n_todo, trace) if n_todo else None
+    counts["seconds"] = round(time.monotonic() - started, 3)
     if results is None or n_todo < n_wanted:
-        there = context.lake.read(table.name).where(f.col("trace_id") == trace.trace_id)
-        keys = rows.select("state_id", "input_hash")
+        there = lake.read(table.name).where(f.col("trace_id") == trace.trace_id)
         results = context.stage(
             f"results_{step.name}", there.join(keys, ["state_id", "input_hash"])
         )
     statuses = results.groupBy("status").agg(f.count("*").alias("n")).orderBy("status").collect()
     middle = results.agg(f.median("duration_ms")).first()
-    context.counts["t2"][step.name] = {
-        "wanted": n_wanted,
-        "present": n_wanted - n_todo,
-        "computed": n_todo,
-        "statuses": {str(r["status"]): r["n"] for r in statuses},
-        "median_ms": None if middle is None or middle[0] is None else round(middle[0], 3),
-        "seconds": round(seconds, 3),
-    }
+    counts["statuses"] = {str(r["status"]): r["n"] for r in statuses}
+    counts["median_ms"] = None if middle is None or middle[0] is None else round(middle[0], 3)
     bad = [f"{r['n']} with status {r['status']}" for r in statuses if r["status"] < 0]
     if bad:
         context.out(f"T2: {step.name}: {', '.join(bad)}")
     return results
+
+
+def _compute(
+    context: Context,
+    step: UnitStep,
+    table: Table,
+    todo: DataFrame,
+    curves: DataFrame,
+    n_todo: int,
+    trace: Trace,
+) -> DataFrame:
+    """Run a unit on `todo`, a share of the states at a time, each committed: a kill loses one."""
+    from pyspark.sql import functions as f
+
+    place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
+    if told := step.unit.prepare():
+        context.out(f"T2: {step.name}: {told}")
+    size, begin, number, parts = min(n_todo, FIRST_CHUNK), 0, 0, []
+    while begin < _PLACES:
+        end = min(_PLACES, begin + math.ceil(_PLACES * size / n_todo))
+        mine = todo if end - begin == _PLACES else todo.where((place >= begin) & (place < end))
+        started = time.monotonic()
+        rows = runner.compute(mine, curves, step.unit, trace.trace_id, size)
+        part = context.stage(f"t2_{step.name}/{number}", rows)
+        part = part.withColumn("run_id", f.lit(context.run_id))
+        # A result that was an exception is tried again, some times; any other stays as it is.
+        context.commit(table, part, replacing=runner.REPLACEABLE)
+        parts.append(part)
+        spent = max(time.monotonic() - started, 1e-3)
+        if end < _PLACES:
+            left = (_PLACES - end) / (end - begin) * spent
+            context.out(
+                f"T2: {step.name}: {end / _PLACES:.0%} of {n_todo} committed, {left:.0f} s left"
+            )
+            size = max(FIRST_CHUNK, int(size * CHUNK_SECONDS / spent))
+        begin, number = end, number + 1
+    return reduce(lambda a, b: a.unionByName(b), parts)
 
 
 def candidates(context: Context, states: DataFrame, results: Results) -> dict[str, Any]:

@@ -1,12 +1,14 @@
-"""The story of an object in one run: alerts, decisions, states, results, candidates, by time.
+"""The story of an object by time: alerts, decisions, states, results, candidates; of runs.
 
-Nobody sees more than the channel does: alerts and the histories they carry are those of the program
-ids that a channel's data rights name, and everything else is of the channel itself.
+Nobody sees more than the channels do: alerts and the histories they carry are those of the program
+ids that their data rights name, and everything else is of the channels themselves. What several
+runs said alike is told once, with the runs that said it.
 """
 
 from __future__ import annotations
 
 import datetime
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,24 +16,27 @@ from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.results import Results
 from ampel_spark.lake.tables import TABLES, result_table
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
 
-__all__ = ["alerts_of", "journal", "utc_of"]
+__all__ = ["alerts_of", "journal", "utc_of", "whole_journal"]
 
 #: Data rights: the program ids that each channel may see.
 Access = Mapping[str, frozenset[int]]
 
 _ORDER = ("alert", "decision", "state", "result", "candidate")
+#: What two entries that say the same may differ in.
+_APART = ("datapoints_version",)
 _OWN = {*result_table("", ()).names, *TABLES["candidates"].names}
 
 
 def journal(
     lake: str | Path, name: str, run: Mapping[str, Any], access: Access
 ) -> list[dict[str, Any]]:
-    """Return what a run knows of an object.
+    """Return what one run knows of an object: alerts as that run saw them.
 
     Parameters
     ----------
@@ -47,46 +52,55 @@ def journal(
     -------
     list of dict
         ``jd`` and ``utc`` (when), ``kind`` (alert, decision, state, result or candidate),
-        ``channel``, ``id`` (of alert or state, or the unit's name), ``status``, ``detail``, and
-        ``values``.
+        ``channel``, ``id`` (of alert or state, or the unit's name), ``status``, ``detail``,
+        ``values``, and ``runs``.
 
     Raises
     ------
     LakeError
         If no channel may see an alert of such an object.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    key = (
-        pc.field("stock") == int(name) if name.lstrip("-").isdecimal() else pc.field("name") == name
-    )
     rights = frozenset[int]().union(*access.values())
-    alerts = alerts_of(lake, key, run, rights)
+    alerts = alerts_of(lake, _key(name), run, rights)
     if not alerts:
         raise LakeError(
-            f"no object {name!r} in lake {lake} of which {_channels(access)} may see an alert"
+            f"no object {name!r} in lake {lake} of which {_channels([access])} may see an alert"
             f" in run {run['run_id']}"
         )
-    mine = (pc.field("stock") == alerts[0]["stock"]) & (pc.field("run_id") == run["run_id"])
-    of_channels = mine & pc.field("channel").isin(list(access))
-    entries = [_alert(row, rights) for row in alerts]
-    entries += [_decision(row) for row in _rows(lake, "decisions", of_channels)]
-    links = _rows(lake, "state_channels", of_channels)
-    ids = pa.array(sorted({link["state_id"] for link in links}), pa.string())
-    wanted = pc.field("state_id").isin(ids)
-    states = {row["state_id"]: row for row in _rows(lake, "states", wanted)}
-    times = {}
-    for link in links:
-        state = states[link["state_id"]]
-        times[link["state_id"]] = link["as_of_jd"] or state["jd_last"]
-        entries.append(_state(link, state))
-    for unit, trace in sorted(run.get("traces", {}).get("t2", {}).items()):
-        for row in _rows(lake, f"t2_{unit}", wanted & (pc.field("trace_id") == trace["trace_id"])):
-            entries.append(_result(unit, row, times[row["state_id"]]))
-    for row in _rows(lake, "candidates", of_channels):
-        entries.append(_candidate(row, times.get(row["state_id"])))
-    return sorted(entries, key=_place)
+    return _told(lake, alerts, rights, [(run, access)])
+
+
+def whole_journal(
+    lake: str | Path, name: str, runs: Sequence[tuple[Mapping[str, Any], Access]]
+) -> list[dict[str, Any]]:
+    """Return what runs know of an object, and all alerts of it that one of them may see.
+
+    Parameters
+    ----------
+    lake : path
+    name : str
+    runs : sequence of (mapping, mapping)
+        Runs, the oldest first, each with the channels to show of it.
+
+    Returns
+    -------
+    list of dict
+        As from `journal`. An entry that several runs have alike stands once: a state by its
+        content, a result by its key, a decision, a candidate by what they say.
+
+    Raises
+    ------
+    LakeError
+        If no channel may see an alert of such an object.
+    """
+    rights = frozenset[int]().union(*(ids for _, access in runs for ids in access.values()))
+    alerts = alerts_of(lake, _key(name), {}, rights)
+    if not alerts:
+        raise LakeError(
+            f"no object {name!r} in lake {lake} of which {_channels([a for _, a in runs])} may see"
+            f" an alert in any of {_count(len(runs), 'run')}"
+        )
+    return _told(lake, alerts, rights, runs)
 
 
 def alerts_of(
@@ -122,6 +136,87 @@ def utc_of(jd: float | None) -> str | None:
     return f"{moment + datetime.timedelta(microseconds=500_000):%Y-%m-%d %H:%M:%S}"
 
 
+def _told(
+    lake: str | Path,
+    alerts: Sequence[Mapping[str, Any]],
+    rights: frozenset[int],
+    runs: Sequence[tuple[Mapping[str, Any], Access]],
+) -> list[dict[str, Any]]:
+    """Return the entries of an object, its alerts found; every table is read once."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    mine = pc.field("run_id").isin([run["run_id"] for run, _ in runs])
+    mine = mine & (pc.field("stock") == alerts[0]["stock"])
+    tables = {n: _rows(lake, n, mine) for n in ("decisions", "state_channels", "candidates")}
+    links = [
+        link
+        for link in tables["state_channels"]
+        if any(_shows(run, access, link) for run, access in runs)
+    ]
+    ids = pa.array(sorted({link["state_id"] for link in links}), pa.string())
+    wanted = pc.field("state_id").isin(ids)
+    states = {row["state_id"]: row for row in _rows(lake, "states", wanted)}
+    units = sorted({unit for run, _ in runs for unit in run.get("traces", {}).get("t2", {})})
+    there = table_names(lake)
+    results = Results(
+        {u: read(lake, f"t2_{u}", filters=wanted) for u in units if f"t2_{u}" in there}
+    )
+    entries = [_alert(row, rights) for row in alerts]
+    for run, access in runs:
+        found = []
+        decisions, own, candidates = (
+            [row for row in rows if _shows(run, access, row)] for rows in tables.values()
+        )
+        times = {}
+        for link in own:
+            state = states[link["state_id"]]
+            times[link["state_id"]] = link["as_of_jd"] or state["jd_last"]
+            found.append(_state(link, state))
+        found += [_decision(row) for row in decisions]
+        for unit in sorted(run.get("traces", {}).get("t2", {})):
+            for state_id, jd in times.items():
+                row = results.used(run, unit, state_id)
+                if row is not None:
+                    found.append(_result(unit, row, jd))
+        found += [_candidate(row, times.get(row["state_id"])) for row in candidates]
+        for entry in found:
+            entry["runs"] = [run["run_id"]]
+        entries += found
+    return sorted(_merged(entries), key=_place)
+
+
+def _key(name: str) -> pc.Expression:
+    import pyarrow.compute as pc
+
+    if name.lstrip("-").isdecimal():
+        return pc.field("stock") == int(name)
+    return pc.field("name") == name
+
+
+def _shows(run: Mapping[str, Any], access: Access, row: Mapping[str, Any]) -> bool:
+    return row["run_id"] == run["run_id"] and row["channel"] in access
+
+
+def _merged(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Join the entries of several runs that say the same."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        values = {k: v for k, v in entry["values"].items() if k not in _APART}
+        key = json.dumps([entry[k] for k in ("kind", "jd", "channel", "id", "status")] + [values],
+                         sort_keys=True, default=str)  # fmt: skip
+        if key not in found:
+            found[key] = entry
+            continue
+        first = found[key]
+        first["runs"] = [*first["runs"], *(r for r in entry["runs"] if r not in first["runs"])]
+        versions = [e["values"].get("datapoints_version") for e in (first, entry)]
+        if entry["kind"] == "state" and versions[0] != versions[1]:
+            # another version with the same content
+            first["values"]["datapoints_version"] = max(versions)
+    return list(found.values())
+
+
 def _place(entry: Mapping[str, Any]) -> tuple[float, int, str, str]:
     jd = math.inf if entry["jd"] is None else entry["jd"]
     return jd, _ORDER.index(entry["kind"]), entry["channel"] or "", str(entry["id"])
@@ -152,6 +247,7 @@ def _entry(
         "status": status,
         "detail": detail,
         "values": dict(values or {}),
+        "runs": [],
     }
 
 
@@ -253,6 +349,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _channels(access: Access) -> str:
-    names: Sequence[str] = list(access)
+def _channels(accesses: Sequence[Access]) -> str:
+    names = list(dict.fromkeys(name for access in accesses for name in access))
     return f"channel {names[0]}" if len(names) == 1 else f"one of the channels {', '.join(names)}"

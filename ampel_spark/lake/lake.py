@@ -25,6 +25,7 @@ from ampel_spark.lake.tables import TABLES, Table
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructField
 
 __all__ = ["FORMAT", "MARKER", "Lake", "mark"]
 
@@ -33,6 +34,7 @@ FORMAT = 1
 
 #: File that marks a folder as a lake.
 MARKER = "_ampel_spark.json"
+_SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
 _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 # Delta refuses time travel beyond deletedFileRetentionDuration (7 days by default), and drops log
@@ -41,6 +43,8 @@ _PROPERTIES = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.enableInCommitTimestamps": "true",
+    # A checkpoint costs some seconds, and reading fifty commits far less than one.
+    "delta.checkpointInterval": "50",
 }
 
 
@@ -82,29 +86,40 @@ class Lake:
 
     def ensure(self, table: Table) -> None:
         """Make a table where it is absent, and add columns that it lacks."""
-        from delta.tables import DeltaTable
-
         if not self.has(table.name):
-            builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table.name))
-            builder = builder.addColumns(table.schema()).comment(table.comment)
-            for key, value in _PROPERTIES.items():
-                builder = builder.property(key, value)
-            builder.execute()
+            # Two drivers that make one table at once would be a conflict.
+            with self.lock(f"make-{table.name}"):
+                self._make(table)
             return
         there = {f.name: f.dataType for f in self.read(table.name).schema}
         for column in table.schema():
             if column.name not in there:
-                comment = column.metadata["comment"].replace("'", "\\'")
-                self.spark.sql(
-                    f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS "
-                    f"(`{column.name}` {column.dataType.simpleString()} COMMENT '{comment}')"
-                )
+                self._widen(table, column)
             elif there[column.name] != column.dataType:
                 raise LakeError(
                     f"table {table.name}: column {column.name} is "
                     f"{there[column.name].simpleString()} in the lake and "
                     f"{column.dataType.simpleString()} now; "
                     "give the unit's entry in the job another name"
+                )
+
+    def _make(self, table: Table) -> None:
+        from delta.tables import DeltaTable
+
+        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table.name))
+        builder = builder.addColumns(table.schema()).comment(table.comment)
+        for key, value in _PROPERTIES.items():
+            builder = builder.property(key, value)
+        builder.execute()
+
+    def _widen(self, table: Table, column: StructField) -> None:
+        comment = column.metadata["comment"].replace("'", "\\'")
+        with self.lock(table.name):
+            # Another driver may have added it meanwhile.
+            if column.name not in self.read(table.name).columns:
+                self.spark.sql(
+                    f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS "
+                    f"(`{column.name}` {column.dataType.simpleString()} COMMENT '{comment}')"
                 )
 
     def read(self, name: str, version: int | None = None) -> DataFrame:
@@ -119,8 +134,45 @@ class Lake:
             raise LakeError(f"lake {self.root} has no table {name!r} yet")
         reader = self.spark.read.format("delta")
         if version is not None:
+            from ampel_spark.lake.reading import check_version
+
+            check_version(self.root, name, version)
             reader = reader.option("versionAsOf", version)
         return reader.load(self.path(name))
+
+    def between(
+        self, table: Table, columns: Sequence[str], by: str, low: float, high: float
+    ) -> DataFrame:
+        """Return those rows of a table that have `by` from `low` to `high`.
+
+        Files are chosen by their statistics without Spark, whose own choice costs some seconds of
+        planning on a table of many columns.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        from deltalake import DeltaTable
+        from pyspark.sql import functions as f
+        from pyspark.sql.types import StructType
+
+        names = dict.fromkeys((*columns, by))
+        schema = StructType([field for field in table.schema() if field.name in names])
+        files: list[str] = []
+        if self.version(table.name):
+            there = DeltaTable(self.path(table.name))
+            if "deletionVectors" in (there.protocol().reader_features or ()):
+                raise LakeError(f"table {table.name}: deletion vectors are on; switch them off")
+            actions = pa.table(there.get_add_actions(flatten=True))
+            if f"min.{by}" in actions.column_names:
+                # A file of which nothing is known is read.
+                least, most = (pc.fill_null(actions[f"{m}.{by}"], v)
+                               for m, v in (("min", low), ("max", high)))  # fmt: skip
+                near = pc.and_(pc.less_equal(least, high), pc.greater_equal(most, low))
+                actions = actions.filter(near)
+            files = [f"{self.path(table.name)}/{path}" for path in actions["path"].to_pylist()]
+        if not files:
+            return self.spark.createDataFrame([], schema)
+        rows = self.spark.read.schema(schema).parquet(*files)
+        return rows.where(f.col(by).between(low, high)).select(*columns)
 
     def arrow(
         self, name: str, columns: Sequence[str] | None = None, version: int | None = None
@@ -170,16 +222,23 @@ class Lake:
                 rows = rows.join(there.select(*table.key), reduce(operator.and_, same), "left_anti")
             return self.append(table, rows, metadata)
 
-    def append(self, table: Table, rows: DataFrame, metadata: Mapping[str, Any]) -> int:
+    def append(
+        self, table: Table, rows: DataFrame, metadata: Mapping[str, Any], *, always: bool = False
+    ) -> int:
         """Add rows whose key is known not to be there; return the version that holds them.
 
-        For who has looked already, under a lock that keeps others out.
+        For who has looked already, under a lock that keeps others out. Without rows there is no
+        commit, unless `always` there is to be one.
         """
         self.ensure(table)
         writer = rows.select(*table.names).write.format("delta").mode("append")
-        writer.option("userMetadata", json.dumps(metadata, sort_keys=True)).save(
-            self.path(table.name)
-        )
+        writer = writer.option("userMetadata", json.dumps(metadata, sort_keys=True))
+        if always:
+            self.spark.conf.set(_SKIP_EMPTY, "false")
+        try:
+            writer.save(self.path(table.name))
+        finally:
+            self.spark.conf.unset(_SKIP_EMPTY)
         return self._now(table)
 
     def replace(
@@ -208,37 +267,95 @@ class Lake:
         rows: DataFrame,
         metadata: Mapping[str, Any],
         clauses: Callable[[Any], Any],
+        within: str | None = None,
     ) -> None:
-        """MERGE `rows` into `table` on its key, with the WHEN clauses that `clauses` adds."""
+        """MERGE `rows` into `table` on its key, with the WHEN clauses that `clauses` adds.
+
+        `within` is a SQL condition that the rows there meet, to read no more files than needed.
+        """
         from delta.tables import DeltaTable
 
         condition = " AND ".join(f"t.`{k}` <=> s.`{k}`" for k in table.key)
+        if within is not None:
+            condition = f"({within}) AND {condition}"
         target = DeltaTable.forPath(self.spark, self.path(table.name))
+        with self._told(metadata):
+            clauses(target.alias("t").merge(rows.alias("s"), condition)).execute()
+
+    def delete(self, name: str, condition: str, metadata: Mapping[str, Any]) -> None:
+        """Remove the rows that meet a SQL condition."""
+        from delta.tables import DeltaTable
+
+        with self._told(metadata):
+            DeltaTable.forPath(self.spark, self.path(name)).delete(condition)
+
+    def restore(self, name: str, version: int, metadata: Mapping[str, Any]) -> None:
+        """Bring a table back to what it held at a version, by a new version."""
+        from delta.tables import DeltaTable
+
+        with self._told(metadata):
+            DeltaTable.forPath(self.spark, self.path(name)).restoreToVersion(version)
+
+    def commits(self, name: str, since: int) -> list[dict[str, Any]]:
+        """Return the user metadata of a table's commits after version `since`, newest first."""
+        from deltalake import DeltaTable
+
+        version = self.version(name)
+        if version is None or version <= since:
+            return []
+        found = DeltaTable(self.path(name)).history(version - since)
+        return [json.loads(commit.get("userMetadata") or "{}") for commit in found]
+
+    @contextlib.contextmanager
+    def _told(self, metadata: Mapping[str, Any]) -> Iterator[None]:
         self.spark.conf.set(_METADATA, json.dumps(metadata, sort_keys=True))
         try:
-            clauses(target.alias("t").merge(rows.alias("s"), condition)).execute()
+            yield
         finally:
             self.spark.conf.unset(_METADATA)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock of the lake: one writer at a time per host (or file system with flock)."""
+        """Hold a lock of the lake: one writer at a time per host (or file system with locks).
+
+        Python's lock keeps out other threads and processes. When a driver is killed, its JVM lives
+        on for a moment and may still commit, so the JVM holds a lock of its own.
+        """
         folder = self.root / "_locks"
         folder.mkdir(exist_ok=True)
+        java: Any = self.spark._jvm
         with (folder / name).open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+            file = java.java.io.RandomAccessFile(str(folder / f"{name}.jvm"), "rw")
+            try:
+                file.getChannel().lock()
+                yield
+            finally:
+                file.close()
 
     @contextlib.contextmanager
     def staging(self, name: str) -> Iterator[str]:
-        """Give a folder for what a step computes once and reads repeatedly; it goes at the end."""
-        folder = self.root / "_staging" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        try:
-            yield str(folder)
-        finally:
+        """Give a folder for what a step computes once and reads repeatedly; it goes at the end.
+
+        What drivers that were killed left behind goes too: they no longer hold its lock.
+        """
+        staging = self.root / "_staging"
+        staging.mkdir(exist_ok=True)
+        folder, mine = staging / name, staging / f"{name}.lock"
+        for other in staging.glob("*.lock"):
+            with other.open("w") as stream, contextlib.suppress(BlockingIOError):
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(other.with_suffix(""), ignore_errors=True)
+                other.unlink(missing_ok=True)
+        with mine.open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
             shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                yield str(folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                mine.unlink(missing_ok=True)
 
     def versions(self) -> dict[str, int]:
         """Return the newest version of every table that exists, by name."""
@@ -262,7 +379,10 @@ def mark(root: str | Path) -> Path:
         if found != FORMAT:
             raise LakeError(f"lake {root} has format {found}, this version reads format {FORMAT}")
         return root
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    # Another process may be making the same lake.
+    if root.exists() and (
+        not root.is_dir() or any(not p.name.startswith(MARKER) for p in root.iterdir())
+    ):
         raise LakeError(f"{root} is not empty and not a lake (no {MARKER}); name another --lake")
     root.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, "made_by": "ampel_spark"}) + "\n"

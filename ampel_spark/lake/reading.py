@@ -23,15 +23,21 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 __all__ = [
+    "GONE",
     "TableInfo",
     "check_lake",
+    "check_version",
     "find_run",
     "open_table",
     "read",
+    "removed_versions",
     "runs",
     "table_info",
     "table_names",
 ]
+
+#: Note of a lake: the versions of tables that lost files.
+GONE = "_removed.json"
 
 #: Columns of ``runs`` that hold JSON.
 _JSON = ("job_resolved", "inputs", "outputs", "traces", "counts", "software")
@@ -120,6 +126,8 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
     root = check_lake(lake)
     if not (root / name / "_delta_log").is_dir():
         raise LakeError(f"lake {root} has no table {name!r}{_absent(name, table_names(root))}")
+    if version is not None:
+        check_version(root, name, version)
     try:
         return DeltaTable(str(root / name), version=version)
     except DeltaError as error:
@@ -127,6 +135,28 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
         raise LakeError(
             f"table {name!r} of lake {root} has no version {version} (0 to {newest}): {error}"
         ) from None
+
+
+def removed_versions(root: Path) -> dict[str, list[int]]:
+    """Return the versions that lost files to maintenance, by table."""
+    note = root / GONE
+    found: dict[str, list[int]] = json.loads(note.read_text()) if note.is_file() else {}
+    return found
+
+
+def check_version(root: Path, name: str, version: int) -> None:
+    """Refuse a version that maintenance has taken files from.
+
+    Raises
+    ------
+    LakeError
+        If this is one.
+    """
+    if version in removed_versions(root).get(name, ()):
+        raise LakeError(
+            f"version {version} of table {name!r} of lake {root} cannot be read any more: "
+            "its files were removed (`ampel-spark maintain`) when nothing pinned it"
+        )
 
 
 def read(

@@ -46,6 +46,7 @@ class Run:
     job: str
     job_hash: str
     job_text: str
+    job_file: str
     job_resolved: str
     calibration: str
     started: datetime.datetime

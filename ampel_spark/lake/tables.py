@@ -63,9 +63,12 @@ class Table:
         return [c.name for c in self.columns]
 
 
-#: Columns that say who wrote a row, when and how fast: not part of "equal, bit for bit".
+#: Columns that say who wrote a row, when, how fast and from which version of a table: not part of
+#: "equal, bit for bit".
 INCOMPARABLE = frozenset(
-    {"run_id", "duration_ms", "started", "ended", "committed", "seconds", "path", "file"}
+    {"run_id", "duration_ms", "attempts", "started", "ended", "committed", "seconds"}
+    | {"path", "file", "datapoints_version", "alerts_version", "quarantine_version"}
+    | {"sightings_version"}
 )
 
 
@@ -77,6 +80,7 @@ def spark_type(name: str) -> DataType:
     from pyspark.sql import types as t
 
     scalars: Mapping[str, DataType] = {
+        "binary": t.BinaryType(),
         "boolean": t.BooleanType(),
         "int": t.IntegerType(),
         "bigint": t.LongType(),
@@ -112,6 +116,7 @@ broken | boolean | the file ended before its end: one file-level row of quaranti
 night_first | int | first night of its stored packets [UTC date, YYYYMMDD]
 night_last | int | last night of its stored packets [UTC date, YYYYMMDD]
 chunk | string | chunk of archive it was committed in
+sightings_version | bigint | version of sightings that belongs with this chunk
 datapoints_version | bigint | version of datapoints that belongs with this chunk
 alerts_version | bigint | version of alerts that belongs with this chunk
 quarantine_version | bigint | version of quarantine that belongs with this chunk
@@ -156,12 +161,15 @@ pid | bigint | processing id of the image
 ra | double | right ascension [deg, ICRS]
 dec | double | declination [deg, ICRS]
 procstatus | string | status of forced photometry; its flux is null where it is not usable
-value_hash | bigint | xxh64 of the values, to tell revisions
+value_hash | bigint | xxh64 of all these values
 first_alert_jd | double | jd of the first alert that showed these values [d]
 first_alert_id | bigint | id of that alert
 """
     + _RUN
 )
+
+# The columns of datapoints without the number, which is given when all sightings are known.
+_SIGHTINGS = tuple(c for c in _DATAPOINTS if c.name != "revision")
 
 _DECISIONS = columns_of(
     """
@@ -208,10 +216,27 @@ as_of_jd | double | time up to which alerts count [d]; null: all of the pinned v
 as_of_alert_id | bigint | alert up to which alerts of that jd count; null: all
 alert_id | bigint | alert that the state is of, where the job wants one state per alert
 calibration | string | calibration release
+rules | array<int> | numbers of the release's rules that changed or masked a point of it
 access | string | program ids that may be seen, comma-separated
 points | string | kinds of datapoints in it, comma-separated
 datapoints_version | bigint | version of datapoints it was read from
 alerts_version | bigint | version of alerts it was read from
+"""
+    + _RUN
+)
+
+_CALIBRATIONS = columns_of(
+    """
+release | string | name of the release
+content_hash | string | hash of all that its rules select and change, tables included
+rule | int | place of the rule in the release, from 1
+name | string | name of the rule
+description | string | of the release
+selects | string | what the rule selects, {} all points; jd, mag as [from, before] [JSON]
+changes | string | what it changes: mask, replace, table, zero_point, nonlinearity, slope, \
+flux_scale, error_scale, error_floor, flux_floor [JSON]
+objects | array<bigint> | objects it selects; null: all
+tables | array<string> | files of the tables it names
 """
     + _RUN
 )
@@ -234,6 +259,7 @@ run_id | string | run
 job | string | name of the job
 job_hash | string | sha256 of the resolved job
 job_text | string | the job file as it was read
+job_file | string | where the job file was
 job_resolved | string | the job with all defaults [JSON]
 parent_run_id | string | run that this one reran
 calibration | string | calibration release
@@ -250,6 +276,33 @@ message | string | why it failed
 """
 )
 
+_SYSTEMATICS = columns_of(
+    """
+variation | string | name of the variation in the job
+variation_run_id | string | run of the variation
+weight | double | factor on its shifts in the covariance
+selection | string | selection whose candidates are the sample
+stock | bigint | object
+name | string | the survey's name of the object
+parameter | string | column of the unit, or mu: distance modulus [mag]
+nominal | double | its value in the nominal run
+error | double | its 1-sigma error there, where it has one
+shift | double | value of the variation - nominal; null where the variation has none
+changed_minimum | boolean | the variation's fit of this object is in another minimum
+run_id | string | nominal run
+"""
+)
+
+_PINS = columns_of(
+    """
+run_id | string | run that needs the version
+table | string | table
+version | bigint | version of it that stays readable
+pinned | timestamp | when, UTC
+released | timestamp | when the pin was let go, UTC; null while it holds
+"""
+)
+
 _TRUTH_COMMENT = "one simulated object, as it was made; no tier reads it"
 
 TABLES: dict[str, Table] = {
@@ -260,12 +313,20 @@ TABLES: dict[str, Table] = {
               ("file", "member", "sha256")),
         Table("datapoints", "one revision of one datapoint of one object", _DATAPOINTS,
               ("survey", "stock", "datapoint_id", "revision")),
+        Table("sightings", "one change of the values of a datapoint, however small; only of those "
+              "that were seen with more than one set of values", _SIGHTINGS,
+              ("survey", "stock", "datapoint_id", "first_alert_jd", "first_alert_id")),
         Table("decisions", "one alert judged for one channel under one trace in one run",
               _DECISIONS, ("run_id", "channel", "alert_id")),
         Table("states", "one state, content only", _STATES, ("state_id",)),
         Table("state_channels", "one state wanted by one channel of one run", _STATE_CHANNELS),
+        Table("calibrations", "one rule of one calibration release", _CALIBRATIONS,
+              ("content_hash", "rule")),
         Table("candidates", "one object selected by one run", _CANDIDATES),
+        Table("systematics", "one number of one object, shifted by one variation of a run",
+              _SYSTEMATICS, ("run_id", "variation", "stock", "parameter")),
         Table("runs", "one run", _RUNS, ("run_id",)),
+        Table("pins", "one version of a table that one run needs", _PINS, ("run_id", "table")),
     )
 }  # fmt: skip
 
@@ -289,7 +350,8 @@ trace_id | string | unit, parameters, code and files that computed it
 input_hash | string | what it read beside the state; empty: nothing
 status | int | 0 good; negative: AMPEL's codes; positive: the unit's own
 message | string | why, where the status is not 0
-duration_ms | double | time the unit took [ms]
+duration_ms | double | time the unit took [ms]; of a batch, its time over its light curves
+attempts | int | how often it was tried; an exception is tried again by later runs, up to 3 times
 """
         + _RUN
     )

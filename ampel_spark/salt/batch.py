@@ -22,7 +22,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cache import compiled, entry_point, inlined
+from ampel_spark.salt.cache import compiled, entry_point
 from ampel_spark.salt.gather import activate, gather, inside
 from ampel_spark.salt.kernel import (
     BAND,
@@ -30,6 +30,8 @@ from ampel_spark.salt.kernel import (
     DUST,
     FLUX,
     GRADIENT,
+    I_FITTED,
+    KNOWN,
     LOWER,
     M0,
     M1,
@@ -45,9 +47,21 @@ from ampel_spark.salt.kernel import (
     PX0,
     PX1,
     PZ,
+    S_EQUATIONS,
+    S_ERRORS,
+    S_HESSIAN,
+    S_SCALED,
+    S_SCALED_INVERSE,
     START,
     TIME,
     UPPER,
+    V_BEST,
+    V_CROSSED,
+    V_CROSSING,
+    V_LAST,
+    V_NEWTON,
+    V_NORM,
+    V_PAR,
     VAR,
     WEIGHT,
     Work,
@@ -88,17 +102,17 @@ CROSSINGS = 8
 
 
 @compiled
-def _errors(settings: Settings, matrix: Array, out: Array) -> bool:
+def _errors(settings: Settings, work: Work, matrix: Array, out: Array) -> bool:
     """Covariance of the fitted parameters from a matrix of second derivatives; zero elsewhere."""
-    index = np.empty(5, np.int64)
+    index = work.lists[I_FITTED]
     n = 0
     for k in range(matrix.shape[1]):
         if settings.fitted[k]:
             index[n] = k
             n += 1
-    scaled = np.zeros((5, 5))
-    inverse = np.zeros((5, 5))
-    norm = np.zeros(5)
+    scaled = work.matrices[S_SCALED]
+    inverse = work.matrices[S_SCALED_INVERSE]
+    norm = work.vectors[V_NORM]
     for i in range(n):
         value = matrix[index[i], index[i]]
         if not value > 0.0:
@@ -107,7 +121,7 @@ def _errors(settings: Settings, matrix: Array, out: Array) -> bool:
     for i in range(n):
         for j in range(n):
             scaled[i, j] = matrix[index[i], index[j]] * norm[i] * norm[j]
-    if not invert(scaled, n, inverse):
+    if not invert(work, scaled, n, inverse):
         return False
     for i in range(matrix.shape[1]):
         zero(out[i])
@@ -145,7 +159,7 @@ def _null_chisq(work: Work) -> float:
     return s
 
 
-@inlined
+@compiled
 def _settle(
     tables: Tables,
     settings: Settings,
@@ -183,7 +197,7 @@ def _settle(
     return chisq, n_steps, converged
 
 
-@inlined
+@compiled
 def _in_doubt(tables: Tables, settings: Settings, work: Work, par: Array, limits: Array) -> bool:
     """Whether a minimum may not be the lowest one: `work` is as `descend` left it."""
     for k in (PX1, PC):
@@ -191,8 +205,8 @@ def _in_doubt(tables: Tables, settings: Settings, work: Work, par: Array, limits
             return True
     if not settings.fitted[PT]:
         return False
-    errors = np.zeros((5, 5))
-    if not _errors(settings, work.equations, errors):
+    errors = work.matrices[S_ERRORS]
+    if not _errors(settings, work, work.equations, errors):
         return True
     if settings.fitted[PZ] and errors[PZ, PZ] > 0.03**2:
         return True
@@ -219,7 +233,7 @@ def _in_doubt(tables: Tables, settings: Settings, work: Work, par: Array, limits
     return before < 2 or after < 2
 
 
-@inlined
+@compiled
 def _set_limits(
     tables: Tables,
     settings: Settings,
@@ -268,7 +282,7 @@ def _set_limits(
         par[PX0] = min(max(1e-4, limits[LOWER, PX0]), limits[UPPER, PX0])
 
 
-@inlined
+@compiled
 def _find_starts(
     tables: Tables, settings: Settings, work: Work, par: Array, limits: Array, found: Array
 ) -> None:
@@ -278,7 +292,7 @@ def _find_starts(
     z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
     n_z = 1
     if settings.fitted[PZ]:
-        n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.03), 1), 8)
+        n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.04), 1), 8)
     first = tables.phase_start
     last = _last_phase(tables)
     if settings.has_phase_range and settings.phase_iterative:
@@ -290,9 +304,9 @@ def _find_starts(
         z = par[PZ]
         if settings.fitted[PZ]:
             z = z_low + (z_high - z_low) * (m + 0.5) / n_z
-        load_tables(tables, work, z, settings.fitted[PZ])
+        load_tables(tables, work, z, False)
         if settings.fitted[PT]:
-            collapse(work, par[PC], settings.fitted[PZ])
+            collapse(work, par[PC], False)
             scan(tables, settings, work, z, par, limits, first, last, found)
         else:
             found[m, 0] = 0.0
@@ -306,7 +320,7 @@ def _find_starts(
         work.number[N_FOUND] = 1
 
 
-@inlined
+@compiled
 def _search(
     tables: Tables,
     settings: Settings,
@@ -319,11 +333,13 @@ def _search(
     out: Output,
 ) -> tuple[float, bool]:
     """Descend from one starting point, or from several in doubt; leave the best in `par`."""
-    best = par.copy()
+    best = work.vectors[V_BEST]
+    copy(par, best)
     best_chisq = np.inf
     best_converged = False
     null = _null_chisq(work)
     doubt = not settings.fitted[PT]
+    cut = settings.has_phase_range and settings.phase_iterative
     n_found = work.number[N_FOUND]
     start_colour = par[PC]
     n_starts = 0
@@ -331,7 +347,7 @@ def _search(
     while n_starts < settings.max_starts:
         k += 1
         # With the redshift free each descent is long, and most lead to the same valley.
-        if settings.fitted[PZ] and n_starts >= (4 if doubt else 2):
+        if settings.fitted[PZ] and n_starts >= (6 if doubt else 3):
             break
         if k < n_found:
             # The scan's minima: the first always; the others in doubt, or where nearly as good.
@@ -357,23 +373,27 @@ def _search(
                 par[p] = min(max(par[p], limits[LOWER, p]), limits[UPPER, p])
         else:
             break
+        # A later start may end where it comes to the best so far.
+        work.number[KNOWN] = 0 if cut or n_starts == 0 else 1
         n_starts += 1
         chisq, n_steps, converged = _settle(tables, settings, points, work, i, par, limits, null)
         out.counts[i, 9] += n_steps
         # Lower by more than rounding, so that ties stay with the first.
         if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
             best_chisq, best_converged = chisq, converged
+            work.known[0] = chisq
             copy(par, best)
         if n_starts == 1 and settings.fitted[PT]:
             doubt = not chisq < np.inf or _in_doubt(tables, settings, work, par, limits)
             # Noise has minima without end, and none that means anything.
             doubt = doubt and out.flags[i] & NO_SIGNAL == 0
+    work.number[KNOWN] = 0
     out.counts[i, 7] = n_starts
     copy(best, par)
     return best_chisq, best_converged
 
 
-@inlined
+@compiled
 def _cross_edges(
     tables: Tables, settings: Settings, work: Work, par: Array, limits: Array, out: Output, i: int
 ) -> tuple[float, bool]:
@@ -386,13 +406,14 @@ def _cross_edges(
     chisq = evaluate(tables, settings, work, par, limits)
     converged = True
     stretch = 1.0 + par[PZ]
-    errors = np.zeros((5, 5))
+    errors = work.matrices[S_ERRORS]
     normal_equations(settings, work, par, limits)
     reach = 1.0
-    if _errors(settings, work.equations, errors):
+    if _errors(settings, work, work.equations, errors):
         reach = min(4.0 * math.sqrt(errors[PT, PT]) / stretch + 0.05, 3.0)
-    best = par.copy()
-    trial = par.copy()
+    best = work.vectors[V_CROSSED]
+    trial = work.vectors[V_CROSSING]
+    copy(par, best)
     centre = par[PT]
     n_tried = 0
     for edge in (tables.phase_start, _last_phase(tables)):
@@ -415,7 +436,7 @@ def _cross_edges(
     return chisq, converged
 
 
-@inlined
+@compiled
 def _covariance_rounds(
     tables: Tables,
     settings: Settings,
@@ -431,8 +452,8 @@ def _covariance_rounds(
     Returns whether the covariances were positive definite, and whether it came to an end.
     """
     cut = settings.has_phase_range and settings.phase_iterative
-    last = np.empty(5)
-    covariance = np.zeros((5, 5))
+    last = work.vectors[V_LAST]
+    covariance = work.matrices[S_ERRORS]
     for n_round in range(1, settings.max_rounds + 1):
         out.counts[i, 8] = n_round
         if settings.fitted[PZ]:
@@ -443,7 +464,7 @@ def _covariance_rounds(
         copy(par, last)
         _, n_steps, converged = descend(tables, settings, work, par, limits)
         out.counts[i, 9] += n_steps
-        again = not _errors(settings, work.equations, covariance)
+        again = not _errors(settings, work, work.equations, covariance)
         for k in range(par.size):
             moved = abs(par[k] - last[k])
             if settings.fitted[k] and moved > settings.covariance_tolerance * math.sqrt(
@@ -460,7 +481,7 @@ def _covariance_rounds(
     return True, False
 
 
-@inlined
+@compiled
 def _finish(
     tables: Tables,
     settings: Settings,
@@ -473,21 +494,26 @@ def _finish(
     """Errors from the second derivatives, and one Newton step with the same matrix."""
     chisq = evaluate(tables, settings, work, par, limits)
     normal_equations(settings, work, par, limits)
-    equations = work.equations.copy()
-    matrix = np.zeros((5, 5))
+    equations = work.matrices[S_EQUATIONS]
+    newton = work.vectors[V_NEWTON]
+    for k in range(par.size):
+        copy(work.equations[k], equations[k])
+    copy(work.equations[GRADIENT], work.vectors[V_LAST])
+    matrix = work.matrices[S_HESSIAN]
     covariance = out.covariance[i]
     hessian(tables, settings, work, par, limits, matrix)
-    if _errors(settings, matrix, covariance):
-        trial = par.copy()
+    if _errors(settings, work, matrix, covariance):
+        trial = newton
+        copy(par, trial)
         feasible = True
         for k in (PZ, PT, PC):
             for m in range(par.size):
                 if settings.fitted[m]:
-                    trial[k] += covariance[k, m] * equations[GRADIENT, m]
+                    trial[k] += covariance[k, m] * work.vectors[V_LAST, m]
             feasible = feasible and limits[LOWER, k] <= trial[k] <= limits[UPPER, k]
         if feasible and evaluate(tables, settings, work, trial, limits) < chisq:
             copy(trial, par)
-    elif _errors(settings, equations, covariance):
+    elif _errors(settings, work, equations, covariance):
         out.flags[i] |= NO_HESSIAN
     else:
         out.flags[i] |= NO_ERRORS
@@ -499,7 +525,7 @@ def _finish(
     out.chisq[i] = chisq - out.prior_chisq[i]
 
 
-@inlined
+@compiled
 def _judge(
     tables: Tables,
     settings: Settings,
@@ -555,7 +581,7 @@ def _judge(
     out.flags[i] = flags
 
 
-@inlined
+@compiled
 def _fit_object(
     tables: Tables,
     settings: Settings,
@@ -563,19 +589,16 @@ def _fit_object(
     points: Points,
     work: Work,
     i: int,
-    slot: NDArray[np.int64],
-    found: Array,
-    limits: Array,
     out: Output,
 ) -> int:
     """Fit object `i` into `out`; return zero or the reason of a refusal."""
-    par = np.empty(5)
+    par, limits, found = work.vectors[V_PAR], work.limits, work.found
     row = i if len(targets.lower) > 1 else 0
     z_low = targets.lower[row, PZ] if settings.fitted[PZ] else targets.fixed[i, PZ]
     z_high = targets.upper[row, PZ] if settings.fitted[PZ] else targets.fixed[i, PZ]
     if not (z_low >= tables.z_min and z_high <= tables.z_max and z_low <= z_high):
         return BAD_REDSHIFT
-    origin = gather(tables, settings, targets, points, work, i, z_low, z_high, slot, out)
+    origin = gather(tables, settings, targets, points, work, i, z_low, z_high, out)
     if work.number[N_ALL] < max(settings.min_points, 1):
         return TOO_FEW_POINTS
     _set_limits(tables, settings, targets, work, i, par, limits, origin)
@@ -623,11 +646,8 @@ def fit_range(
     out: Output,
 ) -> None:
     """Fit objects `begin` to `end`, into `out`."""
-    slot = np.zeros(len(tables.band_min), np.int64)
-    found = np.zeros((8, 3))
-    limits = np.zeros((4, 5))
     for i in range(begin, end):
-        refusal = _fit_object(tables, settings, targets, points, work, i, slot, found, limits, out)
+        refusal = _fit_object(tables, settings, targets, points, work, i, out)
         out.refusal[i] = refusal
         if refusal != 0:
             for k in range(points.offsets[i], points.offsets[i + 1]):

@@ -11,15 +11,23 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
+from numba import _dynfunc
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.typed_passes import NativeLowering
 
-__all__ = ["cache_folder", "compiled", "entry_point", "inlined"]
+__all__ = ["cache_folder", "compiled", "entry_point"]
+
+_LOG = logging.getLogger(__name__)
 
 #: Environment variable that names the folder for compiled kernels.
 VARIABLE = "AMPEL_SPARK_KERNEL_CACHE"
@@ -55,30 +63,66 @@ def cache_folder() -> Path:
     xdg = os.environ.get("XDG_CACHE_HOME")
     base = Path(named or (Path(xdg) if xdg else Path.home() / ".cache") / "ampel_spark")
     if not _writable(base):
+        wanted = base
         base = Path(tempfile.gettempdir()) / f"ampel_spark-{os.getuid()}"
+        _LOG.warning("%s cannot be written: compiled kernels are kept in %s", wanted, base)
     return base / f"kernels-{digest.hexdigest()[:16]}"
 
 
+class _StepLibrary(JITCodeLibrary):
+    """The code of a step: neither optimised nor made machine code but as a part of what calls it.
+
+    numba would do both for each function with all that is below it, most of it many times over.
+    """
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _StepLowering(NativeLowering):
+    _name = "step_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        context, name = state.targetctx, state.func_id.func_qualname
+        state.library = _StepLibrary(context.codegen(), name)
+        state.flags.no_compile = True
+        super().run_pass(state)
+        done = state["cr"]
+        # By this object, without code, numba knows the step where others call it.
+        key = _dynfunc.make_function(
+            done.fndesc.lookup_module(), name, "", 0, done.env, (state.library,)
+        )
+        context.insert_user_function(key, done.fndesc, [state.library])
+        state["cr"] = done._replace(cfunc=key)
+        return True
+
+
+class _StepCompiler(CompilerBase):
+    def define_pipelines(self) -> list[PassManager]:
+        manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        manager.passes = [
+            (_StepLowering if step is NativeLowering else step, why) for step, why in manager.passes
+        ]
+        manager.finalize()
+        return [manager]
+
+
 def compiled(function: F) -> F:
-    """Compile a function that only compiled code calls: without a way in from Python."""
+    """Compile a step: a function that only compiled code calls."""
     return numba.njit(
+        pipeline_class=_StepCompiler,
         nogil=True,
+        _nrt=False,
         error_model="numpy",
         fastmath=FAST_MATH,
         no_cpython_wrapper=True,
         no_cfunc_wrapper=True,
     )(function)
-
-
-def inlined(function: F) -> F:
-    """Make a function part of the one compiled function that calls it: a step of it, with a name.
-
-    Every level of compiled functions is optimised anew with all that is below it, so that levels
-    cost more time to compile than code does.
-    """
-    return numba.njit(inline="always", nogil=True, error_model="numpy", fastmath=FAST_MATH)(
-        function
-    )
 
 
 def entry_point(function: F) -> F:
@@ -87,7 +131,12 @@ def entry_point(function: F) -> F:
     numba.config.CACHE_DIR = str(cache_folder())
     try:
         return numba.njit(
-            cache=True, nogil=True, error_model="numpy", fastmath=FAST_MATH, no_cfunc_wrapper=True
+            cache=True,
+            nogil=True,
+            _nrt=False,
+            error_model="numpy",
+            fastmath=FAST_MATH,
+            no_cfunc_wrapper=True,
         )(function)
     finally:
         numba.config.CACHE_DIR = saved

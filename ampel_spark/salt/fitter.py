@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,12 +10,13 @@ import numpy as np
 import sncosmo
 from numpy.typing import ArrayLike, NDArray
 
-from ampel_spark.errors import ConfigError
+from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.salt.dust import extinction_per_ebv
 from ampel_spark.salt.options import PARAMETERS, FitOptions, Targets
 from ampel_spark.salt.photometry import LightCurveError, LightCurves, owned
 from ampel_spark.salt.result import FitResult, outcome
 from ampel_spark.salt.tables import build_tables
+from ampel_spark.salt.warmup import warm
 
 __all__ = ["SaltFitter"]
 
@@ -43,6 +44,10 @@ class SaltFitter:
         Magnitude systems of zero points; light curves name one by its place in this list.
     dust_law : {"F99", "CCM89", "O94"}
         Extinction law of the Milky Way.
+    band_shifts : mapping of str to float, optional
+        Shifts of bandpasses, Å, by band name: transmission at λ moves to λ + shift, in the band
+        integral, the dust and the zero point. Bands that are not named stay as they are. An error
+        of calibration to rerun with, say.
     options : FitOptions, optional
         What to fit and how, unless `fit` is given others.
     engine : {"auto", "compiled", "numpy"}
@@ -65,6 +70,7 @@ class SaltFitter:
         z_range: tuple[float, float] = (0.0, 0.25),
         systems: Sequence[Any] = ("ab",),
         dust_law: str = "F99",
+        band_shifts: Mapping[str, float] | None = None,
         options: FitOptions | None = None,
         engine: str = "auto",
         z_step: float = 0.002,
@@ -83,13 +89,18 @@ class SaltFitter:
         self.bands = tuple(
             str(b.name if b.name is not None else f"band {i}") for i, b in enumerate(bandpasses)
         )
+        self.band_shifts = _checked_shifts(band_shifts or {}, self.bands)
+        shifted = [
+            _shifted(band, self.band_shifts.get(name, 0.0))
+            for name, band in zip(self.bands, bandpasses, strict=True)
+        ]
         self.systems = tuple(str(s if isinstance(s, str) else s.name) for s in systems)
         self.options = options or FitOptions()
         self.engine = _engine(engine)
         self.dust_law = dust_law
         extinction_per_ebv(dust_law, np.array([5000.0]))
-        self.tables = build_tables(self.source, bandpasses, z_range, z_step=z_step, n_nodes=n_nodes)
-        self._system_ratio = _system_ratios(bandpasses, magsystems)
+        self.tables = build_tables(self.source, shifted, z_range, z_step=z_step, n_nodes=n_nodes)
+        self._system_ratio = _system_ratios(bandpasses, shifted, magsystems)
 
     def band_index(self, names: ArrayLike) -> NDArray[np.int32]:
         """Return the numbers of bands by name; -1 for those that the fitter does not know."""
@@ -234,6 +245,7 @@ class SaltFitter:
         if self.engine == "compiled":
             from ampel_spark.salt import batch
 
+            warm()
             work = batch.make_work(self.tables, 1, 0)
             batch.predict_range(self.tables, targets, points, parameters, 0, n, work, flux)
         else:
@@ -351,6 +363,7 @@ class SaltFitter:
             return out
         from ampel_spark.salt import batch
 
+        warm()
         sizes = np.diff(light_curves.offsets)
         largest = int(sizes.max()) if n else 0
         dense = (
@@ -389,17 +402,45 @@ def _look_up(get: Any, name: Any, what: str) -> Any:
         raise ConfigError(f"{what} {name!r}: {error}") from error
 
 
-def _system_ratios(bandpasses: Sequence[Any], systems: Sequence[Any]) -> Array:
-    """Zero-point flux of each system over that of AB, (B, systems); NaN where it has none."""
+def _checked_shifts(shifts: Mapping[str, float], bands: Sequence[str]) -> dict[str, float]:
+    for name, shift in shifts.items():
+        if name not in bands:
+            raise ConfigError(f"band_shifts: band {name!r} is not fitted{nearest(name, bands)}")
+        if not np.isfinite(shift):
+            raise ConfigError(f"band_shifts: {name} by {shift} Å: give a finite number")
+    return {name: float(shift) for name, shift in shifts.items()}
+
+
+def _shifted(band: Any, shift: float) -> Any:
+    if shift == 0.0:
+        return band
+    if not band.minwave() + shift > 0.0:
+        raise ConfigError(
+            f"band_shifts: {band.name} begins at {band.minwave():g} Å, which {shift:g} Å makes "
+            "zero or less"
+        )
+    return sncosmo.Bandpass(band.wave + shift, band.trans, name=band.name)
+
+
+def _system_ratios(
+    bandpasses: Sequence[Any], shifted: Sequence[Any], systems: Sequence[Any]
+) -> Array:
+    """Zero-point flux of each system over that of AB, (B, systems); NaN where it has none.
+
+    A system that is a list of bands with offsets (such as JLA's) knows a shifted band by the
+    offset of the band as it was.
+    """
     ab = sncosmo.get_magsystem("ab")
     ratios = np.full((len(bandpasses), len(systems)), np.nan)
-    for b, band in enumerate(bandpasses):
+    for b, candidates in enumerate(zip(shifted, bandpasses, strict=True)):
         for s, system in enumerate(systems):
-            try:
-                ratios[b, s] = system.zpbandflux(band) / ab.zpbandflux(band)
-            except ValueError:
-                # The system's spectrum does not cover the band, or it does not know the band.
-                continue
+            for band in candidates:
+                try:
+                    ratios[b, s] = system.zpbandflux(band) / ab.zpbandflux(band)
+                except ValueError:
+                    # The system's spectrum does not cover the band, or it does not know the band.
+                    continue
+                break
     return ratios
 
 

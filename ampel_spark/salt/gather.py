@@ -18,6 +18,7 @@ from ampel_spark.salt.kernel import (
     N_BANDS,
     N_USED,
     SCALE,
+    SLOT,
     START,
     TIME,
     VAR,
@@ -75,7 +76,6 @@ def gather(
     i: int,
     z_low: float,
     z_high: float,
-    slot: NDArray[np.int64],
     out: Output,
 ) -> float:
     """Bring the usable points of object `i` into `work`; return the earliest time.
@@ -84,6 +84,7 @@ def gather(
     """
     begin, end = points.offsets[i], points.offsets[i + 1]
     n_bands = len(tables.band_min)
+    slot = work.layout[SLOT]
     for b in range(n_bands):
         slot[b] = 0
     stretch = 1.0 if settings.phase_observer else 1.0 + z_low

@@ -64,13 +64,19 @@ MAG = -0.4 * math.log(10.0)
 TIME, FLUX, VAR, SCALE, WEIGHT, RANK_ONE, RES = range(7)
 Y, M0, M1, M0T, M1T, M0C, M1C, M0Z, M1Z, JAC = range(7, 17)
 #: Places in `Work.number`.
-N_BANDS, N_USED, DENSE, N_ALL, RANK_ONES, MODEL_ERROR, N_FOUND = range(7)
+N_BANDS, N_USED, DENSE, N_ALL, RANK_ONES, MODEL_ERROR, N_FOUND, KNOWN = range(8)
 #: Rows of `Work.layout`, `Work.nodes` and, of `Work.equations`, the last.
-START, ALL_START, BAND = range(3)
+START, ALL_START, BAND, FROM, SLOT = range(5)
 COLOUR, COLOUR_Z, DUST = range(3)
 GRADIENT = 5
 #: Rows of `limits`: bounds, then means and weights (1 / sigma^2) of the priors.
 LOWER, UPPER, MEAN, PRIOR = range(4)
+#: Rows of `Work.vectors`, `Work.matrices` and `Work.lists`: one user each, so that none overlap.
+V_PAR, V_BEST, V_LAST, V_CROSSED, V_CROSSING, V_NEWTON = range(6)
+V_STEP, V_TRIAL, V_STEPS, V_AT, V_AHEAD, V_NORM = range(6, 12)
+S_REDUCED, S_DAMPED, S_INVERSE, S_LOWER, S_SCALED, S_SCALED_INVERSE = range(6)
+S_ERRORS, S_SLOPES, S_HESSIAN, S_EQUATIONS, S_COLUMN = range(6, 11)
+I_OUTER, I_FITTED = range(2)
 #: Parameters, in the order of `options.PARAMETERS`.
 PZ, PT, PX0, PX1, PC = range(5)
 
@@ -89,11 +95,13 @@ class Work(NamedTuple):
     #: (columns), derivatives of the model flux by each parameter from JAC on.
     points: Array
     order: NDArray[np.int64]
-    #: (3, B + 1): first point of each band in use, of all, and the bands' numbers in the tables.
+    #: (5, B + 1): first point of each band in use, of all, and the bands' numbers in the tables;
+    #: room for places of points (of the scan, of `gather`).
     layout: NDArray[np.int64]
     #: Numbers and switches: N_BANDS of the object, N_USED points in use, DENSE (whether `factor`
     #: holds a Cholesky factor), N_ALL points, RANK_ONES (whether there are such terms), MODEL_ERROR
-    #: (whether to add the model's covariance), N_FOUND starting points.
+    #: (whether to add the model's covariance), N_FOUND starting points, KNOWN (whether `vectors`
+    #: and `known` hold an earlier minimum of this object).
     number: NDArray[np.int64]
     #: (2, B, Q, 2R) tables at the redshift, with dust, and derivative by z.
     table: Array
@@ -105,6 +113,17 @@ class Work(NamedTuple):
     factor: Array
     #: (6, 5): matrix of the normal equations, and downhill gradient (row GRADIENT).
     equations: Array
+    #: (4, 5) bounds and priors of the object: LOWER, UPPER, MEAN, PRIOR.
+    limits: Array
+    #: (8, 3) starting points, best first: chi-square less that of the data, z, t0.
+    found: Array
+    #: Room for vectors and matrices of parameters, each row for one use (names: V_… and S_…).
+    vectors: Array
+    matrices: Array
+    #: Chi-square of the earlier minimum.
+    known: Array
+    #: (2, 5) lists of parameters: I_OUTER, I_FITTED.
+    lists: NDArray[np.int64]
 
 
 def make_work(tables: Tables, n_points: int, n_dense: int) -> Work:
@@ -117,13 +136,19 @@ def make_work(tables: Tables, n_points: int, n_dense: int) -> Work:
         all_order=np.zeros(n, np.int64),
         points=np.zeros((21, n)),
         order=np.zeros(n, np.int64),
-        layout=np.zeros((3, n_bands + 1), np.int64),
-        number=np.zeros(7, np.int64),
+        layout=np.zeros((5, n_bands + 1), np.int64),
+        number=np.zeros(8, np.int64),
         table=np.zeros((2, n_bands, n_nodes, n_rows)),
         nodes=np.ones((3, n_bands, n_nodes)),
         rows=np.zeros((n_bands, 3, n_rows)),
         factor=np.zeros((dense, dense)),
         equations=np.zeros((6, 5)),
+        limits=np.zeros((4, 5)),
+        found=np.zeros((8, 3)),
+        vectors=np.zeros((12, 5)),
+        matrices=np.zeros((11, 5, 5)),
+        known=np.zeros(1),
+        lists=np.zeros((2, 5), np.int64),
     )
 
 
@@ -683,9 +708,9 @@ def _model_covariance(tables: Tables, work: Work, par: Array) -> None:
 
 
 @compiled
-def invert(matrix: Array, n: int, out: Array) -> bool:
+def invert(work: Work, matrix: Array, n: int, out: Array) -> bool:
     """Inverse of the leading n x n block, by Cholesky; False where not positive definite."""
-    low = np.zeros((5, 5))
+    low = work.matrices[S_LOWER]
     for i in range(n):
         for j in range(i + 1):
             s = matrix[i, j]
@@ -698,7 +723,9 @@ def invert(matrix: Array, n: int, out: Array) -> bool:
             else:
                 low[i, j] = s / low[j, j]
     for m in range(n):
-        x = np.zeros(5)
+        x = work.matrices[S_COLUMN, 0]
+        for i in range(n):
+            x[i] = 0.0
         x[m] = 1.0
         for i in range(n):
             s = x[i]

@@ -27,7 +27,10 @@ from numpy.typing import NDArray
 from ampel_spark.salt.cache import compiled
 from ampel_spark.salt.kernel import (
     FLUX,
+    FROM,
     GRADIENT,
+    I_OUTER,
+    KNOWN,
     LOWER,
     M1,
     MEAN,
@@ -43,13 +46,22 @@ from ampel_spark.salt.kernel import (
     RANK_ONE,
     RANK_ONES,
     RES,
+    S_DAMPED,
+    S_INVERSE,
+    S_REDUCED,
+    S_SLOPES,
     START,
     TIME,
     UPPER,
+    V_AHEAD,
+    V_AT,
+    V_BEST,
+    V_STEP,
+    V_STEPS,
+    V_TRIAL,
     WEIGHT,
     Work,
     _profile,
-    cell,
     collapse,
     collapse_at,
     columns,
@@ -60,6 +72,7 @@ from ampel_spark.salt.kernel import (
     normal_equations,
     residuals,
     solve_linear,
+    zero,
 )
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.tables import Tables
@@ -130,7 +143,9 @@ def scan(
     n_steps = min(math.ceil((high - low) / (SCAN_STEP * stretch)), SCAN_LIMIT) + 1
     step = (high - low) / max(n_steps - 1, 1)
     n_bands = work.number[N_BANDS]
-    from_point = work.layout[START].copy()
+    from_point = work.layout[FROM]
+    for b in range(n_bands):
+        from_point[b] = work.layout[START, b]
     a = 1.0 / stretch
     per_step = 1.0 / tables.phase_step
     n = tables.n_phases
@@ -159,12 +174,18 @@ def scan(
                 from_point[b] = i
                 while i < end and work.points[TIME, i] <= last_time:
                     x = ((work.points[TIME, i] - t0) * a - tables.phase_start) * per_step
-                    row, w0, w1, w2, w3 = cell(min(max(x, 0.0), n - 1.0), n)
-                    j = 2 * row
+                    # Straight lines between the phases do for a scan; the two last rows of a
+                    # table are those of the last cell, the two first those of the first.
+                    cell = min(max(int(x), 0), n - 2)
+                    w1 = x - cell
+                    w0 = 1.0 - w1
+                    j = 2 * cell
+                    if cell == n - 2:
+                        j += 8
+                    elif cell > 0:
+                        j += 4
                     m0 = w0 * value[j] + w1 * value[j + 2]
-                    m0 += w2 * value[j + 4] + w3 * value[j + 6]
                     m1 = w0 * value[j + 1] + w1 * value[j + 3]
-                    m1 += w2 * value[j + 5] + w3 * value[j + 7]
                     v0 = m0 * work.points[WEIGHT, i]
                     v1 = m1 * work.points[WEIGHT, i]
                     s00 += v0 * m0
@@ -234,12 +255,12 @@ def descend(
     """
     chisq = evaluate(tables, settings, work, par, limits)
     normal_equations(settings, work, par, limits)
-    outer = np.empty(3, np.int64)
-    reduced = np.zeros((5, 5))
-    damped = np.zeros((5, 5))
-    inverse = np.zeros((5, 5))
-    step = np.zeros(5)
-    trial = np.empty(5)
+    outer = work.lists[I_OUTER]
+    reduced = work.matrices[S_REDUCED]
+    damped = work.matrices[S_DAMPED]
+    inverse = work.matrices[S_INVERSE]
+    step = work.vectors[V_STEP]
+    trial = work.vectors[V_TRIAL]
     damping = 1e-3
     converged = False
     n_steps = 0
@@ -253,7 +274,7 @@ def descend(
             for j in range(n_outer):
                 damped[i, j] = reduced[i, j]
             damped[i, i] += damping * reduced[i, i]
-        if not invert(damped, n_outer, inverse):
+        if not invert(work, damped, n_outer, inverse):
             damping = max(10.0 * damping, 1e-3)
             if damping > 1e10:
                 break
@@ -281,6 +302,8 @@ def descend(
             copy(trial, par)
             chisq = chisq_trial
             normal_equations(settings, work, par, limits)
+            if work.number[KNOWN] and _is_known(work, par, chisq):
+                break
             n_outer = _reduce(settings, work, par, limits, outer, reduced)
         else:
             damping = max(10.0 * damping, 1e-2)
@@ -288,6 +311,18 @@ def descend(
                 # No step downhill helps: chi-square jumps here, at an edge of the model.
                 break
     return chisq, n_steps, converged
+
+
+@compiled
+def _is_known(work: Work, par: Array, chisq: float) -> bool:
+    """Whether a descent has come to the minimum of an earlier one, and not below it."""
+    best = work.vectors[V_BEST]
+    return (
+        chisq >= work.known[0]
+        and abs(par[PT] - best[PT]) < 0.2
+        and abs(par[PC] - best[PC]) < 0.03
+        and abs(par[PZ] - best[PZ]) < 0.003
+    )
 
 
 @compiled
@@ -361,7 +396,8 @@ def hessian(
     by_z = fitted[PZ]
     for k in range(par.size):
         copy(work.equations[k], out[k])
-    steps = np.zeros(5)
+    steps = work.vectors[V_STEPS]
+    zero(steps)
     for k in range(par.size):
         if k not in (PX0, PX1) and fitted[k] and work.equations[k, k] > 0.0:
             steps[k] = min(0.1 / math.sqrt(work.equations[k, k]), 0.02 * LONGEST[k])
@@ -381,9 +417,10 @@ def hessian(
                 s -= sr * sm
         out[PX0, PX1] -= s
         out[PX1, PX0] = out[PX0, PX1]
-    at = par.copy()
-    ahead = np.zeros(5)
-    slopes = np.zeros((5, 5))
+    at = work.vectors[V_AT]
+    copy(par, at)
+    ahead = work.vectors[V_AHEAD]
+    slopes = work.matrices[S_SLOPES]
     for k in range(par.size):
         if steps[k] == 0.0:
             continue

@@ -326,8 +326,13 @@ class _Object:
         matrix = jac.T @ jac + np.diag(self.prior_weight)
         return matrix, jac.T @ res + self.prior_weight * (self.prior_mean - par)
 
-    def descend(self, par: Array) -> tuple[float, int, bool]:
-        """Levenberg-Marquardt in the outer parameters, in place."""
+    def descend(
+        self, par: Array, known: tuple[float, Array] | None = None
+    ) -> tuple[float, int, bool]:
+        """Levenberg-Marquardt in the outer parameters, in place.
+
+        Ends where it comes to the minimum of an earlier descent, if one is `known`.
+        """
         chisq = self.profile(par)
         damping, n_steps = 1e-3, 0
         matrix, gradient = self.equations(par)
@@ -368,6 +373,10 @@ class _Object:
                 par[:], chisq = trial, chisq_trial
                 damping = max(0.1 * damping, 1e-7)
                 matrix, gradient = self.equations(par)
+                if known is not None and chisq >= known[0]:
+                    away = np.abs(par - known[1])
+                    if away[T0] < 0.2 and away[C] < 0.03 and away[Z] < 0.003:
+                        return chisq, n_steps, False
             else:
                 damping = max(10.0 * damping, 1e-2)
                 if damping > 1e9:
@@ -597,7 +606,7 @@ def _find_starts(sn: _Object, par: Array) -> list[tuple[float, float, float]]:
     z_low, z_high = sn.lower[Z], sn.upper[Z]
     redshifts = [par[Z]]
     if settings.fitted[Z]:
-        n = int(np.clip(np.ceil(np.log((1.0 + z_high) / (1.0 + z_low)) / 0.03), 1, 8))
+        n = int(np.clip(np.ceil(np.log((1.0 + z_high) / (1.0 + z_low)) / 0.04), 1, 8))
         redshifts = [z_low + (z_high - z_low) * (m + 0.5) / n for m in range(n)]
     if not settings.fitted[T0]:
         return [(0.0, z, par[T0]) for z in redshifts]
@@ -685,7 +694,7 @@ def _search(
     while n_starts < settings.max_starts:
         k += 1
         # With the redshift free each descent is long, and most lead to the same valley.
-        if settings.fitted[Z] and n_starts >= (4 if doubt else 2):
+        if settings.fitted[Z] and n_starts >= (6 if doubt else 3):
             break
         if k < len(starts):
             far = starts[k][0] > starts[0][0] * 0.97 + 10.0 or not signal
@@ -708,7 +717,8 @@ def _search(
         else:
             break
         n_starts += 1
-        chisq, n_steps, converged = _settle(sn, par)
+        known = None if best is None else (best_chisq, best)
+        chisq, n_steps, converged = _settle(sn, par, known)
         counts[9] += n_steps
         if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
             best, best_chisq, best_converged = par.copy(), chisq, converged
@@ -719,12 +729,12 @@ def _search(
     return best, best_converged
 
 
-def _settle(sn: _Object, par: Array) -> tuple[float, int, bool]:
+def _settle(sn: _Object, par: Array, known: tuple[float, Array] | None) -> tuple[float, int, bool]:
     """Descend and, with an iterative phase range, to where range and t0 agree."""
     settings = sn.settings
     cut = settings.has_phase_range and settings.phase_iterative
     if not cut:
-        return sn.descend(par)
+        return sn.descend(par, known)
     total = 0
     sn.set_phase_range(par[Z], par[T0])
     chisq, converged = np.inf, False

@@ -2,6 +2,7 @@
 
 from ampel_spark.t0.filters import (
     FILTERS,
+    All,
     Conditions,
     DecentFilter,
     Filter,
@@ -13,6 +14,7 @@ from ampel_spark.t0.selection import Selection, cuts_off, trace
 
 __all__ = [
     "FILTERS",
+    "All",
     "Conditions",
     "DecentFilter",
     "Filter",

@@ -38,7 +38,17 @@ _OR_MISSING = re.compile(r"\s+or\s+missing$")
 
 # Bookkeeping, and counts over the whole packet, whatever a channel may see of it.
 _WITHHELD = frozenset(
-    {"survey", "hpx", "file", "content_hash", "extra", "run_id", "n_upper_limits", "n_forced"}
+    {
+        "survey",
+        "hpx",
+        "file",
+        "content_hash",
+        "extra",
+        "own",
+        "run_id",
+        "n_upper_limits",
+        "n_forced",
+    }
 )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DERIVED", "GAIA", "HISTORY", "Comparison", "Cut", "base_columns"]
+__all__ = ["DERIVED", "GAIA", "HISTORY", "MASKED", "Comparison", "Cut", "base_columns"]
 
 Operand = float | int | str | tuple[float | int | str, ...] | None
 
@@ -106,6 +106,10 @@ class Cut:
     def needs_stars(self) -> bool:
         """Whether the cut reads a catalogue of stars."""
         return not GAIA.isdisjoint(self.quantities())
+
+
+#: Rejects an alert that a calibration release masks.
+MASKED = Cut("masked", [Comparison("masked", "==", 1)], "all")
 
 
 def base_columns(quantity: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ doi:10.1051/0004-6361/201935634), with three differences:
 - a number that is NaN counts as missing, as one that is null does: where AMPEL's comparison with
   NaN lets an alert through, the alert is rejected under ``missing keys``.
 
-`Conditions` is a list of conditions on columns, for everything else.
+`Conditions` is a list of conditions on columns, for everything else; `All` takes every alert.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.t0.conditions import parse_condition
 from ampel_spark.t0.cuts import Comparison, Cut
 
-__all__ = ["FILTERS", "Conditions", "DecentFilter", "Filter", "SimpleDecentFilter", "make_filter"]
+__all__ = [
+    "FILTERS",
+    "All",
+    "Conditions",
+    "DecentFilter",
+    "Filter",
+    "SimpleDecentFilter",
+    "make_filter",
+]
 
 #: What the candidate must have for the Decent filters, in the order in which AMPEL looks.
 REQUIRED_KEYS = (
@@ -228,6 +236,14 @@ class DecentFilter(_Decent):
         return super().off() + off
 
 
+class All(Filter):
+    """Takes every alert: for photometry tables, and whatever was chosen before."""
+
+    def cuts(self) -> list[Cut]:
+        """Return no cut."""
+        return []
+
+
 class Conditions(Filter):
     """A list of conditions on the columns of the alerts table, which all must hold.
 
@@ -264,7 +280,7 @@ class Conditions(Filter):
 
 #: The filters that a job can name.
 FILTERS: dict[str, type[Filter]] = {
-    c.__name__: c for c in (DecentFilter, SimpleDecentFilter, Conditions)
+    c.__name__: c for c in (DecentFilter, SimpleDecentFilter, Conditions, All)
 }
 
 

@@ -12,12 +12,14 @@ with Spark's default.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 
+from ampel_spark.calibration.alerts import calibrated_alerts
 from ampel_spark.errors import ConfigError
 from ampel_spark.t0.cuts import GAIA, HISTORY, Cut, base_columns
 from ampel_spark.t0.filters import DecentFilter
@@ -57,6 +59,21 @@ def judge(
     ConfigError
         If a channel occurs twice, or a cut needs a column that the alerts do not have.
     """
+    _check_channels(selections)
+    releases = list(dict.fromkeys(s.release if s.calibrates else None for s in selections))
+    parts = [
+        _judge(
+            alerts if release is None else calibrated_alerts(alerts, release),
+            [s for s in selections if (s.release if s.calibrates else None) == release],
+            run_id,
+        )
+        for release in releases
+    ]
+    return functools.reduce(DataFrame.unionByName, parts)
+
+
+def _judge(alerts: DataFrame, selections: Sequence[Selection], run_id: str | None) -> DataFrame:
+    """Return the decisions of selections that see the same alerts' photometry."""
     _check(alerts, selections)
     rows = _with_history(alerts, selections)
     rows = _with_verdicts(rows, selections)
@@ -91,6 +108,8 @@ def explain(alerts: DataFrame, selection: Selection) -> DataFrame:
         ``cut``, ``passed`` (null: not asked, for want of a star catalogue), ``value``,
         ``threshold``, ``rule``, and ``detail`` (which keys are missing).
     """
+    if selection.release is not None and selection.calibrates:
+        alerts = calibrated_alerts(alerts, selection.release)
     _check(alerts, [selection])
     rows = _with_history(alerts, [selection]).where(visible(f.col("programid"), selection.access))
     if selection.gaia is None:
@@ -100,7 +119,7 @@ def explain(alerts: DataFrame, selection: Selection) -> DataFrame:
     rows = rows.withColumn("_star", star)
     quantities = _quantities(rows, [selection], 0, {name: f"_star.{name}" for name in GAIA})
     cuts = []
-    for position, cut in enumerate(selection.filter.cuts(), start=1):
+    for position, cut in enumerate(selection.cuts(), start=1):
         asked = not cut.needs_stars or selection.gaia is not None
         cuts.append(
             f"named_struct('position', {position}, 'cut', {literal(cut.name)}, 'passed',"
@@ -113,7 +132,7 @@ def explain(alerts: DataFrame, selection: Selection) -> DataFrame:
     return rows.select(f.lit(selection.channel).alias("channel"), *_ALERT, every)
 
 
-def _check(alerts: DataFrame, selections: Sequence[Selection]) -> None:
+def _check_channels(selections: Sequence[Selection]) -> None:
     if not selections:
         raise ConfigError("no channel has a filter: give t0 an entry")
     twice = [name for name, n in Counter(s.channel for s in selections).items() if n > 1]
@@ -121,9 +140,12 @@ def _check(alerts: DataFrame, selections: Sequence[Selection]) -> None:
         raise ConfigError(
             f"channel {twice[0]} has more than one filter; give each filter its own channel"
         )
+
+
+def _check(alerts: DataFrame, selections: Sequence[Selection]) -> None:
     have = set(alerts.columns)
     for s in selections:
-        cuts = [*s.filter.cuts(), *(cut for group in s.filter.groups() for cut in group)]
+        cuts = [*s.cuts(), *(cut for group in s.filter.groups() for cut in group)]
         for cut in cuts:
             needed = {c for q in cut.quantities() for c in base_columns(q)}
             if lacking := sorted(needed - have):
@@ -159,7 +181,7 @@ def _with_verdicts(rows: DataFrame, selections: Sequence[Selection]) -> DataFram
     columns = [f.col(name) for name in (*_ALERT, "ra", "dec")]
     for k, s in enumerate(selections):
         quantities = _quantities(rows, selections, k)
-        cuts = [cut for cut in s.filter.cuts() if not cut.needs_stars]
+        cuts = [cut for cut in s.cuts() if not cut.needs_stars]
         columns += [
             visible(f.col("programid"), s.access).alias(f"_sees{k}"),
             f.expr(_first_failure(cuts, quantities)).alias(f"_cut{k}"),

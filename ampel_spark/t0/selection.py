@@ -10,17 +10,22 @@ import sys
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ampel_spark.calibration.release import Release
 from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.t0.cuts import MASKED, Cut
 from ampel_spark.t0.filters import Filter
 from ampel_spark.t0.gaia import StarCatalog
 
-__all__ = ["History", "OnStockMatch", "Selection", "cuts_off", "trace"]
+__all__ = ["History", "OnStockMatch", "Photometry", "Selection", "cuts_off", "trace"]
 
 OnStockMatch = Literal["none", "bypass", "overrule", "silent_overrule"]
 History = Literal["packet", "archive"]
+Photometry = Literal["issued", "calibrated"]
 
 # The modules whose code decides; a trace is over their text.
 _CODE = ("conditions", "cuts", "filters", "galactic", "history", "judge", "quantities", "selection")
+
+_CALIBRATION = tuple(f"ampel_spark.calibration.{name}" for name in ("alerts", "apply", "cells"))
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Selection:
         this one had shown of the object.
     gaia : StarCatalog or None
         Stars for the filter's Gaia veto; without them the veto is off.
+    release : Release, optional
+        Calibration of the alerts' own photometry before they are judged; default none.
     """
 
     channel: str
@@ -54,6 +61,7 @@ class Selection:
     on_stock_match: OnStockMatch = "none"
     history: History = "packet"
     gaia: StarCatalog | None = None
+    release: Release | None = None
 
     def __post_init__(self) -> None:
         for key, allowed in (("on_stock_match", OnStockMatch), ("history", History)):
@@ -78,7 +86,17 @@ class Selection:
             on_stock_match=self.on_stock_match,
             history=self.history,
             gaia=self.gaia,
+            release=self.release,
         )
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the alerts' photometry is calibrated first."""
+        return self.release is not None and bool(self.release.rules)
+
+    def cuts(self) -> list[Cut]:
+        """Return the cuts in the order in which an alert meets them: a mask, the filter's."""
+        return [*([MASKED] if self.calibrates else []), *self.filter.cuts()]
 
 
 def cuts_off(selection: Selection) -> list[str]:
@@ -96,18 +114,20 @@ def trace(
     on_stock_match: OnStockMatch = "none",
     history: History = "packet",
     gaia: StarCatalog | None = None,
+    release: Release | None = None,
 ) -> str:
     """Return the hash of all that decides a judgement: 32 hexadecimal digits.
 
     It is over the filter's class and parameters with their defaults, the data rights, the two
-    settings of the selection, the stars, and the code of the filter and of this package.
+    settings of the selection, the stars, the code of the filter and of this package, and what the
+    release changes where it changes anything.
 
     Raises
     ------
     ConfigError
         If the code of the filter's class cannot be read.
     """
-    content = {
+    content: dict[str, object] = {
         "filter": f"{type(alert_filter).__module__}.{type(alert_filter).__qualname__}",
         "parameters": alert_filter.model_dump(mode="python"),
         "access": None if access is None else sorted(access),
@@ -116,6 +136,8 @@ def trace(
         "stars": None if gaia is None else gaia.content_hash,
         "code": _code_digest(type(alert_filter), gaia is not None),
     }
+    if release is not None and release.rules:
+        content["release"] = [release.content_hash, *map(_source, _CALIBRATION)]
     text = json.dumps(content, sort_keys=True, ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -6,6 +6,7 @@ object per point.
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any
 
@@ -14,9 +15,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ampel_spark.calibration.apply import apply
+from ampel_spark.calibration.release import Release
 from ampel_spark.t1.links import links, state_ids
 from ampel_spark.t1.photometry import canonical, integers, newest, unsuperseded
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, POINT_FIELDS, UPPER_LIMIT, LightCurveBatch
+from ampel_spark.t2.lightcurve import (
+    DETECTION,
+    FORCED,
+    POINT_FIELDS,
+    UPPER_LIMIT,
+    LightCurveBatch,
+    Lookup,
+)
 
 __all__ = ["KIND_CODES", "LIGHT_CURVE_SCHEMA", "assemble", "batch_of"]
 
@@ -42,12 +52,13 @@ LIGHT_CURVE_SCHEMA = pa.schema(
         ("jd_first", pa.float64()),
         ("jd_last", pa.float64()),
         ("datapoint_ids", pa.list_(pa.int64())),
+        ("rules", pa.list_(pa.int32())),
         *((f"lc_{name}", pa.list_(_TYPES[kind])) for name, (kind, _) in POINT_FIELDS.items()),
     ]
 )
 
 
-def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
+def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.RecordBatch:
     """Turn collected datapoints into states with their light curves.
 
     Parameters
@@ -55,12 +66,15 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
     batch : RecordBatch
         ``request, survey, stock, name, points``: `points` a list of structs with the fields of a
         point and ``revision``, sorted by (datapoint_id, revision).
+    release : Release, optional
+        Calibration to apply; default none.
 
     Returns
     -------
     RecordBatch
         With `LIGHT_CURVE_SCHEMA`; light curves are in order of (jd, datapoint_id). A request that
-        no point is left for gives no row.
+        no point is left for gives no row. ``rules`` are the numbers of the release's rules that
+        changed or masked a point of it.
     """
     lists = batch.column("points")
     flat = lists.flatten()
@@ -72,6 +86,9 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
     group, points = group[kept], {k: v[kept] for k, v in points.items()}
     kept = unsuperseded(points, group)
     group, points = group[kept], {k: v[kept] for k, v in points.items()}
+    touched = None
+    if release is not None and release.rules:
+        group, points, touched = _calibrated(release, batch, group, points)
     points = canonical(points)
 
     counts = np.bincount(group, minlength=len(batch))
@@ -87,6 +104,7 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
         "state_id": pa.array(state_ids(headers, integers(points), offsets)),
         "link": pa.array(links(ids, offsets)),
         "datapoint_ids": _list(pa.array(ids), offsets),
+        "rules": _rules(touched, len(batch)),
     }
     kinds = points["kind"]
     for column, code in (
@@ -109,30 +127,71 @@ def assemble(batch: pa.RecordBatch) -> pa.RecordBatch:
     return table.filter(pa.array(counts > 0))
 
 
+def _calibrated(
+    release: Release, batch: pa.RecordBatch, group: Array, points: dict[str, Array]
+) -> tuple[Array, dict[str, Array], tuple[Array, Array]]:
+    """Return what a release leaves of points: their groups, the points, and which rules acted."""
+    surveys = _numpy(batch.column("survey"), "O")
+    stocks = np.asarray(batch.column("stock"))
+    found = apply(release, points, group, surveys, stocks)
+    kept = found.kept
+    points = found.points if kept.all() else {k: v[kept] for k, v in found.points.items()}
+    return group[kept], points, (found.group, found.rule)
+
+
+def _rules(touched: tuple[Array, Array] | None, n: int) -> pa.ListArray:
+    group, rule = touched or (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=n))])
+    return _list(pa.array(rule, pa.int32()), offsets)
+
+
 def batch_of(batch: pa.RecordBatch) -> LightCurveBatch:
-    """Return the light curves of a batch with ``lc_`` columns of `LIGHT_CURVE_SCHEMA` as arrays."""
-    first = batch.column("lc_jd")
-    lengths = np.asarray(first.value_lengths().fill_null(0))
+    """Return the light curves of a batch with `LIGHT_CURVE_SCHEMA`'s ``lc_`` columns as arrays.
+
+    Columns that the batch does not have are not there; those it has are read when asked for.
+    """
+    there = [name for name in POINT_FIELDS if f"lc_{name}" in batch.schema.names]
+    lengths = np.asarray(batch.column(f"lc_{there[0]}").value_lengths().fill_null(0))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    points = {
-        name: _numpy(batch.column(f"lc_{name}").flatten(), kind)
-        for name, (kind, _) in POINT_FIELDS.items()
-        if f"lc_{name}" in batch.schema.names
-    }
+
+    def flat(name: str) -> pa.Array:
+        return batch.column(f"lc_{name}").flatten()
+
+    def decoded(name: str, kind: str) -> Array:
+        if kind != "O":
+            return _numpy(flat(name), kind)
+        codes, found = words[name]
+        return np.asarray(found[codes])
+
+    words = Lookup(
+        {
+            name: functools.partial(lambda name: _coded(flat(name)), name)
+            for name in there
+            if POINT_FIELDS[name][0] == "O"
+        }
+    )
     return LightCurveBatch(
         state_id=np.array(batch.column("state_id").to_pylist(), dtype=object),
         stock=batch.column("stock").to_numpy(zero_copy_only=False),
         name=np.array(batch.column("name").to_pylist(), dtype=object),
         offsets=offsets,
-        points=points,
+        points=Lookup(
+            {name: functools.partial(decoded, name, POINT_FIELDS[name][0]) for name in there}
+        ),
+        words=words,
     )
+
+
+def _coded(column: pa.Array) -> tuple[Array, Array]:
+    encoded = column.dictionary_encode()
+    words = np.array([*encoded.dictionary.to_pylist(), ""], dtype=object)
+    return np.asarray(encoded.indices.fill_null(len(words) - 1)), words
 
 
 def _numpy(column: pa.Array, kind: str) -> Array:
     if kind == "O":
-        encoded = column.dictionary_encode()
-        words = np.array([*encoded.dictionary.to_pylist(), ""], dtype=object)
-        return words[np.asarray(encoded.indices.fill_null(len(words) - 1))]
+        codes, words = _coded(column)
+        return np.asarray(words[codes])
     null: float = np.nan if kind == "f8" else -1
     if column.null_count:
         column = pc.fill_null(column, pa.scalar(null, column.type))

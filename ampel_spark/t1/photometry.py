@@ -50,7 +50,8 @@ def newest(points: Mapping[str, Array], group: Array) -> Array:
 def unsuperseded(points: Mapping[str, Array], group: Array) -> Array:
     """Select what no reprocessing superseded: of one (jd, readout channel), the largest id stays.
 
-    Detections and upper limits supersede each other, as in AMPEL; forced photometry is apart.
+    Detections and upper limits supersede each other, as in AMPEL; forced photometry is apart. What
+    has no readout channel is superseded by nothing.
 
     Returns
     -------
@@ -60,9 +61,8 @@ def unsuperseded(points: Mapping[str, Array], group: Array) -> Array:
     rcid, forced = points["rcid"], points["kind"] == FORCED
     order = np.lexsort((ids, rcid, jd, forced, group))
     a, b = order[:-1], order[1:]
-    same = (
-        (group[a] == group[b]) & (forced[a] == forced[b]) & (jd[a] == jd[b]) & (rcid[a] == rcid[b])
-    )
+    same = (group[a] == group[b]) & (forced[a] == forced[b]) & (jd[a] == jd[b])
+    same &= (rcid[a] == rcid[b]) & (rcid[a] >= 0)
     kept = np.ones(len(ids), bool)
     kept[a[same]] = False
     return kept

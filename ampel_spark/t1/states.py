@@ -7,12 +7,14 @@ revision seen by then.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ampel_spark.calibration.release import Release
 from ampel_spark.t1.assemble import KIND_CODES, LIGHT_CURVE_SCHEMA, assemble
 from ampel_spark.t2.lightcurve import POINT_FIELDS
 
@@ -146,7 +148,9 @@ def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFr
     return rows.withColumn("request", f.xxhash64("survey", "stock", "until_jd", "until_alert_id"))
 
 
-def light_curves(wanted: DataFrame, points: DataFrame, kinds: Sequence[str]) -> DataFrame:
+def light_curves(
+    wanted: DataFrame, points: DataFrame, kinds: Sequence[str], release: Release | None = None
+) -> DataFrame:
     """Assemble the states that are wanted, each once, with their light curves.
 
     Parameters
@@ -157,6 +161,8 @@ def light_curves(wanted: DataFrame, points: DataFrame, kinds: Sequence[str]) -> 
         From `visible_points`.
     kinds : sequence of str
         Kinds of datapoints to put in.
+    release : Release, optional
+        Calibration to apply; default none.
 
     Returns
     -------
@@ -181,7 +187,7 @@ def light_curves(wanted: DataFrame, points: DataFrame, kinds: Sequence[str]) -> 
         *(c for name, c in zip(POINT_FIELDS, fields, strict=True) if name != "datapoint_id"),
     )
     joined = (
-        each.join(usable.drop("survey"), "stock")
+        each.join(usable, ["survey", "stock"])
         .where(
             (f.col("seen_jd") < f.col("until_jd"))
             | (
@@ -192,7 +198,8 @@ def light_curves(wanted: DataFrame, points: DataFrame, kinds: Sequence[str]) -> 
         .groupBy("request", "survey", "stock", "name")
         .agg(f.array_sort(f.collect_list(struct)).alias("points"))
     )
-    return joined.mapInArrow(_assemble_task, from_arrow_schema(LIGHT_CURVE_SCHEMA))
+    task = functools.partial(_assemble_task, release)
+    return joined.mapInArrow(task, from_arrow_schema(LIGHT_CURVE_SCHEMA))
 
 
 def _kind_code() -> Column:
@@ -204,6 +211,8 @@ def _kind_code() -> Column:
     return code.cast("tinyint")
 
 
-def _assemble_task(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _assemble_task(
+    release: Release | None, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        yield assemble(batch)
+        yield assemble(batch, release)

@@ -6,15 +6,27 @@ calibrated, rounded, without superseded points, in order of (jd, id).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DETECTION", "FORCED", "POINT_FIELDS", "UPPER_LIMIT", "LightCurve", "LightCurveBatch"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "DETECTION",
+    "FORCED",
+    "POINT_FIELDS",
+    "UPPER_LIMIT",
+    "LightCurve",
+    "LightCurveBatch",
+    "Lookup",
+    "TiedResults",
+]
 
 DETECTION, UPPER_LIMIT, FORCED = 0, 1, 2
 
@@ -72,11 +84,11 @@ class LightCurve:
             value: Array = points[name]
             return value
         raise AttributeError(
-            f"a light curve has no {name!r}; its columns: {', '.join(POINT_FIELDS)}"
+            f"a light curve has no {name!r}; its columns: {', '.join(points or POINT_FIELDS)}"
         )
 
     def __len__(self) -> int:
-        return len(self.points["jd"])
+        return len(next(iter(self.points.values())))
 
     @classmethod
     def of(
@@ -141,9 +153,10 @@ class LightCurve:
     def position(self) -> tuple[float, float]:
         """Return the mean (ra, dec) of the detections, degrees ICRS; NaN where there is none.
 
-        The mean is taken on the sphere, so it is right across RA 0 and near the poles.
+        Where there is no detection, the positions of forced measurements count. The mean is taken
+        on the sphere, so it is right across RA 0 and near the poles.
         """
-        d = self.detections.points
+        d = (self.detections if len(self.detections) else self).points
         good = np.isfinite(d["ra"]) & np.isfinite(d["dec"])
         if not good.any():
             return float("nan"), float("nan")
@@ -170,8 +183,10 @@ class LightCurveBatch:
     stock : ndarray of int64 with shape (M,)
     offsets : ndarray of int64 with shape (M + 1,)
     points : mapping of str to ndarray with shape (offsets[-1],)
-    results : mapping of str to ndarray of object with shape (M,)
+    results : mapping of str to sequence with length M
         Results of tied units by name: for each light curve a mapping of columns, or None.
+    words : mapping of str to (ndarray of int, ndarray of object)
+        Columns of text as numbers and the words that these stand for; see `coded`.
     """
 
     state_id: Array
@@ -179,25 +194,24 @@ class LightCurveBatch:
     name: Array
     offsets: npt.NDArray[np.int64]
     points: Mapping[str, Array]
-    results: Mapping[str, Array] = field(default_factory=dict)
+    results: Mapping[str, Sequence[Mapping[str, Any] | None]] = field(default_factory=dict)
+    words: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, curves: Sequence[LightCurve]) -> LightCurveBatch:
         """Put light curves together."""
         units = sorted({unit for curve in curves for unit in curve.results})
-        results = np.empty((len(units), len(curves)), object)
-        for i, curve in enumerate(curves):
-            results[:, i] = [curve.results.get(unit) for unit in units]
+        fields = [k for k in POINT_FIELDS if all(k in curve.points for curve in curves)]
         return cls(
             np.array([c.state_id for c in curves], object),
             np.array([c.stock for c in curves], np.int64),
             np.array([c.name for c in curves], object),
             np.concatenate([[0], np.cumsum([len(c) for c in curves])]).astype(np.int64),
             {
-                k: np.concatenate([np.empty(0, kind), *(c.points[k] for c in curves)])
-                for k, (kind, _) in POINT_FIELDS.items()
+                k: np.concatenate([np.empty(0, POINT_FIELDS[k][0]), *(c.points[k] for c in curves)])
+                for k in fields
             },
-            dict(zip(units, results, strict=True)),
+            {unit: [curve.results.get(unit) for curve in curves] for unit in units},
         )
 
     def __len__(self) -> int:
@@ -210,7 +224,7 @@ class LightCurveBatch:
             int(self.stock[i]),
             str(self.name[i]),
             {name: values[span] for name, values in self.points.items()},
-            {unit: rows[i] for unit, rows in self.results.items() if rows[i] is not None},
+            {unit: row for unit, rows in self.results.items() if (row := rows[i]) is not None},
         )
 
     def __iter__(self) -> Iterator[LightCurve]:
@@ -220,11 +234,38 @@ class LightCurveBatch:
         """Return for each point the number of its light curve."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
 
+    def coded(self, name: str) -> tuple[Array, Array]:
+        """Return a column of text as numbers, shape (N,), and the words that these stand for."""
+        if name in self.words:
+            return self.words[name]
+        words, codes = np.unique(self.points[name].astype(str), return_inverse=True)
+        return codes, words.astype(object)
+
+    def tied(self, unit: str, column: str) -> tuple[Array, Array]:
+        """Return which light curves have a result of a tied unit, and its column.
+
+        Returns
+        -------
+        present : ndarray of bool with shape (M,)
+        values : ndarray of float with shape (M,)
+            NaN where there is none.
+        """
+        rows = self.results.get(unit)
+        if rows is None:
+            return np.zeros(len(self), bool), np.full(len(self), np.nan)
+        if isinstance(rows, TiedResults):
+            return rows.present(), rows.numbers(column)
+        values = [np.nan if row is None else row.get(column) for row in rows]
+        numbers = np.array([np.nan if v is None else float(v) for v in values], np.float64)
+        return np.array([row is not None for row in rows], bool), numbers
+
     def positions(self) -> tuple[Array, Array]:
         """Return `LightCurve.position` of all light curves: ra and dec with shape (M,)."""
         p = self.points
-        good = (p["kind"] == DETECTION) & np.isfinite(p["ra"]) & np.isfinite(p["dec"])
-        i, ra, dec = self.index()[good], np.radians(p["ra"][good]), np.radians(p["dec"][good])
+        i, detected = self.index(), p["kind"] == DETECTION
+        without = np.bincount(i[detected], minlength=len(self)) == 0
+        good = (detected | without[i]) & np.isfinite(p["ra"]) & np.isfinite(p["dec"])
+        i, ra, dec = i[good], np.radians(p["ra"][good]), np.radians(p["dec"][good])
         n = np.bincount(i, minlength=len(self)).astype(np.float64)
         n[n == 0] = np.nan
         x, y, z = (
@@ -232,3 +273,51 @@ class LightCurveBatch:
             for w in (np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec))
         )
         return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+class TiedResults(Sequence[Mapping[str, Any] | None]):
+    """Results of a tied unit as Arrow holds them: rows on demand, columns without any."""
+
+    def __init__(self, rows: pa.StructArray) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._rows[int(i)].as_py()
+
+    def present(self) -> Array:
+        """Say which light curves have a result, shape (M,)."""
+        return np.asarray(self._rows.is_valid())
+
+    def numbers(self, column: str) -> Array:
+        """Return a column as floats, NaN for null or where there is no such column."""
+        import pyarrow.compute as pc
+
+        if self._rows.type.get_field_index(column) < 0:
+            return np.full(len(self), np.nan)
+        values = pc.struct_field(self._rows, column).cast("float64")
+        return np.asarray(values.fill_null(np.nan))
+
+
+class Lookup(Mapping[str, Any]):
+    """A mapping whose values are made when first asked for."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Any]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)

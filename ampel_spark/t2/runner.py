@@ -8,29 +8,39 @@ else it read, such as tiles of a catalogue (`Unit.inputs`).
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ampel_spark.archive.packets import arrow_type
+from ampel_spark.errors import UnitError
 from ampel_spark.lake.tables import Column as TableColumn
 from ampel_spark.lake.tables import Table, result_table
 from ampel_spark.t1.assemble import batch_of
-from ampel_spark.t2.lightcurve import LightCurveBatch
+from ampel_spark.t2.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
 
 if TYPE_CHECKING:
     from pyspark.sql import Column as SparkColumn
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 __all__ = [
+    "MAX_ATTEMPTS",
+    "REPLACEABLE",
     "compute",
     "compute_batch",
+    "input_fields",
+    "light_curves",
     "reads_inputs",
     "result_schema",
     "stale",
@@ -38,9 +48,17 @@ __all__ = [
     "wanted",
 ]
 
-#: Light curves per task, at least: so few that a slow unit keeps all cores busy and shows how
-#: far it is.
-STATES_PER_TASK = 16
+#: How often a unit is tried on a light curve that it raises an exception for.
+MAX_ATTEMPTS = 3
+#: SQL condition on a row ``t`` of a unit's table: it gives way to another one under its key.
+REPLACEABLE = f"t.status = {EXCEPTION} AND coalesce(t.attempts, 1) < {MAX_ATTEMPTS}"
+
+#: A task takes up to so many times `Unit.states_per_task` where there are very many light curves.
+_MOST = 125
+#: Light curves that a fast unit gets at a time.
+_CHUNK = 1000
+#: So many states, without their light curves, may go to every worker.
+_BROADCAST = 200_000
 
 
 def unit_table(name: str, columns: Sequence[Column]) -> Table:
@@ -66,6 +84,7 @@ def result_schema(columns: Sequence[Column]) -> pa.Schema:
             ("status", pa.int32()),
             ("message", pa.string()),
             ("duration_ms", pa.float64()),
+            ("attempts", pa.int32()),
             *((c.name, arrow_type(c.type)) for c in columns),
         ]
     )
@@ -81,11 +100,13 @@ def wanted(
     Parameters
     ----------
     states : DataFrame
-        Light curves, one row per state.
+        One row per state: ``state_id`` is enough. Rows stay narrow until `compute` has need of the
+        light curves: carried through joins, these cost more than a fast unit's work.
     ties : mapping of str to (DataFrame, columns)
         Results of other units, one row per state, by the entry's name.
     unit : Unit, optional
-        Its `inputs` are part of the hash.
+        Its `inputs` are part of the hash: of one that `reads_inputs`, `states` have to have the
+        ``lc_`` columns of its `input_fields`.
 
     Returns
     -------
@@ -111,13 +132,18 @@ def reads_inputs(unit: Unit) -> bool:
     return type(unit).inputs is not Unit.inputs
 
 
+def input_fields(unit: Unit) -> tuple[str, ...]:
+    """Return the fields of points that `wanted` needs for a unit that `reads_inputs`."""
+    return tuple(dict.fromkeys(("jd", *unit.input_fields)))
+
+
 def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
     """Return `Unit.inputs` of light curves as a column."""
     from pyspark.sql.pandas.functions import arrow_udf
 
     from ampel_spark.t2.registry import packed
 
-    data, fields = packed(unit), tuple(dict.fromkeys(("jd", *unit.input_fields)))
+    data, fields = packed(unit), input_fields(unit)
 
     def told(*points: pa.Array) -> pa.Array:
         n = len(points[0])
@@ -136,46 +162,126 @@ def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
 def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
     """Return those of `rows` (from `wanted`) that have no result under their key.
 
-    A result that is an exception does not count: it is tried again.
+    A result that is an exception is tried again, until there have been `MAX_ATTEMPTS`.
+
+    Returns
+    -------
+    DataFrame
+        `rows` with ``attempts``, the number of exceptions so far.
     """
     from pyspark.sql import functions as f
 
-    there = present.where((f.col("trace_id") == trace_id) & (f.col("status") != EXCEPTION))
-    return rows.join(
-        there.select("state_id", "input_hash"), ["state_id", "input_hash"], "left_anti"
+    key = ["state_id", "input_hash"]
+    mine = present.where(f.col("trace_id") == trace_id).select(
+        *key, "status", f.coalesce("attempts", f.lit(1)).alias("attempts")
     )
+    failed = (f.col("status") == EXCEPTION) & (f.col("attempts") < MAX_ATTEMPTS)
+    again = mine.where(failed).drop("status")
+    left = rows.join(mine.where(~failed).select(*key), key, "left_anti")
+    return left.join(f.broadcast(again), key, "left").fillna(0, "attempts")
 
 
-def compute(rows: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame:
+def light_curves(folder: str, spark: SparkSession) -> DataFrame:
+    """Return staged light curves with each state once.
+
+    Parameters
+    ----------
+    folder : str
+        Parquet files as T1 stages them: a row per ``request`` and ``access``, of which several may
+        be one state. With each state comes where it is: ``file`` and ``row``.
+    spark : SparkSession
+    """
+    from pyspark.sql import functions as f
+
+    curves = spark.read.parquet(folder)
+    curves = curves.select(
+        "*", f.col("_metadata.file_path").alias("file"), f.col("_metadata.row_index").alias("row")
+    )
+    place = ["access", "request"]
+    n = curves.agg(f.count("*"), f.count_distinct("state_id")).first()
+    if n is None or n[0] == n[1]:
+        return curves
+    first = curves.groupBy("state_id").agg(f.min(f.struct(*place)).alias("at"))
+    return curves.join(first.select("state_id", "at.*"), ["state_id", *place], "left_semi")
+
+
+def compute(rows: DataFrame, curves: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame:
     """Run a unit on the rows of `stale`.
 
     Parameters
     ----------
     rows : DataFrame
+        Of `stale`, or of `wanted` where there are no results yet.
+    curves : DataFrame
+        Light curves, of `light_curves`.
     unit : Unit
         Travels to the workers, the user's own modules with it.
     trace_id : str
     count : int
         Number of rows, to choose the number of tasks; no result depends on it.
+
+    Notes
+    -----
+    A unit that takes many light curves at once and names the fields that it reads gets these from
+    the files, without a way through the JVM: that costs as much as such a unit's own work.
     """
+    from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
 
     from ampel_spark.t2.registry import packed
 
-    schema = result_schema(unit.output_columns())
-    cores = rows.sparkSession.sparkContext.defaultParallelism
-    tasks = max(1, min(math.ceil(count / STATES_PER_TASK), max(4 * cores, count // 2000)))
-    ties = [c for c in rows.columns if c.startswith("tie_")]
-    light_curve = [c for c in rows.columns if c.startswith("lc_")]
-    small = rows.select("state_id", "stock", "name", "input_hash", *light_curve, *ties)
+    schema = from_arrow_schema(result_schema(unit.output_columns()))
+    read = unit.point_fields()
+    fields = [f"lc_{name}" for name in POINT_FIELDS if read is None or name in read]
+    cores, least = rows.sparkSession.sparkContext.defaultParallelism, unit.states_per_task()
+    tasks = max(1, min(math.ceil(count / least), max(4 * cores, count // (_MOST * least))))
+    if read is not None and least >= _CHUNK and "file" in curves.columns and not reads_inputs(unit):
+        # Neighbours in a file stay together, so that few tasks read the same one.
+        chunk = f.floor(f.col("row") / (4 * _CHUNK))
+        placed = curves.select("state_id", "file", "row").join(rows, "state_id")
+        placed = placed.repartition(min(tasks, 2 * cores), "file", chunk)
+        placed = placed.sortWithinPartitions("file", "row")
+        task = functools.partial(_task_on_files, packed(unit), trace_id, fields)
+        return placed.mapInArrow(task, schema)
+    narrow = f.broadcast(rows) if count <= _BROADCAST else rows
+    joined = curves.select("state_id", "stock", "name", *fields).join(narrow, "state_id")
+    task = functools.partial(_task, packed(unit), trace_id)
     if reads_inputs(unit):
-        # what reads the same is computed together, where it is then read once
-        spread = small.repartitionByRange(tasks, "input_hash", "state_id")
-    else:
-        spread = small.repartition(tasks, "state_id")
-    return spread.mapInArrow(
-        functools.partial(_task, packed(unit), trace_id), from_arrow_schema(schema)
-    )
+        # What reads the same is computed together, where it is then read once.
+        return joined.repartitionByRange(tasks, "input_hash", "state_id").mapInArrow(task, schema)
+    return joined.repartition(tasks, "state_id").mapInArrow(task, schema)
+
+
+def _task_on_files(
+    unit: bytes, trace_id: str, fields: Sequence[str], batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Run a unit on states that are named by their place in Parquet files, in order of these."""
+    built = _unpacked(unit)
+    path, table = "", pa.table({})
+    for batch in batches:
+        files = batch.column("file").to_pylist()
+        edges = [0, *(k for k in range(1, len(files)) if files[k] != files[k - 1]), len(files)]
+        for begin, end in itertools.pairwise(edges):
+            if begin == end:
+                continue
+            if files[begin] != path:
+                path = files[begin]
+                table = pq.read_table(
+                    url2pathname(urlsplit(path).path),
+                    columns=["state_id", "stock", "name", *fields],
+                    partitioning=None,
+                )
+            for start in range(begin, end, _CHUNK):
+                part = batch.slice(start, min(_CHUNK, end - start))
+                curves = table.take(part.column("row")).combine_chunks().to_batches()[0]
+                if not curves.column("state_id").equals(part.column("state_id")):
+                    raise UnitError(f"{path}: light curves changed while they were read")
+                rest = [n for n in part.schema.names if n not in ("state_id", "file", "row")]
+                whole = pa.RecordBatch.from_arrays(
+                    [*curves.columns, *(part.column(n) for n in rest)],
+                    names=[*curves.schema.names, *rest],
+                )
+                yield compute_batch(built, whole, trace_id)
 
 
 def _task(
@@ -212,37 +318,68 @@ def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.Record
     columns = unit.output_columns()
     curves = _with_ties(batch_of(batch), batch)
     n = len(curves)
-    started = time.perf_counter()
-    at_once = unit.process_batch(curves) if n else None
-    if at_once is not None:
-        each = (time.perf_counter() - started) * 1e3 / n
-        values = {c.name: at_once.get(c.name, [None] * n) for c in columns}
-        status = at_once.get("status", np.zeros(n, np.int32))
-        message = at_once.get("message", [None] * n)
-        duration = np.full(n, each)
-    else:
-        rows = [_one(unit, columns, curve) for curve in curves]
-        values = {c.name: [row[3].get(c.name) for row in rows] for c in columns}
-        status = [row[0] for row in rows]
-        message = [row[1] for row in rows]
-        duration = np.array([row[2] for row in rows], float)
+    status, message, duration, values = _at_once(unit, columns, curves) or _one_by_one(
+        unit, columns, curves
+    )
     schema = result_schema(columns)
+    before: Any = np.zeros(n, np.int32)
+    if "attempts" in batch.schema.names:
+        before = batch.column("attempts").fill_null(0).to_numpy()
     head = {
         "state_id": batch.column("state_id"),
         "stock": batch.column("stock"),
         "name": batch.column("name"),
-        "trace_id": pa.array([trace_id] * n, pa.string()),
+        "trace_id": pa.repeat(trace_id, n),
         "input_hash": batch.column("input_hash"),
-        "status": pa.array(status, pa.int32()),
-        "message": pa.array(message, pa.string()),
+        "status": status,
+        "message": message,
         "duration_ms": pa.array(duration, pa.float64()),
+        "attempts": pa.array(before + 1, pa.int32()),
     }
-    arrays = [head[f.name] if f.name in head else _column(values[f.name], f.type) for f in schema]
+    arrays = [head[f.name] if f.name in head else values[f.name] for f in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+_Results: TypeAlias = "tuple[pa.Array, pa.Array, Any, dict[str, pa.Array]]"
+
+
+def _at_once(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) -> _Results | None:
+    """Return what `process_batch` makes; None where the unit has none, or where it fails.
+
+    One light curve that it fails on must not cost the others their results: then they are taken
+    one by one.
+    """
+    n = len(curves)
+    started = time.perf_counter()
+    try:
+        found = unit.process_batch(curves) if n else None
+        if found is None:
+            return None
+        values = {
+            c.name: _column(found.get(c.name, [None] * n), arrow_type(c.type)) for c in columns
+        }
+        status = pa.array(found.get("status", np.zeros(n, np.int32)), pa.int32())
+        message = _column(found.get("message", [None] * n), pa.string())
+    except Exception:
+        if n == 1 and type(unit).process is Unit.process:
+            raise
+        return None
+    each = (time.perf_counter() - started) * 1e3 / n
+    return status, message, np.full(n, each), values
+
+
+def _one_by_one(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) -> _Results:
+    rows = [_one(unit, columns, curve) for curve in curves]
+    values = {
+        c.name: _column([row[3].get(c.name) for row in rows], arrow_type(c.type)) for c in columns
+    }
+    status = pa.array([row[0] for row in rows], pa.int32())
+    message = pa.array([row[1] for row in rows], pa.string())
+    return status, message, [row[2] for row in rows], values
+
+
 def _one(
-    unit: Unit, columns: Sequence[Column], curve: Any
+    unit: Unit, columns: Sequence[Column], curve: LightCurve
 ) -> tuple[int, str | None, float, Mapping[str, Any]]:
     started = time.perf_counter()
     status, message, result = OK, None, {}
@@ -250,7 +387,7 @@ def _one(
     try:
         if missing:
             raise Refusal(f"no result of {', '.join(missing)}", MISSING_DEPENDENCY)
-        result = _checked(unit.process(curve), columns)
+        result = _checked(_processed(unit, columns, curve), columns)
         status = int(result.pop("status", OK))
         message = result.pop("message", None)
     except Refusal as refusal:
@@ -258,6 +395,18 @@ def _one(
     except Exception as error:  # one object's failure is one row; the stage goes on
         status, message = EXCEPTION, f"{type(error).__name__}: {error}"[:1000]
     return status, message, (time.perf_counter() - started) * 1e3, result
+
+
+def _processed(unit: Unit, columns: Sequence[Column], curve: LightCurve) -> Mapping[str, Any]:
+    """Return a unit's columns for one light curve; a unit may have its batch form alone."""
+    if type(unit).process is not Unit.process:
+        return unit.process(curve)
+    found = _at_once(unit, columns, LightCurveBatch.of([curve]))
+    if found is None:
+        return unit.process(curve)  # which says what is missing
+    status, message, _, values = found
+    row = {name: column[0].as_py() for name, column in values.items()}
+    return row | {"status": status[0].as_py(), "message": message[0].as_py()}
 
 
 def _checked(result: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
@@ -296,7 +445,5 @@ def _with_ties(curves: LightCurveBatch, batch: pa.RecordBatch) -> LightCurveBatc
     results: dict[str, Any] = {}
     for column in batch.schema.names:
         if column.startswith("tie_"):
-            results[column[4:]] = np.array(batch.column(column).to_pylist(), dtype=object)
-    return LightCurveBatch(
-        curves.state_id, curves.stock, curves.name, curves.offsets, curves.points, results
-    )
+            results[column[4:]] = TiedResults(batch.column(column))
+    return replace(curves, results=results)

@@ -132,6 +132,28 @@ class Unit(BaseModel):
         """
         return None
 
+    def point_fields(self) -> Sequence[str] | None:
+        """Fields of a point that the unit reads (`POINT_FIELDS`), for speed; None for all."""
+        return None
+
+    def states_per_task(self) -> int:
+        """Light curves that one task takes at least.
+
+        The default keeps all cores busy with units that take long, and shows how far they are; more
+        where a unit is fast, so that starting a task costs little beside it.
+        """
+        return 16
+
+    def prepare(self) -> str | None:
+        """Get ready, in the driver before any worker is asked: compile, check.
+
+        Returns
+        -------
+        str or None
+            What the user is to be told.
+        """
+        return None
+
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Compute the columns for one light curve.
 

@@ -30,12 +30,18 @@ _MIN_SNR = 3.0
 _MICROJANSKY = 23.9
 #: Residuals beyond this many σ are drawn at the edge, as arrows.
 _MAX_PULL = 5.5
+#: A flux below anything that is drawn, µJy.
+_NOTHING = 1e-6
 #: Points farther than this from the detections (or from the model's phases) are left out, days.
 _MARGIN = 30.0
 
 
 class Model(Protocol):
-    """What a plot asks of a fitted model: an `sncosmo.Model` has it."""
+    """What a plot asks of a fitted model: an `sncosmo.Model` has it.
+
+    One that also has ``bandflux_error(band, time, zp)``, the flux's 1σ error, is drawn with a band
+    of that width.
+    """
 
     def bandflux(self, band: Any, time: Any, zp: Any = None, zpsys: Any = None) -> Any: ...
     def mintime(self) -> float: ...
@@ -62,7 +68,7 @@ def light_curve(
     scale: str = "mag",
     form: str = "svg",
 ) -> bytes:
-    """Plot a light curve, the model's curve in each band, and the residuals below.
+    """Plot a light curve, the model's curve in each band with its error, and the residuals below.
 
     Parameters
     ----------
@@ -219,11 +225,28 @@ def _draw_model(
     start, end = max(window[0], model.mintime() + 0.01), min(window[1], model.maxtime() - 0.01)
     jd = np.linspace(start, end, 120)
     for band in bands:
+        colour = band_style(band).colour
         flux = np.asarray(model.bandflux(band, jd, zp=_MICROJANSKY, zpsys="ab"))
-        if scale == "mag":
-            with np.errstate(all="ignore"):
-                flux = np.where(flux > 0, _MICROJANSKY - 2.5 * np.log10(flux), np.nan)
-        axes.plot(jd - zero, flux, color=band_style(band).colour, zorder=2)
+        axes.plot(jd - zero, _scaled(flux, scale), color=colour, zorder=2)
+        if (error_of := getattr(model, "bandflux_error", None)) is not None:
+            some = slice(None, None, 2)
+            error = np.asarray(error_of(band, jd[some], _MICROJANSKY))
+            low, high = flux[some] - error, flux[some] + error
+            if scale == "mag":
+                # what may be no flux at all reaches down to the lower edge
+                low = np.where((low <= 0) & (high > 0), _NOTHING, low)
+            axes.fill_between(
+                jd[some] - zero, _scaled(low, scale), _scaled(high, scale), color=colour,
+                alpha=0.18, linewidth=0, zorder=1.5,
+            )  # fmt: skip
+
+
+def _scaled(flux: Array, scale: str) -> Array:
+    """Return fluxes, or their magnitudes where these are asked for."""
+    if scale == "flux":
+        return flux
+    with np.errstate(all="ignore"):
+        return np.where(flux > 0, _MICROJANSKY - 2.5 * np.log10(flux), np.nan)
 
 
 def _draw_pulls(

@@ -7,26 +7,23 @@ messages) is text to it and never markup, and its content policy lets no other s
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ampel_spark.t2.lightcurve import FORCED
 from ampel_spark.t3 import plots
 from ampel_spark.t3.cells import candidate_table, result_rows
 from ampel_spark.t3.content import Candidate, Funnel, ReportContent, Run, Selected, UnitRun
 from ampel_spark.t3.figures import for_page
-from ampel_spark.t3.numbers import count, date_of, degrees, number, percent, sexagesimal
+from ampel_spark.t3.numbers import count, date_of, degrees, number, sexagesimal
+from ampel_spark.t3.pages import page, write_page
 from ampel_spark.t3.sky_plots import finder
 
 __all__ = ["render", "write_report"]
@@ -42,29 +39,12 @@ _IDENTIFIERS = ("run", "parent run", "job hash", "git commit", "lake")
 
 def write_report(path: Path, content: ReportContent) -> None:
     """Write the report of a run to `path`, in one step."""
-    text = render(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_page(path, render(content))
 
 
 def render(content: ReportContent) -> str:
     """Return the report as HTML; the same content gives the same text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ampel_spark.t3", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "breakable": _breakable,
-        "count": count,
-        "number": number,
-        "percent": percent,
-    }
-    return environment.get_template("report.html").render(_view(content))
+    return page("report.html", _view(content))
 
 
 def _view(content: ReportContent) -> dict[str, Any]:
@@ -72,8 +52,6 @@ def _view(content: ReportContent) -> dict[str, Any]:
     run = content.run
     anchors = _anchors(content.candidates)
     sky, locator, places = _sky(content.candidates)
-    script = _template("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     view = {
         "archive": content.archive,
         "archive_total": _total(content),
@@ -94,26 +72,14 @@ def _view(content: ReportContent) -> dict[str, Any]:
         "quarantine": content.quarantine,
         "run": run,
         "run_class": {"good": "good", "partial": "doubt"}.get(run.status, "bad"),
-        "script": Markup(script),
-        "script_hash": Markup(f"sha256-{digest}"),
         "seconds": {name: f"{value:.1f}" for name, value in run.seconds.items()},
         "selections": [_selection(selected, content, anchors) for selected in content.selections],
         "sky": sky,
         "states": content.states,
-        "style": Markup(_template("report.css")),
         "units": [_unit(unit) for unit in content.units],
         "warnings": content.warnings,
     }
     return view | {"sections": _sections(content)}
-
-
-def _breakable(name: str) -> Markup:
-    """Let a long name break after its underscores."""
-    return escape(name).replace("_", Markup("_<wbr>"))
-
-
-def _template(name: str) -> str:
-    return (resources.files("ampel_spark.t3") / "templates" / name).read_text(encoding="utf-8")
 
 
 # --- the head ----------------------------------------------------------------------------------
@@ -364,7 +330,8 @@ def _curve(
     scale = "flux" if forced > 0.5 * len(curve) else "mag"
     if fit is None:
         return plots.light_curve(curve, scale=scale), ""
-    missing = [name for name in ("z", "t0", "x0", "x1", "c") if not _known(fit.get(name))]
+    needed = ("z", "t0") if fit.get("parameter_names") else ("z", "t0", "x0", "x1", "c")
+    missing = [name for name in needed if not _known(fit.get(name))]
     if missing:
         text = f"The fit has no {', '.join(missing)}: its curve is not drawn."
         return plots.light_curve(curve, scale=scale), text
@@ -383,9 +350,13 @@ class _LocalModel:
 
     model: Any
     curve: Callable[[str], Any]
+    error: Callable[..., Any]
 
     def bandflux(self, band: str, time: Any, zp: Any = None, zpsys: Any = None) -> Any:
         return self.model.bandflux(self.curve(band), time, zp=zp, zpsys=zpsys)
+
+    def bandflux_error(self, band: str, time: Any, zp: float) -> Any:
+        return self.error(self.model, self.curve(band), time, zp)
 
     def mintime(self) -> float:
         return float(self.model.mintime())
@@ -396,9 +367,9 @@ class _LocalModel:
 
 def _model_of(fit: Mapping[str, Any]) -> plots.Model:
     # not at the top: sncosmo takes seconds to import, and a report without fits needs none
-    from ampel_spark.t2.units.salt_fit import bandpass_of, model_of
+    from ampel_spark.t2.units.salt_fit import bandpass_of, flux_error, model_of
 
-    return _LocalModel(model_of(fit), bandpass_of)
+    return _LocalModel(model_of(fit), bandpass_of, functools.partial(flux_error, fit))
 
 
 def _inline(svg: bytes, prefix: str) -> Markup:

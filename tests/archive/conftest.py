@@ -19,6 +19,13 @@ _POINT = [
     ("dec", ["null", "double"]), ("magpsf", ["null", "float"]), ("sigmapsf", ["null", "float"]),
 ]  # fmt: skip
 
+_FORCED = [
+    ("jd", "double"), ("fid", "int"), ("pid", "long"), ("programid", "int"), ("field", "int"),
+    ("rcid", "int"), ("diffmaglim", ["null", "float"]), ("forcediffimflux", ["null", "double"]),
+    ("forcediffimfluxunc", ["null", "double"]), ("magzpsci", ["null", "float"]),
+    ("procstatus", ["null", "string"]),
+]  # fmt: skip
+
 
 def _record(name: str, fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return {"type": "record", "name": name, "fields": [{"name": n, "type": t} for n, t in fields]}
@@ -34,6 +41,7 @@ SCHEMA = _record(
         ("prv_candidates", ["null", {"type": "array", "items": _record("prv", _POINT)}]),
         ("publisher", ["null", "string"]),
         ("classification", ["null", "string"]),
+        ("fp_hists", ["null", {"type": "array", "items": _record("fp", _FORCED)}]),
     ],
 )
 

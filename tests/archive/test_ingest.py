@@ -1,12 +1,16 @@
 """Archives into the lake: accounts close, order plays no part, nothing enters twice."""
 
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
-from ampel_spark.archive.ingest import Pinned, ingest, pinned
+from ampel_spark.archive.ingest import Ingested, Pinned, ingest, pinned
 from ampel_spark.errors import ArchiveError, LakeError
 from ampel_spark.lake.lake import Lake
 from tests.archive.conftest import Make
@@ -32,8 +36,8 @@ def read(lake: Lake, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
     return sorted((tuple(r) for r in lake.read(table).select(*columns).collect()), key=repr)
 
 
-@pytest.fixture
-def nights(make: Make, tmp_path: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def nights(make: Make, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three nights of one object, whose first point is revised by the third, and of another one."""
     first = make.detection(1, JD, 18.0)
     second = make.detection(2, JD + 1, 18.5)
@@ -46,17 +50,38 @@ def nights(make: Make, tmp_path: Path) -> list[Path]:
         [make.packet(second, [rounded, {**limit, "pid": 5}])],
         [make.packet(third, [revised, second])],
     ]
+    folder = tmp_path_factory.mktemp("nights")
     return [
-        make.night(tmp_path / "archive" / f"ztf_public_2018070{i}.tar.gz", p)
-        for i, p in enumerate(packets, 1)
+        make.night(folder / f"ztf_public_2018070{i}.tar.gz", p) for i, p in enumerate(packets, 1)
     ]
 
 
-def test_an_archive_becomes_tables_whose_accounts_close(
-    spark: SparkSession, lake_path: Path, nights: list[Path]
-) -> None:
+@dataclass(frozen=True)
+class AtOnce:
+    """A lake of all nights, read at once; what the ingest returned and said. Only read."""
+
+    lake: Lake
+    done: Ingested
+    lines: list[str]
+
+    def copy(self, path: Path) -> Lake:
+        """Return a copy to write to: an ingest takes seconds, a copy takes none."""
+        shutil.copytree(self.lake.root, path)
+        return Lake(self.lake.spark, path)
+
+
+@pytest.fixture(scope="module")
+def at_once(
+    spark: SparkSession, nights: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> AtOnce:
+    lake = Lake(spark, tmp_path_factory.mktemp("at_once") / "lake")
     lines: list[str] = []
-    done = ingest(spark, lake_path, [nights[0].parent], run_id="r", out=lines.append)
+    done = ingest(spark, lake, [nights[0].parent], run_id="r", out=lines.append)
+    return AtOnce(lake, done, lines)
+
+
+def test_an_archive_becomes_tables_whose_accounts_close(at_once: AtOnce) -> None:
+    lake, done, lines = at_once.lake, at_once.done, at_once.lines
     assert (done.files, done.packets, done.stored, done.duplicate, done.quarantined) == (
         3,
         4,
@@ -65,8 +90,7 @@ def test_an_archive_becomes_tables_whose_accounts_close(
         0,
     )
     assert "3/3 files, 4 packets" in lines[-1]
-    lake = Lake(spark, lake_path)
-    assert pinned(lake) == Pinned(1, 1, 0)
+    assert pinned(lake) == Pinned(1, 1, 1, archive_files=1)
     files = read(
         lake,
         "archive_files",
@@ -90,61 +114,111 @@ def test_an_archive_becomes_tables_whose_accounts_close(
 
 
 def test_any_order_and_chunking_gives_the_same_tables(
-    spark: SparkSession, tmp_path: Path, nights: list[Path]
+    spark: SparkSession, tmp_path: Path, nights: list[Path], at_once: AtOnce
 ) -> None:
-    tables = []
+    def tables(lake: Lake) -> tuple[list[tuple[Any, ...]], ...]:
+        content = [c for c in lake.read("alerts").columns if c not in ("run_id", "file")]
+        return read(lake, "datapoints", POINT), read(lake, "alerts", content)
+
+    expected = tables(at_once.lake)
     for name, order in (
-        ("at once", [nights]),
         ("backwards", [[n] for n in reversed(nights)]),
         ("mixed", [[nights[1]], [nights[2], nights[0]]]),
     ):
         lake = Lake(spark, tmp_path / name)
         for chunk in order:
             ingest(spark, lake, chunk, out=lambda line: None)
-        content = [c for c in lake.read("alerts").columns if c not in ("run_id", "file")]
-        tables.append((read(lake, "datapoints", POINT), read(lake, "alerts", content)))
-    assert tables[0] == tables[1]
-    assert tables[0] == tables[2]
+        assert tables(lake) == expected, name
 
 
 def test_the_same_file_again_is_a_no_op_renamed_or_not(
-    spark: SparkSession, lake_path: Path, nights: list[Path]
+    spark: SparkSession, lake_path: Path, tmp_path: Path, nights: list[Path], at_once: AtOnce
 ) -> None:
-    lake = Lake(spark, lake_path)
-    ingest(spark, lake, nights, out=lambda line: None)
+    lake = at_once.copy(lake_path)
     before = lake.versions()
-    copy = nights[0].parent / "copy.tar.gz"
+    copy = tmp_path / "copy.tar.gz"
     copy.write_bytes(nights[0].read_bytes())
-    done = ingest(spark, lake, [copy.parent], out=lambda line: None)
+    done = ingest(spark, lake, [copy, nights[0].parent], out=lambda line: None)
     assert (done.files, done.known, done.packets) == (0, 4, 0)
     assert lake.versions() == before
 
 
+@pytest.fixture
+def changed_night(make: Make, nights: list[Path]) -> Iterator[Path]:
+    """The first night with another packet in it, for a while."""
+    content = nights[0].read_bytes()
+    yield make.night(nights[0], [make.packet(make.detection(44, JD))])
+    nights[0].write_bytes(content)
+
+
 def test_a_file_that_changed_is_an_error_that_names_it(
-    spark: SparkSession, lake_path: Path, make: Make, nights: list[Path]
+    spark: SparkSession, lake_path: Path, at_once: AtOnce, changed_night: Path
 ) -> None:
-    ingest(spark, lake_path, nights[:1], out=lambda line: None)
-    make.night(nights[0], [make.packet(make.detection(44, JD))])
+    lake = at_once.copy(lake_path)
     with pytest.raises(
         ArchiveError,
         match=r"ztf_public_20180701.tar.gz changed since it was read .* "
         r"give the new file another name",
     ):
-        ingest(spark, lake_path, nights[:1], out=lambda line: None)
+        ingest(spark, lake, [changed_night], out=lambda line: None)
+
+
+def test_a_replaced_file_leaves_the_lake_that_would_be_without_the_old_one(
+    spark: SparkSession, tmp_path: Path, make: Make, nights: list[Path]
+) -> None:
+    archive = tmp_path / "archive"
+    shutil.copytree(nights[0].parent, archive)
+    # alert 2 stands in the second file and in another, which shares it; one member is junk
+    second = make.packet(make.detection(2, JD + 1, 18.5))
+    shared = make.night(archive / "shared.tar.gz", [second])
+    (archive / "junk.avro").write_bytes(b"junk")
+    ingest(spark, tmp_path / "lake", [archive], out=lambda line: None)
+    again = make.detection(5, JD + 1.5, 18.7)
+    make.night(archive / nights[1].name, [make.packet(again, [make.detection(1, JD, 18.2)])])
+    (archive / "junk.avro").write_bytes(make.avro(make.packet(make.detection(6, JD + 4))))
+    done = ingest(spark, tmp_path / "lake", [archive], out=lambda line: None, replace=True)
+    ingest(spark, tmp_path / "fresh", [archive], out=lambda line: None)
+    assert done.files == 3  # the two that changed, and the one that shared a packet
+    lake, fresh = Lake(spark, tmp_path / "lake"), Lake(spark, tmp_path / "fresh")
+    assert lake.read("quarantine").count() == 0
+    for name in ("alerts", "datapoints", "sightings", "archive_files"):
+        columns = [
+            c for c in lake.read(name).columns
+            if c not in ("run_id", "chunk") and not c.endswith("_version")
+        ]  # fmt: skip
+        assert read(lake, name, columns) == read(fresh, name, columns), name
+    assert shared.exists()
+
+
+def test_two_ingests_at_once_of_overlapping_files_take_every_file_once(
+    spark: SparkSession, tmp_path: Path, lake_path: Path, nights: list[Path]
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        parts = (nights[:2], nights[1:])
+        both = [
+            pool.submit(ingest, spark, lake_path, part, out=lambda line: None) for part in parts
+        ]
+        done = [each.result() for each in both]
+    assert sum(d.files for d in done) == 3
+    assert sum(d.known for d in done) == 1
+    lake = Lake(spark, lake_path)
+    assert lake.read("alerts").count() == 4
+    ingest(spark, tmp_path / "alone", nights, out=lambda line: None)
+    assert read(lake, "datapoints", POINT) == read(
+        Lake(spark, tmp_path / "alone"), "datapoints", POINT
+    )
 
 
 def test_duplicates_conflicts_and_broken_packets_are_accounted_for(
-    spark: SparkSession, lake_path: Path, make: Make, tmp_path: Path
+    spark: SparkSession, lake_path: Path, make: Make, tmp_path: Path, at_once: AtOnce
 ) -> None:
-    lake = Lake(spark, lake_path)
-    packet = make.packet(make.detection(1, JD))
-    ingest(spark, lake, [make.night(tmp_path / "a.tar.gz", [packet])], out=lambda line: None)
-    other = make.packet(make.detection(1, JD, 17.0))
+    lake = at_once.copy(lake_path)
     members = {
-        "same.avro": make.avro(packet),
-        "other.avro": make.avro(other),
+        # alert 9 is there, on its own, with 18.0 mag
+        "same.avro": make.avro(make.packet(make.detection(9, JD), name="ZTF19aaaaaaa")),
+        "other.avro": make.avro(make.packet(make.detection(9, JD, 17.0), name="ZTF19aaaaaaa")),
         "bad.avro": b"junk",
-        "new.avro": make.avro(make.packet(make.detection(2, JD))),
+        "new.avro": make.avro(make.packet(make.detection(44, JD))),
     }
     data = make.tar(members).rstrip(b"\0")
     (tmp_path / "b.tar").write_bytes(
@@ -161,33 +235,44 @@ def test_duplicates_conflicts_and_broken_packets_are_accounted_for(
     rows = {r["reason"]: r for r in lake.read("quarantine").collect()}
     assert set(rows) == {"conflict", "not_avro", "broken_archive"}
     assert rows["conflict"]["member"] == "other.avro"
-    assert "alert 1 is stored with content" in rows["conflict"]["detail"]
+    assert "alert 9 is stored with content" in rows["conflict"]["detail"]
     assert rows["broken_archive"]["member"] is None
     # the packet in conflict left no trace in the tables
-    assert {round(r["magpsf"], 3) for r in lake.read("alerts").collect()} == {18.0}
+    alerts = lake.read("alerts").where("alert_id IN (9, 44)")
+    assert [round(r["magpsf"], 3) for r in alerts.collect()] == [18.0, 18.0]
     assert lake.read("datapoints").where("mag < 17.5").count() == 0
 
 
 def test_a_chunk_that_was_killed_before_its_marker_is_not_seen_and_reading_it_again_heals(
-    spark: SparkSession, lake_path: Path, nights: list[Path], monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession,
+    lake_path: Path,
+    make: Make,
+    tmp_path: Path,
+    at_once: AtOnce,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lake = Lake(spark, lake_path)
-    ingest(spark, lake, nights[:1], run_id="first", out=lambda line: None)
-    insert = Lake.insert
+    lake = at_once.copy(lake_path)
+    fourth = make.detection(4, JD + 3, 19.5)
+    packets = [
+        # each revises what the one before it has shown: stored whole, or by the dead ingest alone
+        [make.packet(fourth, [make.detection(2, JD + 1, 18.4)])],
+        [make.packet(make.detection(5, JD + 4), [{**fourth, "magpsf": 19.6}])],
+    ]
+    more = [
+        make.night(tmp_path / f"ztf_public_2018070{i}.tar.gz", p) for i, p in enumerate(packets, 4)
+    ]
 
-    def killed(self: Lake, table: Any, *args: Any) -> int:
-        if table.name == "archive_files":
-            raise KeyboardInterrupt
-        return insert(self, table, *args)
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Lake, "insert", killed)
+    monkeypatch.setattr("ampel_spark.archive.ingest._mark", killed)
     with pytest.raises(KeyboardInterrupt):
-        ingest(spark, lake, nights[1:], run_id="killed", out=lambda line: None)
+        ingest(spark, lake, more, run_id="killed", out=lambda line: None)
     monkeypatch.undo()
-    assert lake.read("alerts", pinned(lake).alerts).count() == 2
-    ingest(spark, lake, nights[1:], run_id="again", out=lambda line: None)
     assert lake.read("alerts", pinned(lake).alerts).count() == 4
-    assert lake.read("alerts").count() == 4
+    ingest(spark, lake, more, run_id="again", out=lambda line: None)
+    assert lake.read("alerts", pinned(lake).alerts).count() == 6
+    assert lake.read("alerts").count() == 6
     assert (
         lake.read("datapoints")
         .groupBy("stock", "datapoint_id", "revision")
@@ -196,10 +281,11 @@ def test_a_chunk_that_was_killed_before_its_marker_is_not_seen_and_reading_it_ag
         .count()
         == 0
     )
-    # what the dead ingest had stored is a duplicate of itself for the second: accounts still close
-    assert {
-        (r["packets"], r["stored"] + r["duplicate"]) for r in lake.read("archive_files").collect()
-    } == {(2, 2), (1, 1)}
+    # what the dead ingest had stored was taken back: the second one's accounts are its own
+    assert {(r["packets"], r["stored"]) for r in lake.read("archive_files").collect()} == {
+        (2, 2),
+        (1, 1),
+    }
 
 
 def test_a_lake_of_another_format_or_a_folder_of_other_things_is_refused(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ampel_spark.archive.ztf import alerts_table
 from ampel_spark.job.load import load_job
 from ampel_spark.lake.tables import TABLES, Column, Table, result_table
 
-__all__ = ["ALERTS", "JOB", "RUNS", "STOCK", "make_lake"]
+__all__ = ["ALERTS", "JOB", "RUNS", "STOCK", "change_run", "make_lake"]
 
 STOCK, OTHER = 360504273, 367159587  # ZTF18abxhyqv and ZTF20abyfpze, by AMPEL's rule
 RUNS = ("small-20240101T000000-aaaa", "small-20240102T000000-bbbb")
@@ -115,6 +115,22 @@ def make_lake(folder: Path) -> Path:
     for n, run in enumerate(RUNS):
         _write(lake, TABLES["runs"], [_run(run, n, job.hash, job.text, job.canonical)])
     return lake
+
+
+def change_run(lake: Path, run_id: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Write a run's record again, with another resolved job."""
+    from deltalake import DeltaTable
+
+    table = DeltaTable(str(lake / "runs"))
+    rows = table.to_pyarrow_table()
+    changed = []
+    for row in rows.to_pylist():
+        job = json.loads(row["job_resolved"])
+        if row["run_id"] == run_id:
+            change(job)
+        changed.append(row | {"job_resolved": json.dumps(job)})
+    data = pa.Table.from_pylist(changed, schema=rows.schema)
+    write_deltalake(str(lake / "runs"), data, mode="overwrite")
 
 
 _COLUMNS = (

@@ -28,8 +28,10 @@ def read_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Put a record of what it is called with in the place of the ingest itself."""
     calls: dict[str, Any] = {}
 
-    def ingest(spark: Any, lake: Path, paths: list[str], survey: str, out: Any) -> Done:
-        calls.update(spark=spark, lake=lake, paths=paths, survey=survey)
+    def ingest(
+        spark: Any, lake: Path, paths: list[str], survey: str, out: Any, **options: Any
+    ) -> Done:
+        calls.update(spark=spark, lake=lake, paths=paths, survey=survey, options=options)
         out("chunk 1 of 1")
         return Done()
 
@@ -56,6 +58,23 @@ def test_ingest_prints_its_account_and_tells_its_way(
     ]
     assert read_in["lake"] == tmp_path / "lake"
     assert (read_in["paths"], read_in["survey"]) == ([str(tmp_path / "a.tar.gz")], "ztf")
+    assert read_in["options"] == {
+        "chunk_bytes": 2 << 30,
+        "nightly": False,
+        "replace": False,
+    }
+
+
+def test_ingest_takes_the_size_of_its_chunks(
+    tmp_path: Path, command: Command, read_in: dict[str, Any]
+) -> None:
+    (tmp_path / "a.tar.gz").touch()
+    ingest = ("ingest", tmp_path / "a.tar.gz", "--lake", tmp_path / "lake")
+    assert command(*ingest, "--chunk", "1.5MB", "--nightly", "--replace-file")[0] == 0
+    assert read_in["options"] == {"chunk_bytes": 3 << 19, "nightly": True, "replace": True}
+    code, _, err = command(*ingest, "--chunk", "many")
+    assert code == 2
+    assert "--chunk 'many' is no size: a number and B, kB, MB, GB or TB" in err
 
 
 def test_a_path_that_is_none_is_told_before_spark_starts(

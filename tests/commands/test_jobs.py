@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import json
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ampel_spark.job.inputs import Inputs
 from ampel_spark.job.load import load_job
+from ampel_spark.job.model import as_of_jd
+from ampel_spark.job.run import Outcome
 from tests.commands.conftest import Command
 from tests.commands.small_lake import JOB
 
@@ -28,26 +29,29 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Put a record of what it is called with in the place of the run itself."""
     calls: dict[str, Any] = {"code": 0}
 
-    def run_job(job: Any, lake: Path, **given: Any) -> int:
-        calls.update(given, job=job, lake=lake)
+    def run_job(job: Any, lake: Path, **given: Any) -> Outcome:
+        calls.update(given, job=job, lake=lake, dry_run=False)
         given["out"]("it runs")
-        code: int = calls["code"]
-        return code
+        return Outcome("r", "partial" if calls["code"] else "good", {})
 
-    module = types.ModuleType("ampel_spark.job.run")
-    module.run_job = run_job  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ampel_spark.job.run", module)
+    def forecast(job: Any, lake: Path, **given: Any) -> None:
+        calls.update(given, job=job, lake=lake, dry_run=True)
+        given["out"]("it tells")
+
+    monkeypatch.setattr("ampel_spark.job.run.run_job", run_job)
+    monkeypatch.setattr("ampel_spark.job.run.forecast", forecast)
     return calls
 
 
 def test_run_hands_the_resolved_job_on(job: Path, command: Command, ran: dict[str, Any]) -> None:
     code, out, err = command(
         "run", job, "--lake", job.parent / "lake", "--set", "t0.SN.config.min_ndet=5", "--as-of", "2020-01-31",
-        "--report", "r.html", "--dry-run",
+        "--report", "r.html",
     )  # fmt: skip
     assert (code, out, err) == (0, "it runs\n", "")
     assert ran["lake"] == job.parent / "lake"
-    assert (ran["as_of"], ran["report"], ran["dry_run"]) == ("2020-01-31", Path("r.html"), True)
+    assert (ran["inputs"], ran["report"]) == (Inputs(until=as_of_jd("2020-01-31")), Path("r.html"))
+    assert not ran["dry_run"]
     assert ran["job"].resolved["t0"][0]["config"]["min_ndet"] == 5
 
 
@@ -70,6 +74,11 @@ def test_run_takes_archives_instead_of_the_jobs(
     )
 
 
+def test_a_dry_run_only_tells(job: Path, command: Command, ran: dict[str, Any]) -> None:
+    assert command("run", job, "--as-of", "v3", "--dry-run") == (0, "it tells\n", "")
+    assert (ran["inputs"], ran["dry_run"]) == (Inputs(chunk=3), True)
+
+
 def test_runs_exit_code_is_the_jobs(job: Path, command: Command, ran: dict[str, Any]) -> None:
     ran["code"] = 3
     assert command("run", job)[0] == 3
@@ -87,9 +96,12 @@ def test_the_lake_of_the_job_is_relative_to_it(
 def test_a_time_that_is_none_is_told_before_anything_starts(
     job: Path, command: Command, ran: dict[str, Any]
 ) -> None:
-    code, out, err = command("run", job, "--as-of", "v3")
+    code, out, err = command("run", job, "--as-of", "v3.5")
     assert (code, out) == (2, "")
-    assert err == "ampel-spark: 'v3' is neither a JD (such as 2458849.5) nor a night (YYYY-MM-DD)\n"
+    assert err == (
+        "ampel-spark: --as-of 'v3.5' is neither a JD (such as 2458849.5) nor a night (YYYY-MM-DD), "
+        "nor a version of the lake (v and the version of archive_files, as `ampel-spark tables` tells it)\n"
+    )
     assert "job" not in ran
 
 

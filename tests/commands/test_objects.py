@@ -10,18 +10,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ampel_spark.commands.objects import _star, _star_file, _stars, access_of
+from ampel_spark.commands.objects import _numbers, _star, _star_file, _stars, access_of
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.load import simulated_dir
 from ampel_spark.job.model import Simulation
 from ampel_spark.t0.gaia import STAR_COLUMNS, StarCatalog
 from tests.commands.conftest import Command
-from tests.commands.small_lake import ALERTS, RUNS
+from tests.commands.small_lake import ALERTS, RUNS, change_run, make_lake
 from tests.commands.test_cuts import DECENT
 
 
 def test_an_alert_is_explained_cut_by_cut(small_lake: Path, command: Command) -> None:
-    code, out, err = command("explain", 11, "--channel", "SN", "--lake", small_lake)
+    code, out, err = command(
+        "explain", 11, "--channel", "SN", "--run", "latest", "--lake", small_lake
+    )
     assert (code, err) == (0, "")
     head, table = out.split("\n\n")
     assert head.splitlines() == [
@@ -53,8 +55,10 @@ def test_an_explanation_as_json_is_one_object_a_cut(small_lake: Path, command: C
     code, out, _ = command(
         "explain", 13, "--channel", "Team", "--lake", small_lake, "--format", "json"
     )
-    rows = json.loads(out)
+    both = json.loads(out)
     assert code == 0
+    assert [row["run_id"] for row in both] == [RUNS[0]] * 3 + [RUNS[1]] * 3
+    rows = both[3:]
     assert [row["cut"] for row in rows] == [
         "rb >= 0.5",
         "abs(gal_lat) > 14",
@@ -68,6 +72,39 @@ def test_an_explanation_as_json_is_one_object_a_cut(small_lake: Path, command: C
     assert rows[0]["run_id"] == RUNS[1]
     assert [row["passed"] for row in rows] == [True, True, True]
     assert rows[2]["value"] is None
+
+
+def test_runs_that_judged_an_alert_alike_explain_it_once(
+    small_lake: Path, command: Command
+) -> None:
+    out = command("explain", 13, "--channel", "SN", "--lake", small_lake)[1]
+    assert f"runs      {RUNS[0]}, {RUNS[1]}\n" in out
+    assert out.count("min_ndet") == 1
+
+
+def test_runs_that_judged_an_alert_otherwise_are_told_apart(
+    tmp_path: Path, command: Command
+) -> None:
+    lake = make_lake(tmp_path)
+    change_run(lake, RUNS[1], lambda job: job["t0"][0]["config"].update(min_ndet=7))
+    out = command("explain", 13, "--channel", "SN", "--lake", lake)[1]
+    first, second = out.split(f"run       {RUNS[1]}\n")
+    assert f"run       {RUNS[0]}\n" in first
+    assert [text.partition("min_ndet")[2].split()[:3] for text in (first, second)] == [
+        ["yes", "2", "2"],
+        ["no", "2", "7"],
+    ]
+
+
+def test_a_channel_that_only_some_runs_have_is_explained_in_these(
+    tmp_path: Path, command: Command
+) -> None:
+    lake = make_lake(tmp_path)
+    change_run(lake, RUNS[1], lambda job: job["channel"][0].update(name="Renamed"))
+    rows = json.loads(
+        command("explain", 13, "--channel", "SN", "--lake", lake, "--format", "json")[1]
+    )
+    assert {row["run_id"] for row in rows} == {RUNS[0]}
 
 
 def test_an_earlier_run_explains_what_it_did(small_lake: Path, command: Command) -> None:
@@ -88,7 +125,7 @@ def test_an_alert_that_may_not_be_seen_is_as_one_that_is_not_there(
     assert [code for code, _, _ in said] == [2, 2]
     assert said[0][2].replace("12", "99", 1) == said[1][2]
     assert said[1][2] == (
-        f"ampel-spark: no alert 99 that channel 'SN' may see in lake {small_lake}, as run {RUNS[1]} saw it\n"
+        f"ampel-spark: no alert 99 that channel 'SN' may see in lake {small_lake}, as any of 2 runs saw it\n"
     )
     assert command("explain", 12, "--channel", "Team", "--lake", small_lake)[0] == 0
 
@@ -115,7 +152,9 @@ def test_a_channel_that_the_run_lacks_is_told_with_the_nearest(
 
 
 def test_an_object_is_told_in_order_of_time(small_lake: Path, command: Command) -> None:
-    code, out, _ = command("object", "ZTF18abxhyqv", "--channel", "SN", "--lake", small_lake)
+    code, out, _ = command(
+        "object", "ZTF18abxhyqv", "--channel", "SN", "--run", "latest", "--lake", small_lake
+    )
     assert code == 0
     assert out.splitlines() == [
         "utc                  kind       channel  id                                status    detail",
@@ -129,15 +168,42 @@ def test_an_object_is_told_in_order_of_time(small_lake: Path, command: Command) 
     ]
 
 
-def test_without_a_channel_all_channels_of_the_run_are_shown(
+def test_the_whole_journal_tells_what_several_runs_have_alike_once(
+    small_lake: Path, command: Command
+) -> None:
+    code, out, _ = command("object", "ZTF18abxhyqv", "--channel", "SN", "--lake", small_lake)
+    assert code == 0
+    legend, journal = out.split("\n\n")
+    assert [line.split()[:2] for line in legend.splitlines()[1:]] == [
+        ["1", RUNS[0]],
+        ["2", RUNS[1]],
+    ]
+    told = [(line.split()[2], line.split()[5:7]) for line in journal.splitlines()[1:]]
+    assert [kind for kind, _ in told] == [
+        "alert", "decision", "alert", "decision", "state", "result", "candidate",
+    ]  # fmt: skip
+    assert "rejected  1-2   cut min_ndet: 1 against 2" in journal
+    assert "latest    1-2   2 detections, 1 upper limit" in journal
+    # only the second run has candidates
+    assert "rank 1    2     summary_peak_mag 18" in journal
+
+
+def test_runs_are_told_in_few_words() -> None:
+    ids = [f"r{i}" for i in range(9)]
+    assert _numbers(["r0", "r1", "r2", "r4", "r8", "r7"], ids) == "1-3, 5, 8-9"
+    assert _numbers([], ids) == ""
+
+
+def test_without_a_channel_all_channels_of_the_runs_are_shown(
     small_lake: Path, command: Command
 ) -> None:
     rows = json.loads(
         command("object", "ZTF18abxhyqv", "--lake", small_lake, "--format", "json")[1]
     )
     assert {row["channel"] for row in rows} == {None, "SN", "Team"}
+    assert {tuple(row["runs"]) for row in rows} == {(), RUNS, RUNS[1:]}
     assert {tuple(row) for row in rows} == {
-        ("jd", "utc", "kind", "channel", "id", "status", "detail", "values")
+        ("jd", "utc", "kind", "channel", "id", "status", "detail", "values", "runs")
     }
 
 
@@ -203,14 +269,17 @@ def test_only_the_stars_that_the_run_read_can_explain_it(star_file: Path) -> Non
         "job_resolved": job,
         "inputs": {"catalog stars": StarCatalog.open("stars", star_file).content_hash},
     }
-    stars, off = _stars(run, "stars")
+    stars, off = _stars(star_file.parent, run, "stars")
     assert stars is not None
     assert off == ""
-    assert _stars(run, None) == (None, "the run had no catalogue of stars")
+    assert _stars(star_file.parent, run, None) == (None, "the run had no catalogue of stars")
     changed = run | {"inputs": {"catalog stars": "0" * 32}}
-    assert _stars(changed, "stars") == (
+    assert _stars(star_file.parent, changed, "stars") == (
         None,
         f"the catalogue {star_file} has changed since the run",
     )
     star_file.unlink()
-    assert _stars(run, "stars") == (None, f"the run's catalogue {star_file} is no longer there")
+    assert _stars(star_file.parent, run, "stars") == (
+        None,
+        f"the run's catalogue {star_file} is no longer there",
+    )

@@ -619,7 +619,7 @@ def test_settings_of_a_catalogue_say_whose_work_it_is(path: Path) -> None:
 
 def test_every_file_of_conf_is_checked_by_a_test() -> None:
     others = {
-        "calibrations": {".yml"},
+        "calibrations": {".yml", ".csv"},
         "catalogs": {".yml"},
         "surveys": {".yml"},
         "dust": {".yml", ".fits"},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.model import Calibration, Job, Report, Simulation, Survey, as_of_jd
+from ampel_spark.job.model import Job, Report, Simulation, Survey, as_of_jd
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -95,13 +95,6 @@ def test_a_simulation_is_of_alerts_or_of_objects() -> None:
     assert Simulation().alerts == 6000
     assert (Simulation(objects=10).alerts, Simulation(objects=10).objects) == (None, 10)
     assert refused(Simulation, {"alerts": 10, "objects": 10}) == {""}
-
-
-def test_a_release_with_corrections_is_refused_as_long_as_none_can_be_applied() -> None:
-    assert Calibration.model_validate({"name": "raw", "rules": []}).rules == ()
-    assert refused(Calibration, {"name": "new", "rules": [{"band": "ztfg", "shift": 0.01}]}) == {
-        "rules"
-    }
 
 
 def test_a_night_is_included_to_its_end() -> None:

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from ampel_spark.job.inputs import Inputs
 from ampel_spark.job.load import load_job
 from ampel_spark.job.plan import plan
 from ampel_spark.lake.lake import MARKER
@@ -19,7 +20,7 @@ def archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_plan_of_the_quickstart_names_every_step(tmp_path: Path) -> None:
     job = load_job(PROJECT / "jobs" / "quickstart.yml")
-    lines = list(plan(job, tmp_path / "lake", None))
+    lines = list(plan(job, tmp_path / "lake", Inputs()))
     text = "\n".join(lines)
     assert f"{tmp_path / 'lake'} holds no tables yet" in text
     assert "simulated, 6000 alerts in 75 nights" in text
@@ -42,7 +43,7 @@ def test_versions_new_files_and_cuts_that_are_off_are_said(tmp_path: Path) -> No
         (tmp_path / name).write_bytes(b"x")
     write_deltalake(str(lake / "archive_files"), pa.table({"path": [str(known)]}))
     job = load_job(PROJECT / "jobs" / "quickstart.yml", archive=[str(tmp_path)])
-    text = "\n".join(plan(job, lake, 2460400.5))
+    text = "\n".join(plan(job, lake, Inputs(until=2460400.5)))
     assert "  alerts: version 1\n" in text
     assert "archive: 2 files, 1 of them new by their path" in text
     assert "as of JD 2460400.50000: later alerts do not count" in text

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ampel_spark.errors import LakeError
-from ampel_spark.lake.journal import journal
-from ampel_spark.lake.reading import find_run
-from tests.commands.small_lake import RUNS, STOCK, make_lake
+from ampel_spark.lake.journal import journal, whole_journal
+from ampel_spark.lake.reading import find_run, runs
+from tests.commands.small_lake import RUNS, STATE, STOCK, make_lake
 
 PUBLIC, PARTNER = frozenset({1}), frozenset({1, 2})
 
@@ -102,3 +102,42 @@ def test_a_run_on_an_earlier_version_sees_that(lake: Path) -> None:
     run["inputs"]["alerts"] = 0
     entries = journal(lake, "ZTF18abxhyqv", run, {"SN": PUBLIC})
     assert [e["id"] for e in entries if e["kind"] == "alert"] == [11]
+
+
+def whole(lake: Path, *access: dict[str, frozenset[int]]) -> list[Any]:
+    told = list(zip(reversed(runs(lake)), access, strict=True))
+    return whole_journal(lake, "ZTF18abxhyqv", told)
+
+
+def test_all_runs_together_tell_what_each_of_them_tells(lake: Path) -> None:
+    entries = whole(lake, {"SN": PUBLIC}, {"SN": PUBLIC})
+    for run in RUNS:
+        alone = story(lake, {"SN": PUBLIC}, run)
+        mine = [e for e in entries if not e["runs"] or run in e["runs"]]
+        assert short(mine) == short(alone)
+        assert [e["values"] for e in mine] == [e["values"] for e in alone]
+
+
+def test_what_runs_have_alike_stands_once(lake: Path) -> None:
+    entries = whole(lake, {"SN": PUBLIC}, {"SN": PUBLIC})
+    (state,) = [e for e in entries if e["kind"] == "state"]
+    assert (state["id"], state["runs"]) == (STATE, list(RUNS))
+    assert [e["id"] for e in entries if e["kind"] == "alert"] == [11, 13]
+    (candidate,) = [e for e in entries if e["kind"] == "candidate"]
+    assert candidate["runs"] == [RUNS[1]]
+
+
+def test_a_run_whose_channel_saw_more_shows_that_and_nothing_of_others(lake: Path) -> None:
+    entries = whole(lake, {"SN": PUBLIC}, {"Team": PARTNER})
+    assert [e["id"] for e in entries if e["kind"] == "alert"] == [11, 12, 13]
+    by_run = {run: {e["channel"] for e in entries if run in e["runs"]} for run in RUNS}
+    assert by_run == {RUNS[0]: {"SN", None}, RUNS[1]: {"Team"}}
+    public = whole(lake, {"SN": PUBLIC}, {})
+    assert [e["id"] for e in public if e["kind"] == "alert"] == [11, 13]
+
+
+def test_an_object_that_no_run_may_see_is_as_one_that_is_not_there(lake: Path) -> None:
+    told = [(run, {"SN": PUBLIC}) for run in runs(lake)]
+    for name in ("ZTF20abyfpze", "ZTF17aaaaaaa"):
+        with pytest.raises(LakeError, match="may see an alert in any of 2 runs"):
+            whole_journal(lake, name, told)

@@ -119,9 +119,9 @@ def test_staging_goes_at_the_end_even_of_a_failure(lake: Lake) -> None:
 
 
 def test_a_run_is_one_row_from_start_to_end(lake: Lake) -> None:
-    run = Run("r1", "job", "hash", "text: 1", "{}", "raw", utc_now())
+    run = Run("r1", "job", "hash", "text: 1", "job.yml", "{}", "raw", utc_now())
     record(lake, run)
-    record(lake, Run("r2", "job", "hash", "text", "{}", "raw", utc_now()))
+    record(lake, Run("r2", "job", "hash", "text", "job.yml", "{}", "raw", utc_now()))
     record(lake, run.finished("good", counts={"t0": {"alerts": 3}}))
     found = {r["run_id"]: r for r in lake.read("runs").collect()}
     assert set(found) == {"r1", "r2"}

@@ -64,14 +64,18 @@ def test_free_redshift_finds_sncosmos_minimum(fitter: SaltFitter) -> None:
     assert np.all(np.abs(pull) < 4.0)
 
 
-def test_pulls_against_the_truth(fitter: SaltFitter) -> None:
-    lights = simulate(400, 24, snr=40.0)
+def test_pulls_and_coverage_against_the_truth(fitter: SaltFitter) -> None:
+    n = 1600
+    lights = simulate(n, 24, snr=40.0)
     result = fitter.fit(pack(lights), z=truth(lights, "z"), mwebv=truth(lights, "mwebv"))
     for name in NAMES:
         pull = (result.value(name) - truth(lights, name)) / result.error(name)
-        assert abs(pull.mean()) < 4.0 / np.sqrt(400)
-        assert pull.std() == pytest.approx(1.0, abs=4.0 / np.sqrt(800))
-    assert np.mean(result.chisq / result.ndof) == pytest.approx(1.0, abs=0.05)
+        # Four standard errors of each statistic.
+        assert abs(pull.mean()) < 4.0 / np.sqrt(n)
+        assert pull.std() == pytest.approx(1.0, abs=4.0 / np.sqrt(2 * n))
+        assert np.mean(np.abs(pull) < 1.0) == pytest.approx(0.6827, abs=4.0 * np.sqrt(0.2166 / n))
+        assert np.mean(np.abs(pull) < 2.0) == pytest.approx(0.9545, abs=4.0 * np.sqrt(0.0434 / n))
+    assert np.mean(result.chisq / result.ndof) == pytest.approx(1.0, abs=0.03)
 
 
 def test_prior_pulls_and_is_accounted_for_apart(fitter: SaltFitter) -> None:

@@ -93,6 +93,47 @@ def test_all_salt_models_of_the_real_data(packed_data: Path) -> None:
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+def test_shifted_band_is_sncosmos_band_moved_in_wavelength(sncosmo_data: Path) -> None:
+    shifts = {"ztfr": 12.0}
+    fitter = SaltFitter("salt3", BANDS, version="2.0", z_range=(0.04, 0.06), band_shifts=shifts)
+    plain = sncosmo.get_bandpass("ztfr")
+    moved = sncosmo.Bandpass(plain.wave + 12.0, plain.trans, name="moved")
+    model = salt_model()
+    model.set(z=0.05, t0=0.0, x0=1.0, x1=0.4, c=0.2, mwebv=0.2)
+    time = np.linspace(-10.0, 30.0, 9)
+    parameters = np.array([[0.05, 0.0, 1.0, 0.4, 0.2]])
+    unmoved = SaltFitter("salt3", BANDS, version="2.0", z_range=(0.04, 0.06))
+    for k, band in enumerate(("ztfg", moved)):
+        curve = LightCurves([0, 9], time, time, np.ones(9), np.full(9, k))
+        ours = fitter.predict(curve, parameters, mwebv=0.2)
+        theirs = model.bandflux(band, time, zp=25.0, zpsys="ab")
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * theirs.max())
+        before = unmoved.predict(curve, parameters, mwebv=0.2)
+        # What was not moved is the same to the bit; what was differs by more than any rounding.
+        assert np.array_equal(before, ours) == (band == "ztfg")
+        if band is moved:
+            assert np.abs(ours / before - 1.0).max() > 1e-3
+    with pytest.raises(ConfigError, match=r"'ztfq' is not fitted.*ztfr"):
+        SaltFitter("salt3", BANDS, version="2.0", band_shifts={"ztfq": 1.0})
+    with pytest.raises(ConfigError, match="zero or less"):
+        SaltFitter("salt3", BANDS, version="2.0", band_shifts={"ztfg": -9000.0})
+
+
+def test_system_of_offsets_keeps_those_of_a_shifted_band(sncosmo_data: Path) -> None:
+    system = sncosmo.CompositeMagSystem(bands={"ztfg": ("ab", 0.1)}, name="offsets")
+    light = LightCurves([0, 1], [0.0], [0.0], [1.0], np.array([0]), zpsys=0)
+    parameters = np.array([[0.05, 0.0, 1.0, 0.0, 0.0]])
+    flux = [
+        SaltFitter(
+            "salt3", ("ztfg",), version="2.0", z_range=(0.05, 0.05), systems=(name,),
+            band_shifts={"ztfg": 10.0},
+        ).predict(light, parameters)[0]
+        for name in ("ab", system)
+    ]  # fmt: skip
+    # The system's zero is brighter by 0.1 mag.
+    assert flux[1] / flux[0] == pytest.approx(10.0 ** (-0.4 * 0.1), rel=1e-6)
+
+
 def test_only_salt_models_have_tables(sncosmo_data: Path) -> None:
     flat = sncosmo.TimeSeriesSource(
         np.linspace(0.0, 50.0, 51), np.linspace(2000.0, 9000.0, 71), np.ones((51, 71)), name="flat"

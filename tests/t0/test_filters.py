@@ -42,6 +42,12 @@ def test_the_cuts_stand_in_the_order_of_ampel() -> None:
     ]  # fmt: skip
 
 
+def test_all_has_no_cut_and_no_parameter() -> None:
+    assert make_filter("All").cuts() == []
+    with pytest.raises(ConfigError, match="no parameter 'min_ndet'"):
+        make_filter("All", {"min_ndet": 1})
+
+
 @pytest.mark.parametrize("name", FILTERS)
 def test_every_parameter_has_a_meaning(name: str) -> None:
     for parameter, field in FILTERS[name].model_fields.items():

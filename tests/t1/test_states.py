@@ -61,6 +61,7 @@ def frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame
             })  # fmt: skip
         rows.append(
             {
+                "survey": a["survey"],
                 "stock": a["stock"],
                 "jd": a["jd"],
                 "alert_id": a["alert_id"],
@@ -70,7 +71,7 @@ def frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame
         )
     packets = spark.createDataFrame(
         rows,
-        f"stock bigint, jd double, alert_id bigint, points array<struct<{points}>>, "
+        f"survey string, stock bigint, jd double, alert_id bigint, points array<struct<{points}>>, "
         f"forced array<struct<{points}>>",
     )
     return frame, revisions(sightings(packets))

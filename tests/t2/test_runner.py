@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
@@ -144,30 +145,145 @@ def test_results_of_other_units_are_handed_over_and_missing_ones_said() -> None:
     assert (rows[1]["status"], rows[1]["message"]) == (-2006, "no result of brightest")
 
 
+def test_a_batch_form_that_fails_on_one_light_curve_costs_the_others_nothing() -> None:
+    class Fragile(Brightest):
+        def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
+            raise MemoryError("all of them")
+
+    batch = curves([[18.0, 17.5], [4.0, 6.0], [19.0]])
+    rows = runner.compute_batch(Fragile(), batch, "t").to_pylist()
+    assert [r["status"] for r in rows] == [0, -4, -2008]
+    assert rows[1]["message"] == "ZeroDivisionError: too bright"
+
+    class BatchAlone(Together):
+        def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
+            if (batch.points["mag"] < 5).any():
+                raise ZeroDivisionError("too bright")
+            return super().process_batch(batch)
+
+    rows = runner.compute_batch(BatchAlone(), batch, "t").to_pylist()
+    assert [r["status"] for r in rows] == [0, -4, -2008]
+    assert (rows[0]["brightest"], rows[1]["brightest"]) == (17.5, None)
+    assert rows[1]["message"] == "ZeroDivisionError: too bright"
+
+
+def test_attempts_are_counted_on() -> None:
+    batch = curves([[18.0, 17.5], [4.0, 6.0]])
+    assert runner.compute_batch(Brightest(), batch, "t").column("attempts").to_pylist() == [1, 1]
+    again = batch.append_column("attempts", pa.array([None, 2], pa.int32()))
+    assert runner.compute_batch(Brightest(), again, "t").column("attempts").to_pylist() == [1, 3]
+
+
+def test_a_unit_gets_the_fields_of_points_that_are_sent() -> None:
+    class Few(Brightest):
+        def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
+            return {"count": len(light_curve), "brightest": light_curve.flux[0]}
+
+    batch = curves([[18.0, 17.5]])
+    few = batch.select(["state_id", "stock", "name", "input_hash", "lc_mag"])
+    row = runner.compute_batch(Few(), few, "t").to_pylist()[0]
+    assert row["message"] == "AttributeError: a light curve has no 'flux'; its columns: mag"
+
+
+@pytest.mark.spark
+def test_staged_light_curves_of_one_state_are_taken_once(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows = [("1", 1, "a"), ("1", 2, "a"), ("2", 1, "a"), ("1", 3, "b")]
+    names = ("access", "request", "state_id")
+    table = pa.table({name: [row[k] for row in rows] for k, name in enumerate(names)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    once = runner.light_curves(str(tmp_path), spark).orderBy("state_id").collect()
+    assert [r["row"] for r in once] == [0, 3]
+    assert [tuple(r[k] for k in names) for r in once] == [
+        ("1", 1, "a"),
+        ("1", 3, "b"),
+    ]
+
+
 @pytest.mark.spark
 def test_what_has_a_result_is_not_stale_unless_it_failed_or_its_input_or_trace_changed(
     spark: SparkSession,
 ) -> None:
-    states = spark.createDataFrame([(f"s{i}",) for i in range(4)], "state_id string")
+    states = spark.createDataFrame([(f"s{i}",) for i in range(6)], "state_id string")
     ties = spark.createDataFrame(
         [(f"s{i}", 0, float(i)) for i in range(3)], "state_id string, status int, brightest double"
     )
     rows = runner.wanted(states, {"brightest": (ties, Brightest.columns[:1])})
     hashes = {r["state_id"]: r["input_hash"] for r in rows.collect()}
-    assert len(set(hashes.values())) == 4
+    assert len(set(hashes.values())) == 4  # two without a result are alike
     present = spark.createDataFrame(
         [
-            ("s0", hashes["s0"], "t", 0),
-            ("s1", "other", "t", 0),
-            ("s2", hashes["s2"], "t", -4),
-            ("s3", hashes["s3"], "t", -2008),
+            ("s0", hashes["s0"], "t", 0, 1),
+            ("s1", "other", "t", 0, 1),
+            ("s2", hashes["s2"], "t", -4, 2),
+            ("s3", hashes["s3"], "t", -2008, None),
+            ("s4", hashes["s4"], "t", -4, 3),
+            ("s5", hashes["s5"], "t", -4, None),
         ],
-        "state_id string, input_hash string, trace_id string, status int",
+        "state_id string, input_hash string, trace_id string, status int, attempts int",
     )
-    assert {r["state_id"] for r in runner.stale(rows, present, "t").collect()} == {"s1", "s2"}
-    assert runner.stale(rows, present, "another").count() == 4
+    # an exception is tried again, three times in all; rows of older lakes count as one
+    todo = {r["state_id"]: r["attempts"] for r in runner.stale(rows, present, "t").collect()}
+    assert todo == {"s1": 0, "s2": 2, "s5": 1}
+    assert runner.stale(rows, present, "another").count() == 6
     plain = runner.wanted(states, {})
     assert {r["input_hash"] for r in plain.collect()} == {""}
+
+
+COUNTED = """
+import numpy as np
+from ampel_spark.t2 import Column, Unit
+
+class Counted(Unit):
+    columns = (Column("first", "double", "mag", "first"), Column("count", "int", "", "points"))
+
+    def needs(self):
+        return ("brightest",)
+
+    def point_fields(self):
+        return ("jd", "mag")
+
+    def states_per_task(self):
+        return 1000
+
+    def process_batch(self, batch):
+        assert set(batch.points) == {"jd", "mag"}
+        _, tied = batch.tied("brightest", "brightest")
+        first = batch.points["mag"][batch.offsets[:-1]] + tied
+        return {"first": first, "count": np.diff(batch.offsets)}
+"""
+
+
+@pytest.mark.spark
+def test_a_fast_unit_reads_its_light_curves_from_the_files_with_the_same_results(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(3)
+    table = pa.Table.from_batches(
+        [curves([list(rng.uniform(15, 20, rng.integers(1, 6))) for _ in range(60)])]
+    )
+    for k in range(3):
+        part = table.slice(20 * k, 20).append_column("access", pa.repeat("1", 20))
+        (tmp_path / "curves").mkdir(exist_ok=True)
+        pq.write_table(part, tmp_path / "curves" / f"part {k}.parquet")
+    staged = runner.light_curves(str(tmp_path / "curves"), spark)
+    (tmp_path / "counted.py").write_text(COUNTED)
+    unit = build("counted.py:Counted", {}, tmp_path)
+    ids = [f"s{i}" for i in range(60) if i % 7]
+    ties = spark.createDataFrame(
+        [(i, 0, float(i[1:])) for i in ids], "state_id string, status int, brightest double"
+    )
+    keys = spark.createDataFrame([(i,) for i in ids], "state_id string")
+    rows = runner.wanted(keys, {"brightest": (ties, Brightest.columns[:1])})
+    by_file, by_jvm = (
+        runner.compute(rows, curves, unit, "t", len(ids)).drop("duration_ms").orderBy("stock")
+        for curves in (staged, staged.drop("file", "row"))
+    )
+    found = by_file.collect()
+    assert [r["stock"] for r in found] == [int(i[1:]) for i in ids]
+    assert found[0]["first"] == table.column("lc_mag")[1].as_py()[0] + 1.0
+    assert found == by_jvm.collect()
 
 
 @pytest.mark.spark
@@ -190,8 +306,10 @@ def test_workers_build_the_unit_and_results_enter_the_table_once(
     lake = Lake(spark, lake_path)
     table = runner.unit_table("count", unit.columns)
     for run in ("a", "b"):
-        results = runner.compute(rows, unit, "trace", 40).selectExpr("*", f"'{run}' AS run_id")
-        lake.insert(table, results, {"run_id": run}, replacing="t.status = -4")
+        keys = runner.wanted(rows.select("state_id"), {})
+        results = runner.compute(keys, rows, unit, "trace", 40)
+        results = results.selectExpr("*", f"'{run}' AS run_id")
+        lake.insert(table, results, {"run_id": run}, replacing=runner.REPLACEABLE)
     stored = lake.read("t2_count").orderBy("stock").collect()
     assert [r["count"] for r in stored] == [3 * (i + 1) for i in range(40)]
     assert {r["run_id"] for r in stored} == {"a"}

@@ -104,6 +104,25 @@ def test_the_model_is_drawn_in_the_bands_of_the_fit(
     assert {(zp, system) for _, zp, system in model.asked} == {(23.9, "ab")}
 
 
+@pytest.mark.parametrize("scale", ["mag", "flux"])
+def test_a_model_that_knows_its_error_is_drawn_with_a_band_of_it(
+    curve: Make, model: Any, drawn: list[Figure], scale: str
+) -> None:
+    model.bandflux_error = lambda band, time, zp: 0.1 * np.asarray(model.bandflux(band, time, zp))
+    plots.light_curve(curve(), model, t0=model.t0, bands=["ztfg"], scale=scale)
+    axes = drawn[0].axes[0]
+    edges = axes.collections[0].get_paths()[0].vertices
+    line = next(line for line in axes.lines if len(line.get_xdata()) == 120)
+    day, value = line.get_xdata()[60], line.get_ydata()[60]
+    found = sorted({round(float(y), 9) for x, y in edges if abs(x - day) < 1e-9})
+    around = value - 2.5 * np.log10([1.1, 0.9]) if scale == "mag" else value * np.array([0.9, 1.1])
+    np.testing.assert_allclose(found, around, rtol=1e-6)
+    # a model without is drawn as before
+    del model.bandflux_error
+    plots.light_curve(curve(), model, t0=model.t0, bands=["ztfg"])
+    assert not drawn[1].axes[0].collections
+
+
 def test_flux_is_in_microjansky_whatever_the_zero_points(
     curve: Make, model: Any, drawn: list[Figure]
 ) -> None:

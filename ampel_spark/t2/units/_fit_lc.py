@@ -1,22 +1,132 @@
-"""A SALT fit by `sncosmo.fit_lc`, with the cut in phase that fits ask for."""
+"""Fits by `sncosmo.fit_lc`, one by one, with the cut in phase that fits ask for."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import sncosmo
 
-__all__ = ["Fit", "Photometry", "fit"]
+from ampel_spark.t2.units import _sncosmo
+from ampel_spark.t2.units._fits import Fits
+from ampel_spark.t2.units._points import Points, numbers
+from ampel_spark.t2.units._task import Objects, Task
+
+__all__ = ["Fit", "Photometry", "fit", "fit_objects"]
 
 Array = npt.NDArray[Any]
 Range = tuple[float, float]
 
 _MAX_CUTS = 10
+
+
+def fit_objects(points: Points, objects: Objects, task: Task, wanted: Array) -> Fits:
+    """Fit those of some objects that are wanted, each with `fit`.
+
+    Where there is no fit, chi square is NaN.
+    """
+    m = len(points)
+    bands, curves = list(task.bands), np.array([*task.bands.values()], object)
+    model = _sncosmo.model(task.model, task.law)
+    names = ("z", "t0", *model.source.param_names)
+    shape = (m, len(names))
+    fits = Fits(
+        names=names,
+        values=np.full(shape, np.nan),
+        errors=np.full(shape, np.nan),
+        covariance=np.full((*shape, len(names)), np.nan),
+        fitted=np.zeros(shape, bool),
+        low=np.full(shape, -np.inf),
+        high=np.full(shape, np.inf),
+        chisq=np.full(m, np.nan),
+        success=np.zeros(m, bool),
+        n_starts=np.zeros(m, np.int32),
+        used=np.zeros(len(points.time), bool),
+        expected=np.full(len(points.time), np.nan),
+        phases=(float(model.source.minphase()), float(model.source.maxphase())),
+        peak_b=np.full(m, np.nan),
+        peaks=np.full((m, len(bands)), np.nan),
+        notes=(notes := {}),
+    )
+    for i in numbers(wanted):
+        free = bool(objects.is_free[i])
+        span = slice(points.offsets[i], points.offsets[i + 1])
+        # A new one each time: a fit starts where its model stands.
+        model = _sncosmo.model(task.model, task.law)
+        model.set(z=0.5 * (objects.low[i] + objects.high[i]), **task.fixed)
+        if task.law is not None:
+            model.set(mwebv=objects.ebv[i])
+        data = Photometry(
+            points.time[span],
+            np.array(bands, object)[points.band[span]],
+            curves[points.band[span]],
+            points.flux[span],
+            points.error[span],
+            points.zp[span],
+        )
+        bounds = dict(task.bounds)
+        if free:
+            bounds["z"] = (objects.low[i], objects.high[i])
+        best = fit(
+            data,
+            model,
+            [n for n in names if (n != "z" or free) and n not in task.fixed],
+            bounds,
+            min_snr=task.min_snr,
+            model_covariance=task.model_covariance,
+            phase_range=task.phase_range,
+            min_points=task.min_points,
+            observer=task.observer,
+        )
+        if best is not None:
+            _enter(fits, i, best, span, bands, curves)
+            notes[i] = best.notes
+    return fits
+
+
+def _enter(fits: Fits, i: int, best: Fit, span: slice, bands: Sequence[str], curves: Array) -> None:
+    """Write one fit into those of its batch."""
+    model, data = best.model, best.data
+    names = list(fits.names)
+    fits.values[i] = [model.get(name) for name in names]
+    at = [names.index(name) for name in best.fitted]
+    fits.fitted[i, at] = True
+    fits.errors[i, at] = [best.errors.get(name, np.nan) for name in best.fitted]
+    if best.covariance is not None:
+        fits.covariance[i][np.ix_(at, at)] = best.covariance
+    for name, (low, high) in best.bounds.items():
+        if name in names:
+            fits.low[i, names.index(name)], fits.high[i, names.index(name)] = low, high
+    fits.chisq[i], fits.success[i], fits.n_starts[i] = best.chisq, best.success, 1
+    where = np.flatnonzero(best.mask) + span.start
+    fits.used[where] = True
+    fits.expected[where] = model.bandflux(data.curve, data.time, zp=data.zp, zpsys="ab")
+    bare = sncosmo.Model(model.source)
+    fits.peak_b[i] = _peak_magnitude(bare, sncosmo.get_bandpass("bessellb"))
+    for b, name in enumerate(bands):
+        if name in data.band:
+            fits.peaks[i, b] = _peak_magnitude(model, curves[b])
+
+
+def _peak_magnitude(model: sncosmo.Model, band: sncosmo.Bandpass) -> float:
+    """Return the magnitude of a model's maximum as `sncosmo.Source.peakmag` does; NaN for none."""
+    if not model.bandoverlap(band):
+        return np.nan
+    first, last = model.mintime(), model.maxtime()
+    time = np.linspace(first, last, ceil((last - first) / (1.0 + model.get("z"))) + 1)
+    flux = model.bandflux(band, time, zp=25.0, zpsys="ab")
+    i = int(np.argmax(flux))
+    peak = flux[i]
+    if 0 < i < len(time) - 1:
+        a, b, c = flux[i - 1 : i + 2]
+        middle = time[i] + 0.5 * (time[1] - time[0]) * (a - c) / (a - 2.0 * b + c)
+        peak = float(model.bandflux(band, middle, zp=25.0, zpsys="ab"))
+    return float(25.0 - 2.5 * np.log10(peak)) if peak > 0 else np.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +159,7 @@ class Photometry:
     @property
     def snr(self) -> Array:
         """Signal-to-noise ratios."""
-        return self.flux / self.error
+        return np.asarray(self.flux / self.error)
 
     def brightest(self, min_snr: float) -> float:
         """Return the time of the brightest point with a S/N above `min_snr`, which must exist."""
@@ -67,6 +177,8 @@ class Fit:
         At the best fit.
     data : Photometry
         The points fitted.
+    mask : ndarray of bool
+        Which of the points given these are.
     fitted : sequence of str
         Parameters, in the order of `covariance`.
     errors : mapping of str to float
@@ -76,22 +188,25 @@ class Fit:
     success : bool
     notes : tuple of str
         What there is to say of it.
-    at_bound : bool
+    bounds : mapping of str to (float, float)
+        Those of the minimiser.
     """
 
     model: sncosmo.Model
     data: Photometry
+    mask: Array
     fitted: Sequence[str]
     errors: Mapping[str, float]
     covariance: Array | None
     chisq: float
     success: bool
     notes: tuple[str, ...]
-    at_bound: bool
+    bounds: Mapping[str, Range]
 
-    def phase(self, time: Array) -> Array:
-        """Return rest-frame phases."""
-        return np.asarray((time - self.model.get("t0")) / (1.0 + self.model.get("z")))
+    def phase(self, time: Array, observer: bool = False) -> Array:
+        """Return phases, in the rest frame or the observer's."""
+        stretch = 1.0 if observer else 1.0 + self.model.get("z")
+        return np.asarray((time - self.model.get("t0")) / stretch)
 
 
 def fit(
@@ -104,6 +219,7 @@ def fit(
     model_covariance: bool,
     phase_range: Range | None,
     min_points: int,
+    observer: bool = False,
 ) -> Fit | None:
     """Fit, keep the points within a phase range about t0, and fit again until they stay the same.
 
@@ -122,9 +238,11 @@ def fit(
     model_covariance : bool
         Whether the model's own scatter counts.
     phase_range : (float, float) or None
-        Rest-frame days; None takes all points.
+        Days from t0; None takes all points.
     min_points : int
         Fewest points that a fit takes.
+    observer : bool
+        Whether these are days in the observer's frame, and not in the rest frame.
 
     Returns
     -------
@@ -141,30 +259,29 @@ def fit(
         # The first fit takes points within a generous range about the brightest one: points years
         # away, where the model is zero, must not lead it.
         low, high = phase_range
-        days = (data.time - data.brightest(min_snr)) / (1.0 + z)
+        days = (data.time - data.brightest(min_snr)) / (1.0 if observer else 1.0 + z)
         near = (days > 2 * low - high) & (days < 2 * high - low)
         if not enough(near):
             return None
-    best = _minimised(data.where(near), model, names, bounds, min_snr, model_covariance, True)
+    best = _minimised(data, near, model, names, bounds, min_snr, model_covariance, True)
     if phase_range is None:
         return best
     used = near
     for _ in range(_MAX_CUTS):
-        phase = best.phase(data.time)
+        phase = best.phase(data.time, observer)
         new = (phase > phase_range[0]) & (phase < phase_range[1])
         if (new == used).all():
             return best
         if not enough(new):
             return None
         used = new
-        best = _minimised(
-            data.where(used), best.model, names, bounds, min_snr, model_covariance, False
-        )
+        best = _minimised(data, used, best.model, names, bounds, min_snr, model_covariance, False)
     return replace(best, success=False, notes=(*best.notes, "the phase cut did not settle"))
 
 
 def _minimised(
-    data: Photometry,
+    all_data: Photometry,
+    mask: Array,
     model: sncosmo.Model,
     names: Sequence[str],
     bounds: Mapping[str, Range],
@@ -172,6 +289,7 @@ def _minimised(
     model_covariance: bool,
     guess: bool,
 ) -> Fit:
+    data = all_data.where(mask)
     table = {
         "time": data.time,
         "band": data.curve,
@@ -199,24 +317,16 @@ def _minimised(
         data.time.min() - (best.maxtime() - best.get("t0")),
         data.time.max() - (best.mintime() - best.get("t0")),
     )
-    bounds = {"t0": t0_bounds} | dict(bounds)
-    at_bound = [n for n in names if n in bounds and _is_at(best.get(n), bounds[n])]
     notes = [] if result.success else [f"sncosmo: {result.message}"]
-    if at_bound:
-        notes.append(f"{', '.join(at_bound)} at a bound")
     return Fit(
         best,
         data,
+        mask,
         tuple(result.vparam_names),
         dict(result.errors or {}),
         result.covariance,
         float(result.chisq),
         bool(result.success) and bool(np.isfinite(result.chisq)),
         tuple(notes),
-        bool(at_bound),
+        {"t0": t0_bounds} | {k: v for k, v in bounds.items() if k in names},
     )
-
-
-def _is_at(value: float, bounds: Range) -> bool:
-    low, high = bounds
-    return min(value - low, high - value) < 1e-3 * (high - low)

@@ -1,4 +1,4 @@
-"""SALT models and bands for sncosmo, from local files alone.
+"""Models and bands for sncosmo, from local files alone.
 
 sncosmo downloads what it lacks; a job must not, for its workers may have no network and its trace
 names the files. So models are read from their folders, and bands by sncosmo's own loaders with the
@@ -7,6 +7,7 @@ download taken out.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import sys
@@ -20,10 +21,22 @@ import numpy.typing as npt
 import sncosmo
 from sncosmo import builtins
 from sncosmo.bandpasses import _BANDPASSES
+from sncosmo.models import _SOURCES
 
 from ampel_spark.errors import ConfigError, nearest
 
-__all__ = ["DUST_LAWS", "MODELS", "bandpass", "data_dir", "model", "model_dir"]
+__all__ = [
+    "DUST_LAWS",
+    "MODELS",
+    "bandpass",
+    "data_dir",
+    "model",
+    "model_dir",
+    "model_files",
+    "model_names",
+    "shifted",
+    "source",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -49,7 +62,7 @@ class _Salt3(sncosmo.SALT3Source):  # type: ignore[misc]
 
 _SALT2, _SALT3 = sncosmo.SALT2Source, _Salt3
 
-#: Models by name and version: their folder in sncosmo's data folder, and what reads it.
+#: SALT models by name and version: their folder in sncosmo's data folder, and what reads it.
 MODELS: dict[str, tuple[str, type[Any]]] = {
     "salt2/2.0": ("models/salt2/salt2-2-0", _SALT2),
     "salt2/2.4": ("models/salt2/salt2-4", _SALT2),
@@ -77,8 +90,14 @@ def data_dir() -> Path:
     return Path(given or Path(sys.prefix) / "share" / "ampel_spark" / "sncosmo_data").absolute()
 
 
+def model_names() -> list[str]:
+    """Return the names, with versions, of SALT models and of all others that sncosmo has."""
+    others = (f"{name}/{version}" for name, version in _SOURCES._loaders if version)
+    return [*MODELS, *sorted(name for name in others if name not in MODELS)]
+
+
 def model_dir(name: str) -> Path:
-    """Return the folder of a model of `MODELS`.
+    """Return the folder of a SALT model.
 
     Raises
     ------
@@ -89,11 +108,39 @@ def model_dir(name: str) -> Path:
         raise ConfigError(f"no model {name!r}{nearest(name, MODELS)} (always with its version)")
     folder = data_dir() / MODELS[name][0]
     if not folder.is_dir():
-        raise ConfigError(
-            f"model {name} is not in {data_dir()}: put it at {MODELS[name][0]} there, "
-            "or let SNCOSMO_DATA_DIR name a data folder of sncosmo that has it"
-        )
+        raise _absent(name, MODELS[name][0])
     return folder
+
+
+def model_files(name: str) -> tuple[Path, ...]:
+    """Return what a model is read from: a SALT model's folder, or files.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model, or its files are not there.
+    """
+    if name in MODELS:
+        return (model_dir(name),)
+    return _other_source(name, data_dir())[1]
+
+
+def source(name: str) -> sncosmo.Source:
+    """Return a source, read once in a process; nobody may change it.
+
+    Parameters
+    ----------
+    name : str
+        One of `model_names`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model, or its files are not there.
+    """
+    if name in MODELS:
+        return _source(model_dir(name), name)
+    return _other_source(name, data_dir())[0]
 
 
 def model(name: str, dust_law: str | None = None) -> sncosmo.Model:
@@ -102,14 +149,13 @@ def model(name: str, dust_law: str | None = None) -> sncosmo.Model:
     Parameters
     ----------
     name : str
-        One of `MODELS`.
+        One of `model_names`.
     dust_law : str, optional
         One of `DUST_LAWS`: dust in the observer's frame, with parameter ``mwebv`` (and R_V 3.1).
     """
-    source = _source(model_dir(name), name)
     if dust_law is None:
-        return sncosmo.Model(source)
-    return sncosmo.Model(source, [DUST_LAWS[dust_law]()], ["mw"], ["obs"])
+        return sncosmo.Model(source(name))
+    return sncosmo.Model(source(name), [DUST_LAWS[dust_law]()], ["mw"], ["obs"])
 
 
 def bandpass(name: str) -> tuple[sncosmo.Bandpass | None, Path | None]:
@@ -120,10 +166,42 @@ def bandpass(name: str) -> tuple[sncosmo.Bandpass | None, Path | None]:
     return _bandpass(name, data_dir())
 
 
+@functools.lru_cache(maxsize=64)
+def shifted(band: sncosmo.Bandpass, shift: float) -> sncosmo.Bandpass:
+    """Return a band moved by so many Å to the red; its AB zero point moves with it."""
+    if not shift:
+        return band
+    return sncosmo.Bandpass(band.wave + shift, band.trans, name=f"{band.name}{shift:+g}A")
+
+
 @functools.lru_cache(maxsize=8)
 def _source(folder: Path, name: str) -> sncosmo.Source:
     source, version = name.split("/")
     return MODELS[name][1](modeldir=str(folder), name=source, version=version)
+
+
+@functools.lru_cache(maxsize=8)
+def _other_source(name: str, folder: Path) -> tuple[sncosmo.Source, tuple[Path, ...]]:
+    base, _, version = name.partition("/")
+    entry = _SOURCES._loaders.get((base.lower(), version))
+    if entry is None:
+        known = model_names()
+        raise ConfigError(f"no model {name!r}{nearest(name, known)} (always with its version)")
+    loader, arguments, _ = entry
+    with _no_download(folder) as files:
+        try:
+            loaded = loader(*arguments, name=base, version=version)
+        except FileNotFoundError as error:
+            path = Path(error.filename or str(error))
+            raise _absent(name, str(path.relative_to(folder))) from None
+    return loaded, tuple(dict.fromkeys(files))
+
+
+def _absent(name: str, path: str) -> ConfigError:
+    return ConfigError(
+        f"model {name} is not in {data_dir()}: put it at {path} there, "
+        "or let SNCOSMO_DATA_DIR name a data folder of sncosmo that has it"
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -151,7 +229,7 @@ def _no_download(folder: Path) -> Iterator[list[Path]]:
     def abspath(relpath: str, isdir: bool = False) -> str:
         path = folder / relpath
         if not path.exists():
-            raise FileNotFoundError(path)
+            raise FileNotFoundError(errno.ENOENT, "not in the data folder", str(path))
         files.append(path)
         return str(path)
 

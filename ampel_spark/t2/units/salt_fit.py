@@ -1,47 +1,62 @@
-"""SALT2 and SALT3 fits of type Ia supernovae, by `sncosmo.fit_lc`.
+"""SALT2 and SALT3 fits of type Ia supernovae, and fits of any other model that sncosmo has.
 
-A fit goes through these steps, and each may end it with a `Refusal`:
+A fit goes through these steps, and each may end it with a refusal:
 
-1. choose points: kind, band, signal-to-noise ratio;
-2. find the redshift, and the Milky Way's E(B-V);
+1. find the redshift, and the Milky Way's E(B-V) (`_targets`);
+2. choose points: kind, band, signal-to-noise ratio (`_points`);
 3. fit, keep the points within the phase range about the fitted t0, and fit again until that is so.
+
+Steps 1 and 2 and the columns (`_fits`) are the same whatever minimises: `ampel_spark.salt` on whole
+batches (`_batch_fit`), or `sncosmo.fit_lc` one by one (`_fit_lc`).
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import sncosmo
-from astropy.cosmology import FlatLambdaCDM
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from scipy.stats import chi2
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from ampel_spark.errors import UnitError, nearest
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, LightCurve
-from ampel_spark.t2.unit import MISSING_DEPENDENCY, Column, Refusal, Unit
-from ampel_spark.t2.units import _sncosmo
-from ampel_spark.t2.units._fit_lc import Fit, Photometry, fit
-from ampel_spark.t2.units.catalog_match import read_catalog
+from ampel_spark.errors import ConfigError, UnitError, nearest
+from ampel_spark.t2.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
+from ampel_spark.t2.unit import Column, Refusal, Unit
+from ampel_spark.t2.units import _batch_fit, _fit_lc, _sncosmo
+from ampel_spark.t2.units._fits import (
+    COLUMNS,
+    SALT,
+    Fits,
+    at_bound,
+    columns_of,
+    distance_modulus,
+    peak_column,
+    texts,
+)
+from ampel_spark.t2.units._points import FIELDS, Choice, Points, choose, numbers
+from ampel_spark.t2.units._targets import Dust, Part, Range, Redshift, Targets, targets_of
+from ampel_spark.t2.units._task import Objects, Task
 
 __all__ = [
     "NOT_CONVERGED",
     "NO_PHASE_COVERAGE",
     "NO_SIGNAL",
     "TOO_FEW_POINTS",
+    "Cosmology",
     "Dust",
     "Redshift",
     "SaltFit",
     "bandpass_of",
+    "flux_error",
     "model_of",
 ]
 
 Array = npt.NDArray[Any]
-Range = tuple[float, float]
 
 # Statuses beside AMPEL's: -2008 where the redshift is missing, -2006 where a tied result is.
 TOO_FEW_POINTS = 1
@@ -49,77 +64,19 @@ NO_SIGNAL = 2
 NO_PHASE_COVERAGE = 3
 NOT_CONVERGED = 4
 
-_BOUNDS: dict[Any, Range] = {"x1": (-5.0, 5.0), "c": (-1.0, 2.0)}
+_BOUNDS: dict[str, Range] = {"x1": (-5.0, 5.0), "c": (-1.0, 2.0)}
 _KINDS = {"detection": DETECTION, "forced": FORCED}
+_HAS_NUMBA = find_spec("numba") is not None
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+class Cosmology(Part):
+    """Flat LCDM, for absolute magnitudes."""
 
+    h0: float = Field(default=70.0, gt=0)
+    "Hubble constant, km/s/Mpc."
 
-class Redshift(_Part):
-    """Where the redshift comes from: exactly one of `value`, `unit`, `catalog` and `fit`."""
-
-    value: float | None = Field(default=None, gt=0)
-    "One redshift for all objects (also as a bare number)."
-
-    unit: str | None = None
-    "T2 entry with the redshift in `column`, such as a catalog_match."
-
-    catalog: Path | None = None
-    "Catalogue: the row nearest to the mean position of the detections, within `radius`."
-
-    fit: Range | None = None
-    "Range in which it is fitted, for all objects."
-
-    column: str = "z"
-    "Column of the entry or the catalogue; what is not above 0 there is no redshift."
-
-    radius: float = Field(default=5.0, gt=0)
-    "Largest distance to a row of the catalogue, arcsec."
-
-    ra: str = "ra"
-    "Column of the catalogue with the right ascension, degrees."
-
-    dec: str = "dec"
-    "Column of the catalogue with the declination, degrees."
-
-    otherwise: Literal["refuse"] | Range = "refuse"
-    "Where there is none: `refuse`, or the range in which it is then fitted."
-
-    @model_validator(mode="before")
-    @classmethod
-    def _number(cls, data: Any) -> Any:
-        return {"value": data} if isinstance(data, int | float) else data
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Redshift:
-        given = [k for k in ("value", "unit", "catalog", "fit") if getattr(self, k) is not None]
-        if len(given) != 1:
-            found = " and ".join(given) or "none"
-            raise ValueError(f"give exactly one of value, unit, catalog and fit, not {found}")
-        for bounds in (self.fit, self.otherwise):
-            if isinstance(bounds, tuple) and not 0 < bounds[0] < bounds[1]:
-                raise ValueError(
-                    f"{list(bounds)} is no range of redshifts: give [low, high] above 0"
-                )
-        return self
-
-
-class Dust(_Part):
-    """The Milky Way's dust: its law, and where E(B-V) comes from."""
-
-    law: Literal["CCM89", "O94", "F99"] = "F99"
-    "Cardelli, Clayton & Mathis 1989; O'Donnell 1994; Fitzpatrick 1999. R_V is 3.1."
-
-    unit: str | None = "milky_way_dust"
-    "T2 entry with E(B-V) in `column`."
-
-    column: str = "ebv"
-    "Its column."
-
-    ebv: float | None = Field(default=None, ge=0)
-    "One E(B-V) for all objects, mag, instead of an entry."
+    om0: float = Field(default=0.3, ge=0, le=1)
+    "Density of matter today."
 
 
 class SaltFit(Unit):
@@ -137,11 +94,11 @@ class SaltFit(Unit):
         NOT_CONVERGED: "not converged",
     }
 
-    engine: Literal["sncosmo"] = "sncosmo"
-    "What minimises: sncosmo.fit_lc."
+    engine: Literal["batch", "twin", "sncosmo"] = "batch"
+    "`batch`: ampel_spark.salt; `twin`: its plain form; `sncosmo`: fit_lc, as for all other models."
 
     model: str = "salt3/2.0"
-    "Model and version; the version is never left open."
+    "Model and version; the version is never left open. SALT, or any other that sncosmo has."
 
     redshift: Redshift
     "A number, or where it comes from."
@@ -155,14 +112,17 @@ class SaltFit(Unit):
     points: tuple[Literal["detection", "forced"], ...] = ("detection", "forced")
     "Kinds to fit; forced photometry stands in for a detection of the same time and band."
 
-    fixed: dict[Literal["x1", "c"], float] = Field(default_factory=dict)
-    "Parameters that are held, with their values."
+    fixed: dict[str, float] = Field(default_factory=dict)
+    "Parameters that are held, with their values: x1 and c of SALT."
 
-    bounds: dict[Literal["t0", "x0", "x1", "c"], Range] = Field(default_factory=_BOUNDS.copy)
-    "Bounds, on top of these; those of t0 follow from the data unless given."
+    bounds: dict[str, Range] = Field(default_factory=_BOUNDS.copy)
+    "Bounds, on top of those of x1 and c; those of t0 follow from the data unless given."
 
     phase_range: Range | None = (-15.0, 45.0)
-    "Rest-frame days from t0 to fit, or none for all points."
+    "Days from t0 to fit, or none for all points."
+
+    phase_frame: Literal["rest", "observer"] = "rest"
+    "Whether these are days in the rest frame or in the observer's."
 
     phase_cut: Literal["iterative", "peak"] = "iterative"
     "About the fitted t0, again until nothing changes; or once, about the brightest point."
@@ -188,50 +148,27 @@ class SaltFit(Unit):
     model_covariance: bool = True
     "Whether the model's own scatter counts."
 
-    libraries = ("astropy", "extinction", "iminuit", "numpy", "scipy", "sncosmo")
-    columns = (
-        Column("z", "double", "", "redshift"),
-        Column("z_err", "double", "", "its error where fitted"),
-        Column("t0", "double", "d", "JD of B-band maximum"),
-        Column("t0_err", "double", "d", "its error"),
-        Column("x0", "double", "", "amplitude"),
-        Column("x0_err", "double", "", "its error"),
-        Column("x1", "double", "", "stretch"),
-        Column("x1_err", "double", "", "its error where fitted"),
-        Column("c", "double", "mag", "colour"),
-        Column("c_err", "double", "mag", "its error where fitted"),
-        Column("covariance", "array<double>", "", "row by row over the fitted parameters"),
-        Column("fitted", "array<string>", "", "fitted parameters, in the order of the covariance"),
-        Column("chisq", "double", "", "chi square at the minimum"),
-        Column("ndof", "int", "", "points less fitted parameters"),
-        Column("probability", "double", "", "of a larger chi square by chance"),
-        Column("n_points", "int", "", "points fitted"),
-        Column("bands", "array<string>", "", "bands fitted"),
-        Column("mwebv", "double", "mag", "Milky-Way E(B-V); null without dust"),
-        Column("mw_law", "string", "", "its law; null without dust"),
-        Column("model", "string", "", "model and version"),
-        Column("at_bound", "boolean", "", "whether a fitted parameter is at a bound"),
-        Column("success", "boolean", "", "whether the minimum is a good one"),
-        Column("z_source", "string", "", "value, unit, catalog or fit"),
-        Column("z_distance", "double", "arcsec", "distance to where the redshift comes from"),
-        Column("phase_first", "double", "d", "rest-frame phase of the first point fitted"),
-        Column("phase_last", "double", "d", "rest-frame phase of the last point fitted"),
-        Column("jd_model_start", "double", "d", "JD before which the model is zero"),
-        Column("jd_model_end", "double", "d", "JD after which the model is zero"),
-        Column("peak_mag_b", "double", "mag", "model's rest-frame Bessell B maximum, AB, no dust"),
-        Column(
-            "peak_absmag_b", "double", "mag",
-            "the same as absolute magnitude, flat LCDM with H0 70 km/s/Mpc and Omega_m 0.3",
-        ),
-        Column("n_pulls", "int", "", "points at rest-frame phases -10 to 20 d"),
-        Column("mean_abs_pull", "double", "", "their mean |flux - model| / error"),
+    zero_points: dict[str, float] = Field(default_factory=dict)
+    "Magnitudes to add to all magnitudes of a band: 0.01 makes its fluxes 0.9 % smaller."
+
+    band_shifts: dict[str, float] = Field(default_factory=dict)
+    "Å to move the curve of a band to the red, its AB zero point with it."
+
+    cosmology: Cosmology = Cosmology()
+    "For absolute magnitudes."
+
+    libraries = (
+        "astropy", "extinction", "iminuit", *(("numba",) if _HAS_NUMBA else ()), "numpy", "scipy",
+        "sncosmo",
     )  # fmt: skip
+    columns = COLUMNS
 
     @field_validator("model")
     @classmethod
     def _known_model(cls, name: str) -> str:
-        if name not in _sncosmo.MODELS:
-            raise ValueError(f"no such model{nearest(name, _sncosmo.MODELS)} (with its version)")
+        known = _sncosmo.model_names()
+        if name not in known:
+            raise ValueError(f"no such model{nearest(name, known)} (with its version)")
         return name
 
     @field_validator("phase_range", "coverage")
@@ -249,6 +186,36 @@ class SaltFit(Unit):
                 raise ValueError(f"{name}: give [low, high]")
         return _BOUNDS | value
 
+    @field_validator("fixed", "bounds")
+    @classmethod
+    def _are_parameters(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if info.data.get("model") in _sncosmo.MODELS:
+            known = ("x1", "c") if info.field_name == "fixed" else SALT[1:]
+            for name in value:
+                if name not in known:
+                    raise ValueError(f"{name!r} is not one of {', '.join(known)}")
+        return value
+
+    @field_validator("zero_points", "band_shifts")
+    @classmethod
+    def _are_of_bands(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        bands = info.data.get("bands", value)
+        for band in value:
+            if band not in bands:
+                raise ValueError(f"{band!r} is not among the bands{nearest(band, bands)}")
+        return value
+
+    @model_validator(mode="after")
+    def _has_no_prior_in_fit_lc(self) -> SaltFit:
+        if self.redshift.has_prior and self._engine() == "sncosmo":
+            raise ValueError("redshift: fit_lc has no priors: give a range, or take engine batch")
+        return self
+
+    @property
+    def is_salt(self) -> bool:
+        """Whether the model is a SALT model."""
+        return self.model in _sncosmo.MODELS
+
     def needs(self) -> Sequence[str]:
         """Return the entries that redshift and E(B-V) come from."""
         names = [self.redshift.unit]
@@ -257,148 +224,190 @@ class SaltFit(Unit):
         return tuple(dict.fromkeys(name for name in names if name))
 
     def files(self) -> Sequence[Path]:
-        """Return the model's folder and the curves of the bands."""
+        """Return the files of the model and the curves of the bands."""
+        if not self.is_salt:
+            self._check_names(("t0", *_sncosmo.source(self.model).param_names))
         bands = (_sncosmo.bandpass(band)[1] for band in self.bands)
-        return (_sncosmo.model_dir(self.model), *(file for file in bands if file is not None))
+        return (*_sncosmo.model_files(self.model), *(file for file in bands if file is not None))
+
+    def output_columns(self) -> Sequence[Column]:
+        """Return the columns, with the observed maximum in each band."""
+        peak = "model's maximum as observed, AB, with dust, where the band was fitted"
+        bands = (Column(peak_column(b), "double", "mag", f"{b}: {peak}") for b in self.bands)
+        return (*self.columns, *bands)
+
+    def point_fields(self) -> Sequence[str]:
+        """Return what of each point the fit reads."""
+        return FIELDS if self.redshift.catalog is None else (*FIELDS, "ra", "dec")
+
+    def states_per_task(self) -> int:
+        """Return how many light curves are worth a task of their own."""
+        return 16 if self._engine() == "sncosmo" else 1000
 
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-        """Fit one light curve."""
-        z, z_range, z_source, z_distance = self._redshift(light_curve)
-        ebv = self._ebv(light_curve)
-        model = _sncosmo.model(self.model, self.dust.law if self.dust else None)
-        model.set(z=0.5 * sum(z_range) if z_range else z, **self.fixed)
-        if self.dust:
-            model.set(mwebv=ebv)
-        data, notes = self._photometry(light_curve, model, z_range)
-        phase_range = self.phase_range
-        if phase_range is not None and self.phase_cut == "peak":
-            days = data.time - data.brightest(self.min_peak_snr)
-            phase = days / (1.0 + (z_range[1] if z_range else z))
-            data = data.where((phase > phase_range[0]) & (phase < phase_range[1]))
-            self._check(data, notes, NO_PHASE_COVERAGE)
-            phase_range = None
-        names = [n for n in ("t0", "x0", "x1", "c") if n not in self.fixed]
-        best = fit(
-            data,
-            model,
-            ["z", *names] if z_range else names,
-            self.bounds | ({"z": z_range} if z_range else {}),
-            min_snr=self.min_peak_snr,
-            model_covariance=self.model_covariance,
-            phase_range=phase_range,
-            min_points=self.min_points,
-        )
-        if best is None:
-            raise Refusal(_joined("too few points in the phase range", *notes), NO_PHASE_COVERAGE)
-        row = _row(best)
-        if self.coverage and not (
-            row["phase_first"] < self.coverage[0] and row["phase_last"] > self.coverage[1]
-        ):
-            raise Refusal(
-                f"phases {row['phase_first']:.1f} to {row['phase_last']:.1f} d do not cover "
-                f"{self.coverage[0]:g} to {self.coverage[1]:g} d",
-                NO_PHASE_COVERAGE,
-            )
-        return row | {
-            "z_source": z_source,
-            "z_distance": z_distance,
-            "mwebv": ebv,
-            "mw_law": self.dust.law if self.dust else None,
-            "model": self.model,
-            "status": 0 if best.success else NOT_CONVERGED,
-            "message": _joined(*notes, *best.notes) or None,
-        }
+        """Fit one light curve: a batch of one."""
+        columns = self._fit(LightCurveBatch.of([light_curve]))
+        row = {name: _scalar(values[0]) for name, values in columns.items()}
+        if row["chisq"] is None:
+            raise Refusal(str(row["message"]), int(row["status"]))
+        return row
 
-    def _redshift(self, curve: LightCurve) -> tuple[float, Range | None, str, float | None]:
-        """Return the redshift, the range if it is fitted, its source, and the distance to that."""
-        source = self.redshift
-        if source.value is not None:
-            return source.value, None, "value", None
-        if source.fit is not None:
-            return np.nan, source.fit, "fit", None
-        if source.unit is not None:
-            result = _tied(curve, source.unit)
-            z, distance, name = result.get(source.column), result.get("distance"), "unit"
-            where = f"in {source.unit}.{source.column}"
-        else:
-            z, distance = self._nearest_redshift(curve)
-            name, where = "catalog", f"within {source.radius:g} arcsec"
-        if z is not None and np.isfinite(z) and z > 0:
-            return float(z), None, name, None if distance is None else float(distance)
-        if source.otherwise == "refuse":
-            raise Refusal(f"no redshift {where}")
-        return np.nan, source.otherwise, "fit", None
+    def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any] | None:
+        """Fit many light curves at once; `sncosmo.fit_lc` takes them one by one."""
+        return None if self._engine() == "sncosmo" else self._fit(batch)
 
-    def _nearest_redshift(self, curve: LightCurve) -> tuple[float | None, float | None]:
-        source = self.redshift
-        assert source.catalog is not None
-        catalog = read_catalog(source.catalog, source.ra, source.dec, (source.column,))
-        found = catalog.nearest(*curve.position(), source.radius)
-        return catalog.take(found.row)[source.column][0].as_py(), float(found.distance[0])
-
-    def _ebv(self, curve: LightCurve) -> float | None:
-        if self.dust is None:
+    def prepare(self) -> str | None:
+        """Have the kernels compiled before many workers need them."""
+        if self._engine() != "batch":
             return None
-        if self.dust.ebv is not None:
-            return self.dust.ebv
-        ebv = _tied(curve, self.dust.unit).get(self.dust.column)
-        if ebv is None or not np.isfinite(ebv):
-            raise Refusal(f"no E(B-V) in {self.dust.unit}.{self.dust.column}", MISSING_DEPENDENCY)
-        return float(ebv)
-
-    def _photometry(
-        self, curve: LightCurve, model: sncosmo.Model, z_range: Range | None
-    ) -> tuple[Photometry, list[str]]:
-        """Choose the points to fit, and say what was left out for want of a band's curve."""
-        points = curve.fluxes
-        points = points.where(np.isin(points.kind, [_KINDS[k] for k in self.points]))
-        points = points.where(~_replaced(points) & (points.fluxerr > 0))
-        notes = []
-        curves: dict[str, sncosmo.Bandpass] = {}
-        for band in sorted(set(points.band)):
-            found = self._curve(band, model, z_range or (model.get("z"),))
-            if isinstance(found, str):
-                n = int((points.band == band).sum())
-                notes.append(f"dropped {n} points in {band}: {found}")
-            else:
-                curves[band] = found
-        points = points.where(np.array([band in curves for band in points.band], bool))
-        other = points.zpsys != "ab"
-        if other.any():
-            notes.append(f"dropped {int(other.sum())} points with zero points that are not AB")
-            points = points.where(~other)
-        # A negative subtraction is a negative flux, whatever a calibration made of it.
-        flux = np.where(points.sign < 0, -np.abs(points.flux), points.flux)
-        if self.min_snr is not None:
-            bright = flux > self.min_snr * points.fluxerr
-            points, flux = points.where(bright), flux[bright]
-        floor = self.error_floor * 10.0 ** (0.4 * (points.zp - 25.0))
-        error = np.sqrt(points.fluxerr**2 + floor**2 + (self.error_fraction * flux) ** 2)
-        bands = np.array([curves[band] for band in points.band], object)
-        data = Photometry(points.jd, points.band, bands, flux, error, points.zp)
-        self._check(data, notes, TOO_FEW_POINTS)
-        return data, notes
-
-    def _curve(self, band: str, model: sncosmo.Model, z: Sequence[float]) -> sncosmo.Bandpass | str:
-        """Return a band's curve, or why it cannot be fitted."""
-        if band not in self.bands:
-            return "not among the unit's bands"
-        curve = _sncosmo.bandpass(band)[0]
-        if curve is None:
-            return "no curve in the data folder (SNCOSMO_DATA_DIR)"
-        if not np.all(model.bandoverlap(curve, z=np.array(z))):
-            return f"outside the model's wavelengths at z {z[-1]:g}"
-        return curve
-
-    def _check(self, data: Photometry, notes: Sequence[str], status: int) -> None:
-        if len(data) < self.min_points:
-            where = "in the phase range" if status == NO_PHASE_COVERAGE else "to fit"
-            raise Refusal(
-                _joined(f"{len(data)} points {where}, {self.min_points} needed", *notes), status
+        if not _HAS_NUMBA:
+            return (
+                "numba is not installed: the plain engine fits, with the same results to 1e-6, "
+                "several hundred times slower"
             )
-        if not (data.snr > self.min_peak_snr).any():
-            best = f"no point above S/N {self.min_peak_snr:g}: {data.snr.max():.1f} at best"
-            raise Refusal(_joined(best, *notes), NO_SIGNAL)
+        from ampel_spark.salt import warm
+
+        warm()
+        return None
+
+    def _engine(self) -> str:
+        return self.engine if self.is_salt else "sncosmo"
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        for what, given in (("fixed", self.fixed), ("bounds", self.bounds)):
+            for name in given:
+                if name not in names and name not in _BOUNDS:
+                    hint = nearest(name, names)
+                    raise ConfigError(f"{what}: {self.model} has no parameter {name!r}{hint}")
+
+    def _task(self) -> Task:
+        source = _sncosmo.source(self.model)
+        names = ("z", "t0", *source.param_names)
+        bands = {name: _sncosmo.bandpass(name)[0] for name in self.bands}
+        iterative = self.phase_cut == "iterative"
+        return Task(
+            model=self.model,
+            law=self.dust.law if self.dust else None,
+            bands={
+                name: curve and _sncosmo.shifted(curve, self.band_shifts.get(name, 0.0))
+                for name, curve in bands.items()
+            },
+            fixed=self.fixed,
+            bounds={k: v for k, v in self.bounds.items() if k in names},
+            phase_range=self.phase_range if iterative else None,
+            observer=self.phase_frame == "observer",
+            model_covariance=self.model_covariance,
+            min_points=self.min_points,
+            min_snr=self.min_peak_snr,
+        )
+
+    def _fit(self, batch: LightCurveBatch) -> dict[str, Any]:
+        """Return all columns of a batch."""
+        task = self._task()
+        targets = targets_of(batch, self.redshift, self.dust)
+        status, message = targets.status.copy(), targets.message.copy()
+        points = self._choose(batch, task, targets)
+        self._refuse(points, status, message, TOO_FEW_POINTS)
+        if self.phase_range is not None and self.phase_cut == "peak":
+            points = points.where(self._in_phase(points, targets))
+            self._refuse(points, status, message, NO_PHASE_COVERAGE)
+        points = points.where((status == 0)[points.group])
+        objects = Objects(
+            *(getattr(targets, k) for k in ("z", "low", "high", "mean", "sigma", "ebv"))
+        )
+        fits = self._minimise(points, objects, task, status == 0)
+        self._judge(fits, points, status, message)
+        good = np.isin(status, (0, NOT_CONVERGED))
+        columns = self._columns(fits, points, targets)
+        columns = {name: _masked(values, good) for name, values in columns.items()}
+        return columns | {"status": status, "message": texts(message)}
+
+    def _choose(self, batch: LightCurveBatch, task: Task, targets: Targets) -> Points:
+        source = _sncosmo.source(self.model)
+        choice = Choice(
+            kinds=[_KINDS[kind] for kind in self.points],
+            bands=task.bands,
+            wave=(float(source.minwave()), float(source.maxwave())),
+            zero_points=self.zero_points,
+            min_snr=self.min_snr,
+            error_floor=self.error_floor,
+            error_fraction=self.error_fraction,
+        )
+        return choose(batch, choice, targets.low, targets.high)
+
+    def _refuse(self, points: Points, status: Array, message: Array, code: int) -> None:
+        """Refuse objects with too few points, or none of these significant."""
+        few = (status == 0) & (points.count < self.min_points)
+        where = "in the phase range" if code == NO_PHASE_COVERAGE else "to fit"
+        for i in numbers(few):
+            text = f"{points.count[i]} points {where}, {self.min_points} needed"
+            status[i], message[i] = code, _joined(text, *points.notes.get(i, ()))
+        best = points.best(points.snr)
+        for i in numbers((status == 0) & ~(best > self.min_peak_snr)):
+            text = f"no point above S/N {self.min_peak_snr:g}: {best[i]:.1f} at best"
+            status[i], message[i] = NO_SIGNAL, _joined(text, *points.notes.get(i, ()))
+
+    def _in_phase(self, points: Points, targets: Targets) -> Array:
+        """Say which points lie in the phase range about the brightest of their object."""
+        assert self.phase_range is not None
+        days = points.time - points.brightest(self.min_peak_snr)[points.group]
+        if self.phase_frame == "rest":
+            days = days / (1.0 + targets.high[points.group])
+        return np.asarray((days > self.phase_range[0]) & (days < self.phase_range[1]))
+
+    def _minimise(self, points: Points, objects: Objects, task: Task, wanted: Array) -> Fits:
+        if self._engine() == "sncosmo":
+            return _fit_lc.fit_objects(points, objects, task, wanted)
+        engine = "numpy" if self._engine() == "twin" else "auto"
+        return _batch_fit.fit_objects(points, objects, task, engine, wanted)
+
+    def _judge(self, fits: Fits, points: Points, status: Array, message: Array) -> None:
+        """Refuse what was not fitted well enough; say what there is to say of the others."""
+        chosen = points.where(fits.used)
+        lost = ~np.isfinite(fits.chisq) | (chosen.count < self.min_points)
+        lost |= ~(chosen.best(chosen.snr) > self.min_peak_snr)
+        for i in numbers((status == 0) & lost):
+            text = _joined("too few points in the phase range", *points.notes.get(i, ()))
+            status[i], message[i] = NO_PHASE_COVERAGE, text
+        if self.coverage is not None:
+            self._check_coverage(fits, chosen, status, message)
+        status[(status == 0) & ~fits.success] = NOT_CONVERGED
+        bound = at_bound(fits)
+        bound[~np.isin(status, (0, NOT_CONVERGED))] = False
+        any_bound: Array = np.any(bound, axis=1)
+        told = {*points.notes, *fits.notes, *np.flatnonzero(any_bound).tolist()}
+        names = np.array(fits.names, object)
+        for i in sorted(told):
+            if status[i] in (0, NOT_CONVERGED):
+                words = (f"{', '.join(names[bound[i]])} at a bound",) if bound[i].any() else ()
+                message[i] = _joined(*points.notes.get(i, ()), *fits.notes.get(i, ()), *words)
+
+    def _check_coverage(self, fits: Fits, chosen: Points, status: Array, message: Array) -> None:
+        assert self.coverage is not None
+        low, high = self.coverage
+        for i in numbers(status == 0):
+            times = chosen.time[chosen.offsets[i] : chosen.offsets[i + 1]][[0, -1]]
+            first, last = (times - fits.values[i, 1]) / (1.0 + fits.values[i, 0])
+            if not (first < low and last > high):
+                text = f"phases {first:.1f} to {last:.1f} d do not cover {low:g} to {high:g} d"
+                status[i], message[i] = NO_PHASE_COVERAGE, text
+
+    def _columns(self, fits: Fits, points: Points, targets: Targets) -> dict[str, Any]:
+        """Return the columns of all objects, whether they were fitted or not."""
+        cosmology, m = self.cosmology, len(fits)
+        modulus = distance_modulus(fits.values[:, 0], cosmology.h0, cosmology.om0)
+        engine = self._engine()
+        if engine == "batch" and not _HAS_NUMBA:
+            engine = "twin"
+        return columns_of(fits, points, self.bands) | {
+            "peak_absmag_b": fits.peak_b - modulus,
+            "z_source": pa.array(targets.source, pa.string()),
+            "z_distance": targets.distance,
+            "mwebv": targets.ebv,
+            "mw_law": pa.repeat(pa.scalar(self.dust.law if self.dust else None, pa.string()), m),
+            "model": pa.repeat(pa.scalar(self.model, pa.string()), m),
+            "engine": pa.repeat(pa.scalar(engine, pa.string()), m),
+        }
 
 
 def bandpass_of(name: str) -> sncosmo.Bandpass:
@@ -424,7 +433,8 @@ def model_of(row: Mapping[str, Any]) -> sncosmo.Model:
     Parameters
     ----------
     row : mapping
-        With ``model, z, t0, x0, x1, c, mwebv, mw_law``.
+        With ``model, z, t0, x0, x1, c, mwebv, mw_law``, and the parameters of models that are not
+        SALT.
 
     Raises
     ------
@@ -433,67 +443,80 @@ def model_of(row: Mapping[str, Any]) -> sncosmo.Model:
     """
     law = row.get("mw_law")
     model = _sncosmo.model(row["model"], law)
-    model.set(**{name: row[name] for name in ("z", "t0", "x0", "x1", "c")})
+    model.set(z=row["z"], t0=row["t0"])
+    if row.get("parameter_names") is None:
+        model.set(x0=row["x0"], x1=row["x1"], c=row["c"])
+    else:
+        model.set(**dict(zip(row["parameter_names"], row["parameters"], strict=True)))
     if law:
         model.set(mwebv=row["mwebv"])
     return model
 
 
-def _row(best: Fit) -> dict[str, Any]:
-    """Return the columns that follow from the fit alone."""
-    model, data = best.model, best.data
-    values = {name: float(model.get(name)) for name in ("z", "t0", "x0", "x1", "c")}
-    ndof = len(data) - len(best.fitted)
-    phase = best.phase(data.time)
-    predicted = model.bandflux(data.curve, data.time, zp=data.zp, zpsys="ab")
-    # Every point against its own zero point.
-    pulls = np.abs((data.flux - predicted) / data.error)[(phase >= -10.0) & (phase <= 20.0)]
-    magnitude = np.nan
-    if values["x0"] > 0:
-        magnitude = float(model.source_peakmag("bessellb", "ab", sampling=0.5))
-    return {
-        **values,
-        **{f"{name}_err": best.errors.get(name) for name in values},
-        "covariance": None if best.covariance is None else best.covariance.ravel().tolist(),
-        "fitted": list(best.fitted),
-        "chisq": best.chisq,
-        "ndof": ndof,
-        "probability": float(chi2.sf(best.chisq, ndof)) if ndof > 0 else None,
-        "n_points": len(data),
-        "bands": sorted(set(data.band)),
-        "at_bound": best.at_bound,
-        "success": best.success,
-        "phase_first": float(phase.min()),
-        "phase_last": float(phase.max()),
-        "jd_model_start": float(model.mintime()),
-        "jd_model_end": float(model.maxtime()),
-        "peak_mag_b": magnitude,
-        "peak_absmag_b": magnitude - _distance_modulus(values["z"]),
-        "n_pulls": len(pulls),
-        "mean_abs_pull": float(pulls.mean()) if len(pulls) else None,
-    }
+def flux_error(
+    row: Mapping[str, Any], model: sncosmo.Model, band: Any, time: Any, zp: float
+) -> Any:
+    """Return how well a row's model is known: the error of its flux in a band.
+
+    The fit's covariance, carried over by the model's derivatives, and the model's own scatter where
+    it has one (Guy et al. 2010, doi:10.1051/0004-6361/201014468).
+
+    Parameters
+    ----------
+    row : mapping
+        With ``fitted``, ``covariance`` and the errors.
+    model : sncosmo.Model
+        Of `model_of`; unchanged afterwards.
+    band : sncosmo.Bandpass
+    time : array-like with shape (N,)
+        JD.
+    zp : float
+        AB zero point.
+
+    Returns
+    -------
+    ndarray with shape (N,)
+    """
+    time = np.asarray(time, np.float64)
+    names, flat = list(row.get("fitted") or ()), row.get("covariance")
+    covariance = (
+        np.zeros((len(names),) * 2) if flat is None else np.reshape(flat, (len(names),) * 2)
+    )
+    slopes = np.zeros((len(names), len(time)))
+    for slope, name, variance in zip(slopes, names, np.diag(covariance), strict=True):
+        value = model.get(name)
+        # Small beside the error, and t0 not beyond the model's first and last phase.
+        step = min(0.01 * np.sqrt(variance), 0.005 if name == "t0" else np.inf)
+        if step > 0:
+            above, below = (
+                _flux_with(model, name, value + side * step, band, time, zp) for side in (1, -1)
+            )
+            slope[:] = (above - below) / (2.0 * step)
+            model.set(**{name: value})
+    total: Array = np.einsum("in,ij,jn->n", slopes, covariance, slopes)
+    if hasattr(model.source, "bandflux_rcov"):
+        total = total + np.diag(model.bandfluxcov(band, time, zp=zp, zpsys="ab")[1])
+    return np.sqrt(np.maximum(total, 0.0))
 
 
-@functools.lru_cache(maxsize=256)
-def _distance_modulus(z: float) -> float:
-    return float(FlatLambdaCDM(H0=70.0, Om0=0.3).distmod(z).value)
+def _flux_with(
+    model: sncosmo.Model, name: str, value: float, band: Any, time: Array, zp: float
+) -> Array:
+    model.set(**{name: value})
+    return np.asarray(model.bandflux(band, time, zp=zp, zpsys="ab"))
 
 
-def _tied(curve: LightCurve, unit: str | None) -> Mapping[str, Any]:
-    """Return the result of a tied unit."""
-    result = curve.results.get(unit or "")
-    if result is None:
-        raise Refusal(f"no result of {unit}", MISSING_DEPENDENCY)
-    return result
+def _masked(values: Any, good: Array) -> pa.Array:
+    """Return a column with nulls where the object has no fit, and for NaN."""
+    if isinstance(values, np.ndarray):
+        absent = ~good | np.isnan(values) if values.dtype.kind == "f" else ~good
+        return pa.array(values, mask=absent)
+    return values if good.all() else pc.if_else(pa.array(good), values, None)
 
 
-def _replaced(points: LightCurve) -> Array:
-    """Mark detections whose exposure has forced photometry among the points."""
-    exposures = list(zip(points.jd, points.band, strict=True))
-    forced = {e for e, kind in zip(exposures, points.kind, strict=True) if kind == FORCED}
-    doubled: Array = np.array([e in forced for e in exposures], bool)
-    doubled &= points.kind == DETECTION
-    return doubled
+def _scalar(value: Any) -> Any:
+    """Return a value of a column as plain Python has it."""
+    return value.as_py() if isinstance(value, pa.Scalar) else value.item()
 
 
 def _joined(*notes: str) -> str:

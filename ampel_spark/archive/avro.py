@@ -1,0 +1,564 @@
+"""Avro packets decoded column by column, in compiled code.
+
+A packet is an Avro container with its schema before it. A schema is made into a program, a list of
+steps: read a number, take one branch of a union, go round an array. One compiled loop runs the
+program over the bytes of many packets and puts the fields that are asked for into columns, without
+an object per field. What it cannot read, for whatever reason, it leaves to fastavro, which says so.
+
+Avro 1.12 specification: https://avro.apache.org/docs/1.12.0/specification/
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Decoded", "Field", "Program", "decode", "payload_of", "program_of"]
+
+Array = npt.NDArray[Any]
+
+# Steps of a program.
+_INT, _FLOAT, _DOUBLE, _BYTES, _BOOL, _FIXED, _UNION, _JUMP, _LOOP, _AGAIN, _END = range(11)
+_SCALARS = {"int": _INT, "long": _INT, "float": _FLOAT, "double": _DOUBLE, "string": _BYTES,
+            "bytes": _BYTES, "boolean": _BOOL, "enum": _INT}  # fmt: skip
+
+#: What a value turned out to be; 0 is null, or a field that the schema lacks.
+INTEGER, REAL, TEXT, TRUTH = 1, 2, 3, 4
+
+_DEPTH = 16  # arrays within arrays
+
+
+class Field(NamedTuple):
+    """A field that is asked for: the list it is in (0: the packet itself) and its column there."""
+
+    level: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """A schema, as steps.
+
+    Attributes
+    ----------
+    steps : ndarray of int64 with shape (N, 5)
+        Kind, two operands, level and column (-1: not asked for).
+    branches : ndarray of int64
+        Where the branches of unions begin.
+    fields : mapping of str to Field
+        By path: ``objectId``, ``candidate.jd``, ``prv_candidates.jd``.
+    widths : tuple of int
+        Columns of each level.
+    codec : str
+        How the blocks of its packets are packed.
+    """
+
+    steps: Array
+    branches: Array
+    fields: Mapping[str, Field]
+    widths: tuple[int, int, int]
+    codec: str
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Columns of the packets of one program.
+
+    Attributes
+    ----------
+    good : ndarray of bool with shape (packets,)
+        Read to the last byte; others have rows of nulls.
+    counts : ndarray of int64 with shape (3, packets)
+        Rows of each level per packet.
+    kinds, numbers, lengths : list of ndarray with shape (columns, rows)
+        By level: what each value is, its number (bits of a float64 where it is real, the place of
+        its first byte where it is text), and the length of its text.
+    buffer : bytes
+        What the places of text refer to.
+    fields : mapping of str to Field
+    """
+
+    good: Array
+    counts: Array
+    kinds: list[Array]
+    numbers: list[Array]
+    lengths: list[Array]
+    buffer: bytes
+    fields: Mapping[str, Field]
+
+    def rows(self, level: int) -> int:
+        """Return how many rows a level has."""
+        return self.kinds[level].shape[1]
+
+    def kind(self, path: str, level: int) -> Array:
+        """Return what each value of a field is."""
+        field = self.fields.get(path)
+        if field is None:
+            return np.zeros(self.rows(level), np.uint8)
+        return self.kinds[field.level][field.column]
+
+    def integers(self, path: str, level: int) -> Array:
+        """Return a field as integers; 0 where it is none."""
+        field = self.fields.get(path)
+        if field is None:
+            return np.zeros(self.rows(level), np.int64)
+        numbers = self.numbers[field.level][field.column]
+        return np.where(self.kind(path, level) == INTEGER, numbers, 0)
+
+    def reals(self, path: str, level: int) -> Array:
+        """Return a field as floats; NaN where it is null."""
+        field = self.fields.get(path)
+        if field is None:
+            return np.full(self.rows(level), np.nan)
+        numbers = self.numbers[field.level][field.column]
+        kind = self.kinds[field.level][field.column]
+        out = np.where(kind == REAL, numbers.view(np.float64), np.nan)
+        return np.where(kind == INTEGER, numbers, out)
+
+    def texts(self, path: str, level: int) -> list[str | None]:
+        """Return a field as strings; None where it is null.
+
+        Raises
+        ------
+        UnicodeDecodeError
+            If one is no UTF-8.
+        """
+        field = self.fields.get(path)
+        if field is None:
+            return [None] * self.rows(level)
+        starts = self.numbers[field.level][field.column].tolist()
+        lengths = self.lengths[field.level][field.column].tolist()
+        kinds = self.kinds[field.level][field.column].tolist()
+        return [
+            self.buffer[s : s + n].decode() if k == TEXT else None
+            for s, n, k in zip(starts, lengths, kinds, strict=True)
+        ]
+
+
+def payload_of(data: bytes) -> tuple[Program, bytes] | None:
+    """Return the program and the bytes of the one packet in a container.
+
+    None where this is anything else than one packet in one whole block, of a known codec.
+    """
+    header = _header(data)
+    if header is None:
+        return None
+    program, start = header
+    sync = data[start - 16 : start]
+    try:
+        count, at = _varint(data, start)
+        size, at = _varint(data, at)
+    except (IndexError, ValueError):
+        return None
+    if count != 1 or size < 0 or len(data) != at + size + 16 or data[at + size :] != sync:
+        return None
+    payload = data[at : at + size]
+    try:
+        if program.codec == "deflate":
+            return program, zlib.decompress(payload, -15)
+        if program.codec == "snappy":
+            import cramjam
+
+            raw = bytes(cramjam.snappy.decompress_raw(payload[:-4]))
+            if zlib.crc32(raw) != int.from_bytes(payload[-4:], "big"):
+                return None
+            return program, raw
+    except (zlib.error, ValueError, OSError):
+        return None
+    except Exception as error:  # cramjam's own kind of error has no public name
+        if type(error).__name__ != "DecompressionError":
+            raise
+        return None
+    return program, payload
+
+
+# The newest header seen, without its sync marker: nearly every packet of a file has the same.
+_LAST: list[tuple[bytes, Program]] = []
+
+
+def _header(data: bytes) -> tuple[Program, int] | None:
+    for head, program in _LAST:
+        if data.startswith(head) and len(data) >= len(head) + 18:
+            return program, len(head) + 16
+    try:
+        meta, end = _metadata(data)
+        made = program_of(meta["avro.schema"], meta.get("avro.codec", "null"))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError):
+        return None  # fastavro will say what is wrong with it
+    if made is None or len(data) < end + 18:
+        return None
+    _LAST.insert(0, (data[:end], made))
+    del _LAST[8:]
+    return made, end + 16
+
+
+def _metadata(data: bytes) -> tuple[dict[str, str], int]:
+    """Return the metadata of a container, and where the sync marker begins."""
+    if data[:4] != b"Obj\x01":
+        raise ValueError("no Avro container")
+    meta: dict[str, str] = {}
+    at = 4
+    while True:
+        count, at = _varint(data, at)
+        if count == 0:
+            return meta, at
+        if count < 0:
+            count = -count
+            _, at = _varint(data, at)
+        for _ in range(count):
+            pair = []
+            for _ in range(2):
+                size, at = _varint(data, at)
+                if size < 0 or at + size > len(data):
+                    raise ValueError("a length beyond the end")
+                pair.append(data[at : at + size].decode())
+                at += size
+            meta[pair[0]] = pair[1]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at] if at < len(data) else _over()
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return (value >> 1) ^ -(value & 1), at
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+
+
+def _over() -> int:
+    raise IndexError("the end")
+
+
+@functools.lru_cache(maxsize=64)
+def program_of(schema: str, codec: str = "null") -> Program | None:
+    """Make a packet's schema into a program; None where it cannot be (it is recursive, say).
+
+    Asked for are all scalars of the packet, of ``candidate``, and of the records in
+    ``prv_candidates`` and ``fp_hists``.
+    """
+    if codec not in ("null", "deflate", "snappy"):
+        return None
+    compiler = _Compiler()
+    parsed = json.loads(schema)
+    if not isinstance(parsed, dict) or parsed.get("type") != "record":
+        return None
+    try:
+        compiler.step(parsed, "", 0, ())
+    except NotImplementedError:
+        return None
+    compiler.add(_END)
+    return Program(
+        np.array(compiler.steps, np.int64).reshape(-1, 5),
+        np.array([*compiler.branches, 0], np.int64),
+        compiler.fields,
+        (compiler.widths[0], compiler.widths[1], compiler.widths[2]),
+        codec,
+    )
+
+
+#: Lists of a packet that are asked for, and the record whose scalars count as the packet's.
+_LISTS = {"prv_candidates": 1, "fp_hists": 2}
+_BODY = "candidate"
+
+
+class _Compiler:
+    def __init__(self) -> None:
+        self.steps: list[list[int]] = []
+        self.branches: list[int] = []
+        self.fields: dict[str, Field] = {}
+        self.widths = [0, 0, 0]
+        self.named: dict[str, Any] = {}
+
+    def add(self, kind: int, a: int = 0, b: int = 0, level: int = 0, column: int = -1) -> int:
+        self.steps.append([kind, a, b, level, column])
+        return len(self.steps) - 1
+
+    def column(self, path: str, level: int) -> int:
+        """Return the column of a path; -1 for one that is not asked for."""
+        if level < 0:
+            return -1
+        if path not in self.fields:
+            self.fields[path] = Field(level, self.widths[level])
+            self.widths[level] += 1
+        return self.fields[path].column
+
+    def step(self, schema: Any, path: str, level: int, within: tuple[str, ...]) -> None:
+        """Add the steps of a schema at `path`; `level` is -1 for what is passed over."""
+        if isinstance(schema, list):
+            return self._union(schema, path, level, within)
+        if isinstance(schema, str) and schema in self.named:
+            schema = self.named[schema]
+        kind = schema if isinstance(schema, str) else schema.get("type")
+        if isinstance(kind, dict | list):
+            return self.step(kind, path, level, within)
+        if kind == "null":
+            return None
+        name = "" if isinstance(schema, str) else str(schema.get("name", ""))
+        if name and not isinstance(schema, str):
+            space = schema.get("namespace")
+            for known in {name, name.rpartition(".")[2], f"{space}.{name}"}:
+                self.named[known] = schema
+        if kind == "record":
+            return self._record(schema, path, level, within, name)
+        if kind in ("array", "map"):
+            return self._list(schema, kind, path, level, within)
+        if kind == "fixed":
+            self.add(_FIXED, int(schema["size"]))
+        elif kind in _SCALARS:
+            if kind == "enum" and level >= 0:
+                raise NotImplementedError("an enum among the scalars")
+            # What fastavro makes of a logical type is no plain number or text.
+            logical = isinstance(schema, dict) and "logicalType" in schema
+            if logical and "." in path:
+                raise NotImplementedError("a logical type")
+            column = self.column(path, level) if kind != "bytes" and not logical else -1
+            self.add(_SCALARS[kind], 0, 0, max(level, 0), column)
+        else:
+            raise NotImplementedError(kind)
+        return None
+
+    def _record(
+        self, schema: Any, path: str, level: int, within: tuple[str, ...], name: str
+    ) -> None:
+        if name in within or len(within) > _DEPTH:
+            raise NotImplementedError("a record within itself")
+        if path in _LISTS and level == 0:
+            raise NotImplementedError("a record in the place of a list")
+        for field in schema["fields"]:
+            inner, below = field["name"], level
+            if path and path != _BODY and path not in _LISTS:
+                below = -1
+            elif path:
+                inner = f"{path}.{inner}"
+            self.step(field["type"], inner, below, (*within, name))
+
+    def _union(self, schema: list[Any], path: str, level: int, within: tuple[str, ...]) -> None:
+        at = self.add(_UNION, len(schema), len(self.branches))
+        self.branches.extend([0] * len(schema))
+        table = self.steps[at][2]
+        ends = []
+        for i, branch in enumerate(schema):
+            self.branches[table + i] = len(self.steps)
+            self.step(branch, path, level, within)
+            ends.append(self.add(_JUMP))
+        for end in ends:
+            self.steps[end][1] = len(self.steps)
+
+    def _list(self, schema: Any, kind: str, path: str, level: int, within: tuple[str, ...]) -> None:
+        asked = level == 0 and kind == "array" and path in _LISTS
+        below = _LISTS[path] if asked else -1
+        begin = self.add(_LOOP, 0, 0, max(below, 0))
+        if kind == "map":
+            self.add(_BYTES)
+        self.step(schema["items" if kind == "array" else "values"], path, below, within)
+        self.add(_AGAIN, begin + 1, 0, max(below, 0))
+        self.steps[begin][1] = len(self.steps)
+
+
+def decode(program: Program, payloads: Sequence[bytes]) -> Decoded:
+    """Decode packets of one schema.
+
+    Parameters
+    ----------
+    program : Program
+    payloads : sequence of bytes
+        One packet each, without the container around it.
+    """
+    n = len(payloads)
+    buffer = b"".join(payloads)
+    ends = np.cumsum([len(p) for p in payloads], dtype=np.int64)
+    data = np.frombuffer(buffer, np.uint8)
+    capacity = 64 * n + 64
+    while True:
+        sizes = (n, capacity, capacity)
+        kinds = [np.zeros((w, s), np.uint8) for w, s in zip(program.widths, sizes, strict=True)]
+        numbers = [np.zeros((w, s), np.int64) for w, s in zip(program.widths, sizes, strict=True)]
+        lengths = [np.zeros((w, s), np.int32) for w, s in zip(program.widths, sizes, strict=True)]
+        good = np.zeros(n, np.bool_)
+        counts = np.zeros((3, n), np.int64)
+        if _run(data, ends, program.steps, program.branches, good, counts, capacity,
+                kinds[0], kinds[1], kinds[2], numbers[0], numbers[1], numbers[2],
+                lengths[0], lengths[1], lengths[2]):  # fmt: skip
+            break
+        capacity *= 4
+    counts[0] = 1
+    used = [n, int(counts[1].sum()), int(counts[2].sum())]
+    return Decoded(
+        good,
+        counts,
+        [k[:, :u] for k, u in zip(kinds, used, strict=True)],
+        [x[:, :u] for x, u in zip(numbers, used, strict=True)],
+        [x[:, :u] for x, u in zip(lengths, used, strict=True)],
+        buffer,
+        program.fields,
+    )
+
+
+@numba.njit(nogil=True)
+def _long(data, at, end):  # type: ignore[no-untyped-def]
+    """Return a variable-length number and the place behind it; -1 where it does not end."""
+    value = np.uint64(0)
+    shift = np.uint64(0)
+    while at < end and shift < 70:
+        byte = np.uint64(data[at])
+        at += 1
+        value |= (byte & np.uint64(127)) << shift
+        if byte < 128:
+            sign = -np.int64(value & np.uint64(1))
+            return np.int64(value >> np.uint64(1)) ^ sign, at
+        shift += np.uint64(7)
+    return np.int64(0), np.int64(-1)
+
+
+@numba.njit(nogil=True, cache=True)
+def _run(data, ends, steps, branches, good, counts, capacity,  # type: ignore[no-untyped-def]
+         kinds0, kinds1, kinds2, numbers0, numbers1, numbers2,
+         lengths0, lengths1, lengths2):  # fmt: skip
+    """Run a program over packets; return False where the columns are too short."""
+    rows = np.zeros(3, np.int64)
+    left = np.zeros(_DEPTH + 1, np.int64)
+    # The same bytes as different numbers.
+    word = np.zeros(8, np.uint8)
+    single, wide = word.view(np.float32), word.view(np.int64)
+    real = np.zeros(1, np.float64)
+    bits = real.view(np.int64)
+    start = np.int64(0)
+    for packet in range(len(ends)):
+        end = ends[packet]
+        at = start
+        start = end
+        rows[0] = packet
+        before1, before2 = rows[1], rows[2]
+        step = 0
+        depth = 0
+        fine = True
+        while True:
+            kind = steps[step, 0]
+            level = steps[step, 3]
+            column = steps[step, 4]
+            found = 0
+            value = np.int64(0)
+            size = np.int64(0)
+            if kind == _INT:
+                value, at = _long(data, at, end)
+                if at < 0:
+                    fine = False
+                    break
+                found = INTEGER
+            elif kind == _FLOAT:
+                if at + 4 > end:
+                    fine = False
+                    break
+                for i in range(4):
+                    word[i] = data[at + i]
+                real[0] = single[0]
+                value = bits[0]
+                at += 4
+                found = REAL
+            elif kind == _DOUBLE:
+                if at + 8 > end:
+                    fine = False
+                    break
+                for i in range(8):
+                    word[i] = data[at + i]
+                value = wide[0]
+                at += 8
+                found = REAL
+            elif kind == _BYTES:
+                size, at = _long(data, at, end)
+                if at < 0 or size < 0 or size > end - at:
+                    fine = False
+                    break
+                value = at
+                at += size
+                found = TEXT
+            elif kind == _BOOL:
+                if at >= end:
+                    fine = False
+                    break
+                value = np.int64(data[at])
+                at += 1
+                found = TRUTH
+            elif kind == _FIXED:
+                at += steps[step, 1]
+                if at > end:
+                    fine = False
+                    break
+            elif kind == _UNION:
+                branch, at = _long(data, at, end)
+                if at < 0 or branch < 0 or branch >= steps[step, 1]:
+                    fine = False
+                    break
+                step = branches[steps[step, 2] + branch]
+                continue
+            elif kind == _JUMP:
+                step = steps[step, 1]
+                continue
+            elif kind in (_LOOP, _AGAIN):
+                if kind == _AGAIN:
+                    if level > 0:
+                        rows[level] += 1
+                    left[depth] -= 1
+                    if left[depth] > 0:
+                        if level > 0 and rows[level] >= capacity:
+                            return False
+                        step = steps[step, 1]
+                        continue
+                    depth -= 1
+                count, at = _long(data, at, end)
+                if at >= 0 and count < 0:
+                    count = -count
+                    size, at = _long(data, at, end)
+                # An element takes a byte, or there could be no end of them.
+                if at < 0 or count < 0 or count > end - at or depth >= _DEPTH:
+                    fine = False
+                    break
+                if count == 0:
+                    step = steps[step, 1] if kind == _LOOP else step + 1
+                    continue
+                if level > 0 and rows[level] >= capacity:
+                    return False
+                depth += 1
+                left[depth] = count
+                step = step + 1 if kind == _LOOP else steps[step, 1]
+                continue
+            else:  # the end
+                fine = at == end
+                break
+            if column >= 0:
+                row = rows[level]
+                if level == 0:
+                    kinds0[column, row] = found
+                    numbers0[column, row] = value
+                    lengths0[column, row] = size
+                elif level == 1:
+                    kinds1[column, row] = found
+                    numbers1[column, row] = value
+                    lengths1[column, row] = size
+                else:
+                    kinds2[column, row] = found
+                    numbers2[column, row] = value
+                    lengths2[column, row] = size
+            step += 1
+        good[packet] = fine
+        if not fine:
+            # A row half written must not show under the next packet's.
+            kinds1[:, before1 : min(rows[1] + 1, capacity)] = 0
+            kinds2[:, before2 : min(rows[2] + 1, capacity)] = 0
+            rows[1], rows[2] = before1, before2
+            kinds0[:, packet] = 0
+        counts[1, packet] = rows[1] - before1
+        counts[2, packet] = rows[2] - before2
+    return True

@@ -1,0 +1,427 @@
+"""ZTF packets shaped column by column: what `ampel_spark.archive.ztf.shape` does for one, for many.
+
+Only packets about which nothing is odd are shaped here; all others are left to `shape`, the plain
+twin of this, which says what is wrong with them. Both give the same rows, bit for bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from ampel_spark.archive import ztf
+from ampel_spark.archive.avro import INTEGER, REAL, TEXT, Decoded
+from ampel_spark.archive.ids import JD_2017, forced_id, stock_of
+
+__all__ = ["Shapes", "shaped", "value_hashes"]
+
+Array = npt.NDArray[Any]
+
+_NUMBERS = (0, INTEGER, REAL)
+_PRV, _FP = "prv_candidates", "fp_hists"
+_NEEDED = ("jd", "fid", "pid", "programid")
+
+
+class Shapes:
+    """Packets in canonical form, column by column; rows of points are those of good packets.
+
+    Attributes
+    ----------
+    good : ndarray of bool with shape (packets,)
+        Shaped here; the others' columns mean nothing.
+    made : dict of str to sequence
+        Columns of the alerts table, by name, with shape (packets,).
+    points, forced : (dict of str to Arrow array, ndarray of int64)
+        Columns of points, and the points of each packet (none of those that are not good).
+    """
+
+    def __init__(self, decoded: Decoded) -> None:
+        self.decoded = decoded
+        self.good = decoded.good.copy()
+        self.made: dict[str, Any] = {}
+        self.points: tuple[dict[str, pa.Array], Array] = ({}, np.zeros(0, np.int64))
+        self.forced = self.points
+
+    def demand(self, fine: Array, packet: Array | None = None) -> None:
+        """Leave packets out for which, or for a row of which, something is not `fine`."""
+        if packet is None:
+            self.good &= fine
+        else:
+            self.good[packet[~fine]] = False
+
+    def among(self, path: str, level: int, kinds: tuple[int, ...]) -> Array:
+        """Say which values of a field are of some kinds."""
+        kind = self.decoded.kind(path, level)
+        fine = kind == kinds[0]
+        for other in kinds[1:]:
+            fine |= kind == other
+        return fine
+
+
+def shaped(decoded: Decoded) -> Shapes | None:
+    """Shape decoded packets; None where a list is not what the survey's is."""
+    shapes = Shapes(decoded)
+    for name, level in ((_PRV, 1), (_FP, 2)):
+        if any(
+            field.level != level for path, field in decoded.fields.items()
+            if path.startswith(f"{name}.")
+        ) or (
+            decoded.rows(level) and any(f"{name}.{k}" not in decoded.fields for k in _NEEDED)
+        ):  # fmt: skip
+            return None
+    try:
+        _candidate(shapes)
+        _points(shapes)
+        _forced(shapes)
+        _extra(shapes)
+    except UnicodeDecodeError:
+        return None
+    return shapes
+
+
+def _candidate(shapes: Shapes) -> None:
+    """Fill the columns of the packet and its candidate."""
+    d, made = shapes.decoded, shapes.made
+    for name in (*_NEEDED, "candid", "ra", "dec", "magpsf", "sigmapsf"):
+        kinds = (INTEGER,) if name in ("fid", "pid", "programid", "candid") else (REAL, INTEGER)
+        shapes.demand(shapes.among(f"candidate.{name}", 0, kinds))
+    shapes.demand(shapes.among("candidate.isdiffpos", 0, (TEXT,)))
+    shapes.demand(shapes.among("objectId", 0, (TEXT,)))
+    shapes.demand(shapes.among("schemavsn", 0, (0, TEXT)))
+    candid = d.integers("candidate.candid", 0)
+    kind = d.kind("candid", 0)
+    shapes.demand((kind == 0) | ((kind == INTEGER) & (d.integers("candid", 0) == candid)))
+    shapes.demand(candid > 0)
+    shapes.demand(np.isin(d.integers("candidate.fid", 0), list(ztf.BANDS)))
+    for name, (low, high) in ztf.RANGES.items():
+        values = d.reals(f"candidate.{name}", 0)
+        shapes.demand((values >= low) & (values <= high))
+    for name in ("magpsf", "sigmapsf"):
+        shapes.demand(np.isfinite(d.reals(f"candidate.{name}", 0)))
+
+    names = d.texts("objectId", 0)
+    stocks = np.zeros(len(names), np.int64)
+    for i, text in enumerate(names):
+        try:
+            stocks[i] = stock_of(text or "")
+        except ValueError:
+            shapes.good[i] = False
+    made["name"], made["stock"], made["alert_id"] = names, stocks, candid
+    made["schema_version"] = d.texts("schemavsn", 0)
+    for column in ztf.candidate_columns():
+        made[column.name] = _column(shapes, f"candidate.{column.name}", column.type)
+
+
+def _column(shapes: Shapes, path: str, type_name: str) -> pa.Array:
+    d = shapes.decoded
+    kind = d.kind(path, 0)
+    if type_name == "string":
+        shapes.demand(shapes.among(path, 0, (0, TEXT)))
+        return pa.array(d.texts(path, 0), pa.string())
+    if type_name in ("int", "bigint"):
+        shapes.demand(shapes.among(path, 0, (0, INTEGER)))
+        values = d.integers(path, 0)
+        if type_name == "int":
+            fits = np.abs(values) < 1 << 31
+            shapes.demand(fits)
+            values = np.where(fits, values, 0).astype(np.int32)
+        return pa.array(values, mask=kind == 0)
+    shapes.demand(shapes.among(path, 0, _NUMBERS))
+    values = d.reals(path, 0)
+    if type_name == "float":
+        fits = ~(np.abs(values) > 3.4e38)
+        shapes.demand(fits)
+        values = np.where(fits, values, 0.0).astype(np.float32)
+    return pa.array(values, mask=kind == 0)
+
+
+def _both(shapes: Shapes, name: str, how: str) -> Array:
+    """Return a field of the candidates and of their histories, one after the other."""
+    return np.concatenate(
+        [
+            getattr(shapes.decoded, how)(f"candidate.{name}", 0),
+            getattr(shapes.decoded, how)(f"{_PRV}.{name}", 1),
+        ]
+    )
+
+
+def _points(shapes: Shapes) -> None:
+    """Make points of candidates and histories: AMPEL's datapoints, as `ztf.shape` says."""
+    d = shapes.decoded
+    n = d.rows(0)
+    packet = np.concatenate([np.arange(n), np.repeat(np.arange(n), d.counts[1])])
+    kind = {k: _both(shapes, k, "kind") for k in (*_NEEDED, "candid", "diffmaglim", "rcid",
+            "field", "ra", "dec", "magpsf", "sigmapsf", "isdiffpos")}  # fmt: skip
+    jd = _both(shapes, "jd", "reals")
+    fid, pid, programid, candid, rcid, field = (
+        _both(shapes, k, "integers") for k in ("fid", "pid", "programid", "candid", "rcid", "field")
+    )
+    limit = _both(shapes, "diffmaglim", "reals")
+    limit[~np.isfinite(limit)] = np.nan
+    mag, magerr = _both(shapes, "magpsf", "reals"), _both(shapes, "sigmapsf", "reals")
+    detected = (kind["candid"] == INTEGER) & (candid != 0)
+    with np.errstate(invalid="ignore"):
+        used = detected | (limit >= 0)
+
+    whole = np.ones(len(packet), bool)
+    for k in ("fid", "pid", "programid"):
+        whole &= kind[k] == INTEGER
+    for k in ("candid", "rcid", "field"):
+        whole &= (kind[k] == INTEGER) | (kind[k] == 0)
+    for k in ("diffmaglim", "ra", "dec"):
+        whole &= np.isin(kind[k], _NUMBERS)
+    small = np.ones(len(packet), bool)
+    for values in (fid, programid, rcid, field):
+        small &= np.abs(values) < 1 << 31
+    with np.errstate(invalid="ignore"):
+        in_time = (jd >= JD_2017) & (jd <= 2500000.0)
+    measured = np.isfinite(mag) & np.isfinite(magerr) & (kind["isdiffpos"] == TEXT)
+    measured &= np.isin(kind["magpsf"], _NUMBERS) & np.isin(kind["sigmapsf"], _NUMBERS)
+    shapes.demand(whole & small & in_time & (measured | ~detected), packet)
+
+    kept = used & shapes.good[packet]
+    order = np.flatnonzero(kept)[np.argsort(packet[kept], kind="stable")]
+    packet, detected = packet[order], detected[order]
+    jd, fid, pid, limit = jd[order], fid[order], pid[order], limit[order]
+    rcid_known = kind["rcid"][order] == INTEGER
+    channel = np.where(rcid_known, rcid[order], pid % 10000 // 100)
+    # AMPEL's id of an upper limit, as in ids.upper_limit_id
+    days = np.trunc((JD_2017 - jd) * 1000000).astype(np.int64)
+    thousandths = np.rint(np.where(detected, 0.0, limit) * 1000).astype(np.int64)
+    ids = np.where(detected, candid[order], days * 10000000 - channel * 100000 - thousandths)
+    _leave_out_repeated(shapes, ids, packet)
+    stays = shapes.good[packet]
+    order, packet, detected = order[stays], packet[stays], detected[stays]
+    jd, fid, limit, ids, channel = jd[stays], fid[stays], limit[stays], ids[stays], channel[stays]
+    rcid_known = rcid_known[stays]
+    mag, magerr = mag[order], magerr[order]
+    negative = _is_negative(shapes)[order]
+    sign = np.where(detected, np.where(negative, -1, 1), 0)
+    # The power by one number at a time: numpy's own for arrays may differ in the last bit.
+    size = np.array([10.0**x for x in np.where(detected, -0.4 * (mag - ztf.ZP), 0.0).tolist()])
+    flux = sign * size
+    fluxerr = np.abs(flux * magerr) * np.log(10.0) / 2.5
+    seen = ~detected
+    shapes.points = (
+        {
+            "datapoint_id": pa.array(ids),
+            "kind": _words(np.where(detected, 0, 1), ("detection", "upper_limit")),
+            "jd": pa.array(jd),
+            "band": _bands(fid),
+            "mag": pa.array(mag, mask=seen),
+            "magerr": pa.array(magerr, mask=seen),
+            "limit_mag": pa.array(limit, mask=np.isnan(limit)),
+            "sign": pa.array(sign.astype(np.int32)),
+            "flux": pa.array(flux, mask=seen),
+            "fluxerr": pa.array(fluxerr, mask=seen),
+            "zp": pa.array(np.full(len(ids), ztf.ZP), mask=seen),
+            "zpsys": _words(np.zeros(len(ids), np.int64), ("ab",)),
+            "programid": pa.array(programid[order].astype(np.int32)),
+            "field": _integers(field, kind["field"] == 0, order),
+            "rcid": pa.array(channel.astype(np.int32), mask=detected & ~rcid_known),
+            "pid": pa.array(pid[stays] if len(pid) != len(ids) else pid),
+            "ra": _reals(_both(shapes, "ra", "reals"), kind["ra"] == 0, order, seen),
+            "dec": _reals(_both(shapes, "dec", "reals"), kind["dec"] == 0, order, seen),
+            "procstatus": pa.nulls(len(ids), pa.string()),
+        },
+        np.bincount(packet, minlength=n),
+    )
+    count = np.bincount(packet[detected], minlength=n)
+    first, last = np.full(n, np.inf), np.full(n, -np.inf)
+    np.minimum.at(first, packet[detected], jd[detected])
+    np.maximum.at(last, packet[detected], jd[detected])
+    shapes.made |= {
+        "n_detections": count.astype(np.int32),
+        "n_upper_limits": np.bincount(packet[~detected], minlength=n).astype(np.int32),
+        "jd_first": first,
+        "jd_last": last,
+    }
+
+
+def _leave_out_repeated(shapes: Shapes, ids: Array, packet: Array) -> None:
+    """Leave out packets in which an id stands twice: which of them stays is for `ztf.shape`."""
+    order = np.lexsort((ids, packet))
+    a, b = order[:-1], order[1:]
+    twice = (ids[a] == ids[b]) & (packet[a] == packet[b])
+    shapes.good[packet[a[twice]]] = False
+
+
+def _is_negative(shapes: Shapes) -> Array:
+    """Say whether isdiffpos is f or 0, for candidates and histories."""
+    d = shapes.decoded
+    data = np.frombuffer(d.buffer, np.uint8)
+    parts = []
+    for path, level in (("candidate.isdiffpos", 0), (f"{_PRV}.isdiffpos", 1)):
+        field = d.fields.get(path)
+        if field is None:
+            parts.append(np.zeros(d.rows(level), bool))
+            continue
+        one = (d.kind(path, level) == TEXT) & (d.lengths[level][field.column] == 1)
+        letter = data[np.where(one, d.numbers[level][field.column], 0)]
+        parts.append(one & ((letter == ord("f")) | (letter == ord("0"))))
+    return np.concatenate(parts)
+
+
+def _forced(shapes: Shapes) -> None:
+    """Make points of forced photometry."""
+    d = shapes.decoded
+    n = d.rows(0)
+    packet = np.repeat(np.arange(n), d.counts[2])
+
+    def path(name: str) -> str:
+        return f"{_FP}.{name}"
+
+    fine = np.ones(len(packet), bool)
+    for name in ("fid", "pid", "programid"):
+        fine &= shapes.among(path(name), 2, (INTEGER,))
+    for name in ("field", "rcid"):
+        fine &= shapes.among(path(name), 2, (0, INTEGER))
+    for name in ("diffmaglim", "forcediffimflux", "forcediffimfluxunc", "magzpsci"):
+        fine &= shapes.among(path(name), 2, _NUMBERS)
+    fine &= shapes.among(path("procstatus"), 2, (0, TEXT))
+    fid, pid, programid, field, rcid = (
+        d.integers(path(k), 2) for k in ("fid", "pid", "programid", "field", "rcid")
+    )
+    for values in (programid, field, rcid):
+        fine &= np.abs(values) < 1 << 31
+    fine &= np.abs(fid) < 1 << 15
+    jd = d.reals(path("jd"), 2)
+    with np.errstate(invalid="ignore"):
+        fine &= np.abs(jd) < 1e9
+    shapes.demand(fine, packet)
+
+    kept = np.flatnonzero(shapes.good[packet])
+    stocks = shapes.made["stock"][packet].tolist()
+    no_field, no_rcid = d.kind(path("field"), 2) == 0, d.kind(path("rcid"), 2) == 0
+    ids = np.array(
+        [
+            forced_id(stocks[i], jd_i, fid_i, None if a else field_i, None if b else rcid_i)
+            for i, jd_i, fid_i, field_i, a, rcid_i, b in zip(
+                kept.tolist(), *(x[kept].tolist() for x in (jd, fid, field, no_field, rcid,
+                                                            no_rcid)), strict=True)
+        ],
+        np.int64,
+    )  # fmt: skip
+    _leave_out_repeated(shapes, ids, packet[kept])
+    stays = shapes.good[packet[kept]]
+    kept, ids = kept[stays], ids[stays]
+    flux, fluxerr, zp = (
+        d.reals(path(k), 2)[kept] for k in ("forcediffimflux", "forcediffimfluxunc", "magzpsci")
+    )
+    usable = np.ones(len(kept), bool)
+    with np.errstate(invalid="ignore"):
+        for values in (flux, fluxerr, zp):
+            usable &= np.isfinite(values) & (values > ztf.SENTINEL)
+        usable &= fluxerr > 0
+        limit = d.reals(path("diffmaglim"), 2)[kept]
+        no_limit = ~(limit > 0)
+    none = np.ones(len(kept), bool)
+    empty = np.zeros(len(kept))
+    status = np.array(d.texts(path("procstatus"), 2), dtype=object)[kept]
+    shapes.forced = (
+        {
+            "datapoint_id": pa.array(ids),
+            "kind": _words(np.zeros(len(kept), np.int64), ("forced",)),
+            "jd": pa.array(jd[kept]),
+            "band": _bands(fid[kept]),
+            "mag": pa.array(empty, mask=none),
+            "magerr": pa.array(empty, mask=none),
+            "limit_mag": pa.array(limit, mask=no_limit),
+            "sign": pa.array(np.where(flux < 0, -1, 1).astype(np.int32), mask=~usable),
+            "flux": pa.array(flux, mask=~usable),
+            "fluxerr": pa.array(fluxerr, mask=~usable),
+            "zp": pa.array(zp, mask=~usable),
+            "zpsys": _words(np.zeros(len(kept), np.int64), ("ab",)),
+            "programid": pa.array(programid[kept].astype(np.int32)),
+            "field": _integers(field, no_field, kept),
+            "rcid": _integers(rcid, no_rcid, kept),
+            "pid": pa.array(pid[kept]),
+            "ra": pa.array(empty, mask=none),
+            "dec": pa.array(empty, mask=none),
+            "procstatus": pa.array(status.tolist(), pa.string()),
+        },
+        np.bincount(packet[kept], minlength=n),
+    )
+    shapes.made["n_forced"] = np.bincount(packet[kept], minlength=n).astype(np.int32)
+
+
+def _extra(shapes: Shapes) -> None:
+    """Keep scalars that the survey's schema does not have, as JSON."""
+    d = shapes.decoded
+    unknown = [
+        path for path, field in d.fields.items() if field.level == 0 and not ztf.is_known(path)
+    ]
+    found: list[dict[str, Any]] = [{} for _ in range(d.rows(0))]
+    for path in unknown:
+        kinds, texts = d.kind(path, 0).tolist(), d.texts(path, 0)
+        integers, reals = d.integers(path, 0).tolist(), d.reals(path, 0).tolist()
+        truths = d.numbers[0][d.fields[path].column].tolist()
+        for i, kind in enumerate(kinds):
+            if kind:
+                values = (None, integers[i], reals[i], texts[i], bool(truths[i]))
+                found[i][path] = values[kind]
+    shapes.made["extra"] = [json.dumps(x, sort_keys=True) if x else None for x in found]
+
+
+def _words(codes: Array, words: tuple[str, ...]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), list(words)).cast(
+        pa.string()
+    )
+
+
+def _bands(fid: Array) -> pa.Array:
+    codes = np.full(len(fid), -1)
+    for code, value in enumerate(ztf.BANDS):
+        codes[fid == value] = code
+    indices = pa.array(codes.astype(np.int32), mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, list(ztf.BANDS.values())).cast(pa.string())
+
+
+def _integers(values: Array, null: Array, order: Array) -> pa.Array:
+    return pa.array(values[order].astype(np.int32), mask=null[order])
+
+
+def _reals(values: Array, null: Array, order: Array, none: Array) -> pa.Array:
+    return pa.array(values[order], mask=null[order] | none)
+
+
+def value_hashes(columns: Mapping[str, pa.Array]) -> Array:
+    """Return a 64-bit hash over all values of each point, its id apart.
+
+    Parameters
+    ----------
+    columns : mapping of str to Arrow array
+        By the names of `ampel_spark.archive.ztf.POINT_COLUMNS`.
+    """
+    found = np.zeros(len(columns["datapoint_id"]), np.uint64)
+    for name, type_name in ztf.POINT_COLUMNS:
+        if name in ("datapoint_id", "value_hash"):
+            continue
+        column = columns[name]
+        if type_name == "string":
+            encoded = column.dictionary_encode()
+            words = [_word(word) for word in encoded.dictionary.to_pylist()]
+            codes = np.asarray(encoded.indices.fill_null(len(words)))
+            bits = np.array([*words, 0], np.uint64)[codes]
+        else:
+            # Null and NaN are one; integers of a point are far below 2**53. 0.0 is -0.0 as well.
+            values = np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan)) + 0.0
+            bits = np.where(np.isnan(values), np.nan, values).view(np.uint64)
+        # splitmix64
+        z = bits ^ (found + np.uint64(0x9E3779B97F4A7C15))
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        found = z ^ (z >> np.uint64(31))
+    return found.view(np.int64)
+
+
+@functools.lru_cache(maxsize=1024)
+def _word(word: str) -> int:
+    return xxhash.xxh64_intdigest(word.encode())

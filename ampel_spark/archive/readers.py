@@ -1,0 +1,141 @@
+"""Readers by survey: which files are a survey's, and what reads them into batches.
+
+All of them give batches of `ampel_spark.archive.packets.packet_schema`. A file that is not what the
+survey's settings say (a column that it lacks, a band without a name) is an error of the settings:
+`check_settings` raises it before anything is committed, so that the file can be read once they are
+right.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ampel_spark.archive.files import SUFFIXES
+from ampel_spark.archive.packets import BATCH_ROWS, read_batches
+from ampel_spark.archive.rows import Packet, batch_of, end_row
+from ampel_spark.archive.surveys import Survey
+from ampel_spark.archive.tables import FORMATS
+from ampel_spark.errors import ArchiveError
+
+__all__ = ["SETTINGS", "check_settings", "name_patterns", "reader_of"]
+
+#: Reason of a file-level row that stands for an error of the survey's settings.
+SETTINGS = "settings"
+
+#: Datapoints per Arrow batch: bounds memory, not results.
+BATCH_POINTS = 100_000
+
+Reader = Callable[[Iterable[tuple[str, str]]], Iterator[pa.RecordBatch]]
+Items = Iterator[Packet | dict[str, Any]]
+
+
+def name_patterns(survey: Survey) -> tuple[str, ...]:
+    """Return patterns that the names of a survey's files fit (``*.csv``)."""
+    if survey.photometry is None:
+        suffixes = (".parquet",) if survey.reader == "ztf_parquet" else SUFFIXES
+        return tuple(f"*{suffix}" for suffix in suffixes)
+    if survey.photometry.files:
+        return survey.photometry.files
+    kinds = (survey.photometry.format,) if survey.photometry.format else tuple(FORMATS)
+    return tuple(f"*{ending}" for kind in kinds for ending in FORMATS[kind])
+
+
+def reader_of(survey: Survey) -> Reader:
+    """Return what reads (path, sha256) of a survey's files into batches, in Spark's workers."""
+    if survey.reader == "ztf_avro":
+        return read_batches
+    return functools.partial(_read, survey)
+
+
+def check_settings(staged: str | Path) -> None:
+    """Raise the first errors of the survey's settings that decoding into `staged` met.
+
+    Parameters
+    ----------
+    staged : path
+        Folder of Parquet files with the columns of `packet_schema`.
+
+    Raises
+    ------
+    ArchiveError
+        If there is any.
+    """
+    from pyarrow import compute as pc
+    from pyarrow import dataset
+
+    found = dataset.dataset(staged, format="parquet").to_table(
+        columns=["detail"], filter=pc.field("reason") == SETTINGS
+    )
+    details = sorted(found["detail"].to_pylist())
+    if details:
+        more = f"; and {len(details) - 3} more files" if len(details) > 3 else ""
+        raise ArchiveError("; ".join(details[:3]) + more + "; nothing of this chunk was committed")
+
+
+def _read(survey: Survey, files: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
+    packets: list[Packet] = []
+    others: list[dict[str, Any]] = []
+    points = 0
+    for path, sha256 in files:
+        seen = 0
+        for item in _items(path, sha256, survey):
+            if isinstance(item, Packet):
+                packets.append(item)
+                points += len(item.points) + len(item.forced)
+            else:
+                others.append(item)
+            seen += not isinstance(item, dict) or item["row"] == "bad"
+            if len(packets) + len(others) >= BATCH_ROWS or points >= BATCH_POINTS:
+                yield batch_of(packets, others)
+                packets, others, points = [], [], 0
+        others.append(end_row(path, sha256, seen))
+    yield batch_of(packets, others)
+
+
+def _items(path: str, sha256: str, survey: Survey) -> Items:
+    if survey.reader == "lsst_avro":
+        from ampel_spark.archive.lsst import read_packets
+
+        yield from read_packets(path, sha256, survey)
+        return
+    if survey.reader == "ztf_parquet":
+        from ampel_spark.archive.parquet import read_alerts
+
+        yield from read_alerts(path, sha256, survey.label)
+        return
+    yield from _objects(path, sha256, survey)
+
+
+def _objects(path: str, sha256: str, survey: Survey) -> Items:
+    from ampel_spark.archive.photometry import objects_of, read_photometry
+
+    try:
+        table = read_photometry(path, survey)
+    except ArchiveError as error:
+        empty = Path(path).stat().st_size == 0
+        yield _broken(path, sha256, "empty_archive" if empty else "broken_archive", str(error))
+        return
+    try:
+        good, bad = objects_of(table, survey)
+    except ArchiveError as error:
+        yield _broken(path, sha256, SETTINGS, str(error))
+        return
+    if not good and not bad:
+        yield _broken(path, sha256, "empty_archive", "the table has no row")
+    yield from bad
+    yield from good
+
+
+def _broken(path: str, sha256: str, reason: str, detail: str) -> dict[str, Any]:
+    return {
+        "row": "broken",
+        "file": path,
+        "sha256": sha256,
+        "reason": reason,
+        "detail": detail[:500],
+    }

@@ -1,0 +1,207 @@
+"""What a survey is: a file of ``conf/surveys`` that says how its files are read.
+
+The ``reader`` decides which section the file has beside the common keys: ``photometry`` for tables
+of measurements, ``packets`` for alerts in LSST's schema; ZTF's packets need none.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+__all__ = ["Flag", "Packets", "Photometry", "Source", "Survey", "Time"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+def _as_source(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"column": value}
+    if isinstance(value, datetime.date):
+        return {"value": value.isoformat()}
+    return {"value": value} if isinstance(value, int | float) else value
+
+
+def _as_word(value: Any) -> Any:
+    return {"value": value} if isinstance(value, str) else value
+
+
+class Source(_Section):
+    """Where a quantity comes from: exactly one of `column`, `meta`, `file`, `path` and `value`.
+
+    A text alone is a column (for `zpsys` a value), a number or a date alone is a value.
+    """
+
+    column: str | None = Field(default=None, description="column of the table")
+    meta: str | None = Field(default=None, description="entry of the table's header")
+    file: str | None = Field(
+        default=None, description="pattern with one group, searched for in the file's name"
+    )
+    path: str | None = Field(
+        default=None, description="pattern with one group, searched for in the file's whole path"
+    )
+    value: float | str | None = Field(default=None, description="one value for all")
+    names: dict[str, str] = Field(
+        default_factory=dict, description="what words there are called here"
+    )
+
+    @field_validator("file", "path")
+    @classmethod
+    def _has_a_group(cls, value: str | None) -> str | None:
+        try:
+            groups = 1 if value is None else re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from None
+        if groups != 1:
+            raise ValueError("give a pattern with one group in parentheses, as '(ZTF[0-9]+[a-z]+)'")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Source:
+        kinds = ("column", "meta", "file", "path", "value")
+        given = [k for k in kinds if getattr(self, k) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"give exactly one of {', '.join(kinds)}, not {found}")
+        return self
+
+
+class Time(Source):
+    """Where the time comes from, and how it is written."""
+
+    format: Literal["jd", "mjd"] = Field(default="jd", description="jd or mjd [d]")
+
+
+_Source = Annotated[Source, BeforeValidator(_as_source)]
+_Time = Annotated[Time, BeforeValidator(_as_source)]
+_Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Flag(_Section):
+    """Rows whose measurement is not usable: they keep their status and have no flux."""
+
+    column: str
+    bits: int | None = Field(default=None, ge=1, description="any of these bits set")
+    values: Annotated[tuple[float | str | bool, ...], Field(strict=False)] | None = Field(
+        default=None, description="one of these values"
+    )
+    outside: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
+        default=None, description="not within [low, high]"
+    )
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Flag:
+        given = [k for k in ("bits", "values", "outside") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of bits, values and outside")
+        return self
+
+
+class Photometry(_Section):
+    """How the columns of a photometry table are called."""
+
+    files: _Texts = Field(default=(), description="patterns of files' names; default: all formats")
+    format: Literal["csv", "ecsv", "parquet", "fits", "votable", "snfit", "ascii"] | None = Field(
+        default=None, description="format of the files; default: by the ending of their names"
+    )
+    ids: Literal["name", "ztf", "integer"] = Field(
+        default="name",
+        description="stock ids: a hash of survey and name, AMPEL's of a ZTF name, or the name's own"
+        " number",
+    )
+    issued: _Source | None = Field(
+        default=None, description="date when the table was issued: later values are revisions"
+    )
+    object: _Source = Field(description="name of the object")
+    time: _Time = Field(description="time of the measurement")
+    band: _Source = Field(description="band; 'names' maps the table's onto sncosmo's")
+    flux: _Source | None = Field(default=None, description="flux, in units of the zero point")
+    fluxerr: _Source | None = Field(default=None, description="its 1-sigma error")
+    zp: _Source | None = Field(default=None, description="zero point of fluxes [mag]")
+    mag: _Source | None = Field(default=None, description="magnitude, in place of a flux")
+    magerr: _Source | None = Field(default=None, description="its 1-sigma error [mag]")
+    limit: _Source | None = Field(default=None, description="limiting magnitude [mag]")
+    zpsys: Annotated[Source, BeforeValidator(_as_word)] = Field(
+        default=Source(value="ab"), description="magnitude system, as sncosmo calls it"
+    )
+    field: _Source | None = Field(default=None, description="survey field")
+    rcid: _Source | None = Field(default=None, description="readout channel or detector")
+    ra: _Source | None = Field(default=None, description="right ascension [deg, ICRS]")
+    dec: _Source | None = Field(default=None, description="declination [deg, ICRS]")
+    redshift: _Source | None = Field(default=None, description="redshift")
+    unusable: Annotated[tuple[Flag, ...], Field(strict=False)] = Field(
+        default=(), description="rows whose measurement is not usable"
+    )
+    programid: int = Field(default=1, description="program id of every row")
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Photometry:
+        if (self.flux is None) == (self.mag is None):
+            raise ValueError("give either 'flux' (with fluxerr and zp) or 'mag' (with magerr)")
+        needed = ("fluxerr", "zp") if self.flux is not None else ("magerr",)
+        others = ("magerr",) if self.flux is not None else ("fluxerr", "zp")
+        for key in needed:
+            if getattr(self, key) is None:
+                raise ValueError(f"'{'flux' if self.flux is not None else 'mag'}' needs {key!r}")
+        for key in others:
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key!r} does not go with what the table measures")
+        if (self.ra is None) != (self.dec is None):
+            raise ValueError("give both 'ra' and 'dec', or neither")
+        return self
+
+
+class Packets(_Section):
+    """How alerts in LSST's schema (diaSource, diaForcedSource, diaObject) are to be understood."""
+
+    zp: float = Field(default=31.4, description="zero point of fluxes [mag]; 31.4 is nJy")
+    zpsys: str = Field(default="ab", description="magnitude system, as sncosmo calls it")
+    bands: dict[str, str] = Field(description="bands there, and sncosmo's names of them")
+    limit_sigma: float = Field(default=5.0, gt=0, description="sigma of limits made of noise")
+    programid: int = Field(default=1, description="program id of every packet")
+
+
+class Survey(_Section):
+    """A file of conf/surveys."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    description: str = ""
+    of: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] | None = Field(
+        default=None,
+        description="survey whose objects these are: its points and these are one light curve",
+    )
+    reader: Literal["ztf_avro", "ztf_parquet", "photometry", "lsst_avro"] = Field(
+        default="ztf_avro", description="what reads its files"
+    )
+    night_starts: float = Field(
+        default=0.0, description="hour at which a night's date begins [h UTC]"
+    )
+    access: dict[str, int] = Field(description="program id that each data right lets see")
+    photometry: Photometry | None = Field(default=None, description="of reader photometry")
+    packets: Packets | None = Field(default=None, description="of reader lsst_avro")
+
+    @property
+    def label(self) -> str:
+        """What the tables call the survey."""
+        return self.of or self.name
+
+    @model_validator(mode="after")
+    def _has_its_section(self) -> Survey:
+        sections = {"photometry": "photometry", "lsst_avro": "packets"}
+        for reader, key in sections.items():
+            if (getattr(self, key) is not None) != (self.reader == reader):
+                there = "lacks" if self.reader == reader else "has"
+                raise ValueError(
+                    f"the survey {there} a section {key!r}, which reader {reader!r} needs"
+                )
+        section = self.photometry or self.packets
+        if section is not None and section.programid not in self.access.values():
+            raise ValueError(
+                f"no data right lets see program id {section.programid}: add it to 'access'"
+            )
+        return self

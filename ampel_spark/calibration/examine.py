@@ -1,0 +1,244 @@
+"""What a release would do to the points that are there: counts, and warnings before a run."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ampel_spark.calibration.apply import replaced_rows
+from ampel_spark.calibration.cells import KINDS, sort_into_cells, values_in
+from ampel_spark.calibration.release import Release, Rule
+from ampel_spark.calibration.tables import load_replacement
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = ["COLUMNS", "Examined", "examine", "examine_batches"]
+
+Array = npt.NDArray[Any]
+
+#: Columns of datapoints that are read.
+COLUMNS = ("survey", "stock", "datapoint_id", "kind", "jd", "band", "mag", "limit_mag", "sign",
+           "flux", "zp", "field", "rcid")  # fmt: skip
+_ROWS = 50_000
+_INTEGERS = frozenset({"stock", "datapoint_id", "sign", "field", "rcid"})
+_SCHEMA = pa.schema([("what", pa.string()), ("a", pa.int32()), ("b", pa.int32()),
+                     ("n", pa.int64()), ("x", pa.float64()), ("words", pa.string())])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a release meets.
+
+    Attributes
+    ----------
+    points : int
+        Points there are, revisions counted.
+    counts : dict of int to int
+        Points that each rule acts on, by its number.
+    warnings : tuple of str
+        Lines for the user.
+    """
+
+    points: int
+    counts: Mapping[int, int]
+    warnings: tuple[str, ...]
+
+
+def examine(datapoints: DataFrame, release: Release) -> Examined:
+    """Look at what a release would do to datapoints: one pass over them.
+
+    Parameters
+    ----------
+    datapoints : DataFrame
+        Table ``datapoints``, or as much of it as a run reads.
+    release : Release
+    """
+    from pyspark.sql import functions as f
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    if not release.rules:
+        return Examined(0, {}, ())
+    task = functools.partial(_count, release)
+    rows = (
+        datapoints.select(*COLUMNS)
+        .mapInArrow(task, from_arrow_schema(_SCHEMA))
+        .groupBy("what", "a", "b", "words")
+        .agg(f.sum("n").alias("n"), f.max("x").alias("x"))
+        .collect()
+    )
+    return _examined(release, [row.asDict() for row in rows])
+
+
+def examine_batches(batches: Iterable[pa.RecordBatch], release: Release) -> Examined:
+    """Do as `examine` does, without Spark: on batches with `COLUMNS`."""
+    if not release.rules:
+        return Examined(0, {}, ())
+    rows = [row for batch in _count(release, batches) for row in batch.to_pylist()]
+    return _examined(release, rows)
+
+
+def _count(release: Release, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield counts of rules, of pairs of them that meet, of bands, and the span of time."""
+    counts: Counter[tuple[str, int, int, str]] = Counter()
+    first, last = math.inf, -math.inf
+    for batch in _larger(batches):
+        points = {name: _numpy(batch, name) for name in COLUMNS}
+        first, last = min(first, points["jd"].min()), max(last, points["jd"].max())
+        counts["points", 0, 0, ""] += len(batch)
+        _count_points(release, points, counts)
+    rows: list[tuple[Any, ...]] = [(*key[:3], n, None, key[3]) for key, n in counts.items()]
+    rows += [("first", 0, 0, 0, -first, ""), ("last", 0, 0, 0, last, "")]
+    yield pa.RecordBatch.from_arrays(
+        [
+            pa.array(column, f.type)
+            for column, f in zip(zip(*rows, strict=True), _SCHEMA, strict=True)
+        ],
+        schema=_SCHEMA,
+    )
+
+
+def _larger(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Put small batches together, and leave out empty ones."""
+    kept: list[pa.RecordBatch] = []
+    for batch in batches:
+        kept.append(batch)
+        if sum(map(len, kept)) >= _ROWS:
+            yield pa.concat_batches(kept)
+            kept = []
+    if sum(map(len, kept)):
+        yield pa.concat_batches(kept)
+
+
+def _count_points(
+    release: Release, points: Mapping[str, Array], counts: Counter[tuple[str, int, int, str]]
+) -> None:
+    survey, stock = points["survey"], points["stock"]
+    cells = sort_into_cells(release, points, np.arange(len(stock)), survey, stock)
+    sizes = np.bincount(cells.of, minlength=len(cells.first))
+    acts = cells.matches.copy()
+    replaced: dict[int, Array] = {}
+    for rule, matches in zip(release.rules, acts, strict=True):
+        if rule.table is not None:
+            matches &= values_in(rule.table, points, cells.first) >= 0
+        if rule.replace is not None:
+            table = load_replacement(rule.replace.path, rule.replace.content_hash)
+            rows = replaced_rows(table, points["datapoint_id"], stock)
+            replaced[rule.number] = (rows >= 0) & matches[cells.of]
+            counts["rule", rule.number, 0, ""] += int(replaced[rule.number].sum())
+        else:
+            counts["rule", rule.number, 0, ""] += int(sizes[matches].sum())
+    for kind in ("zero point", "non-linearity", "flux scale", "error"):
+        mine = [r.number for r in release.rules if kind in r.changes and not r.adds]
+        _count_pairs(kind, mine, mine, acts, sizes, counts)
+    masks = [r.number for r in release.rules if r.mask]
+    others = [r.number for r in release.rules if not r.mask and r.replace is None]
+    _count_pairs("mask", masks, others, acts, sizes, counts)
+    for number, found in replaced.items():
+        for other in masks:
+            counts["pair", other, number, "mask"] += int((found & acts[other - 1][cells.of]).sum())
+        for other, too in replaced.items():
+            adds = release.rules[number - 1].adds or release.rules[other - 1].adds
+            if number < other and not adds:
+                counts["pair", number, other, "replace"] += int((found & too).sum())
+    for band in np.unique(points["band"].astype(str)).tolist():
+        counts["band", 0, 0, band] += 1
+
+
+def _count_pairs(
+    word: str,
+    some: Sequence[int],
+    others: Sequence[int],
+    acts: Array,
+    sizes: Array,
+    counts: Counter[tuple[str, int, int, str]],
+) -> None:
+    """Count the points on which a rule of `some` and one of `others` act, by their numbers."""
+    if not some or not others:
+        return
+    a, b = (acts[np.array(numbers) - 1].astype(float) for numbers in (some, others))
+    met = (a * sizes) @ b.T
+    for i, k in zip(*np.nonzero(met), strict=True):
+        if some is not others or some[i] < others[k]:
+            counts["pair", some[i], others[k], word] += int(met[i, k])
+
+
+def _examined(release: Release, rows: list[dict[str, Any]]) -> Examined:
+    total: Counter[tuple[str, int, int, str]] = Counter()
+    bounds: dict[str, float] = {}
+    for row in rows:
+        total[row["what"], row["a"], row["b"], row["words"]] += row["n"]
+        if row["x"] is not None:
+            bounds[row["what"]] = max(row["x"], bounds.get(row["what"], -math.inf))
+    bands = sorted(words for what, _, _, words in total if what == "band" and words)
+    counts = {rule.number: total["rule", rule.number, 0, ""] for rule in release.rules}
+    first, last = -bounds.get("first", -math.inf), bounds.get("last", -math.inf)
+    lines = []
+    for rule in release.rules:
+        n = counts[rule.number]
+        if n == 0:
+            lines.append(f"{rule} selects nothing{_why(rule, first, last, bands)}")
+        elif rule.replace is not None and n < rule.replace.rows:
+            lines.append(f"{rule} replaces {n} points; its table has {rule.replace.rows}")
+    by_number = {rule.number: rule for rule in release.rules}
+    for (what, a, b, word), n in sorted(total.items()):
+        if what != "pair":
+            continue
+        one, two = by_number[a], by_number[b]
+        if word == "mask":
+            masks, other = (one, two) if one.mask else (two, one)
+            lines.append(f"{masks} masks {n} points that {other} changes: they are left out")
+        elif word == "replace":
+            lines.append(f"{one} and {two} both replace {n} points: the last one counts")
+        else:
+            how = "add up" if word in ("zero point", "non-linearity") else "multiply"
+            lines.append(
+                f"{one} and {two} both change the {word} of {n} points: they {how}; "
+                "say 'adds: true' in one of them if that is meant"
+            )
+    return Examined(
+        total["points", 0, 0, ""], counts, tuple(f"calibration {release.name}: {x}" for x in lines)
+    )
+
+
+def _why(rule: Rule, first: float, last: float, bands: list[str]) -> str:
+    low, high = rule.select.jd
+    if first > last:
+        return ": there is no point"
+    if low > last:
+        return f": it begins at {_date(low)}, and the last point is of {_date(last)}"
+    if high <= first:
+        return f": it ends at {_date(high)}, and the first point is of {_date(first)}"
+    wanted = rule.select.band
+    if wanted is not None and not set(wanted) & set(bands):
+        return f": there is no point of band {', '.join(wanted)}; bands: {', '.join(bands)}"
+    return ""
+
+
+def _date(jd: float) -> str:
+    day = datetime.date.fromordinal(math.floor(jd - 1721424.5))
+    return f"JD {jd:.2f} ({day})"
+
+
+def _numpy(batch: pa.RecordBatch, name: str) -> Array:
+    column = batch.column(name)
+    if name == "kind":
+        words = column.dictionary_encode()
+        codes = np.array([KINDS[word] for word in words.dictionary.to_pylist()], np.int8)
+        return codes[np.asarray(words.indices)]
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        encoded = column.dictionary_encode()
+        words = np.array([*encoded.dictionary.to_pylist(), ""], dtype=object)
+        return words[np.asarray(encoded.indices.fill_null(len(words) - 1))]
+    if name in _INTEGERS:
+        return np.asarray(column.cast(pa.int64()).fill_null(-1))
+    return np.asarray(column.cast(pa.float64()).fill_null(np.nan))

@@ -1,0 +1,191 @@
+"""A calibration release, read from its file, checked and resolved.
+
+Everything wrong with it is told at once, with its line, as for a job. Paths in it are relative to
+the file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from ampel_spark.archive.ids import stock_of
+from ampel_spark.calibration.entries import ReleaseEntry, RuleEntry, SelectEntry
+from ampel_spark.calibration.release import Release, Rule, Selects
+from ampel_spark.calibration.tables import read_replacement, read_rule_table
+from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.job.document import Document, read_document
+from ampel_spark.job.problems import note_refusals
+
+if TYPE_CHECKING:
+    from ampel_spark.job.model import Survey
+
+__all__ = ["WAVELENGTHS", "load_release"]
+
+#: Mean wavelengths of ZTF's bands [Angstrom], of the transmissions that sncosmo has.
+WAVELENGTHS = {"ztfg": 4813.9, "ztfr": 6421.8, "ztfi": 7883.0}
+
+_NIGHT = re.compile(r"\d{4}-?\d\d-?\d\d")
+_Place = list[str | int]
+
+
+def load_release(path: str | Path, survey: Survey | None = None) -> Release:
+    """Read a calibration release.
+
+    Parameters
+    ----------
+    path : path
+        Its file.
+    survey : Survey, optional
+        Says when nights begin; default: UTC dates.
+
+    Raises
+    ------
+    ConfigError
+        If anything is wrong with it: all of it at once.
+    """
+    document = read_document(path)
+    entry = None
+    try:
+        entry = ReleaseEntry.model_validate(document.content)
+    except ValidationError as error:
+        note_refusals(document, error, ReleaseEntry)
+    document.check()
+    if entry is None:
+        raise AssertionError("a refusal is a problem")
+    base = Path(path).resolve().parent
+    rules = [_rule(document, i, rule, base, survey) for i, rule in enumerate(entry.rules)]
+    document.check()
+    return Release(entry.name, entry.description, tuple(rules), Path(path).resolve())
+
+
+def _rule(document: Document, i: int, entry: RuleEntry, base: Path, survey: Survey | None) -> Rule:
+    where: _Place = ["rules", i]
+    made: dict[str, Any] = {}
+    try:
+        if entry.table is not None:
+            where = ["rules", i, "table"]
+            made["table"] = read_rule_table(_path(base, entry.table))
+        if entry.replace is not None:
+            where = ["rules", i, "replace", "table"]
+            made["replace"] = read_replacement(_path(base, entry.replace.table))
+    except ConfigError as error:
+        document.problem(where, str(error))
+    where = ["rules", i]
+    select = _selects(document, [*where, "select"], entry.select, base, survey)
+    if entry.slope is not None:
+        slope, known = entry.slope, WAVELENGTHS | entry.slope.wavelength
+        bands = select.band or tuple(sorted(known))
+        for band in bands:
+            if band not in known:
+                document.problem(
+                    [*where, "slope"],
+                    f"the wavelength of {band!r} is not known: give it, as "
+                    f"wavelength: {{{band}: 5000}}{nearest(band, known)}",
+                )
+        made["slope"] = {
+            band: slope.mag * (known[band] - slope.pivot) / slope.over
+            for band in bands
+            if band in known
+        }
+    if entry.nonlinearity is not None:
+        made["nonlinearity"] = (entry.nonlinearity.mag_per_mag, entry.nonlinearity.pivot)
+    if entry.error is not None:
+        made |= {
+            "error_scale": entry.error.scale,
+            "error_floor": entry.error.floor,
+            "flux_floor": entry.error.flux_floor,
+        }
+    return Rule(
+        i + 1,
+        entry.name,
+        select,
+        entry.adds,
+        entry.mask is True,
+        zero_point=entry.zero_point or 0.0,
+        flux_scale=1.0 if entry.flux_scale is None else entry.flux_scale,
+        **made,
+    )
+
+
+def _selects(
+    document: Document, where: _Place, entry: SelectEntry, base: Path, survey: Survey | None
+) -> Selects:
+    made: dict[str, Any] = {}
+    for key in ("survey", "band", "field", "kind"):
+        value = getattr(entry, key)
+        made[key] = None if value is None else tuple(sorted(set(value)))
+    rcids = None if entry.rcid is None else set(entry.rcid)
+    if entry.ccd is not None:
+        quadrants = {4 * (ccd - 1) + k for ccd in entry.ccd for k in range(4)}
+        rcids = quadrants if rcids is None else rcids & quadrants
+        if not rcids:
+            document.problem([*where, "ccd"], "none of these CCDs has one of the rcid given")
+    made["rcid"] = None if rcids is None else tuple(sorted(rcids))
+    if entry.time is not None:
+        made["jd"] = _times(document, [*where, "time"], entry, survey)
+    if entry.mag is not None:
+        low, high = entry.mag.min, entry.mag.max
+        made["mag"] = (-math.inf if low is None else low, math.inf if high is None else high)
+    if entry.objects is not None or entry.objects_in is not None:
+        made["stocks"] = _stocks(document, where, entry, base)
+    return Selects(**made)
+
+
+def _times(
+    document: Document, where: _Place, entry: SelectEntry, survey: Survey | None
+) -> tuple[float, float]:
+    from ampel_spark.job.model import as_of_jd
+
+    time = entry.time
+    assert time is not None
+    bounds = [-math.inf, math.inf]
+    for k, key in enumerate(("first", "last")):
+        value = getattr(time, key)
+        if value is None:
+            continue
+        try:
+            jd = as_of_jd(value, survey)
+        except ConfigError as error:
+            document.problem([*where, key], str(error))
+            continue
+        if _NIGHT.fullmatch(str(value).strip()):
+            end = math.nextafter(jd, math.inf)
+            jd = end if key == "last" else end - 1.0
+        bounds[k] = jd
+    if bounds[0] >= bounds[1]:
+        document.problem(where, f"it ends ({time.last}) before it begins ({time.first})")
+    return bounds[0], bounds[1]
+
+
+def _stocks(document: Document, where: _Place, entry: SelectEntry, base: Path) -> Any:
+    texts = [([*where, "objects"], text) for text in entry.objects or ()]
+    if entry.objects_in is not None:
+        place: _Place = [*where, "objects_in"]
+        path = _path(base, entry.objects_in)
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            document.problem(place, f"{path} cannot be read: {error}")
+            lines = []
+        words = [line.partition("#")[0].strip() for line in lines]
+        texts += [(place, word) for word in words if word]
+    stocks = set()
+    for place, text in texts:
+        try:
+            stocks.add(int(text) if re.fullmatch(r"-?\d+", text) else stock_of(text))
+        except ValueError as error:
+            document.problem(place, f"{error}; other objects go by their stock id")
+    if not texts:
+        document.problem([*where, "objects_in"], "the file names no object")
+    return np.array(sorted(stocks), np.int64)
+
+
+def _path(base: Path, text: str) -> Path:
+    return Path(os.path.normpath(base / Path(text).expanduser()))

@@ -1,0 +1,192 @@
+"""Tables that rules name: changes by band, field and readout channel, and replaced photometry."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from ampel_spark.archive.ids import stock_of
+from ampel_spark.calibration.release import Replacement, RuleTable, digest
+from ampel_spark.errors import ConfigError, nearest
+
+__all__ = ["REPLACED", "load_replacement", "read_replacement", "read_rule_table"]
+
+Array = npt.NDArray[Any]
+
+_KEYS = {"band": pa.string(), "field": pa.int64(), "rcid": pa.int64(), "ccd": pa.int64()}
+_VALUES = ("zero_point", "flux_scale", "error_scale", "error_floor", "flux_floor")
+
+#: What a table of replaced photometry can replace.
+REPLACED = ("mag", "magerr", "limit_mag", "sign", "flux", "fluxerr", "zp")
+_IDS = {"datapoint_id": pa.int64(), "stock": pa.int64(), "name": pa.string()}
+
+
+def read_rule_table(path: Path) -> RuleTable:
+    """Read a table of changes.
+
+    Parameters
+    ----------
+    path : path
+        CSV (lines at its head may begin with ``#``) or Parquet: one or more of ``band``, ``field``,
+        ``rcid`` and ``ccd``, one or more of ``zero_point``, ``flux_scale``, ``error_scale``,
+        ``error_floor`` and ``flux_floor``.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or says two things of one key.
+    """
+    table = _read(path, _KEYS, _VALUES)
+    keys = [name for name in _KEYS if name in table.column_names]
+    values = [name for name in _VALUES if name in table.column_names]
+    if not keys or not values:
+        raise ConfigError(
+            f"{path} needs a column to select by ({', '.join(_KEYS)}) and one that changes "
+            f"({', '.join(_VALUES)}); it has {', '.join(table.column_names)}"
+        )
+    if "ccd" in keys and "rcid" in keys:
+        raise ConfigError(f"{path} has ccd and rcid: give one of them")
+    for name in keys:
+        if table.column(name).null_count:
+            raise ConfigError(f"{path}: {name} is missing in a row")
+    if "ccd" in keys:
+        table = _quadrants(table)
+        keys = [name for name in _KEYS if name in table.column_names]
+    table = table.sort_by([(name, "ascending") for name in keys])
+    made_keys = {name: _column(table, name) for name in keys}
+    same = np.ones(max(len(table) - 1, 0), bool)
+    for name in keys:
+        same &= made_keys[name][1:] == made_keys[name][:-1]
+    if same.any():
+        row = {name: made_keys[name][1:][same][0] for name in keys}
+        raise ConfigError(
+            f"{path} has two rows for {', '.join(f'{k} {v}' for k, v in row.items())}"
+        )
+    made = {}
+    for name in values:
+        made[name] = column = _column(table, name)
+        low, high = (-5.0, 5.0) if name == "zero_point" else (0.0, 100.0)
+        good = (column >= low) & (column <= high)
+        if name.endswith("scale"):
+            good &= column > 0
+        if not good.all():
+            raise ConfigError(
+                f"{path}: {name} is {column[~good][0]}; a number of {low:g} to {high:g} is needed"
+            )
+    return RuleTable(str(path), made_keys, made)
+
+
+def read_replacement(path: Path) -> Replacement:
+    """Read a table of replaced photometry to know its hash and size.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or has a datapoint twice.
+    """
+    columns = _replacement(path)
+    return Replacement(str(path), digest(columns), len(columns["datapoint_id"]))
+
+
+@functools.lru_cache(maxsize=4)
+def load_replacement(path: str, content_hash: str) -> dict[str, Array]:
+    """Return a table of replaced photometry as columns, in order of datapoint_id and stock.
+
+    A process reads it once. What is not replaced is NaN; ``stock`` is -1 in all rows where the
+    table names no objects.
+
+    Raises
+    ------
+    ConfigError
+        If the file is not what it was when the release was read.
+    """
+    columns = _replacement(Path(path))
+    if digest(columns) != content_hash:
+        raise ConfigError(f"{path} has changed since the calibration release was read: start again")
+    return columns
+
+
+def _replacement(path: Path) -> dict[str, Array]:
+    table = _read(path, _IDS, REPLACED)
+    if "datapoint_id" not in table.column_names or table.column("datapoint_id").null_count:
+        raise ConfigError(f"{path} needs a datapoint_id in every row")
+    there = [name for name in REPLACED if name in table.column_names]
+    if not there:
+        raise ConfigError(f"{path} replaces nothing: give it one of {', '.join(REPLACED)}")
+    n = len(table)
+    ids = _column(table, "datapoint_id")
+    stocks = np.full(n, -1, np.int64)
+    if "stock" in table.column_names:
+        stocks = _column(table, "stock")
+    elif "name" in table.column_names:
+        words = table.column("name").combine_chunks().dictionary_encode()
+        try:
+            known = np.array([stock_of(str(w)) for w in words.dictionary.to_pylist()], np.int64)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}; other objects go by a column 'stock'") from None
+        stocks = known[np.asarray(words.indices)]
+    order = np.lexsort((stocks, ids))
+    ids, stocks = ids[order], stocks[order]
+    twice = (ids[1:] == ids[:-1]) & (stocks[1:] == stocks[:-1])
+    if twice.any():
+        raise ConfigError(f"{path} has datapoint {ids[1:][twice][0]} twice")
+    columns = {"datapoint_id": ids, "stock": stocks}
+    for name in there:
+        values = _column(table, name)[order]
+        if np.isinf(values).any():
+            raise ConfigError(f"{path}: {name} is infinite in a row")
+        if name in ("magerr", "fluxerr") and (values <= 0).any():
+            raise ConfigError(f"{path}: {name} is not positive in a row")
+        if name == "sign" and not np.isin(values[~np.isnan(values)], (-1, 1)).all():
+            raise ConfigError(f"{path}: sign is neither 1 nor -1 in a row")
+        columns[name] = values
+    return columns
+
+
+def _read(path: Path, keys: dict[str, pa.DataType], values: tuple[str, ...]) -> pa.Table:
+    types = keys | dict.fromkeys(values, pa.float64())
+    try:
+        if path.suffix == ".parquet":
+            table = pa.parquet.read_table(path)
+        elif path.suffix == ".csv":
+            data = path.read_bytes()
+            while data.startswith(b"#"):
+                data = data.partition(b"\n")[2]
+            options = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+            table = pa.csv.read_csv(pa.BufferReader(data), convert_options=options)
+        else:
+            raise ConfigError(f"{path} is neither .csv nor .parquet")
+        for name in table.column_names:
+            if name not in types:
+                raise ConfigError(f"{path}: unknown column {name!r}{nearest(name, types)}")
+        table = table.cast(pa.schema([(name, types[name]) for name in table.column_names]))
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    if not len(table):
+        raise ConfigError(f"{path} has no rows")
+    return table
+
+
+def _quadrants(table: pa.Table) -> pa.Table:
+    """Return the table with a row for each of the four readout channels of a CCD."""
+    rows = np.repeat(np.arange(len(table)), 4)
+    rcid = (_column(table, "ccd")[rows] - 1) * 4 + np.tile(np.arange(4), len(table))
+    return table.take(pa.array(rows)).drop_columns("ccd").append_column("rcid", pa.array(rcid))
+
+
+def _column(table: pa.Table, name: str) -> Array:
+    column = table.column(name).combine_chunks()
+    if pa.types.is_string(column.type):
+        return np.array(column.to_pylist(), dtype=object)
+    if pa.types.is_floating(column.type):
+        return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
+    if column.null_count:
+        raise ConfigError(f"column {name} is missing in a row")
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.int64)

@@ -1,0 +1,80 @@
+"""Commands that look after a lake: maintain."""
+
+from __future__ import annotations
+
+import datetime
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from ampel_spark.commands.output import print_rows
+from ampel_spark.commands.places import lake_of
+from ampel_spark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ampel_spark.lake.lake import Lake
+
+__all__ = ["maintain"]
+
+
+def maintain(args: Namespace) -> int:
+    """Compact tables, remove what nothing needs, list pins and let them go."""
+    from ampel_spark.lake.reading import check_lake, find_run
+
+    lake = check_lake(lake_of(args.lake))
+    if args.dry_run and not args.remove_files:
+        raise ConfigError("--dry-run goes with --remove-files: it tells what would be removed")
+    if args.release:
+        from ampel_spark.lake.pins import release
+
+        names = [find_run(lake, run)["run_id"] for run in args.release]
+        print(f"maintain: {release(_open(lake), names)} pins of {', '.join(names)} let go")
+    if args.compact:
+        from ampel_spark.lake.maintenance import compact
+
+        compact(_open(lake))
+    if args.remove_files:
+        _remove(_open(lake), args)
+    if args.pins or not (args.release or args.compact or args.remove_files):
+        _pins(lake, args.format)
+    return 0
+
+
+def _open(lake: Path) -> Lake:
+    from ampel_spark.lake.lake import Lake
+    from ampel_spark.session import get_session
+
+    return Lake(get_session("ampel_spark maintain"), lake)
+
+
+def _remove(lake: Lake, args: Namespace) -> None:
+    from ampel_spark.lake.maintenance import plan_removal, remove
+
+    found = plan_removal(lake, older_than=3600.0 * args.older_than)
+    rows = [
+        {
+            "table": r.table,
+            "files": len(r.files),
+            "MB": round(r.bytes / 1e6, 3),
+            "versions that go": ", ".join(map(str, r.versions)) or "none",
+        }
+        for r in found
+    ]
+    print_rows(
+        rows, ["table", "files", "MB", "versions that go"], args.format, empty="nothing to remove"
+    )
+    if not args.dry_run and found:
+        remove(lake, found)
+        size = sum(r.bytes for r in found) / 1e6
+        print(f"maintain: {sum(len(r.files) for r in found)} files removed, {size:.1f} MB")
+
+
+def _pins(lake: Path, form: str) -> None:
+    from ampel_spark.lake.reading import read, table_names
+
+    rows = read(lake, "pins").to_pylist() if "pins" in table_names(lake) else []
+    held = [row for row in rows if row["released"] is None]
+    oldest = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+    held.sort(key=lambda row: (row["pinned"] or oldest, row["run_id"], row["table"]))
+    print_rows(held, ["run_id", "table", "version", "pinned"], form, empty="no version is pinned")

@@ -1,0 +1,184 @@
+"""The expressions of T3 on the results of one run, with numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.job.comparison.tables import Side, state_rows
+from ampel_spark.lake.reading import open_table, table_names
+from ampel_spark.lake.results import unit_entries
+from ampel_spark.lake.tables import TABLES
+from ampel_spark.t3.expression import Expression, parse
+from ampel_spark.t3.operations import kind_of
+from ampel_spark.t3.syntax import Call, Literal, Name, Node
+
+__all__ = ["Rule", "Table", "measured", "rule_of", "types_of", "units_in"]
+
+Array = npt.NDArray[Any]
+
+_OWN = ("name", "n_detections", "n_upper_limits", "jd_first", "jd_last")
+_HIDDEN = ("state_id", "stock", "name", "trace_id", "input_hash", "run_id")
+_COMPARED = ("<", "<=", ">", ">=", "==", "!=")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A selection of a run's job, parsed."""
+
+    name: str
+    channel: str
+    condition: Expression
+    rank: Expression | None
+    columns: Mapping[str, Expression]
+    limit: int | None
+
+    def expressions(self) -> list[Expression]:
+        """Return what selects and ranks."""
+        return [self.condition, *([self.rank] if self.rank else [])]
+
+
+def rule_of(entry: Mapping[str, Any]) -> Rule:
+    """Parse an entry of ``t3`` of a resolved job."""
+    rank = parse(entry["rank"]) if entry["rank"] else None
+    columns = {label: parse(text) for label, text in entry["columns"].items()}
+    return Rule(
+        entry["name"], entry["channel"], parse(entry["select"]), rank, columns, entry["limit"]
+    )
+
+
+def types_of(side: Side) -> dict[str, str]:
+    """Return the Spark SQL type of every name that an expression of a run can use."""
+    types = {c.name: c.type for c in TABLES["states"].columns if c.name in _OWN}
+    there = table_names(side.lake)
+    for unit in unit_entries(side.run):
+        if f"t2_{unit}" in there:
+            schema = pa.schema(open_table(side.lake, f"t2_{unit}").schema())
+            types |= {f"{unit}.{f.name}": _spark(f.type) for f in schema if f.name not in _HIDDEN}
+    return types
+
+
+def units_in(*expressions: Expression) -> list[str]:
+    """Return the units whose columns expressions read, in order of their names."""
+    names = {column for e in expressions for column in e.columns if "." in column}
+    return sorted({name.partition(".")[0] for name in names})
+
+
+def measured(cut: Expression) -> tuple[Expression | None, float]:
+    """Return what a condition holds against a number, and that number; None, NaN where it is none.
+
+    ``abs(salt_fit.x1) < 3`` gives ``abs(salt_fit.x1)`` and 3. A condition on one column that is no
+    such comparison gives that column.
+    """
+    node = cut.root
+    if isinstance(node, Call) and node.operation in _COMPARED:
+        left, right = node.arguments
+        for side, other in ((left, right), (right, left)):
+            threshold = _constant(other)
+            if threshold is not None and not isinstance(side, Literal):
+                return Expression(cut.text, cut.columns, (), side), threshold
+    if len(cut.columns) == 1:
+        (name,) = cut.columns
+        return Expression(name, cut.columns, (), Name(name, 0)), np.nan
+    return None, np.nan
+
+
+class Table:
+    """The results of a run for some states, as expressions see them: read once, by name."""
+
+    def __init__(self, side: Side, states: Array, types: Mapping[str, str] | None = None) -> None:
+        self.side, self.states = side, states
+        self.types = types_of(side) if types is None else types
+        self._columns: dict[str, Any] = {}
+
+    def load(self, *expressions: Expression) -> None:
+        """Read all that some expressions need, each table once.
+
+        Raises
+        ------
+        ConfigError
+            For a name that the run has no column of.
+        """
+        names = {n for e in expressions for n in e.columns} - {*self._columns}
+        for name in sorted(names):
+            if name not in self.types:
+                raise ConfigError(
+                    f"run {self.side.run_id} has no column {name!r}{nearest(name, self.types)}"
+                )
+        own = [name for name in sorted(names) if "." not in name]
+        if own:
+            rows = state_rows(self.side, self.states, own)
+            self._columns |= {name: _values(rows[name], self.types[name]) for name in own}
+        for unit in sorted({name.partition(".")[0] for name in names if "." in name}):
+            mine = sorted(n.partition(".")[2] for n in names if n.partition(".")[0] == unit)
+            results = self.side.results(unit, mine)
+            for name in mine:
+                full = f"{unit}.{name}"
+                self._columns[full] = _values(results.column(name, self.states), self.types[full])
+
+    def evaluate(self, expression: Expression) -> np.ma.MaskedArray:
+        """Return an expression for every state, masked where it is unknown."""
+        self.load(expression)
+        rows = {name: self._columns[name] for name in expression.columns}
+        found = expression.evaluate(self.types, rows)
+        if found.shape != self.states.shape:  # a constant
+            found = np.ma.MaskedArray(np.broadcast_to(found, self.states.shape).copy())
+        return found
+
+    def holds(self, condition: Expression) -> Array:
+        """Return where a condition is true: neither false nor unknown."""
+        found: Array = np.asarray(self.evaluate(condition).filled(False), bool)
+        return found
+
+    def numbers(self, expression: Expression) -> Array:
+        """Return an expression as numbers, truth as 0 and 1; NaN for the unknown, and for text."""
+        found = self.evaluate(expression)
+        if found.dtype.kind not in "bif":
+            return np.full(len(self.states), np.nan)
+        values: Array = np.ma.filled(np.ma.asarray(found, float), np.nan)
+        return values
+
+    def key(self, unit: str, name: str) -> Any:
+        """Return a column of a unit's key or outcome: ``status``, ``message``, ``input_hash``."""
+        column = self.side.results(unit, [name]).column(name, self.states)
+        return column.to_pandas().to_numpy()
+
+    def at(self, rows: Array) -> Table:
+        """Return the table for some of its states."""
+        part = Table(self.side, self.states[rows], self.types)
+        part._columns = {name: values[rows] for name, values in self._columns.items()}
+        return part
+
+
+def _values(column: pa.Array, kind: str) -> Array:
+    if kind_of(kind) == "number":
+        values: Array = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return values
+    texts: Array = column.to_numpy(zero_copy_only=False)
+    return texts.astype(object)
+
+
+def _constant(node: Node) -> float | None:
+    match node:
+        case Literal(value=bool() | str()):
+            return None
+        case Literal(value=value):
+            return float(value)
+        case Call(operation="negative", arguments=(Literal(value=float(value)),)):
+            return -value
+    return None
+
+
+def _spark(kind: pa.DataType) -> str:
+    """Return the Spark SQL name of a column's type."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"array<{_spark(kind.value_type)}>"
+    names = {"int32": "int", "int64": "bigint", "bool": "boolean", "float": "float",
+             "large_string": "string"}  # fmt: skip
+    return names.get(str(kind), str(kind))

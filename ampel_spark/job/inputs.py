@@ -1,0 +1,105 @@
+"""What of the archive a run reads: which versions of its tables, and alerts up to when.
+
+There are two kinds of time travel. As of a night or JD is the survey's time: alerts up to then and
+what these had shown, in the newest version; a lake that never held later nights gives the same. As
+of ``vN`` is the lake's own: what it held once commit N of ``archive_files`` was made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ampel_spark.archive.ingest import Pinned, pinned
+from ampel_spark.errors import ConfigError
+from ampel_spark.job.model import Survey, as_of_jd
+
+if TYPE_CHECKING:
+    from ampel_spark.lake.lake import Lake
+
+__all__ = ["Inputs", "as_of", "recorded"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads.
+
+    Attributes
+    ----------
+    until : float or None
+        Time up to which alerts count, JD.
+    chunk : int or None
+        Version of ``archive_files`` that says what the lake held; None: the newest.
+    versions : Pinned or None
+        Versions to read, whatever the lake holds now.
+    parent : str or None
+        Run that these are the inputs of.
+    """
+
+    until: float | None = None
+    chunk: int | None = None
+    versions: Pinned | None = None
+    parent: str | None = None
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the versions are given: then nothing is read into the lake first."""
+        return self.chunk is not None or self.versions is not None
+
+    def pin(self, lake: Lake) -> Pinned:
+        """Return the versions to read.
+
+        Raises
+        ------
+        ArchiveError
+            If the lake holds, or held then, nothing.
+        """
+        return self.versions or pinned(lake, self.chunk)
+
+
+def as_of(text: str | None, survey: Survey) -> Inputs:
+    """Return what ``--as-of`` asks for: a night, a JD, or ``vN``.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of these.
+    """
+    if text is None:
+        return Inputs()
+    version = re.fullmatch(r"v(\d+)", text.strip())
+    if version is not None:
+        return Inputs(chunk=int(version[1]))
+    try:
+        return Inputs(until=as_of_jd(text, survey))
+    except ConfigError as error:
+        raise ConfigError(
+            f"--as-of {error}, nor a version of the lake (v and the version of archive_files, "
+            "as `ampel-spark tables` tells it)"
+        ) from None
+
+
+def recorded(run: Mapping[str, Any]) -> Inputs:
+    """Return the inputs of a recorded run.
+
+    Parameters
+    ----------
+    run : mapping
+        As `ampel_spark.lake.reading.find_run` returns it.
+
+    Raises
+    ------
+    ConfigError
+        If the run ended before it had any.
+    """
+    inputs = run["inputs"]
+    names = ("alerts", "datapoints", "quarantine", "archive_files")
+    if any(inputs.get(name) is None for name in names):
+        raise ConfigError(
+            f"run {run['run_id']} ended ({run['status']}) before it had read the archive: "
+            "run its job anew"
+        )
+    versions = Pinned(*(int(inputs[name]) for name in names))
+    return Inputs(inputs.get("as_of_jd"), None, versions, run["run_id"])

@@ -1,0 +1,319 @@
+"""Systematics: a job and its variations, run one after the other, and by how much numbers moved.
+
+Each variation runs on the inputs of the nominal run, and what it leaves as it was is used again.
+The covariance of distances is that of Conley et al. 2011 (doi:10.1088/0067-0049/192/1/1):
+C = sum over variations of W² d dᵀ, with d the shifts of the distance moduli.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ampel_spark.errors import ConfigError, LakeError
+from ampel_spark.job.comparison.tables import Side, common_ids, frame_of, links_of
+from ampel_spark.job.inputs import Inputs, recorded
+from ampel_spark.job.load import load_recorded
+from ampel_spark.job.model import ResolvedJob, SystematicsEntry
+from ampel_spark.lake.reading import find_run, read
+from ampel_spark.lake.tables import TABLES
+from ampel_spark.t3.shifts import Shift, changed_minimum, shift_of
+
+if TYPE_CHECKING:
+    from ampel_spark.lake.lake import Lake
+
+__all__ = [
+    "Grid",
+    "Varied",
+    "covariance",
+    "distances",
+    "run_systematics",
+    "shifts",
+    "write_results",
+]
+
+Array = npt.NDArray[Any]
+
+#: The parameter that stands for the distance modulus.
+MU = "mu"
+#: Objects of the largest covariance that is written.
+LARGEST = 5_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Varied:
+    """One variation.
+
+    Attributes
+    ----------
+    name, run_id : str
+    what : str
+        What it changes.
+    weight : float
+    values : dict of str to ndarray with shape (N,)
+        By parameter, for the objects of the sample; NaN where the variation has none.
+    hops : ndarray of bool with shape (N,)
+        Which objects changed minimum.
+    computed : dict of str to (int, int)
+        Results computed and wanted, by unit.
+    """
+
+    name: str
+    run_id: str
+    what: str
+    weight: float
+    values: Mapping[str, Array]
+    hops: Array
+    computed: Mapping[str, tuple[int, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A nominal run, its sample, and the variations.
+
+    Attributes
+    ----------
+    run_id : str
+    names : ndarray of str with shape (N,)
+    stocks : ndarray of int64 with shape (N,)
+    nominal, errors : dict of str to ndarray with shape (N,)
+        By parameter.
+    variations : tuple of Varied
+    """
+
+    run_id: str
+    names: Array
+    stocks: Array
+    nominal: Mapping[str, Array]
+    errors: Mapping[str, Array]
+    variations: tuple[Varied, ...]
+
+
+def run_systematics(
+    job: ResolvedJob,
+    lake: Path,
+    *,
+    inputs: Inputs | None = None,
+    out: Callable[[str], None] = print,
+) -> Grid:
+    """Run a job and its variations, and write ``systematics``.
+
+    Parameters
+    ----------
+    job : ResolvedJob
+        With ``systematics``.
+    lake, inputs, out
+        As for `ampel_spark.job.run.run_job`.
+
+    Raises
+    ------
+    ConfigError
+        If the job names no variations, or one of them cannot be run: before anything starts.
+    """
+    from ampel_spark.job.run import open_lake, run_job
+
+    entry = job.systematics
+    if entry is None:
+        raise ConfigError(f"job {job.name} names no variations: give it a section 'systematics'")
+    if job.states.mode != "latest":
+        raise ConfigError(
+            "systematics need one state an object (t1: {states: latest}), not "
+            f"states {job.states.mode}"
+        )
+    for variation in entry.variations:
+        job.varied(variation.settings, variation.calibration)
+    outcome = run_job(job, lake, inputs=inputs, out=out)
+    parent = find_run(lake, outcome.run_id)
+    stocks, names, nominal, errors = _nominal(lake, parent, entry)
+    if not len(stocks):
+        raise LakeError(
+            f"selection {entry.selection!r} of run {outcome.run_id} has no candidates: "
+            "there is nothing to vary"
+        )
+    done = []
+    for i, variation in enumerate(entry.variations):
+        out(f"systematics: {variation.name}, {i + 1} of {len(entry.variations)}")
+        varied = load_recorded(parent, variation.settings, variation.calibration, lake)
+        varied = dataclasses.replace(
+            varied,
+            report=None,
+            systematics=None,
+            selections=tuple(dataclasses.replace(s, export=()) for s in varied.selections),
+        )
+        result = run_job(varied, lake, inputs=recorded(parent), out=lambda line: None)
+        values = _values(lake, find_run(lake, result.run_id), entry, stocks)[0]
+        deltas = {k: values[k] - nominal[k] for k in nominal if k in errors}
+        done.append(
+            Varied(
+                variation.name,
+                result.run_id,
+                ", ".join(filter(None, [variation.calibration, *variation.settings])),
+                variation.weight,
+                values,
+                changed_minimum(deltas, errors),
+                {k: (t["computed"], t["wanted"]) for k, t in result.counts["t2"].items()},
+            )
+        )
+        out(f"systematics: {told(nominal, done[-1], entry)}")
+    grid = Grid(outcome.run_id, names, stocks, nominal, errors, tuple(done))
+    _write(open_lake(job.name, lake), grid, entry)
+    return grid
+
+
+def write_results(lake: Path, grid: Grid, page: Path | None = None) -> list[Path]:
+    """Write the page of a grid and, where it has distances, their covariance; return the paths.
+
+    The covariance is written for `LARGEST` objects at most; of more, the table holds the shifts
+    that it is made of.
+    """
+    from ampel_spark.t3.pages import write_page
+    from ampel_spark.t3.systematics import render_systematics, write_covariance
+
+    paths = [page or lake / "reports" / f"systematics-{grid.run_id}.html"]
+    matrix = None
+    if MU in grid.nominal and len(grid.stocks) <= LARGEST:
+        matrix, rows = covariance(grid)
+        folder = lake / "exports" / grid.run_id
+        paths += [folder / "systematics_covariance.txt", folder / "systematics_objects.csv"]
+        write_covariance(paths[1], matrix)
+        order = pd.DataFrame({"name": grid.names[rows], "stock": grid.stocks[rows]})
+        order["mu"] = grid.nominal[MU][rows]
+        write_page(paths[2], order.to_csv(index=False))
+    write_page(paths[0], render_systematics(grid, matrix))
+    return paths
+
+
+def shifts(grid: Grid, parameter: str) -> Array:
+    """Return the shifts of a parameter, with shape (K, N); NaN where a variation has no value."""
+    before = grid.nominal[parameter]
+    return np.array([v.values[parameter] - before for v in grid.variations])
+
+
+def distances(x0: Array, x1: Array, c: Array, alpha: float, beta: float) -> Array:
+    """Return distance moduli but for a constant [mag]; NaN where x0 is not above 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        brightness = np.where(x0 > 0, -2.5 * np.log10(x0), np.nan)
+    moduli: Array = brightness + alpha * x1 - beta * c
+    return moduli
+
+
+def covariance(grid: Grid) -> tuple[Array, Array]:
+    """Return the systematic covariance of the distances.
+
+    Returns
+    -------
+    matrix : ndarray with shape (M, M)
+        [mag²]; symmetric and positive semi-definite, of rank K at most.
+    rows : ndarray of int with shape (M,)
+        Objects of the sample that have a distance in the nominal run and in every variation.
+    """
+    moved = shifts(grid, MU)
+    rows = np.flatnonzero(np.isfinite(moved).all(axis=0))
+    scaled = moved[:, rows] * np.array([v.weight for v in grid.variations])[:, None]
+    matrix: Array = np.zeros((len(rows), len(rows)))
+    for shift in scaled:  # one after the other: a product of matrices may sum in any order
+        matrix += np.outer(shift, shift)
+    return matrix, rows
+
+
+def told(nominal: Mapping[str, Array], varied: Varied, entry: SystematicsEntry) -> str:
+    """Return a line on one variation."""
+    parts = []
+    for name in [*entry.columns, *([MU] if entry.distance else [])]:
+        shift: Shift = shift_of(nominal[name], varied.values[name])
+        parts.append(f"Δ{name} {shift.median:+.4g} ± {shift.robust_sd:.2g}")
+    work = ", ".join(f"{unit} {n} of {of}" for unit, (n, of) in varied.computed.items())
+    return (
+        f"{varied.name}: {', '.join(parts)} (medians, robust widths); "
+        f"{int(varied.hops.sum())} changed minimum; computed: {work}"
+    )
+
+
+def _nominal(
+    lake: Path, run: Mapping[str, Any], entry: SystematicsEntry
+) -> tuple[Array, Array, dict[str, Array], dict[str, Array]]:
+    """Return the sample, by stock, with its values and errors."""
+    chosen = read(
+        lake,
+        "candidates",
+        ["stock", "name"],
+        (pc.field("run_id") == run["run_id"]) & (pc.field("selection") == entry.selection),
+    )
+    stocks, first = np.unique(chosen["stock"].to_numpy(), return_index=True)
+    names = np.array(chosen["name"].to_pylist(), object)[first]
+    return stocks, names, *_values(lake, run, entry, stocks)
+
+
+def _values(
+    lake: Path, run: Mapping[str, Any], entry: SystematicsEntry, stocks: Array
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return values and errors of the objects of a sample, by parameter; NaN where there is none.
+
+    A result whose status is not 0 has none.
+    """
+    channel = next(t["channel"] for t in run["job_resolved"]["t3"] if t["name"] == entry.selection)
+    links = links_of(lake, run["run_id"])
+    links = links.filter(pc.equal(links["channel"], channel))
+    ids = common_ids(links)
+    frame = frame_of(links, ids)
+    side = Side(lake, run, ids, frame)
+    known = side.columns(entry.unit)
+    needed = {*entry.columns, *(("x0", "x1", "c") if entry.distance else ())}
+    errors = {f"{name}_err" for name in needed} & {*known}
+    results = side.results(entry.unit, ["status", *sorted(needed | errors)])
+    states = pd.Series(frame["state"].to_numpy(), index=frame["stock"].to_numpy())
+    states = states[~states.index.duplicated()].reindex(stocks)
+    there = states.notna().to_numpy()
+
+    def column(name: str) -> Array:
+        values = np.full(len(stocks), np.nan)
+        found = results.column(name, states[there].to_numpy().astype(np.int64))
+        values[there] = np.asarray(pc.cast(found, pa.float64()).to_numpy(zero_copy_only=False))
+        return values
+
+    good = column("status") == 0
+    values = {name: np.where(good, column(name), np.nan) for name in sorted(needed)}
+    sigma = {name[:-4]: np.where(good, column(name), np.nan) for name in sorted(errors)}
+    if entry.distance is not None:
+        tripp = entry.distance
+        values[MU] = distances(values["x0"], values["x1"], values["c"], tripp.alpha, tripp.beta)
+    return values, sigma
+
+
+def _write(lake: Lake, grid: Grid, entry: SystematicsEntry) -> None:
+    """Write the table, one row per object, variation and parameter."""
+    table = TABLES["systematics"]
+    names: Sequence[str] = sorted(grid.nominal)
+    n = len(grid.stocks)
+    frames = []
+    for varied in grid.variations:
+        for name in names:
+            before = grid.nominal[name]
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "variation": varied.name,
+                        "variation_run_id": varied.run_id,
+                        "weight": varied.weight,
+                        "selection": entry.selection,
+                        "stock": grid.stocks,
+                        "name": grid.names,
+                        "parameter": name,
+                        "nominal": before,
+                        "error": grid.errors.get(name, np.full(n, np.nan)),
+                        "shift": varied.values[name] - before,
+                        "changed_minimum": varied.hops,
+                        "run_id": grid.run_id,
+                    }
+                )
+            )
+    rows = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
+    lake.insert(table, lake.spark.createDataFrame(rows), {"run_id": grid.run_id})

@@ -1,0 +1,76 @@
+"""Pins: versions of tables that runs read, and that stay readable until they are let go.
+
+A run pins the versions that it reads. While a pin holds, `ampel_spark.lake.maintenance` keeps every
+file that the version needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ampel_spark.errors import LakeError, nearest
+from ampel_spark.lake.runs import utc_now
+from ampel_spark.lake.tables import TABLES
+
+if TYPE_CHECKING:
+    from ampel_spark.lake.lake import Lake
+
+__all__ = ["live_pins", "pin", "release"]
+
+#: Nothing of a run in a row of SQL needs quotes.
+_QUOTE = str.maketrans({"'": "''"})
+
+
+def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
+    """Pin versions of tables for a run.
+
+    Parameters
+    ----------
+    lake : Lake
+    run_id : str
+    versions : mapping of str to int
+        By table.
+    """
+    table = TABLES["pins"]
+    now = utc_now()
+    rows = [(run_id, name, version, now, None) for name, version in sorted(versions.items())]
+    lake.ensure(table)
+    lake.append(
+        table, lake.spark.createDataFrame(rows, table.schema()).coalesce(1), {"run_id": run_id}
+    )
+
+
+def live_pins(lake: Lake) -> list[dict[str, Any]]:
+    """Return the pins that hold, as rows of ``pins``, the oldest first."""
+    if not lake.has("pins"):
+        return []
+    rows = [row for row in lake.arrow("pins").to_pylist() if row["released"] is None]
+    return sorted(rows, key=lambda row: (row["pinned"], row["run_id"], row["table"]))
+
+
+def release(lake: Lake, runs: Sequence[str]) -> int:
+    """Let the pins of runs go, and return how many these were.
+
+    Raises
+    ------
+    LakeError
+        If a run holds none.
+    """
+    known = {row["run_id"] for row in live_pins(lake)}
+    for run in runs:
+        if run not in known:
+            raise LakeError(f"run {run!r} holds no pin in lake {lake.root}{nearest(run, known)}")
+    if not runs:
+        return 0
+    table = TABLES["pins"]
+    names = ", ".join(f"'{run.translate(_QUOTE)}'" for run in sorted(set(runs)))
+    now = utc_now()
+    rows = [
+        tuple((row | {"released": row["released"] or now})[n] for n in table.names)
+        for row in lake.arrow("pins").to_pylist()
+        if row["run_id"] in set(runs)
+    ]
+    held = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
+    lake.replace(table, held, f"run_id IN ({names})", {"released": sorted(set(runs))})
+    return len(rows)

@@ -1,0 +1,197 @@
+"""Which results a run used: its units, their ties, and the hash of what a unit was tied to.
+
+A state has several results under one trace where what the unit reads beside it changed. The one a
+run used is that whose ``input_hash`` is over the run's own tied results. It is computed here
+without Spark, as Spark's ``xxhash64`` does: one column after the other, each with the hash so far
+as its seed (42 at first); null changes nothing, structs and lists are their elements in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from ampel_spark.lake.tables import result_table
+
+__all__ = ["HEAD", "Results", "flattened", "input_hashes", "needs_of", "unit_entries"]
+
+Words = npt.NDArray[np.uint64]
+
+_SEED = 42
+_P1, _P2, _P3, _P4, _P5 = (
+    np.uint64(p)
+    for p in (
+        0x9E3779B185EBCA87,
+        0xC2B2AE3D27D4EB4F,
+        0x165667B19E3779F9,
+        0x85EBCA77C2B2AE63,
+        0x27D4EB2F165667C5,
+    )
+)
+
+
+#: Columns of every table of results; the others are the unit's own.
+HEAD = frozenset(result_table("", ()).names)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of a few states, as tables by the unit's name."""
+
+    tables: Mapping[str, pa.Table]
+
+    def used(self, run: Mapping[str, Any], unit: str, state_id: str) -> Mapping[str, Any] | None:
+        """Return the result that a run used for a state; None where there is none."""
+        at = self._place(run, unit, state_id)
+        return None if at is None else self.tables[unit].slice(at, 1).to_pylist()[0]
+
+    def _place(self, run: Mapping[str, Any], unit: str, state_id: str) -> int | None:
+        if unit not in self.tables:
+            return None
+        trace = run["traces"]["t2"].get(unit, {}).get("trace_id")
+        keys = self.tables[unit].select(["state_id", "trace_id", "input_hash", "run_id"])
+        found = [
+            (i, row)
+            for i, row in enumerate(keys.to_pylist())
+            if row["state_id"] == state_id and row["trace_id"] == trace
+        ]
+        if len(found) < 2:
+            return found[0][0] if found else None
+        wanted, own = self._hash(run, unit, state_id), run["run_id"]
+
+        def order(pair: tuple[int, Mapping[str, Any]]) -> tuple[bool, bool, bool, str]:
+            # should none have the hash: the run's own, else the newest before it
+            row = pair[1]
+            fits = int(row["input_hash"] or "0", 16) == wanted
+            return fits, row["run_id"] == own, row["run_id"] <= own, row["run_id"]
+
+        return max(found, key=order)[0]
+
+    def _hash(self, run: Mapping[str, Any], unit: str, state_id: str) -> int:
+        ties = {}
+        for need in needs_of(run, unit):
+            table, at = self.tables.get(need), self._place(run, need, state_id)
+            if table is not None and at is not None:
+                names = ["status", *(n for n in table.column_names if n not in HEAD)]
+                ties[need] = [table[n].combine_chunks().slice(at, 1) for n in names]
+            else:
+                ties[need] = []  # no result: null, which changes no hash
+        return int(input_hashes(ties, 1)[0])
+
+
+def unit_entries(run: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the units of a run's job by name: ``unit, channel, config``."""
+    return {entry["name"]: entry for entry in run["job_resolved"].get("t2", ())}
+
+
+def needs_of(run: Mapping[str, Any], unit: str) -> list[str]:
+    """Return the units that a unit of a run is tied to, sorted.
+
+    Records that do not say it name them in their parameters.
+    """
+    recorded = run["traces"].get("t2", {}).get(unit, {}).get("needs")
+    if recorded is not None:
+        return sorted(recorded)
+    units = unit_entries(run)
+    values = flattened(units.get(unit, {}).get("config") or {}).values()
+    return sorted({v for v in values if isinstance(v, str)} & {*units} - {unit})
+
+
+def flattened(value: Any, path: str = "") -> dict[str, Any]:
+    """Return nested mappings and lists as one mapping: ``t0.SN.config.min_ndet``."""
+    if isinstance(value, Mapping) and value:
+        found: dict[str, Any] = {}
+        for key, part in value.items():
+            found |= flattened(part, f"{path}.{key}" if path else str(key))
+        return found
+    if value == {} and not path:
+        return {}
+    if isinstance(value, list) and any(isinstance(part, Mapping | list) for part in value):
+        return flattened({str(i): part for i, part in enumerate(value)}, path)
+    return {path: value}
+
+
+def input_hashes(ties: Mapping[str, Sequence[pa.Array]], count: int) -> Words:
+    """Return the hash over tied results, as ``t2_<unit>.input_hash`` has it in hexadecimal.
+
+    Parameters
+    ----------
+    ties : mapping of str to sequence of pyarrow.Array with shape (N,)
+        By the tied unit's name: its status and then its columns, in order; null: no result.
+    count : int
+        N.
+    """
+    hashes = np.full(count, _SEED, np.uint64)
+    if not ties:
+        return np.zeros(count, np.uint64)
+    for name in sorted(ties):
+        for column in ties[name]:
+            hashes = _hashed(column, hashes)
+    return hashes
+
+
+def _hashed(column: pa.Array, seeds: Words) -> Words:
+    kind = column.type
+    known = np.asarray(column.is_valid())
+    if pa.types.is_floating(kind):
+        values = np.asarray(column.cast(pa.float64()).fill_null(0.0))
+        values = np.where(values == 0, 0.0, values)  # no negative zero
+        if kind == pa.float32():
+            hashed = _word4(values.astype(np.float32).view(np.uint32).astype(np.uint64), seeds)
+        else:
+            hashed = _word8(values.view(np.uint64), seeds)
+    elif pa.types.is_int64(kind):
+        hashed = _word8(np.asarray(column.fill_null(0)).astype(np.int64).view(np.uint64), seeds)
+    elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        words = np.asarray(column.cast(pa.int32()).fill_null(0)).astype(np.int32)
+        hashed = _word4(words.view(np.uint32).astype(np.uint64), seeds)
+    else:
+        pairs = zip(column.to_pylist(), seeds.tolist(), strict=True)
+        value_type = getattr(kind, "value_type", kind)
+        hashed = np.array([_one(value, value_type, seed) for value, seed in pairs], np.uint64)
+    return np.where(known, hashed, seeds)
+
+
+def _one(value: Any, kind: pa.DataType, seed: int) -> int:
+    """Hash one text or one list, element by element."""
+    if value is None:
+        return seed
+    if isinstance(value, str):
+        return xxhash.xxh64_intdigest(value.encode(), seed)
+    for part in value:
+        if isinstance(part, str):
+            seed = xxhash.xxh64_intdigest(part.encode(), seed)
+        else:
+            seed = int(_hashed(pa.array([part], kind), np.array([seed], np.uint64))[0])
+    return seed
+
+
+def _word8(words: Words, seeds: Words) -> Words:
+    with np.errstate(over="ignore"):
+        hashes = seeds + _P5 + np.uint64(8)
+        hashes ^= _turned(words * _P2, 31) * _P1
+        return _mixed(_turned(hashes, 27) * _P1 + _P4)
+
+
+def _word4(words: Words, seeds: Words) -> Words:
+    with np.errstate(over="ignore"):
+        hashes = seeds + _P5 + np.uint64(4)
+        hashes ^= words * _P1
+        return _mixed(_turned(hashes, 23) * _P2 + _P3)
+
+
+def _turned(words: Words, by: int) -> Words:
+    return (words << np.uint64(by)) | (words >> np.uint64(64 - by))
+
+
+def _mixed(hashes: Words) -> Words:
+    with np.errstate(over="ignore"):
+        hashes = (hashes ^ (hashes >> np.uint64(33))) * _P2
+        hashes = (hashes ^ (hashes >> np.uint64(29))) * _P3
+    return hashes ^ (hashes >> np.uint64(32))

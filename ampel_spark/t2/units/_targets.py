@@ -1,0 +1,216 @@
+"""Where a fit takes an object's redshift and dust from: a number, a tied unit, a catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ampel_spark.t2.lightcurve import LightCurveBatch
+from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO
+from ampel_spark.t2.units.catalog_match import read_catalog
+
+__all__ = ["Dust", "Part", "Range", "Redshift", "Targets", "targets_of"]
+
+Array = npt.NDArray[Any]
+Range = tuple[float, float]
+
+#: A Gaussian prior ends this many sigma away, and never below this redshift.
+_WIDTH, _LOWEST = 5.0, 1e-4
+
+
+class Part(BaseModel):
+    """A group of parameters of a unit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Redshift(Part):
+    """Where the redshift comes from: exactly one of `value`, `unit`, `catalog` and `fit`."""
+
+    value: float | None = Field(default=None, gt=0)
+    "One redshift for all objects (also as a bare number)."
+
+    unit: str | None = None
+    "T2 entry with the redshift in `column`, such as a catalog_match."
+
+    catalog: Path | None = None
+    "Catalogue: the row nearest to the mean position of the detections, within `radius`."
+
+    fit: Range | None = None
+    "Range in which it is fitted, for all objects."
+
+    column: str = "z"
+    "Column of the entry or the catalogue; what is not above 0 there is no redshift."
+
+    sigma: float | None = Field(default=None, gt=0)
+    "Fit the redshift too, with a Gaussian prior of this width about what was found."
+
+    sigma_column: str | None = None
+    "Column with the width of the prior; where it is not above 0 the redshift is held."
+
+    radius: float = Field(default=5.0, gt=0)
+    "Largest distance to a row of the catalogue, arcsec."
+
+    ra: str = "ra"
+    "Column of the catalogue with the right ascension, degrees."
+
+    dec: str = "dec"
+    "Column of the catalogue with the declination, degrees."
+
+    otherwise: Literal["refuse"] | Range = "refuse"
+    "Where there is none: `refuse`, or the range in which it is then fitted."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, data: Any) -> Any:
+        return {"value": data} if isinstance(data, int | float) else data
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Redshift:
+        given = [k for k in ("value", "unit", "catalog", "fit") if getattr(self, k) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"give exactly one of value, unit, catalog and fit, not {found}")
+        for bounds in (self.fit, self.otherwise):
+            if isinstance(bounds, tuple) and not 0 < bounds[0] < bounds[1]:
+                raise ValueError(
+                    f"{list(bounds)} is no range of redshifts: give [low, high] above 0"
+                )
+        if self.sigma is not None and self.sigma_column is not None:
+            raise ValueError("give sigma or sigma_column, not both")
+        if self.fit is not None and self.has_prior:
+            raise ValueError("a prior needs a redshift: fit has a range alone")
+        if self.value is not None and self.sigma_column is not None:
+            raise ValueError("sigma_column is one of an entry or a catalogue: give sigma")
+        return self
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether redshifts are fitted about what was found."""
+        return self.sigma is not None or self.sigma_column is not None
+
+
+class Dust(Part):
+    """The Milky Way's dust: its law, and where E(B-V) comes from."""
+
+    law: Literal["CCM89", "O94", "F99"] = "F99"
+    "Cardelli, Clayton & Mathis 1989; O'Donnell 1994; Fitzpatrick 1999. R_V is 3.1."
+
+    unit: str | None = "milky_way_dust"
+    "T2 entry with E(B-V) in `column`."
+
+    column: str = "ebv"
+    "Its column."
+
+    ebv: float | None = Field(default=None, ge=0)
+    "One E(B-V) for all objects, mag, instead of an entry."
+
+    scale: float = Field(default=1.0, ge=0)
+    "What E(B-V) is multiplied by: 0.86 makes SFD's that of Schlafly & Finkbeiner 2011."
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is known of each object of a batch; arrays have shape (M,).
+
+    Attributes
+    ----------
+    z : redshift where it is held, else NaN
+    low, high : range in which it is fitted; both `z` where it is held
+    mean, sigma : Gaussian prior on a fitted redshift; NaN for none
+    source : value, unit, catalog or fit
+    distance : arcsec to where the redshift is from, or NaN
+    ebv : Milky-Way E(B-V), scaled; NaN for none
+    status, message : other than 0 and "" where the object is refused
+    """
+
+    z: Array
+    low: Array
+    high: Array
+    mean: Array
+    sigma: Array
+    source: Array
+    distance: Array
+    ebv: Array
+    status: Array
+    message: Array
+
+    def is_free(self) -> Array:
+        """Say where the redshift is fitted."""
+        return np.isnan(self.z) & np.isfinite(self.low)
+
+
+def targets_of(batch: LightCurveBatch, redshift: Redshift, dust: Dust | None) -> Targets:
+    """Look up the redshifts and E(B-V) of the objects of a batch."""
+    m = len(batch)
+    status, message = np.zeros(m, np.int32), np.full(m, "", object)
+
+    def refuse(where: Array, code: int, text: str) -> None:
+        where = where & (status == 0)
+        status[where], message[where] = code, text
+
+    found, sigma, distance = (np.full(m, np.nan) for _ in range(3))
+    source = np.full(m, "fit", object)
+    absent = ""
+    if redshift.value is not None:
+        found[:] = redshift.value
+        source[:] = "value"
+    elif redshift.unit is not None:
+        present, found = batch.tied(redshift.unit, redshift.column)
+        refuse(~present, MISSING_DEPENDENCY, f"no result of {redshift.unit}")
+        distance = batch.tied(redshift.unit, "distance")[1]
+        if redshift.sigma_column is not None:
+            sigma = batch.tied(redshift.unit, redshift.sigma_column)[1]
+        absent = f"no redshift in {redshift.unit}.{redshift.column}"
+        source[:] = "unit"
+    elif redshift.catalog is not None:
+        columns = dict.fromkeys(c for c in (redshift.column, redshift.sigma_column) if c)
+        catalog = read_catalog(redshift.catalog, redshift.ra, redshift.dec, tuple(columns))
+        nearest = catalog.nearest(*batch.positions(), redshift.radius)
+        rows = catalog.take(nearest.row)
+        found, distance = _numbers(rows[redshift.column]), nearest.distance
+        if redshift.sigma_column is not None:
+            sigma = _numbers(rows[redshift.sigma_column])
+        absent = f"no redshift within {redshift.radius:g} arcsec"
+        source[:] = "catalog"
+    if redshift.sigma is not None:
+        sigma = np.full(m, redshift.sigma)
+    known = np.isfinite(found) & (found > 0)
+    bounds = redshift.fit or (redshift.otherwise if redshift.otherwise != "refuse" else None)
+    if bounds is None:
+        refuse(~known, MISSING_INFO, absent)
+        bounds = (np.nan, np.nan)
+    source[~known], distance = "fit", np.where(known, distance, np.nan)
+    prior = known & np.isfinite(sigma) & (sigma > 0)
+    width = np.where(prior, _WIDTH * sigma, 0.0)
+    low = np.where(known, np.where(prior, np.maximum(found - width, _LOWEST), found), bounds[0])
+    ebv = np.full(m, np.nan)
+    if dust is not None and dust.ebv is not None:
+        ebv[:] = dust.ebv * dust.scale
+    elif dust is not None and dust.unit is not None:
+        present, ebv = batch.tied(dust.unit, dust.column)
+        refuse(~present, MISSING_DEPENDENCY, f"no result of {dust.unit}")
+        text = f"no E(B-V) in {dust.unit}.{dust.column}"
+        refuse(~np.isfinite(ebv), MISSING_DEPENDENCY, text)
+        ebv = ebv * dust.scale
+    return Targets(
+        z=np.where(known & ~prior, found, np.nan),
+        low=low,
+        high=np.where(known, found + width, bounds[1]),
+        mean=np.where(prior, found, np.nan),
+        sigma=np.where(prior, sigma, np.nan),
+        source=source,
+        distance=np.asarray(distance, np.float64),
+        ebv=ebv,
+        status=status,
+        message=message,
+    )
+
+
+def _numbers(column: Any) -> Array:
+    return np.asarray(column.combine_chunks().cast("float64").fill_null(np.nan))

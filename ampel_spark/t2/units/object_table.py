@@ -1,0 +1,119 @@
+"""Columns of a local table, looked up by the object's name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from ampel_spark.archive.tables import read_table
+from ampel_spark.errors import ArchiveError, ConfigError
+from ampel_spark.t2.lightcurve import LightCurve, LightCurveBatch
+from ampel_spark.t2.unit import Column, Unit
+
+__all__ = ["ObjectTable"]
+
+_TYPES = {
+    "double": pa.float64(),
+    "bigint": pa.int64(),
+    "boolean": pa.bool_(),
+    "string": pa.string(),
+}
+
+
+class ObjectTable(Unit):
+    """The row of a table that has the object's name: redshifts of a sample, classifications.
+
+    An object that the table does not have has a row that says so: `matched` is false.
+    """
+
+    file: Path
+    "Table: a CSV, ECSV, Parquet, FITS or VOTable file, or text with a header (.txt, .dat)."
+
+    name: str = "name"
+    "Its column with the objects' names, as the survey calls them."
+
+    append: dict[str, str] = Field(default_factory=dict)
+    "Its columns to append: a list, or a mapping from names in the result to names there."
+
+    libraries = ("astropy", "numpy", "pyarrow")
+    columns = (Column("matched", "boolean", "", "whether the table has the object"),)
+
+    @field_validator("append", mode="before")
+    @classmethod
+    def _as_mapping(cls, value: Any) -> Any:
+        return {name: name for name in value} if isinstance(value, list | tuple) else value
+
+    def output_columns(self) -> Sequence[Column]:
+        """Return the columns, those of the table with the types they have there."""
+        _, values = self._table()
+        types = {kind: name for name, kind in _TYPES.items()}
+        return (
+            *self.columns,
+            *(
+                Column(name, types[values[source].type], "", f"{source} of {self.file.name}")
+                for name, source in self.append.items()
+            ),
+        )
+
+    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
+        """Look one object up."""
+        rows, values = self._table()
+        row = rows.get(light_curve.name)
+        if row is None:
+            return {"matched": False}
+        return {"matched": True} | {
+            name: values[source][row].as_py() for name, source in self.append.items()
+        }
+
+    def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
+        """Look many objects up at once."""
+        rows, values = self._table()
+        found = pa.array([rows.get(name) for name in batch.name.tolist()], pa.int64())
+        return {"matched": found.is_valid()} | {
+            name: values[source].take(found) for name, source in self.append.items()
+        }
+
+    def _table(self) -> tuple[dict[str, int], dict[str, pa.Array]]:
+        stamp = (self.file.stat().st_mtime_ns, self.file.stat().st_size)
+        return _read(self.file, self.name, tuple(dict.fromkeys(self.append.values())), *stamp)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(
+    path: Path, name: str, columns: tuple[str, ...], *stamp: int
+) -> tuple[dict[str, int], dict[str, pa.Array]]:
+    """Return the row of each name, and columns; read once as long as the file stays as it is."""
+    try:
+        table = read_table(path, text=(name,))
+        names = table.texts(name).tolist()
+        values = {column: _arrow(table.column(column)) for column in columns}
+    except ArchiveError as error:
+        raise ConfigError(str(error)) from None
+    rows: dict[str, int] = {}
+    for i, word in enumerate(names):
+        j = rows.setdefault(word, i)
+        if j != i and any(v[i] != v[j] for v in values.values()):
+            raise ConfigError(
+                f"{path}: {word!r} has two rows, {j + 1} and {i + 1}, that differ; keep one of them"
+            )
+    return rows, values
+
+
+def _arrow(values: Any) -> pa.Array:
+    kind = values.dtype.kind
+    if kind == "f":
+        return pa.array(values.astype(np.float64), pa.float64(), from_pandas=True)
+    if kind in "iu":
+        return pa.array(values.astype(np.int64), pa.int64())
+    if kind == "b":
+        return pa.array(values, pa.bool_())
+    plain = [v.decode() if isinstance(v, bytes) else v for v in values.tolist()]
+    if all(v is None or isinstance(v, bool) for v in plain) and any(v is not None for v in plain):
+        return pa.array(plain, pa.bool_())
+    return pa.array([None if v is None else str(v) for v in plain], pa.string())

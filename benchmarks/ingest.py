@@ -1,0 +1,240 @@
+"""How fast archives become tables, against a plain loop that writes nothing.
+
+    python benchmarks/ingest.py                      rates: 3,000 packets with cutouts of real size
+    python benchmarks/ingest.py --growth 10000 100000     the same, of small packets
+    python benchmarks/ingest.py --nights 300         the cost of every night, in one lake
+    python benchmarks/ingest.py --memory             one tar of several times the memory given
+
+The plain loop untars and calls ``fastavro.reader`` on every packet. Both sides read the same files,
+one per core and more, in processes of their own; both unpack with zlib. Packets are resampled from
+original ones (``--originals``, a folder of ``.avro`` files), else simulated with real cutouts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gzip
+import io
+import multiprocessing
+import os
+import random
+import resource
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+FILES = 8
+
+
+def resample(originals: list[Path], folder: Path, packets: int, nights: int) -> None:
+    """Write nightly files of original packets under new ids, names and times.
+
+    Every third packet begins an object; the others belong to it, one night later each.
+    """
+    import fastavro
+
+    draw = random.Random(1)
+    pool = []
+    for path in originals:
+        with path.open("rb") as stream:
+            reader = fastavro.reader(stream)
+            packet = next(reader)
+            if isinstance(packet, dict) and packet.get("schemavsn") == "3.3":
+                pool.append((reader.writer_schema, packet))
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    for night in range(nights):
+        day = time.strftime("%Y%m%d", time.gmtime((2460310.5 + night - 2440587.5) * 86400))
+        with tarfile.open(folder / f"ztf_public_{day}.tar.gz", "w:gz", compresslevel=1) as tar:
+            for i in range(packets // nights):
+                number += 1
+                schema, packet = draw.choice(pool)
+                candid = (2557 + night) * 10**15 + number
+                body = {**packet["candidate"], "candid": candid}
+                body["jd"] = 2460310.5 + night + (i % 9000) * 1e-4
+                name, rest = "", number // 3
+                for _ in range(7):
+                    name, rest = chr(97 + rest % 26) + name, rest // 26
+                made = {**packet, "candid": candid, "objectId": f"ZTF24{name}", "candidate": body}
+                stream = io.BytesIO()
+                fastavro.writer(stream, schema, [made], codec="null")
+                info = tarfile.TarInfo(f"{candid}.avro")
+                info.size = stream.tell()
+                stream.seek(0)
+                tar.addfile(info, stream)
+
+
+def gunzip(path: Path) -> int:
+    """Unpack a file and look at nothing: the floor of a reader with zlib."""
+    with gzip.open(path) as stream:
+        while stream.read(1 << 20):
+            pass
+    return 0
+
+
+def plain(path: Path) -> int:
+    """Untar, and decode every packet."""
+    import fastavro
+
+    n = 0
+    with tarfile.open(path, "r|gz") as tar:
+        for member in tar:
+            data = tar.extractfile(member)
+            if data is not None:
+                n += sum(1 for _ in fastavro.reader(io.BytesIO(data.read())))
+    return n
+
+
+def reader(path: Path) -> int:
+    """Read a file as the workers do: what is left is Spark's."""
+    from ampel_spark.archive.packets import read_batches
+
+    return sum(batch.num_rows for batch in read_batches([(str(path), "")]))
+
+
+def spread(work: Callable[[Path], int], files: list[Path], cores: int) -> float:
+    """Return the seconds that `work` takes on files, over some processes that are warm."""
+    with multiprocessing.get_context("spawn").Pool(cores) as pool:
+        pool.map(work, files[:1] * cores, chunksize=1)
+        started = time.perf_counter()
+        pool.map(work, files, chunksize=1)
+        return time.perf_counter() - started
+
+
+def ours(folder: Path, cores: int, warm: Path, conf: dict[str, str], **options: Any) -> list[str]:
+    """Ingest `folder` into a new lake in a process of its own; return the lines it prints."""
+    code = "from benchmarks.ingest import child; child()"
+    root = Path(__file__).parents[1]
+    env = {**os.environ, "PYTHONPATH": str(root), "MASTER": f"local[{cores}]"}
+    arguments = [str(folder), str(warm), repr(conf), repr(options)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=env, stdout=subprocess.PIPE, text=True,
+        check=True,
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+def child() -> None:
+    """Ingest, once to warm up and once for the clock (what `ours` starts)."""
+    import ast
+
+    from ampel_spark.archive.ingest import ingest
+    from ampel_spark.lake.lake import Lake
+    from ampel_spark.session import get_session
+
+    folder, warm = Path(sys.argv[1]), Path(sys.argv[2])
+    conf, options = ast.literal_eval(sys.argv[3]), ast.literal_eval(sys.argv[4])
+    spark = get_session("benchmark", conf=conf)
+    with tempfile.TemporaryDirectory(prefix="ingest-") as place:
+        ingest(spark, Path(place) / "warm", [warm], out=lambda line: None)
+        started = last = time.perf_counter()
+
+        def tell(line: str) -> None:
+            nonlocal last
+            if "files," in line:
+                now = time.perf_counter()
+                print(f"chunk {now - last:.3f}", flush=True)
+                last = now
+
+        lake = Lake(spark, Path(place) / "lake")
+        done = ingest(spark, lake, [folder], out=tell, **options)
+        print(f"seconds {time.perf_counter() - started:.3f} packets {done.packets}")
+        sizes = {
+            name: sum(p.stat().st_size for p in (lake.root / name).glob("*.parquet"))
+            for name in ("alerts", "datapoints", "sightings")
+        }
+        points = len(lake.arrow("datapoints", ["stock"]))
+        print(f"bytes {sizes['alerts'] / done.packets:.0f} {sizes['datapoints'] / points:.0f}")
+        workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        spark.stop()
+        print(f"peak {workers:.0f}")
+
+
+def table(lines: list[str], word: str) -> list[float]:
+    """Return the numbers behind a word in lines."""
+    return [float(x) for line in lines if line.startswith(word) for x in line.split()[1::2]]
+
+
+def rates(folder: Path, warm: Path, cores: list[int], loop: bool) -> None:
+    """Print packets per second: the plain loop, gunzip alone, our reader, ours as a whole."""
+    files = sorted(folder.glob("*.tar.gz"))
+    size = sum(path.stat().st_size for path in files)
+    print(f"{len(files)} files of {size / 1e6:.0f} MB in all")
+    print("cores   plain loop    gunzip  our reader    ingest  ratio")
+    for n in cores:
+        lines = ours(folder, n, warm, {})
+        seconds, packets = table(lines, "seconds")
+        took = [spread(work, files, n) for work in (plain, gunzip, reader)] if loop else [0.0] * 3
+        shown = [packets / t if t else float("nan") for t in (*took, seconds)]
+        print(f"{n:>5} {shown[0]:>12.0f} {shown[1]:>9.0f} {shown[2]:>11.0f} {shown[3]:>9.0f} "
+              f"{shown[3] / shown[0]:>6.2f}")  # fmt: skip
+        told = next(line.split()[1:] for line in lines if line.startswith("bytes"))
+    print(f"bytes on disk: {told[0]} per alert, {told[1]} per datapoint; "
+          f"{size / packets:.0f} per packet in the files")  # fmt: skip
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--packets", type=int, default=3000)
+    parser.add_argument("--cores", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--originals", type=Path, help="folder of original packets")
+    parser.add_argument("--growth", type=int, nargs="+", help="alerts of simulated archives")
+    parser.add_argument("--nights", type=int, help="nights, each a chunk, of --packets in all")
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="archive-") as place:
+        run(options, Path(place))
+
+
+def run(options: argparse.Namespace, place: Path) -> None:
+    """Make the archives, and measure."""
+    from ampel_spark.simulate import simulate
+
+    made = functools.partial(
+        simulate, first_night="2024-01-01", seed=3, workers=os.cpu_count() or 1
+    )
+    warm = made(place / "warm", alerts=300, nights=10, cutouts="none").path
+    if options.growth:
+        for alerts in options.growth:
+            nights = max(30, alerts // 1000)
+            folder = made(place / str(alerts), alerts=alerts, nights=nights, cutouts="small").path
+            rates(folder, warm, options.cores[-1:], loop=True)
+        return
+    if options.nights:
+        folder = made(
+            place / "nights", alerts=options.packets, nights=options.nights, cutouts="none"
+        ).path
+        lines = ours(folder, options.cores[-1], warm, {}, nightly=True)
+        chunks = table(lines, "chunk")
+        for k in range(0, len(chunks), max(1, len(chunks) // 10)):
+            some = sorted(chunks[k : k + 10])
+            print(f"nights {k + 1:>4} to {k + len(some):>4}: median {some[len(some) // 2]:.2f} s")
+        return
+    folder = place / "real"
+    originals = sorted(options.originals.rglob("*.avro")) if options.originals else []
+    files = 1 if options.memory else FILES
+    if originals:
+        resample(originals, folder, options.packets, files)
+    else:
+        made(folder, alerts=options.packets, nights=FILES, cutouts="real")
+    if options.memory:
+        (path,) = folder.glob("*.tar.gz")
+        with gzip.open(path) as stream:
+            whole = stream.seek(0, io.SEEK_END)
+        lines = ours(folder, options.cores[-1], warm, {"spark.driver.memory": "1g"})
+        (peak,) = table(lines, "peak")
+        print(f"one file of {path.stat().st_size / 1e6:.0f} MB, {whole / 1e6:.0f} MB unpacked; "
+              f"the JVM has 1,024 MB; the largest process took {peak:.0f} MB")  # fmt: skip
+        return
+    rates(folder, warm, options.cores, loop=True)
+
+
+if __name__ == "__main__":
+    main()
