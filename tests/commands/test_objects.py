@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ampel_spark.commands.objects import _numbers, _star, _star_file, _stars, access_of
+from ampel_spark.commands.objects import _numbers, _star, _star_files, _stars, access_of
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.load import simulated_dir
 from ampel_spark.job.model import Simulation
@@ -234,10 +234,10 @@ def test_the_stars_of_a_run_are_found_again(tmp_path: Path) -> None:
             "theirs": {"file": None, "simulated": "stars.parquet"},
         },
     }
-    assert _star_file({"job_resolved": job}, "mine") == Path("/a/stars.parquet")
-    assert (
-        _star_file({"job_resolved": job}, "theirs") == simulated_dir(simulation) / "stars.parquet"
-    )
+    run = {"job_resolved": job}
+    assert _star_files(Path("lake"), run, "mine") == [Path("/a/stars.parquet")]
+    theirs = simulated_dir(simulation) / "stars.parquet"
+    assert _star_files(Path("lake"), run, "theirs") == [theirs]
 
 
 @pytest.fixture
