@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ampel_spark import __version__
 from ampel_spark.errors import AmpelSparkError, ArchiveError, LakeError
@@ -73,8 +74,11 @@ def make_parser() -> argparse.ArgumentParser:
         lake: bool = True,
         form: bool = True,
         works: bool = False,
+        of: Any = None,
     ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        sub = (of or commands).add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}."
+        )
         if lake:
             sub.add_argument("--lake", metavar="PATH", help="the lake")
         if form:
@@ -268,6 +272,40 @@ def make_parser() -> argparse.ArgumentParser:
     validate.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change the jobs first"
     )
+
+    catalog = commands.add_parser("catalog", help="add, list, show and compare catalogues")
+    kinds = catalog.add_subparsers(metavar="WHAT", required=True)
+    added = command("add", "catalogs.add", "read files into a catalogue of the lake", of=kinds)
+    added.add_argument("name", metavar="NAME", help="what the lake is to call it")
+    added.add_argument("files", nargs="+", type=Path, metavar="FILE",
+                       help="CSV, ECSV, FITS, VOTable, Parquet, Delta or HATS")  # fmt: skip
+    added.add_argument("--settings", type=Path, metavar="FILE.yml",
+                       help="which columns are what (default: conf/catalogs/NAME.yml)")  # fmt: skip
+    command("list", "catalogs.list_catalogs", "list the catalogues of a lake", of=kinds)
+    shown = command("show", "catalogs.show", "tell all about a catalogue", of=kinds)
+    shown.add_argument("name", metavar="NAME")
+    shown.add_argument("--version", type=int, metavar="N", help="default: the newest")
+    differ = command(
+        "diff", "catalogs.diff", "tell which tiles differ between two versions", of=kinds
+    )
+    differ.add_argument("name", metavar="NAME")
+    differ.add_argument("before", type=int, metavar="V1")
+    differ.add_argument("after", type=int, metavar="V2")
+
+    search = command("search", "search.search", "tell what of a table or catalogue lies where")
+    search.add_argument("table", metavar="TABLE", help="a table with positions, or a catalogue")
+    where = search.add_mutually_exclusive_group(required=True)
+    where.add_argument("--cone", nargs=3, type=float, metavar=("RA", "DEC", "ARCSEC"))
+    where.add_argument("--cones", metavar="FILE", help="table of ra, dec [deg], radius [arcsec]")
+    where.add_argument("--box", nargs=4, type=float, metavar=("RA1", "RA2", "DEC1", "DEC2"))
+    where.add_argument("--polygon", nargs="+", type=float, metavar="DEG", help="RA DEC RA DEC …")
+    where.add_argument("--moc", metavar="FILE.fits", help="coverage map, UNIQ numbers")
+    where.add_argument("--skymap", metavar="FILE.fits", help="multi-order sky map")
+    search.add_argument("--radius", type=float, metavar="ARCSEC", help="of all --cones")
+    search.add_argument("--level", type=float, default=0.9, help="of --skymap (default: 0.9)")
+    search.add_argument("--columns", metavar="A,B,…", help="default: all")
+    search.add_argument("--version", type=int, metavar="N", help="default: the newest")
+    search.add_argument("--limit", type=int, default=20, metavar="N", help="rows to print")
 
     explain = command(
         "explain",

@@ -27,6 +27,7 @@ from ampel_spark.errors import ConfigError, SetupError
 __all__ = [
     "check_java",
     "check_packages",
+    "conf_dir",
     "settings",
     "share_dir",
     "sncosmo_data_dir",
@@ -79,6 +80,12 @@ def settings(master: str) -> dict[str, str]:
     for file in files:
         merged |= _read(file, facts)
     return merged
+
+
+def conf_dir() -> Path:
+    """Return the folder of settings: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package."""
+    given = os.environ.get("AMPEL_SPARK_CONF")
+    return Path(given).resolve() if given else Path(__file__).resolve().parents[1] / "conf"
 
 
 def share_dir() -> Path:

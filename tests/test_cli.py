@@ -33,6 +33,8 @@ COMMANDS = [
     "tables",
     "units",
     "validate",
+    "catalog",
+    "search",
     "explain",
     "object",
 ]
@@ -52,12 +54,13 @@ def test_every_command_has_help_and_a_function(
     assert cli.main([name, "--help"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: ampel-spark {name}")
-    assert ("--lake" in out) == (name not in ("simulate", "units", "validate"))
-    assert ("--format" in out) == (name != "run")
+    assert ("--lake" in out) == (name not in ("simulate", "units", "validate", "catalog"))
+    assert ("--format" in out) == (name not in ("run", "catalog"))
     words = {
         "run": ["job.yml"], "ingest": ["a"], "simulate": ["a"], "show": ["latest"], "diff": ["a", "b"],
         "validate": ["job.yml"],
         "explain": ["1", "--channel", "SN"], "object": ["ZTF18abxhyqv"],
+        "catalog": ["diff", "hosts", "0", "1"], "search": ["alerts", "--cone", "1", "2", "3"],
     }  # fmt: skip
     args = cli.make_parser().parse_args([name, *words.get(name, [])])
     assert callable(cli._function(args.function))

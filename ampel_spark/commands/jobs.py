@@ -24,7 +24,7 @@ def run(args: Namespace) -> int:
     from ampel_spark.job.inputs import as_of
     from ampel_spark.job.load import load_job
 
-    job = load_job(args.job, args.set, args.archive, args.calibration)
+    job = load_job(args.job, args.set, args.archive, args.calibration, args.lake)
     inputs = as_of(args.as_of, job.survey)  # one that is none is told before anything starts
     return _go(args, job, lake_of(args.lake, job.lake), inputs)
 
@@ -38,7 +38,7 @@ def rerun(args: Namespace) -> int:
 
     lake = lake_of(args.lake)
     parent = find_run(lake, args.run)
-    job = load_recorded(parent, args.set, args.calibration)
+    job = load_recorded(parent, args.set, args.calibration, lake)
     release = job.calibration
     then = parent["inputs"].get(f"calibration {release.name}", release.content_hash)
     if then != release.content_hash:
@@ -56,7 +56,7 @@ def systematics(args: Namespace) -> int:
     from ampel_spark.job.load import load_job
     from ampel_spark.job.systematics import run_systematics, write_results
 
-    job = load_job(args.job, args.set, args.archive, args.calibration)
+    job = load_job(args.job, args.set, args.archive, args.calibration, args.lake)
     inputs = as_of(args.as_of, job.survey)
     lake = lake_of(args.lake, job.lake)
     grid = run_systematics(job, lake, inputs=inputs, out=functools.partial(print, flush=True))

@@ -114,7 +114,7 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
         if (row["jd"], row["alert_id"]) < (alert["jd"], alert["alert_id"])
     ]
     history = history_of(alert, earlier, rights, step["history"])
-    stars, off = _stars(run, step["gaia"])
+    stars, off = _stars(lake, run, step["gaia"])
     star = None if stars is None else _star(stars, built, alert)
     before, unknown = [], ""
     if step.get("photometry") == "calibrated":
@@ -258,33 +258,40 @@ def _release(run: Run) -> Release:
     return release
 
 
-def _stars(run: Run, name: str | None) -> tuple[StarCatalog | None, str]:
+def _stars(lake: Path, run: Run, name: str | None) -> tuple[StarCatalog | None, str]:
     """Return the stars that a run's veto asked, or None and why there are none."""
     from ampel_spark.t0.gaia import StarCatalog
 
     if name is None:
         return None, "the run had no catalogue of stars"
-    file = _star_file(run, name)
-    if not file.exists():
-        return None, f"the run's catalogue {file} is no longer there"
-    stars = StarCatalog.open(name, file)
-    read = run["inputs"].get(f"catalog {name}", stars.content_hash)
-    if read != stars.content_hash:
-        return None, f"the catalogue {file} has changed since the run"
+    files = _star_files(lake, run, name)
+    for file in files:
+        if not file.exists():
+            return None, f"the run's catalogue {file} is no longer there"
+    stars = StarCatalog.open(name, files)
+    read = run["inputs"].get(f"catalog {name}")
+    if isinstance(read, dict):  # runs of before catalogues had versions have the hash alone
+        read = read.get("stars")
+    if read not in (None, stars.content_hash):
+        return None, f"the catalogue {files[0]} has changed since the run"
     return stars, ""
 
 
-def _star_file(run: Run, name: str) -> Path:
+def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
     from ampel_spark.job.load import simulated_dir
     from ampel_spark.job.model import Simulation
 
     job = run["job_resolved"]
     catalog = job["catalog"][name]
     if catalog["file"] is not None:
-        return Path(catalog["file"])
-    return simulated_dir(Simulation.model_validate(job["archive"]["simulate"])) / str(
-        catalog["simulated"]
-    )
+        return [Path(catalog["file"])]
+    if catalog.get("lake") is not None:
+        from ampel_spark.sky.store import Stored, folder_of
+
+        stored = Stored.open(folder_of(lake, catalog["lake"]), catalog["version"])
+        return [Path(file) for file in stored.files]
+    folder = simulated_dir(Simulation.model_validate(job["archive"]["simulate"]))
+    return [folder / str(catalog["simulated"])]
 
 
 def _star(

@@ -13,20 +13,32 @@ import tempfile
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from ampel_spark.errors import nearest
+from ampel_spark.errors import LakeError, nearest
 from ampel_spark.job.document import Document
 from ampel_spark.job.model import Catalog, CatalogEntry
 from ampel_spark.job.problems import entries
 
-__all__ = ["build_catalogs", "catalog_config", "empty_catalog", "paths_in", "replaced"]
+if TYPE_CHECKING:
+    from ampel_spark.sky.sources import CatalogSettings
+
+__all__ = [
+    "build_catalogs",
+    "catalog_config",
+    "catalog_inputs",
+    "empty_catalog",
+    "load_settings",
+    "paths_in",
+    "replaced",
+    "star_files",
+]
 
 
 def build_catalogs(
-    document: Document, base: Path, folder: Path | None, notes: list[str]
+    document: Document, base: Path, folder: Path | None, notes: list[str], lake: Path
 ) -> dict[str, Catalog]:
     """Return the catalogues of a job.
 
@@ -39,16 +51,22 @@ def build_catalogs(
     folder : Path or None
         Folder of the simulated archive, if the job has one.
     notes : list of str
-        Takes a line for each catalogue that is off.
+        Takes a line for each catalogue that is off, and one for each that is pinned here.
+    lake : Path
+        Where catalogues of the lake are.
     """
     found = {}
     for name, entry in entries(document, "catalog", CatalogEntry):
         where = ["catalog", name]
-        file = None
-        if (entry.file is None) == (entry.simulated is None):
+        file, version = None, None
+        if sum(given is not None for given in (entry.file, entry.simulated, entry.lake)) != 1:
             document.problem(
-                where, "give either 'file', a path, or 'simulated', a file of the simulated archive"
+                where,
+                "give either 'lake', a catalogue of the lake, 'file', a path, or 'simulated',"
+                " a file of the simulated archive",
             )
+        elif entry.lake is not None:
+            file, version = _of_lake(document, where, entry, lake, notes)
         elif entry.file is not None:
             file = Path(os.path.normpath(base / Path(entry.file).expanduser()))
             file = file if _is_good(document, where, entry, file) else None
@@ -60,8 +78,69 @@ def build_catalogs(
                 " and the archive is another"
             )
         off = entry.simulated is not None and file is None
-        found[name] = Catalog(name, file, entry.simulated, off, entry.ra, entry.dec, entry.columns)
+        found[name] = Catalog(
+            name, file, entry.simulated, off, entry.ra, entry.dec, entry.columns,
+            entry.lake, version, entry.id,
+        )  # fmt: skip
     return found
+
+
+def catalog_inputs(catalogs: Mapping[str, Catalog]) -> dict[str, Any]:
+    """Return what a run records of its catalogues: by name, where they are, version and hash."""
+    from ampel_spark.sky.catalogs import open_catalog
+
+    found: dict[str, Any] = {}
+    for catalog in catalogs.values():
+        if catalog.file is None:
+            continue
+        opened = open_catalog(
+            catalog.file, catalog.version, catalog.ra, catalog.dec, catalog.columns, catalog.id
+        )
+        where = (
+            {"lake": catalog.lake, "version": catalog.version}
+            if catalog.lake
+            else {"file": str(catalog.file)}
+        )
+        found[f"catalog {catalog.name}"] = where | {"hash": opened.content_hash}
+    return found
+
+
+def load_settings(name: str, path: Path | None = None) -> CatalogSettings:
+    """Read the settings of a catalogue: a file, or that of its name in ``conf/catalogs``.
+
+    Without either, a catalogue has positions in ``ra`` and ``dec``, and all columns are kept.
+
+    Raises
+    ------
+    ConfigError
+        If the file is not there, or something is wrong with it.
+    """
+    from ampel_spark.job.document import read_document
+    from ampel_spark.job.problems import note_refusals
+    from ampel_spark.settings import conf_dir
+    from ampel_spark.sky.sources import CatalogSettings
+
+    file = path or conf_dir() / "catalogs" / f"{name}.yml"
+    if path is None and not file.is_file():
+        return CatalogSettings()
+    document = read_document(file)
+    try:
+        return CatalogSettings.model_validate(document.content)
+    except ValidationError as error:
+        note_refusals(document, error, CatalogSettings)
+    document.check()
+    raise AssertionError("a refusal is a problem")
+
+
+def star_files(catalog: Catalog) -> list[Path]:
+    """Return the files of a catalogue for the Gaia veto."""
+    if catalog.file is None:
+        return []
+    if catalog.lake is None:
+        return [catalog.file]
+    from ampel_spark.sky.store import Stored
+
+    return [Path(file) for file in Stored.open(catalog.file, catalog.version).files]
 
 
 def catalog_config(
@@ -95,6 +174,8 @@ def catalog_config(
             usual = {
                 "ra": catalog.ra,
                 "dec": catalog.dec,
+                "id": catalog.id,
+                "version": catalog.version,
                 "append": {n: n for n in catalog.columns},
             }
             filled = (
@@ -104,6 +185,15 @@ def catalog_config(
         elif isinstance(value, dict) and (part := _part(model, key)) is not None:
             filled[key], found = catalog_config(part, value, catalogs)
             used |= found
+        elif isinstance(value, dict) and (part := _part_of_each(model, key)) is not None:
+            filled[key] = {}
+            for name, one in value.items():
+                # the name is that of the catalogue, unless the entry says another
+                named = {"catalog": name} | one if isinstance(one, dict) else one
+                if isinstance(named, dict):
+                    named, found = catalog_config(part, named, catalogs)
+                    used |= found
+                filled[key][name] = named
         else:
             filled[key] = value
     return filled, used
@@ -122,6 +212,10 @@ def paths_in(
             continue
         if isinstance(value, dict) and (part := _part(model, key)) is not None:
             yield from paths_in(part, value, (*where, key))
+        elif isinstance(value, dict) and (part := _part_of_each(model, key)) is not None:
+            for name, one in value.items():
+                if isinstance(one, dict):
+                    yield from paths_in(part, one, (*where, key, str(name)))
         elif isinstance(value, str) and Path in _choices(field.annotation) and not field.metadata:
             yield (*where, key), value
 
@@ -165,12 +259,48 @@ def _part(model: type[BaseModel], key: str) -> type[BaseModel] | None:
     return None
 
 
+def _part_of_each(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the model that each value of a parameter is made of, if it maps names to such."""
+    annotation = model.model_fields[key].annotation
+    part = get_args(annotation)[1] if get_origin(annotation) is dict else None
+    return part if isinstance(part, type) and issubclass(part, BaseModel) else None
+
+
 def _choices(annotation: Any) -> tuple[Any, ...]:
     return (
         get_args(annotation)
         if get_origin(annotation) in (Union, types.UnionType)
         else (annotation,)
     )
+
+
+def _of_lake(
+    document: Document,
+    where: Sequence[str | int],
+    entry: CatalogEntry,
+    lake: Path,
+    notes: list[str],
+) -> tuple[Path | None, int | None]:
+    """Return folder and version of a catalogue of the lake, and note what is wrong with it."""
+    from ampel_spark.sky.store import Stored, folder_of
+
+    try:
+        stored = Stored.open(folder_of(lake, str(entry.lake)), entry.version)
+    except LakeError as error:
+        document.problem([*where, "lake" if entry.version is None else "version"], str(error))
+        return None, None
+    types = stored.types()
+    for i, column in enumerate(entry.columns):
+        if column not in types:
+            document.problem(
+                [*where, "columns", i],
+                f"the catalogue has no column {column!r}{nearest(column, types)}",
+            )
+    notes.append(
+        f"catalogue {where[-1]}: {entry.lake} of the lake, version {stored.version}, "
+        f"{int(stored.tiles.rows.sum())} rows, hash {stored.content_hash[:12]}"
+    )
+    return stored.path, stored.version
 
 
 def _is_good(

@@ -44,7 +44,7 @@ from ampel_spark.job.steps import (
     build_units,
     check_systematics,
 )
-from ampel_spark.settings import share_dir
+from ampel_spark.settings import conf_dir, share_dir
 
 __all__ = [
     "conf_dir",
@@ -63,6 +63,7 @@ def load_job(
     sets: Sequence[str] = (),
     archive: Sequence[str] | None = None,
     calibration: str | None = None,
+    lake: str | Path | None = None,
 ) -> ResolvedJob:
     """Read, check and resolve a job file.
 
@@ -77,6 +78,8 @@ def load_job(
     calibration : str, optional
         Calibration release instead of the job's own: a name, or a path relative to the current
         folder.
+    lake : path, optional
+        Lake to look for catalogues in, instead of ``AMPEL_SPARK_LAKE`` and the job's own.
 
     Raises
     ------
@@ -85,14 +88,17 @@ def load_job(
     """
 
     def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
-        return load_job(path, [*sets, *more], archive, release or calibration)
+        return load_job(path, [*sets, *more], archive, release or calibration, lake)
 
     file = Path(path).resolve()
-    return _resolve(read_document(path), file, sets, archive, calibration, varied)
+    return _resolve(read_document(path), file, sets, archive, calibration, varied, lake)
 
 
 def load_recorded(
-    run: Mapping[str, Any], sets: Sequence[str] = (), calibration: str | None = None
+    run: Mapping[str, Any],
+    sets: Sequence[str] = (),
+    calibration: str | None = None,
+    lake: str | Path | None = None,
 ) -> ResolvedJob:
     """Return the job of a recorded run, changed where asked.
 
@@ -104,6 +110,8 @@ def load_recorded(
         Settings ``PATH=VALUE`` that change it.
     calibration : str, optional
         Another calibration release: a name, or a path relative to the current folder.
+    lake : path, optional
+        Lake to look for catalogues in, as for `load_job`.
 
     Raises
     ------
@@ -115,9 +123,9 @@ def load_recorded(
     file = Path(run.get("job_file") or Path.cwd() / "job.yml")
 
     def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
-        return load_recorded(run, [*sets, *more], release or calibration)
+        return load_recorded(run, [*sets, *more], release or calibration, lake)
 
-    return _resolve(document, file, sets, None, calibration, varied)
+    return _resolve(document, file, sets, None, calibration, varied, lake)
 
 
 def _resolve(
@@ -127,6 +135,7 @@ def _resolve(
     archive: Sequence[str] | None,
     calibration: str | None,
     varied: Callable[..., ResolvedJob],
+    lake: str | Path | None = None,
 ) -> ResolvedJob:
     for setting in sets:
         document.set(setting)
@@ -144,7 +153,7 @@ def _resolve(
     simulated = archive is None and isinstance(document.value(["archive"]), dict)
     simulation = _simulation(document) if simulated else None
     folder = None if simulation is None else simulated_dir(simulation)
-    catalogs = build_catalogs(document, base, folder, notes)
+    catalogs = build_catalogs(document, base, folder, notes, _lake(document, base, lake))
     channels = _channels(document, survey)
     as_of = _as_of(document, survey)
     filters = build_filters(document, catalogs)
@@ -179,12 +188,6 @@ def _resolve(
         notes=tuple(notes),
         varied=varied,
     )
-
-
-def conf_dir() -> Path:
-    """Return the folder of settings: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package."""
-    given = os.environ.get("AMPEL_SPARK_CONF")
-    return Path(given).resolve() if given else Path(__file__).resolve().parents[2] / "conf"
 
 
 def simulated_dir(simulation: Simulation) -> Path:
@@ -254,6 +257,15 @@ def _is_path(source: str) -> bool:
 
 def _absolute(path: str, base: Path) -> Path:
     return Path(os.path.normpath(base / Path(path).expanduser()))
+
+
+def _lake(document: Document, base: Path, given: str | Path | None) -> Path:
+    """Return the lake where a run of the job would be."""
+    named = given or os.environ.get("AMPEL_SPARK_LAKE")
+    if named:
+        return Path(named).expanduser().resolve()
+    own = document.content.get("lake")
+    return _absolute(own, base) if isinstance(own, str) else Path.cwd() / "lake"
 
 
 def _calibration_source(document: Document, base: Path, given: str | None) -> str:

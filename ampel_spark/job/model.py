@@ -119,14 +119,21 @@ class _Simulated(_Section):
 
 
 class CatalogEntry(_Section):
-    """A local catalogue: a Parquet, CSV or FITS file with positions."""
+    """A local catalogue: one of the lake, or a file with positions."""
 
     file: str | None = Field(default=None, description="path of the file")
     simulated: str | None = Field(
         default=None, description="file that comes with the simulated archive"
     )
+    lake: str | None = Field(
+        default=None, description="name of a catalogue of the lake (`ampel-spark catalog list`)"
+    )
+    version: int | None = Field(
+        default=None, ge=0, description="of the lake's catalogue; default: the newest"
+    )
     ra: str = Field(default="ra", description="column of the right ascension [deg, ICRS]")
     dec: str = Field(default="dec", description="column of the declination [deg, ICRS]")
+    id: str | None = Field(default=None, description="column of a file that names a row")
     columns: _Several[str] = Field(default=(), description="columns that a match appends")
 
 
@@ -317,7 +324,8 @@ class Catalog:
     ----------
     name : str
     file : Path or None
-        The file; None if it is off. That of a simulated archive is there once the archive is.
+        The file, or the folder of a catalogue of the lake; None if it is off. That of a simulated
+        archive is there once the archive is.
     simulated : str or None
         Name of the file in the folder of the simulated archive.
     off : bool
@@ -326,6 +334,12 @@ class Catalog:
         Columns of the position, degrees ICRS.
     columns : tuple of str
         Columns that a match appends.
+    lake : str or None
+        Its name in the lake.
+    version : int or None
+        Of a catalogue of the lake, pinned.
+    id : str or None
+        Column of a file that names a row.
     """
 
     name: str
@@ -335,6 +349,9 @@ class Catalog:
     ra: str
     dec: str
     columns: tuple[str, ...]
+    lake: str | None = None
+    version: int | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -496,10 +513,13 @@ class ResolvedJob:
             "calibration": self.calibration_source,
             "catalog": {
                 c.name: {
-                    "file": None if c.simulated or c.file is None else str(c.file),
+                    "file": None if c.simulated or c.lake or c.file is None else str(c.file),
                     "simulated": c.simulated,
+                    "lake": c.lake,
+                    "version": c.version,
                     "ra": c.ra,
                     "dec": c.dec,
+                    "id": c.id,
                     "columns": list(c.columns),
                 }
                 for c in self.catalogs.values()

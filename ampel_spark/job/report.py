@@ -26,6 +26,8 @@ __all__ = ["column_meanings", "pulls", "report_content"]
 #: Most frequent messages of a unit that the report shows.
 _MESSAGES = 5
 _FIT = "salt_fit"
+#: Distance up to which a finder chart shows rows of catalogues, to its corners, arcsec.
+_CHART = 43.0
 
 
 def column_meanings(
@@ -265,9 +267,27 @@ def _candidates(
                 curve,
                 mine,
                 fits.get(state_id),
+                _around(context.job, ra, dec),
             )
         )
     return shown
+
+
+def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any]]:
+    """Return what lies around a position in the job's catalogues, as far as a chart reaches."""
+    from ampel_spark.sky.catalogs import open_catalog
+
+    found: dict[str, tuple[Any, Any]] = {}
+    for catalog in job.catalogs.values():
+        if catalog.file is None or not np.isfinite(ra):
+            continue
+        opened = open_catalog(
+            catalog.file, catalog.version, catalog.ra, catalog.dec, catalog.columns, catalog.id
+        )
+        near = opened.around([ra], [dec], _CHART, ())
+        pairs = near.within([ra], [dec], _CHART)
+        found[catalog.name] = (near.ra[pairs.row], near.dec[pairs.row])
+    return found
 
 
 def _light_curves(context: Context, state_ids: Sequence[str]) -> dict[str, LightCurve]:

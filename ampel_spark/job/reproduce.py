@@ -74,7 +74,7 @@ def reproduce(lake: Path, run: str, into: Path, out: Callable[[str], None] = pri
             f"run {parent['run_id']} ended as {parent['status']}: there is nothing to compare with"
         )
     inputs = recorded(parent)
-    job = dataclasses.replace(load_recorded(parent), report=None)
+    job = dataclasses.replace(load_recorded(parent, lake=lake), report=None)
     spark = get_session(f"ampel_spark reproduce {job.name}")
     source, target = Lake(spark, lake), Lake(spark, into)
     versions = _clone(source, target, inputs)

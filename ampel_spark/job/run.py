@@ -21,6 +21,7 @@ from ampel_spark.archive.ingest import Ingested, Pinned, ingest
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
+from ampel_spark.job.catalogs import catalog_inputs
 from ampel_spark.job.inputs import Inputs
 from ampel_spark.job.model import ResolvedJob
 from ampel_spark.job.plan import estimate, plan
@@ -259,8 +260,10 @@ def _read(
     read: dict[str, Any] = asdict(versions)
     if until is not None:
         read["as_of_jd"] = until
-    gaia = {s.gaia.name: s.gaia.content_hash for s in selections if s.gaia is not None}
-    read |= {f"catalog {name}": content for name, content in gaia.items()}
+    read |= catalog_inputs(job.catalogs)
+    for s in selections:
+        if s.gaia is not None:
+            read[f"catalog {s.gaia.name}"] |= {"stars": s.gaia.content_hash}
     return read | {f"calibration {job.calibration.name}": job.calibration.content_hash}
 
 

@@ -141,7 +141,7 @@ def run_systematics(
     done = []
     for i, variation in enumerate(entry.variations):
         out(f"systematics: {variation.name}, {i + 1} of {len(entry.variations)}")
-        varied = load_recorded(parent, variation.settings, variation.calibration)
+        varied = load_recorded(parent, variation.settings, variation.calibration, lake)
         varied = dataclasses.replace(
             varied,
             report=None,

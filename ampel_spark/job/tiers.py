@@ -16,6 +16,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ampel_spark.archive.ingest import Pinned
+from ampel_spark.job.catalogs import star_files
 from ampel_spark.job.model import ResolvedJob, UnitStep
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.progress import progress
@@ -118,7 +119,7 @@ def selections_of(job: ResolvedJob) -> list[T0Selection]:
         stars = (
             None
             if catalog is None or catalog.file is None
-            else StarCatalog.open(catalog.name, catalog.file)
+            else StarCatalog.open(catalog.name, star_files(catalog))
         )
         access = frozenset(job.channels[step.channel].programids)
         made.append(
@@ -333,7 +334,14 @@ def _run_unit(
         lake.ensure(table)
     mine = states.where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
     ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
-    rows = runner.wanted(mine, ties)
+    if runner.reads_inputs(step.unit):
+        # The light curves come for what the unit reads beside them, and go again.
+        points = [f"lc_{name}" for name in runner.input_fields(step.unit)]
+        rows = mine.join(curves.select("state_id", *points), "state_id")
+        rows = runner.wanted(rows, ties, step.unit).drop(*points)
+        rows = context.stage(f"wanted_{step.name}", rows)
+    else:
+        rows = runner.wanted(mine, ties)
     keys = rows.select("state_id", "input_hash")
     present = lake.read(table.name) if lake.version(table.name) else None
     todo = rows if present is None else runner.stale(rows, present, trace.trace_id)

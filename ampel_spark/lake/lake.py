@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructField
 
-__all__ = ["FORMAT", "MARKER", "Lake"]
+__all__ = ["FORMAT", "MARKER", "Lake", "mark"]
 
 #: Version of the lake's format; a lake of another one is refused.
 FORMAT = 1
@@ -66,27 +66,7 @@ class Lake:
     def __init__(self, spark: SparkSession, root: str | Path) -> None:
         self.spark = spark
         self.root = Path(root).resolve()
-        marker = self.root / MARKER
-        if marker.is_file():
-            found = json.loads(marker.read_text()).get("format")
-            if found != FORMAT:
-                raise LakeError(
-                    f"lake {self.root} has format {found}, this version reads format {FORMAT}"
-                )
-            return
-        # Another process may be making the same lake.
-        if self.root.exists() and (
-            not self.root.is_dir()
-            or any(not p.name.startswith(MARKER) for p in self.root.iterdir())
-        ):
-            raise LakeError(
-                f"{self.root} is not empty and not a lake (no {MARKER}); name another --lake"
-            )
-        self.root.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"format": FORMAT, "made_by": "ampel_spark"}) + "\n"
-        partial = self.root / f"{MARKER}.{os.getpid()}"
-        partial.write_text(text)
-        partial.replace(marker)
+        mark(self.root)
 
     def path(self, name: str) -> str:
         """Return the folder of a table."""
@@ -382,3 +362,31 @@ class Lake:
         names = [*TABLES, "alerts", *sorted(p.name for p in self.root.glob("t2_*"))]
         found = {name: self.version(name) for name in names}
         return {name: version for name, version in found.items() if version is not None}
+
+
+def mark(root: str | Path) -> Path:
+    """Return the root of a lake, which is made, with its marker, where it is absent or empty.
+
+    Raises
+    ------
+    LakeError
+        If `root` is something else than a lake of this format.
+    """
+    root = Path(root).resolve()
+    marker = root / MARKER
+    if marker.is_file():
+        found = json.loads(marker.read_text()).get("format")
+        if found != FORMAT:
+            raise LakeError(f"lake {root} has format {found}, this version reads format {FORMAT}")
+        return root
+    # Another process may be making the same lake.
+    if root.exists() and (
+        not root.is_dir() or any(not p.name.startswith(MARKER) for p in root.iterdir())
+    ):
+        raise LakeError(f"{root} is not empty and not a lake (no {MARKER}); name another --lake")
+    root.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": FORMAT, "made_by": "ampel_spark"}) + "\n"
+    partial = root / f"{MARKER}.{os.getpid()}"
+    partial.write_text(text)
+    partial.replace(marker)
+    return root

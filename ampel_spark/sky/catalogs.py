@@ -1,14 +1,21 @@
-"""Catalogues of positions in local files, and which of their rows lie near a position.
+"""Catalogues of positions, and which of their rows lie near a position.
 
-Both searches go by a k-d tree on unit vectors, so right ascension 0 and the poles are nothing
-special; the distance that counts is the haversine one, exact to 1e-10 arcsec. Rows at one distance
-come in order of their number, so the answer does not depend on how the tree was built.
+`Catalog` is rows in memory: of a file, or of a part of the sky. `StoredCatalog` is a versioned
+catalogue of a lake, which reads no more than the tiles that the positions in question touch. Both
+are asked the same way::
+
+    near = catalog.around(ra, dec, radius)        # a Catalog: all rows that can matter
+    pairs = near.match(ra, dec, radius, how="all")
+    near.take(pairs.row)                          # columns of these rows
+
+Distances are exact to 1e-10 arcsec, and rows at one distance come in order of their id, so the
+answer depends on nothing but the positions and the rows.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,41 +26,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike
-from scipy.spatial import cKDTree
 
-from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.errors import ConfigError
+from ampel_spark.sky.angles import separation
+from ampel_spark.sky.matching import How, Motion, Pairs, match, within_counts
+from ampel_spark.sky.sources import OWN, CatalogSettings, read_source
+from ampel_spark.sky.store import Stored, is_stored
+from ampel_spark.sky.tiles import Tiles, canonical, cut
+from ampel_spark.sky.where import Condition
 
-__all__ = ["Catalog", "Nearest", "Pairs", "separation"]
+__all__ = ["Catalog", "Nearest", "Pairs", "StoredCatalog", "open_catalog", "separation"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-_ARCSEC = np.pi / 180.0 / 3600.0
-_TYPES = {
-    "boolean": pa.types.is_boolean,
-    "bigint": pa.types.is_integer,
-    "double": pa.types.is_floating,
-    "string": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
-}
-_FORMATS = (".parquet", ".csv", ".fits", ".fit")
-
-
-class Pairs(NamedTuple):
-    """Positions and the rows near them, in order of position, distance and row.
-
-    Attributes
-    ----------
-    left : ndarray of int64 with shape (P,)
-        Number of the position.
-    row : ndarray of int64 with shape (P,)
-        Row of the catalogue.
-    distance : ndarray of float64 with shape (P,)
-        Separation, arcsec.
-    """
-
-    left: Integers
-    row: Integers
-    distance: Floats
+_TYPES = {"bool": "boolean", "int64": "bigint", "double": "double", "string": "string"}
 
 
 class Nearest(NamedTuple):
@@ -76,7 +63,7 @@ class Nearest(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """Positions, and columns that go with them.
+    """Positions, and columns that go with them, in memory.
 
     Attributes
     ----------
@@ -85,222 +72,293 @@ class Catalog:
         near nothing.
     table : pyarrow.Table with R rows
         The columns that were asked for.
+    key : ndarray of int64 with shape (R,), optional
+        What decides between rows at one distance; default: the rows' order.
+    motion : Motion, optional
+        Proper motions.
+    tiles : Tiles, optional
+        Tiles of the whole catalogue, for `inputs`.
     """
 
     ra: Floats
     dec: Floats
     table: pa.Table
+    key: Integers | None = None
+    motion: Motion | None = None
+    tiles: Tiles | None = None
 
     @classmethod
     def read(
-        cls, path: str | Path, ra: str = "ra", dec: str = "dec", columns: Sequence[str] = ()
+        cls,
+        path: str | Path,
+        ra: str = "ra",
+        dec: str = "dec",
+        columns: Sequence[str] = (),
+        id: str | None = None,  # noqa: A002 - what it is called in settings
     ) -> Catalog:
-        """Read a catalogue.
+        """Read a file; its rows come in the one order of `ampel_spark.sky.tiles.canonical`.
 
         Parameters
         ----------
         path : path
-            A Parquet file or a folder of them, a CSV file with a header, or a FITS file, of which
-            the first table counts.
+            What `ampel_spark.sky.sources.read_source` reads.
         ra, dec : str
             Columns with the position in degrees.
         columns : sequence of str
             Further columns to read.
+        id : str, optional
+            Column that names a row.
 
         Raises
         ------
         ConfigError
             If the file cannot be read, a column is absent, or positions are no numbers.
         """
-        path = Path(path)
-        table = _table(path, list(dict.fromkeys((ra, dec, *columns))))
-        position = []
-        for name in (ra, dec):
-            try:
-                values = pc.cast(table[name], pa.float64())
-            except pa.ArrowInvalid as error:
-                raise ConfigError(
-                    f"catalogue {path}: column {name!r} is no position in degrees: {error}"
-                ) from None
-            position.append(values.combine_chunks().fill_null(np.nan).to_numpy())
-        return cls(position[0], position[1], table.select(list(dict.fromkeys(columns))))
+        names = {n: f"column_{i}" for i, n in enumerate(dict.fromkeys(columns))}
+        settings = CatalogSettings(
+            ra=ra, dec=dec, id=id, columns={new: name for name, new in names.items()}
+        )
+        made = cls.of(canonical(read_source([path], settings)))
+        return Catalog(
+            made.ra, made.dec, made.table.rename_columns(list(names)), made.key, None, made.tiles
+        )
+
+    @classmethod
+    def of(cls, table: pa.Table, tiles: Tiles | None = None) -> Catalog:
+        """Return a table from `ampel_spark.sky.tiles.canonical` as a catalogue.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+        tiles : Tiles, optional
+            Of the catalogue that it is a part of; default: its own.
+        """
+        return cls(
+            table["ra"].to_numpy(),
+            table["dec"].to_numpy(),
+            table.drop_columns([n for n in OWN if n in table.column_names]),
+            _key(table["id"]) if "id" in table.column_names else None,
+            _motion(table),
+            cut(table) if tiles is None else tiles,
+        )
 
     def __len__(self) -> int:
         return len(self.ra)
 
-    @cached_property
+    @property
     def content_hash(self) -> str:
         """Hash over positions and columns, 32 hexadecimal digits, whatever the file's format."""
-        content = hashlib.blake2b(digest_size=16)
-        for values in (self.ra, self.dec):
-            content.update(values.astype("<f8").tobytes())
-        for name, column in zip(self.table.column_names, self.table.columns, strict=True):
-            content.update(f"{name}\0{column.type!s}\0".encode())
-            for part in _parts(column):
-                content.update(part)
-        return content.hexdigest()
+        return self._tiles.content_hash
 
-    def within(self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Pairs:
-        """Return all rows within a radius of each position.
+    def reach(self, epoch: ArrayLike) -> Floats:
+        """Return how far (arcsec) rows can be, at epochs, from where the catalogue has them."""
+        if self.motion is None or not np.isfinite(self.motion.epoch).any():
+            return np.zeros(np.shape(epoch))
+        known = self.motion.epoch[np.isfinite(self.motion.epoch)]
+        speed = np.hypot(np.nan_to_num(self.motion.pmra), np.nan_to_num(self.motion.pmdec))
+        return _reach(float(speed.max()) / 1e3, (known.min(), known.max()), epoch)
+
+    def around(
+        self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike, columns: Sequence[str] | None = None
+    ) -> Catalog:
+        """Return what can matter within a radius (arcsec) of positions: here, the whole."""
+        return self
+
+    def inputs(self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> list[str]:
+        """Return a hash of all that decides what is within a radius (arcsec) of each position."""
+        return self._tiles.inputs(*_circles(ra, dec, radius))
+
+    def match(
+        self,
+        ra: ArrayLike,
+        dec: ArrayLike,
+        radius: ArrayLike,
+        *,
+        how: How = "nearest",
+        k: int = 1,
+        min_radius: ArrayLike = 0.0,
+        where: Condition | None = None,
+        epoch: ArrayLike | None = None,
+        engine: str = "grid",
+    ) -> Pairs:
+        """Match positions; see `ampel_spark.sky.matching.match`.
 
         Parameters
         ----------
-        ra, dec : array-like with shape (N,)
-            Degrees ICRS.
-        radius : float or array-like with shape (N,)
-            Arcsec; a row at this very distance is in.
+        where : Condition, optional
+            Rows that count at all (AMPEL's pre_filter).
         """
-        ra_, dec_, r = np.broadcast_arrays(
-            *(np.atleast_1d(np.asarray(values, np.float64)) for values in (ra, dec, radius))
-        )
-        if not (np.isfinite(r).all() and (r >= 0).all() and (r < 180 * 3600).all()):
-            raise ConfigError(f"radius {r.max()} is not within 0 to 180 degrees (it is in arcsec)")
-        good = np.flatnonzero(_good(ra_, dec_))
-        if not len(good) or not len(self._rows):
-            return Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-        # A little more than the chord, as rounding moves a separation by up to 2e-10 arcsec.
-        chord = 2.0 * np.sin(0.5 * _ARCSEC * r.max()) * (1 + 1e-12) + 1e-14
-        found = cKDTree(_vectors(ra_[good], dec_[good])).sparse_distance_matrix(
-            self._tree, chord, output_type="ndarray"
-        )
-        left, row = good[found["i"]], self._rows[found["j"]]
-        distance = separation(ra_[left], dec_[left], self.ra[row], self.dec[row])
-        keep = distance <= r[left]
-        left, row, distance = left[keep], row[keep], distance[keep]
-        order = np.lexsort((row, distance, left))
-        return Pairs(left[order], row[order], distance[order])
+        rows = np.arange(len(self), dtype=np.int64)
+        if where is not None:
+            rows = np.flatnonzero(where.mask(self.table))
+        pairs = match(
+            ra, dec, self.ra[rows], self.dec[rows], radius, how=how, k=k, min_radius=min_radius,
+            key=None if self.key is None else self.key[rows],
+            motion=None if self.motion is None else self.motion.take(rows),
+            epoch=epoch, engine=engine,
+        )  # fmt: skip
+        return Pairs(pairs.left, rows[pairs.row], pairs.distance)
+
+    def within(self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Pairs:
+        """Return all rows within a radius (arcsec) of each position."""
+        return self.match(ra, dec, radius, how="all")
 
     def nearest(self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Nearest:
-        """Return the nearest row within a radius of each position; parameters as for `within`."""
+        """Return the nearest row within a radius (arcsec) of each position, and how many are."""
         n = np.atleast_1d(np.asarray(ra)).size
         pairs = self.within(ra, dec, radius)
         row, distance = np.full(n, -1, np.int64), np.full(n, np.nan)
         matched, first = np.unique(pairs.left, return_index=True)
         row[matched], distance[matched] = pairs.row[first], pairs.distance[first]
-        return Nearest(row, distance, np.bincount(pairs.left, minlength=n).astype(np.int64))
+        return Nearest(row, distance, within_counts(pairs, n))
 
     def take(self, row: Integers) -> pa.Table:
         """Return the columns at these rows; nulls where a row is -1."""
         return self.table.take(pa.array(row, mask=row < 0))
 
     def column_types(self) -> dict[str, str]:
-        """Return the Spark SQL types of the columns.
-
-        Raises
-        ------
-        ConfigError
-            If a column is of a type that a unit's column cannot have.
-        """
-        return {field.name: _spark_type(field) for field in self.table.schema}
+        """Return the Spark SQL types of the columns."""
+        return {f.name: _TYPES[str(f.type)] for f in self.table.schema}
 
     @cached_property
-    def _rows(self) -> Integers:
-        return np.flatnonzero(_good(self.ra, self.dec))
+    def _tiles(self) -> Tiles:
+        if self.tiles is not None:
+            return self.tiles
+        columns = {"ra": pa.array(self.ra), "dec": pa.array(self.dec)}
+        names = [f"column_{i}" for i in range(self.table.num_columns)]
+        columns |= dict(zip(names, self.table.columns, strict=True))
+        return cut(canonical(pa.table(columns)))
 
-    @cached_property
-    def _tree(self) -> cKDTree:
-        return cKDTree(_vectors(self.ra[self._rows], self.dec[self._rows]))
 
+class StoredCatalog:
+    """A version of a catalogue of a lake.
 
-def separation(ra1: Any, dec1: Any, ra2: Any, dec2: Any) -> Floats:
-    """Return the angle between positions (degrees) in arcsec, by the haversine formula.
-
-    References
+    Parameters
     ----------
-    Sinnott, R. W. 1984, Sky & Telescope 68, 158.
+    path : path
+        Folder of the catalogue, ``LAKE/catalogs/NAME``.
+    version : int, optional
+        Default: the newest.
     """
-    dra = ra1 - ra2
-    dra = np.radians(dra - 360.0 * np.round(dra / 360.0))
-    ddec = np.radians(dec1 - dec2)
-    hav = (
-        np.sin(0.5 * ddec) ** 2
-        + np.cos(np.radians(dec1)) * np.cos(np.radians(dec2)) * np.sin(0.5 * dra) ** 2
+
+    def __init__(self, path: str | Path, version: int | None = None) -> None:
+        self.stored = Stored.open(path, version)
+        self.tiles = self.stored.tiles
+
+    def __len__(self) -> int:
+        return int(self.tiles.rows.sum())
+
+    @property
+    def content_hash(self) -> str:
+        """Hash over all of it, 32 hexadecimal digits, whatever files it is in."""
+        return self.stored.content_hash
+
+    def reach(self, epoch: ArrayLike) -> Floats:
+        """Return how far (arcsec) rows can be, at epochs, from where the catalogue has them."""
+        if self.stored.epochs is None:
+            return np.zeros(np.shape(epoch))
+        return _reach(self.stored.pm_reach, self.stored.epochs, epoch)
+
+    def around(
+        self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike, columns: Sequence[str] | None = None
+    ) -> Catalog:
+        """Return the rows of all tiles that circles touch.
+
+        Parameters
+        ----------
+        ra, dec, radius : array-like, broadcast together
+            Degrees, and arcsec; however large a radius is, all tiles that it reaches are read.
+        columns : sequence of str, optional
+            Columns to read beside position and id; default: all.
+        """
+        _, touched = self.tiles.touched(*_circles(ra, dec, radius))
+        return Catalog.of(self.stored.rows(np.unique(touched), columns), self.tiles)
+
+    def inputs(self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> list[str]:
+        """Return a hash of all that decides what is within a radius (arcsec) of each position."""
+        return self.tiles.inputs(*_circles(ra, dec, radius))
+
+    def column_types(self) -> dict[str, str]:
+        """Return the Spark SQL types of the columns."""
+        return {n: _TYPES[t] for n, t in self.stored.types().items() if n not in OWN}
+
+
+def open_catalog(
+    path: Path,
+    version: int | None = None,
+    ra: str = "ra",
+    dec: str = "dec",
+    columns: tuple[str, ...] = (),
+    id: str | None = None,  # noqa: A002
+) -> Catalog | StoredCatalog:
+    """Return a catalogue, opened once in a process as long as a file stays as it is.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or the folder of a catalogue of a lake; the other parameters but `version` are
+        about files alone.
+    """
+    if is_stored(path):
+        if version is None:
+            return StoredCatalog(path)
+        stored = _stored(path, version)
+        types = stored.column_types()
+        for column in columns:
+            if column not in types:
+                from ampel_spark.errors import nearest
+
+                raise ConfigError(f"catalogue {path}: no column {column!r}{nearest(column, types)}")
+        return stored
+    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else ()
+    return _read(path, ra, dec, columns, id, *stamp)
+
+
+@functools.lru_cache(maxsize=32)
+def _stored(path: Path, version: int) -> StoredCatalog:
+    return StoredCatalog(path, version)
+
+
+@functools.lru_cache(maxsize=8)
+def _read(
+    path: Path,
+    ra: str,
+    dec: str,
+    columns: tuple[str, ...],
+    id: str | None,  # noqa: A002
+    *stamp: int,
+) -> Catalog:
+    return Catalog.read(path, ra, dec, columns, id)
+
+
+def _circles(ra: Any, dec: Any, radius: Any) -> tuple[Floats, Floats, Floats]:
+    ra, dec, radius = np.broadcast_arrays(
+        *(np.atleast_1d(np.asarray(v, np.float64)) for v in (ra, dec, radius))
     )
-    return np.asarray(2.0 * np.arcsin(np.sqrt(np.minimum(hav, 1.0))) / _ARCSEC)
+    return ra, dec, radius
 
 
-def _spark_type(field: pa.Field) -> str:
-    for name, is_kind in _TYPES.items():
-        if is_kind(field.type):
-            return name
-    raise ConfigError(
-        f"column {field.name!r} of a catalogue is {field.type}; "
-        "what can be taken over are booleans, integers, floating-point numbers and text"
-    )
+def _key(ids: pa.ChunkedArray) -> Integers:
+    """Return integer ids themselves, and of text the places in alphabetical order."""
+    ids = ids.combine_chunks()
+    if pa.types.is_integer(ids.type):
+        numbers: Integers = ids.fill_null(np.iinfo(np.int64).max).to_numpy(zero_copy_only=False)
+        return numbers
+    places: Integers = pc.rank(ids, sort_keys="ascending", tiebreaker="dense").to_numpy()
+    return places.astype(np.int64)
 
 
-def _good(ra: Floats, dec: Floats) -> npt.NDArray[np.bool_]:
-    return np.isfinite(ra) & (np.abs(dec) <= 90.0)
+def _motion(table: pa.Table) -> Motion | None:
+    if "pmra" not in table.column_names:
+        return None
+    columns: Mapping[str, Floats] = {
+        name: table[name].combine_chunks().fill_null(np.nan).to_numpy(zero_copy_only=False)
+        for name in ("pmra", "pmdec", "epoch")
+    }
+    return Motion(**columns)
 
 
-def _vectors(ra: Floats, dec: Floats) -> Floats:
-    ra, dec = np.radians(ra), np.radians(dec)
-    return np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
-
-
-def _table(path: Path, columns: list[str]) -> pa.Table:
-    """Read some columns of a file."""
-    suffix = path.suffix.lower()
-    if not path.exists():
-        raise ConfigError(f"catalogue {path} is not there: give the path of a file")
-    if suffix not in _FORMATS and not path.is_dir():
-        raise ConfigError(
-            f"catalogue {path}: cannot read {suffix!r} files; known: {' '.join(_FORMATS)}"
-        )
-    try:
-        if suffix == ".csv":
-            from pyarrow import csv
-
-            table = csv.read_csv(path)
-        elif suffix in (".fits", ".fit"):
-            table = _fits(path, columns)
-        else:
-            from pyarrow import parquet
-
-            _check(path, parquet.ParquetDataset(path).schema.names, columns)
-            table = parquet.read_table(path, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"catalogue {path}: cannot read it: {error}") from None
-    _check(path, table.column_names, columns)
-    return table.select(columns).unify_dictionaries().combine_chunks()
-
-
-def _fits(path: Path, columns: list[str]) -> pa.Table:
-    from astropy.io import fits
-
-    with fits.open(path) as units:
-        tables = [unit for unit in units if isinstance(unit, fits.BinTableHDU | fits.TableHDU)]
-        if not tables:
-            raise ConfigError(f"catalogue {path} has no table")
-        _check(path, tables[0].columns.names, columns)
-        arrays = {}
-        for name in columns:
-            values = np.asarray(tables[0].data[name])
-            if values.ndim != 1:
-                raise ConfigError(
-                    f"catalogue {path}: column {name!r} has more than one value a row"
-                )
-            native = values.dtype.newbyteorder("=")
-            arrays[name] = pa.array(
-                values.tolist() if native.kind in "US" else values.astype(native)
-            )
-    return pa.table(arrays)
-
-
-def _check(path: Path, there: Sequence[str], wanted: Sequence[str]) -> None:
-    for name in wanted:
-        if name not in there:
-            raise ConfigError(f"catalogue {path}: no column {name!r}{nearest(name, there)}")
-
-
-def _parts(column: pa.ChunkedArray) -> list[bytes]:
-    """Return the bytes of a column that its hash is over: which are null, then the values."""
-    values = column.combine_chunks()
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        text = [v.encode() for v in values.fill_null("").to_pylist()]
-        body = [np.array([len(t) for t in text], "<i8").tobytes(), b"".join(text)]
-    else:
-        zero = pa.scalar(0).cast(values.type) if not pa.types.is_boolean(values.type) else False
-        plain = values.fill_null(zero).to_numpy(zero_copy_only=False)
-        body = [plain.astype(plain.dtype.newbyteorder("<")).tobytes()]
-    return [values.is_valid().to_numpy(zero_copy_only=False).tobytes(), *body]
+def _reach(speed: float, epochs: tuple[float, float], epoch: ArrayLike) -> Floats:
+    at = np.asarray(epoch, np.float64)
+    years = np.maximum(np.abs(at - epochs[0]), np.abs(at - epochs[1]))
+    return np.nan_to_num(years) * speed * (1 + 1e-9)

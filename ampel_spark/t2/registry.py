@@ -42,6 +42,7 @@ UNITS = {
     "light_curve_summary": "ampel_spark.t2.units.light_curve_summary:LightCurveSummary",
     "milky_way_dust": "ampel_spark.t2.units.milky_way_dust:MilkyWayDust",
     "object_table": "ampel_spark.t2.units.object_table:ObjectTable",
+    "redshift_digest": "ampel_spark.t2.units.redshift_digest:RedshiftDigest",
     "salt_fit": "ampel_spark.t2.units.salt_fit:SaltFit",
 }
 

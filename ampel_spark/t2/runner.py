@@ -1,7 +1,8 @@
 """Units run on states: what is stale is computed, once, and what is there is used again.
 
 A result's key is (state, trace, input): the light curve is in the state's id, the unit with its
-parameters, code and files in the trace, and results of other units that it read in the input hash.
+parameters, code and files in the trace, and in the input hash the results of other units and what
+else it read, such as tiles of a catalogue (`Unit.inputs`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ampel_spark.t2.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch,
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
 
 if TYPE_CHECKING:
+    from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame, SparkSession
 
 __all__ = [
@@ -37,7 +39,9 @@ __all__ = [
     "REPLACEABLE",
     "compute",
     "compute_batch",
+    "input_fields",
     "light_curves",
+    "reads_inputs",
     "result_schema",
     "stale",
     "unit_table",
@@ -86,7 +90,11 @@ def result_schema(columns: Sequence[Column]) -> pa.Schema:
     )
 
 
-def wanted(states: DataFrame, ties: Mapping[str, tuple[DataFrame, Sequence[Column]]]) -> DataFrame:
+def wanted(
+    states: DataFrame,
+    ties: Mapping[str, tuple[DataFrame, Sequence[Column]]],
+    unit: Unit | None = None,
+) -> DataFrame:
     """Return the states a unit is to see, with the results it is tied to and their hash.
 
     Parameters
@@ -96,6 +104,9 @@ def wanted(states: DataFrame, ties: Mapping[str, tuple[DataFrame, Sequence[Colum
         light curves: carried through joins, these cost more than a fast unit's work.
     ties : mapping of str to (DataFrame, columns)
         Results of other units, one row per state, by the entry's name.
+    unit : Unit, optional
+        Its `inputs` are part of the hash: of one that `reads_inputs`, `states` have to have the
+        ``lc_`` columns of its `input_fields`.
 
     Returns
     -------
@@ -111,7 +122,41 @@ def wanted(states: DataFrame, ties: Mapping[str, tuple[DataFrame, Sequence[Colum
             results.select("state_id", f.struct(*fields).alias(f"tie_{name}")), "state_id", "left"
         )
     hashed = f.hex(f.xxhash64(*(f"tie_{name}" for name in sorted(ties)))) if ties else f.lit("")
+    if unit is not None and reads_inputs(unit):
+        hashed = f.concat(hashed, _inputs_column(unit, rows))
     return rows.withColumn("input_hash", hashed)
+
+
+def reads_inputs(unit: Unit) -> bool:
+    """Say whether a unit tells what it reads beside the state, object by object."""
+    return type(unit).inputs is not Unit.inputs
+
+
+def input_fields(unit: Unit) -> tuple[str, ...]:
+    """Return the fields of points that `wanted` needs for a unit that `reads_inputs`."""
+    return tuple(dict.fromkeys(("jd", *unit.input_fields)))
+
+
+def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
+    """Return `Unit.inputs` of light curves as a column."""
+    from pyspark.sql.pandas.functions import arrow_udf
+
+    from ampel_spark.t2.registry import packed
+
+    data, fields = packed(unit), input_fields(unit)
+
+    def told(*points: pa.Array) -> pa.Array:
+        n = len(points[0])
+        names = [f"lc_{name}" for name in fields]
+        none = pa.nulls(n, pa.string())
+        columns = [none, pa.array(np.zeros(n, np.int64)), none, *points]
+        batch = pa.RecordBatch.from_arrays(columns, names=["state_id", "stock", "name", *names])
+        return pa.array(_unpacked(data).inputs(batch_of(batch)), pa.string())
+
+    # Annotations are strings in this module, and Spark looks for the types themselves.
+    told.__annotations__ = {"points": pa.Array, "return": pa.Array}
+    column: SparkColumn = arrow_udf(told, "string")(*(rows[f"lc_{name}"] for name in fields))  # type: ignore[call-overload]
+    return column
 
 
 def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
@@ -190,7 +235,7 @@ def compute(rows: DataFrame, curves: DataFrame, unit: Unit, trace_id: str, count
     fields = [f"lc_{name}" for name in POINT_FIELDS if read is None or name in read]
     cores, least = rows.sparkSession.sparkContext.defaultParallelism, unit.states_per_task()
     tasks = max(1, min(math.ceil(count / least), max(4 * cores, count // (_MOST * least))))
-    if read is not None and least >= _CHUNK and "file" in curves.columns:
+    if read is not None and least >= _CHUNK and "file" in curves.columns and not reads_inputs(unit):
         # Neighbours in a file stay together, so that few tasks read the same one.
         chunk = f.floor(f.col("row") / (4 * _CHUNK))
         placed = curves.select("state_id", "file", "row").join(rows, "state_id")
@@ -201,6 +246,9 @@ def compute(rows: DataFrame, curves: DataFrame, unit: Unit, trace_id: str, count
     narrow = f.broadcast(rows) if count <= _BROADCAST else rows
     joined = curves.select("state_id", "stock", "name", *fields).join(narrow, "state_id")
     task = functools.partial(_task, packed(unit), trace_id)
+    if reads_inputs(unit):
+        # What reads the same is computed together, where it is then read once.
+        return joined.repartitionByRange(tasks, "input_hash", "state_id").mapInArrow(task, schema)
     return joined.repartition(tasks, "state_id").mapInArrow(task, schema)
 
 

@@ -8,6 +8,8 @@ Part of it are
 - the content of the files it reads: `Unit.files` and parameters of type `Path`;
 - the versions of the libraries it declares.
 
+What `Unit.inputs` tells, object by object, is part of the input hash instead (`Unit.untraced`).
+
 Two decisions. Code counts by what it does: comments, docstrings, blank lines and line breaks change
 nothing. And it counts by module: any other change in a module that the unit imports is a change,
 used or not, because that errs on the side of computing again. Where files lie does not count, only
@@ -88,6 +90,7 @@ def trace_of(unit: Unit, spec: str) -> Trace:
         "parameters": {
             name: _plain(getattr(unit, name), f"{spec}: {name}")
             for name in sorted(cls.model_fields)
+            if name not in cls.untraced
         },
         "code": code_of(cls),
         "files": [{"name": path.name, "sha256": digest_of(path)} for path in unit.files()],
@@ -171,7 +174,12 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Path):
         return {"sha256": digest_of(value)}
     if isinstance(value, BaseModel):
-        return {k: _plain(getattr(value, k), f"{where}.{k}") for k in type(value).model_fields}
+        out = getattr(type(value), "untraced", ())
+        return {
+            k: _plain(getattr(value, k), f"{where}.{k}")
+            for k in type(value).model_fields
+            if k not in out
+        }
     if isinstance(value, Mapping):
         return {str(k): _plain(v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, set | frozenset):

@@ -102,6 +102,10 @@ class Unit(BaseModel):
     #: What the unit's own status codes (positive) mean.
     meanings: ClassVar[Mapping[int, str]] = {}
     libraries: ClassVar[Sequence[str]] = ()
+    #: Parameters that are no part of the trace, as `inputs` tells what they name.
+    untraced: ClassVar[Sequence[str]] = ()
+    #: Fields of points that `inputs` looks at.
+    input_fields: ClassVar[Sequence[str]] = ("kind", "jd", "ra", "dec")
 
     def output_columns(self) -> Sequence[Column]:
         """Columns of this unit's table; a function because parameters may decide."""
@@ -114,6 +118,19 @@ class Unit(BaseModel):
     def files(self) -> Sequence[Path]:
         """Files whose content decides the result (models, maps, catalogues): part of the trace."""
         return ()
+
+    def inputs(self, batch: LightCurveBatch) -> Sequence[str] | None:
+        """Tell what is read beside each light curve, by a hash of its content.
+
+        It becomes part of the result's input hash, so that a change there makes stale the results
+        that it touches and no others. `batch` holds the `input_fields` of the points alone.
+
+        Returns
+        -------
+        sequence of str with length M, or None
+            None, the default: nothing is read but what the trace covers.
+        """
+        return None
 
     def point_fields(self) -> Sequence[str] | None:
         """Fields of a point that the unit reads (`POINT_FIELDS`), for speed; None for all."""

@@ -206,6 +206,8 @@ class Candidate:
     results: Sequence[Result] = ()
     #: The row of the SALT unit that the curves are drawn from: z, t0, …, bands, model.
     fit: Mapping[str, Any] | None = None
+    #: Positions (ra, dec in degrees) around it, by catalogue, for a finder chart.
+    around: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

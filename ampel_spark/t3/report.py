@@ -24,6 +24,7 @@ from ampel_spark.t3.content import Candidate, Funnel, ReportContent, Run, Select
 from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import count, date_of, degrees, number, sexagesimal
 from ampel_spark.t3.pages import page, write_page
+from ampel_spark.t3.sky_plots import finder
 
 __all__ = ["render", "write_report"]
 
@@ -285,6 +286,9 @@ def _card(
     return {
         "anchor": anchor,
         "facts": facts,
+        "finder": _inline(finder(candidate.ra, candidate.dec, candidate.around), f"f{i}")
+        if candidate.around
+        else None,
         "name": candidate.name,
         "place": place,
         "plot": _inline(plot, f"c{i}") if plot else None,

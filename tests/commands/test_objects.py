@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ampel_spark.commands.objects import _numbers, _star, _star_file, _stars, access_of
+from ampel_spark.commands.objects import _numbers, _star, _star_files, _stars, access_of
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.load import simulated_dir
 from ampel_spark.job.model import Simulation
@@ -234,10 +234,10 @@ def test_the_stars_of_a_run_are_found_again(tmp_path: Path) -> None:
             "theirs": {"file": None, "simulated": "stars.parquet"},
         },
     }
-    assert _star_file({"job_resolved": job}, "mine") == Path("/a/stars.parquet")
-    assert (
-        _star_file({"job_resolved": job}, "theirs") == simulated_dir(simulation) / "stars.parquet"
-    )
+    run = {"job_resolved": job}
+    assert _star_files(Path("lake"), run, "mine") == [Path("/a/stars.parquet")]
+    theirs = simulated_dir(simulation) / "stars.parquet"
+    assert _star_files(Path("lake"), run, "theirs") == [theirs]
 
 
 @pytest.fixture
@@ -269,14 +269,17 @@ def test_only_the_stars_that_the_run_read_can_explain_it(star_file: Path) -> Non
         "job_resolved": job,
         "inputs": {"catalog stars": StarCatalog.open("stars", star_file).content_hash},
     }
-    stars, off = _stars(run, "stars")
+    stars, off = _stars(star_file.parent, run, "stars")
     assert stars is not None
     assert off == ""
-    assert _stars(run, None) == (None, "the run had no catalogue of stars")
+    assert _stars(star_file.parent, run, None) == (None, "the run had no catalogue of stars")
     changed = run | {"inputs": {"catalog stars": "0" * 32}}
-    assert _stars(changed, "stars") == (
+    assert _stars(star_file.parent, changed, "stars") == (
         None,
         f"the catalogue {star_file} has changed since the run",
     )
     star_file.unlink()
-    assert _stars(run, "stars") == (None, f"the run's catalogue {star_file} is no longer there")
+    assert _stars(star_file.parent, run, "stars") == (
+        None,
+        f"the run's catalogue {star_file} is no longer there",
+    )

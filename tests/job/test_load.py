@@ -17,6 +17,7 @@ import yaml
 
 from ampel_spark.archive.ztf import ACCESS
 from ampel_spark.errors import ConfigError
+from ampel_spark.job.catalogs import catalog_inputs, load_settings
 from ampel_spark.job.document import DocumentError
 from ampel_spark.job.load import conf_dir, load_calibration, load_job, load_survey, simulated_dir
 from ampel_spark.job.model import ResolvedJob, Simulation
@@ -319,7 +320,7 @@ t3:
         "job.yml:4: archive: archive 'nights/*.zip' does not exist and matches no file"
         " (a directory, a file or a glob of .tar.gz, .tgz, .tar, .avro)",
         "job.yml:6: catalog.hosts.file: there is no file host.parquet",
-        "job.yml:7: catalog.other: give either 'file', a path, or 'simulated', a file of the simulated archive",
+        "job.yml:7: catalog.other: give either 'lake', a catalogue of the lake, 'file', a path, or 'simulated', a file of the simulated archive",
         "job.yml:10: channel[1].name: a second channel 'SN'",
         "job.yml:11: channel[2].access: a list is needed, value 'ZTF_PUB'",
         "job.yml:11: channel[2]: channel 'AGN' has no filter in t0",
@@ -608,9 +609,18 @@ CHECKS = {
 }
 
 
+@pytest.mark.parametrize("path", sorted((PROJECT / "conf" / "catalogs").glob("*.yml")), ids=str)
+def test_settings_of_a_catalogue_say_whose_work_it_is(path: Path) -> None:
+    settings = load_settings(path.stem)
+    assert settings.description
+    assert settings.licence
+    assert settings.citation
+
+
 def test_every_file_of_conf_is_checked_by_a_test() -> None:
     others = {
         "calibrations": {".yml", ".csv"},
+        "catalogs": {".yml"},
         "surveys": {".yml"},
         "dust": {".yml", ".fits"},
         "spark": {".conf"},
@@ -621,3 +631,43 @@ def test_every_file_of_conf_is_checked_by_a_test() -> None:
             assert CHECKS[path](file), path
         elif file.is_file():
             assert file.suffix in others.get(file.parent.name, ()), f"no test reads conf/{path}"
+
+
+def test_a_catalogue_of_the_lake_is_pinned_and_its_columns_are_known(tmp_path: Path) -> None:
+    from ampel_spark.lake.lake import mark
+    from ampel_spark.sky.store import add
+
+    lake = mark(tmp_path / "lake")
+    table = pa.table({"ra": [1.0], "dec": [2.0], "z": [0.1]})
+    add(lake, "galaxies", table)
+    add(lake, "galaxies", table.append_column("mass", table["z"]))
+    text = """
+name: test
+lake: lake
+catalog:
+  hosts: {lake: galaxies, version: 0, columns: [z]}
+  heavy: {lake: galaxies, columns: [mass]}
+channel: [{name: SN, access: [ZTF_PUB]}]
+t0: [{channel: SN, filter: SimpleDecentFilter}]
+t2:
+- {unit: catalog_match, name: host, config: {catalog: hosts, radius: 5}}
+- {unit: catalog_match, name: both, config: {catalogs: {hosts: {radius: 5}, heavy: {radius: 9}}}}
+- {unit: redshift_digest, config: {matches: [both]}}
+"""
+    path = tmp_path / "job.yml"
+    path.write_text(text)
+    job = load_job(path)
+    host, both, _ = job.units
+    assert [c.name for c in host.columns] == ["matched", "distance", "n_within", "z"]
+    assert "heavy_mass" in [c.name for c in both.columns]
+    assert host.config["catalog"] == "hosts"
+    assert {n: c.version for n, c in job.catalogs.items()} == {"hosts": 0, "heavy": 1}
+    assert job.resolved["catalog"]["heavy"]["version"] == 1
+    inputs = catalog_inputs(job.catalogs)
+    assert inputs["catalog hosts"]["lake"] == "galaxies"
+    assert inputs["catalog hosts"]["hash"] != inputs["catalog heavy"]["hash"]
+    path.write_text(text.replace("version: 0", "version: 7").replace("[mass]", "[mas]"))
+    with pytest.raises(ConfigError) as told:
+        load_job(path)
+    assert "has no version 7: it has 0 to 1" in str(told.value)
+    assert "no column 'mas'; did you mean 'mass'" in str(told.value)

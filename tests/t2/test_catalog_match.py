@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from ampel_spark.errors import ConfigError, UnitError
+from ampel_spark.sky import tiles
+from ampel_spark.sky.store import add
 from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal, Unit
 from ampel_spark.t2.registry import build
 from ampel_spark.t2.trace import trace_of
+from ampel_spark.t2.units.catalog_match import positions
 
 
 def curve(ra: float | None, dec: float = 0.0) -> LightCurve:
@@ -88,15 +92,21 @@ def test_the_fast_form_says_what_the_plain_form_says(hosts: Path) -> None:
     assert (fast["status"][-1], fast["message"][-1]) == (refused.value.status, str(refused.value))
 
 
-def test_the_content_of_the_catalogue_is_part_of_the_trace_and_is_read_anew(hosts: Path) -> None:
+def test_the_content_of_the_catalogue_is_an_input_and_no_part_of_the_trace(hosts: Path) -> None:
     unit = unit_of(hosts, append=["z"])
-    before = trace_of(unit, "match").trace_id
+    batch = LightCurveBatch.of([curve(10.0), curve(200.0), curve(None)])
+    before, read = trace_of(unit, "match").trace_id, unit.inputs(batch)
     assert unit.process(curve(10.0))["z"] == 0.01
     table = parquet.read_table(hosts / "hosts.parquet")
     changed = table.set_column(2, "z", pa.array([0.5, 0.5, 0.5]))
     parquet.write_table(changed, hosts / "hosts.parquet")
-    assert trace_of(unit, "match").trace_id != before
+    assert trace_of(unit, "match").trace_id == before
+    after = unit.inputs(batch)
+    assert read is not None
+    assert after is not None
+    assert (after[0] != read[0], after[2] == read[2]) == (True, True)
     assert unit.process(curve(10.0))["z"] == 0.5
+    assert trace_of(unit_of(hosts, radius=6), "match").trace_id != before
 
 
 def test_wrong_columns_are_told_before_anything_runs(hosts: Path) -> None:
@@ -106,3 +116,127 @@ def test_wrong_columns_are_told_before_anything_runs(hosts: Path) -> None:
         unit_of(hosts, catalog="nowhere.csv")
     with pytest.raises(ConfigError, match=r"config\.radius = 0: input should be greater than 0"):
         unit_of(hosts, radius=0)
+
+
+def rows_of(unit: Unit, curves: list[LightCurve]) -> list[dict[str, Any]]:
+    """Return the unit's columns of light curves, one dict for each."""
+    found = unit.process_batch(LightCurveBatch.of(curves))
+    assert found is not None
+    columns = {n: v.to_pylist() for n, v in found.items() if isinstance(v, pa.Array)}
+    return [{n: v[i] for n, v in columns.items()} for i in range(len(curves))]
+
+
+def test_a_pre_filter_makes_rows_absent_and_a_post_filter_judges_the_nearest(hosts: Path) -> None:
+    # at 10.0002 NGC 1 (z 0.01) is at 0.72 arcsec, NGC 2 (no z, n_spec 5) at 2.88
+    at = curve(10.0002)
+    plain = unit_of(hosts, append=["n_spec"]).process(at)
+    before = unit_of(hosts, append=["n_spec"], pre_filter="n_spec > 4").process(at)
+    after = unit_of(hosts, append=["n_spec"], post_filter="n_spec > 4").process(at)
+    assert (plain["matched"], plain["n_spec"], plain["n_within"]) == (True, 4, 2)
+    assert (before["matched"], before["n_spec"], before["n_within"]) == (True, 5, 1)
+    assert before["distance"] == pytest.approx(2.88)
+    assert (after["matched"], after["n_spec"], after["distance"]) == (False, None, None)
+    both = unit_of(hosts, append=["n_spec"], how="all", post_filter="n_spec > 4").process(at)
+    assert (both["matched"], both["n_spec"], both["n_within"]) == (True, [5.0], 2)
+    nothing = unit_of(hosts, append=["z"], pre_filter="z > 9").process(at)
+    assert nothing == {"matched": False, "distance": None, "n_within": 0, "z": None}
+
+
+def test_all_rows_the_k_nearest_and_whether_there_is_any(hosts: Path) -> None:
+    at = [curve(10.0002), curve(50.0), curve(None)]
+    every = rows_of(unit_of(hosts, how="all", append={"host": "name", "z": "z"}), at)
+    assert every[0]["host"] == ["NGC 1", "NGC 2"]
+    assert every[0]["z"] == [0.01, None]
+    assert every[0]["distance"] == pytest.approx([0.72, 2.88])
+    assert (every[1]["host"], every[1]["matched"]) == ([], False)
+    assert every[2]["host"] is None
+    one = rows_of(unit_of(hosts, how="k", k=1, append={"host": "name"}), at)
+    assert (one[0]["host"], one[0]["n_within"]) == (["NGC 1"], 2)
+    assert rows_of(unit_of(hosts, how="any"), at) == [
+        {"matched": True}, {"matched": False}, {"matched": None}
+    ]  # fmt: skip
+    ring = unit_of(hosts, min_radius=1.0, append={"host": "name"}).process(at[0])
+    assert ring["host"] == "NGC 2"
+
+
+def test_several_catalogues_stand_side_by_side_under_their_names(hosts: Path) -> None:
+    table = pa.table({"ra": [10.0], "dec": [0.001], "kind": ["star"]})
+    parquet.write_table(table, hosts / "stars.parquet")
+    unit = build(
+        "catalog_match",
+        {"catalogs": {
+            "hosts": {"catalog": "hosts.parquet", "ra": "RA", "dec": "DEC", "radius": 2,
+                      "append": ["z"]},
+            "stars": {"catalog": "stars.parquet", "radius": 5, "append": ["kind"]},
+        }},
+        hosts,
+    )  # fmt: skip
+    row = unit.process(curve(10.0002))
+    assert (row["hosts_matched"], row["hosts_z"], row["stars_kind"]) == (True, 0.01, "star")
+    assert {c.name for c in unit.output_columns()} == set(row)
+    with pytest.raises(ConfigError, match="give either catalog and radius, or catalogs"):
+        build("catalog_match", {}, hosts)
+    with pytest.raises(ConfigError, match="catalog and radius go together"):
+        build("catalog_match", {"catalog": "hosts.parquet"}, hosts)
+
+
+def test_the_position_is_the_jobs_choice() -> None:
+    wandering = LightCurve.of(
+        jd=[2451545.0, 2451546.0, 2451547.0, 2451548.0], ra=[359.9, 0.1, 0.3, 0.5],
+        dec=[0.0, 0.0, 0.0, 2.0], magerr=[0.1, 0.1, 0.2, 0.2], kind=[0, 0, 0, 1],
+    )  # fmt: skip
+    nothing = LightCurve.of(jd=[1.0])
+    batch = LightCurveBatch.of([nothing, wandering, nothing])
+    expected = {"first": 359.9, "latest": 0.3, "median": 0.1, "mean": 0.1,
+                "weighted": (-0.1 * 4 + 0.1 * 4 + 0.3) / 9}  # fmt: skip
+    for which, ra in expected.items():
+        found = positions(batch, which)
+        assert found[0][1] % 360 == pytest.approx(ra % 360, abs=1e-4), which
+        assert found[1][1] == pytest.approx(0.0, abs=1e-9)
+        assert all(value != value for value in (found[0][0], found[0][2], found[2][0]))
+    assert positions(batch, "first")[2][1] == 2000.0
+    assert positions(batch, "latest")[2][1] == pytest.approx(2000 + 2 / 365.25)
+
+
+def test_stars_are_met_where_they_were_when_the_object_was_seen(tmp_path: Path) -> None:
+    table = pa.table(
+        {"ra": [100.0], "dec": [60.0], "pmra": [0.0], "pmdec": [10_000.0], "epoch": [2000.0]}
+    )
+    add(tmp_path, "stars", table)
+    catalog = {"catalog": tmp_path / "catalogs" / "stars", "version": 0, "radius": 1.0}
+    unit = build("catalog_match", catalog, tmp_path)
+    ten_years = 2451545.0 + 3652.5
+    there, gone = (
+        LightCurve.of(jd=[ten_years], ra=[100.0], dec=[dec]) for dec in (60 + 100 / 3600, 60.0)
+    )
+    assert [row["matched"] for row in rows_of(unit, [there, gone])] == [True, False]
+
+
+def test_a_new_version_makes_stale_what_it_touches_and_a_lake_may_hold_the_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "CAP", 20)
+    rng = np.random.default_rng(1)
+    ra, dec = rng.uniform(0, 360, 1000), rng.uniform(-60, 60, 1000)
+    z = rng.random(1000)
+    add(tmp_path, "galaxies", pa.table({"ra": ra, "dec": dec, "z": z}))
+    z[:5] += 1
+    add(tmp_path, "galaxies", pa.table({"ra": ra, "dec": dec, "z": z}))
+    folder = tmp_path / "catalogs" / "galaxies"
+    old, new = (
+        build("catalog_match", {"catalog": folder, "version": v, "radius": 3, "append": ["z"]},
+              tmp_path) for v in (0, 1)
+    )  # fmt: skip
+    assert trace_of(old, "m").trace_id == trace_of(new, "m").trace_id
+    curves = [curve(float(r), float(d)) for r, d in zip(ra, dec, strict=True)]
+    batch = LightCurveBatch.of(curves)
+    before, after = old.inputs(batch), new.inputs(batch)
+    assert before is not None
+    assert after is not None
+    stale = np.array(before) != np.array(after)
+    assert stale[:5].all()
+    assert stale.sum() < 5 * 25
+    z_old, z_new = ([row["z"] for row in rows_of(unit, curves)] for unit in (old, new))
+    changed = np.array(z_old) != np.array(z_new)
+    assert changed.sum() == 5
+    assert not (changed & ~stale).any()

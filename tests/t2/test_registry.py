@@ -95,9 +95,9 @@ def test_a_description_has_parameters_with_type_default_and_meaning(folder: Path
     assert rows["step"] == ("int", "1", "What a point counts.")
     assert rows["cuts.low"] == ("float", "0.0", "Lowest.")
     assert rows["table"] == ("Path | None", "None", "")
-    required = {p.name: p.default for p in describe(find_unit("catalog_match", folder)).parameters}
-    assert required["radius"] is None
-    assert required["ra"] == "'ra'"
+    required = {p.name: p.default for p in describe(find_unit("salt_fit", folder)).parameters}
+    assert required["redshift"] is None
+    assert required["model"] == "'salt3/2.0'"
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_a_wrong_parameter_is_named_with_its_value(
 
 def test_all_faults_of_a_configuration_are_told_at_once(folder: Path) -> None:
     with pytest.raises(ConfigError) as told:
-        build("catalog_match", {"radius": -1, "colums": []}, folder)
+        build("salt_fit", {"min_points": -1, "colums": []}, folder)
     assert len(str(told.value).splitlines()) == 3
-    assert "config.catalog must be given" in str(told.value)
+    assert "config.redshift must be given" in str(told.value)
 
 
 @pytest.mark.parametrize(

@@ -313,3 +313,38 @@ def test_workers_build_the_unit_and_results_enter_the_table_once(
     stored = lake.read("t2_count").orderBy("stock").collect()
     assert [r["count"] for r in stored] == [3 * (i + 1) for i in range(40)]
     assert {r["run_id"] for r in stored} == {"a"}
+
+
+@pytest.mark.spark
+def test_what_a_unit_reads_beside_the_state_is_part_of_the_input_hash(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "looked.py").write_text(
+        "from ampel_spark.t2 import Column, Unit\n\n\n"
+        "class Looked(Unit):\n"
+        '    "Reads something beside the state: here, by the magnitude of the first point."\n\n'
+        '    columns = (Column("count", "int", "", "points"),)\n'
+        '    input_fields = ("jd", "mag")\n\n'
+        "    def inputs(self, batch):\n"
+        '        assert set(batch.points) == {"jd", "mag"}\n'
+        '        return [f"mag {int(m)}" for m in batch.points["mag"][batch.offsets[:-1]]]\n\n'
+        "    def process(self, light_curve):\n"
+        '        return {"count": len(light_curve)}\n'
+    )
+    unit = build("looked.py:Looked", {}, tmp_path)
+    batch = curves([[18.0], [18.5], [19.0, 20.0], [17.0]]).drop_columns(["input_hash"])
+    staged = spark.createDataFrame(pa.Table.from_batches([batch]))
+    rows = runner.wanted(staged.select("state_id", "lc_jd", "lc_mag"), {}, unit)
+    rows = rows.drop("lc_jd", "lc_mag")
+    found = {
+        r["state_id"]: r["input_hash"] for r in rows.select("state_id", "input_hash").collect()
+    }
+    assert found == {"s0": "mag 18", "s1": "mag 18", "s2": "mag 19", "s3": "mag 17"}
+    present = spark.createDataFrame(
+        [("s0", "mag 18", "t", 0, 1), ("s1", "mag 17", "t", 0, 1)],
+        "state_id string, input_hash string, trace_id string, status int, attempts int",
+    )
+    results = runner.compute(runner.stale(rows, present, "t"), staged, unit, "t", 3).collect()
+    assert {r["state_id"]: (r["input_hash"], r["count"]) for r in results} == {
+        "s1": ("mag 18", 1), "s2": ("mag 19", 2), "s3": ("mag 17", 1),
+    }  # fmt: skip

@@ -1,110 +1,326 @@
-"""The row of a local catalogue that is nearest to an object."""
+"""Rows of local catalogues that are near to an object."""
 
 from __future__ import annotations
 
-import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ampel_spark.sky.catalogs import Catalog
-from ampel_spark.t2.lightcurve import LightCurve, LightCurveBatch
+from ampel_spark.sky.catalogs import Catalog, StoredCatalog, open_catalog
+from ampel_spark.sky.matching import Pairs, first_of_each, within_counts
+from ampel_spark.sky.where import Condition
+from ampel_spark.t2.lightcurve import DETECTION, LightCurve, LightCurveBatch
 from ampel_spark.t2.unit import MISSING_INFO, Column, Refusal, Unit
 
-__all__ = ["CatalogMatch", "read_catalog"]
+__all__ = ["CatalogMatch", "Match", "positions", "read_catalog"]
+
+Array = npt.NDArray[Any]
 
 _NO_POSITION = "no detection has a position"
+_SEVERAL = {"bigint": "array<double>", "double": "array<double>", "boolean": "array<double>",
+            "string": "array<string>"}  # fmt: skip
 
 
-class CatalogMatch(Unit):
-    """The nearest row of a catalogue within a radius of the mean position of the detections.
+class Match(BaseModel):
+    """A catalogue and what is asked of it."""
 
-    An object that nothing is near to has a row that says so: `matched` is false.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    # a catalogue's content is told by `inputs`, tile by tile
+    untraced: ClassVar[Sequence[str]] = ("catalog", "version")
 
     catalog: Path
-    "Catalogue: a Parquet, CSV or FITS file. A job gives the name of one of its catalogues."
+    "Catalogue: a file, or a catalogue of a lake. A job gives the name of one of its catalogues."
+
+    version: int | None = None
+    "Of a catalogue of a lake; a job pins it."
 
     ra: str = "ra"
-    "Its column with the right ascension, degrees ICRS."
+    "Column of a file with the right ascension, degrees ICRS."
 
     dec: str = "dec"
-    "Its column with the declination, degrees ICRS."
+    "Column of a file with the declination, degrees ICRS."
+
+    id: str | None = None
+    "Column of a file that names a row, and decides between rows at one distance."
 
     radius: float = Field(gt=0.0, lt=180 * 3600.0)
     "Largest distance, arcsec."
 
+    min_radius: float = Field(default=0.0, ge=0.0, lt=180 * 3600.0)
+    "Smallest distance, arcsec."
+
+    how: Literal["nearest", "all", "k", "any"] = "nearest"
+    "The nearest row, all rows, the `k` nearest (as lists), or only whether there is one."
+
+    k: int = Field(default=1, ge=1)
+    "How many rows, with `how: k`."
+
+    pre_filter: str | None = None
+    "Condition on the catalogue's columns: other rows are as good as absent."
+
+    post_filter: str | None = None
+    "Condition on the rows that were found: the nearest one counts, or none does."
+
     append: dict[str, str] = Field(default_factory=dict)
     "Its columns to append: a list, or a mapping from names in the result to names there."
-
-    libraries = ("numpy", "pyarrow", "scipy")
-    columns = (
-        Column("matched", "boolean", "", "whether a row of the catalogue is within the radius"),
-        Column("distance", "double", "arcsec", "distance of the nearest row"),
-        Column("n_within", "int", "", "rows within the radius"),
-    )
 
     @field_validator("append", mode="before")
     @classmethod
     def _as_mapping(cls, value: Any) -> Any:
         return {name: name for name in value} if isinstance(value, list | tuple) else value
 
-    def output_columns(self) -> Sequence[Column]:
-        """Return the columns, those of the catalogue with the types they have there."""
-        types = self._catalog().column_types()
-        return (
-            *self.columns,
-            *(
-                Column(name, types[source], "", f"{source} of {self.catalog.name}, nearest row")
-                for name, source in self.append.items()
-            ),
+    @model_validator(mode="after")
+    def _readable(self) -> Match:
+        for text in (self.pre_filter, self.post_filter):
+            if text is not None:
+                Condition.read(text)
+        return self
+
+    def source(self) -> Catalog | StoredCatalog:
+        """Return the catalogue."""
+        return open_catalog(self.catalog, self.version, self.ra, self.dec, self.named(), self.id)
+
+    def named(self) -> tuple[str, ...]:
+        """Return the columns of the catalogue that are read."""
+        filters = [Condition.read(t).columns for t in (self.pre_filter, self.post_filter) if t]
+        return tuple(dict.fromkeys([*self.append.values(), *(c for part in filters for c in part)]))
+
+    def result_columns(self, prefix: str) -> list[Column]:
+        """Return the columns of the result."""
+        what = f" in {self.catalog.name}" if not prefix else f" in {prefix}"
+        found = [Column("matched", "boolean", "", f"whether there is such a row{what}")]
+        if self.how == "any":
+            return _prefixed(found, prefix)
+        several = self.how in ("all", "k")
+        kind = "array<double>" if several else "double"
+        row = "each row" if several else "nearest row"
+        found += [
+            Column("distance", kind, "arcsec", f"distance of the {row}"),
+            Column("n_within", "int", "", f"rows within the radius{what}, before any post_filter"),
+        ]
+        types = self.source().column_types()
+        for name, column in self.append.items():
+            kind = _SEVERAL[types[column]] if several else types[column]
+            found.append(Column(name, kind, "", f"{column}{what}, {row}"))
+        return _prefixed(found, prefix)
+
+    def read_for(self, ra: Array, dec: Array, epoch: Array) -> list[str]:
+        """Return hashes of what decides the match of each position."""
+        source = self.source()
+        return source.inputs(ra, dec, self.radius * (1 + 1e-9) + source.reach(epoch))
+
+    def near(self, ra: Array, dec: Array, epoch: Array, prefix: str = "") -> dict[str, pa.Array]:
+        """Match positions, and return the columns of the result."""
+        source, n = self.source(), len(ra)
+        reach = self.radius * (1 + 1e-9) + source.reach(epoch)
+        rows = source.around(ra, dec, reach, self.named())
+        pre = None if self.pre_filter is None else Condition.read(self.pre_filter)
+        pairs = rows.match(
+            ra, dec, self.radius, how="all", min_radius=self.min_radius, where=pre, epoch=epoch
         )
+        counts = within_counts(pairs, n)
+        pairs = first_of_each(pairs, {"nearest": 1, "any": 0, "all": 0, "k": self.k}[self.how])
+        if self.post_filter is not None:
+            keep = Condition.read(self.post_filter).mask(rows.take(pairs.row))
+            pairs = Pairs(pairs.left[keep], pairs.row[keep], pairs.distance[keep])
+        matched = within_counts(pairs, n) > 0
+        nowhere = ~(np.isfinite(ra) & np.isfinite(dec))
+        found = {"matched": pa.array(matched, mask=nowhere)}
+        if self.how != "any":
+            found["n_within"] = pa.array(counts, mask=nowhere)
+            if self.how == "nearest":
+                found |= _one_each(rows, pairs, n, self.append)
+            else:
+                found |= _lists(rows, pairs, n, self.append, nowhere)
+        return {f"{prefix}_{name}" if prefix else name: part for name, part in found.items()}
+
+
+class CatalogMatch(Match, Unit):
+    """The rows of catalogues that are near to the position of an object.
+
+    Either one catalogue, by `catalog` and `radius`, or several, by `catalogs`: the columns of each
+    then begin with its name. An object that nothing is near to has a row that says so: `matched` is
+    false.
+    """
+
+    catalog: Path | None = None  # type: ignore[assignment]
+    "Catalogue: a file, or a catalogue of a lake. A job gives the name of one of its catalogues."
+
+    radius: float | None = Field(default=None, gt=0.0, lt=180 * 3600.0)  # type: ignore[assignment]
+    "Largest distance, arcsec."
+
+    catalogs: dict[str, Match] = Field(default_factory=dict)
+    "Several catalogues, by the name that their columns begin with."
+
+    position: Literal["mean", "first", "latest", "median", "weighted"] = "mean"
+    "Of the detections: the mean, the first, the last, the median, or the mean weighted by 1/σ²."
+
+    libraries = ("numpy", "pyarrow")
+    input_fields: ClassVar[Sequence[str]] = ("kind", "jd", "ra", "dec", "magerr")
+    columns: ClassVar[Sequence[Column]] = (
+        Column("matched", "boolean", "", "whether a row of the catalogue is within the radius"),
+        Column("distance", "double", "arcsec", "distance of the nearest row"),
+        Column("n_within", "int", "", "rows within the radius"),
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> CatalogMatch:
+        if (self.catalog is None) == (not self.catalogs):
+            raise ValueError("give either catalog and radius, or catalogs")
+        if (self.catalog is None) != (self.radius is None):
+            raise ValueError("catalog and radius go together")
+        return self
+
+    def output_columns(self) -> Sequence[Column]:
+        """Return the columns, those of the catalogues with the types they have there."""
+        return [
+            c for prefix, match in self._matches().items() for c in match.result_columns(prefix)
+        ]
+
+    def inputs(self, batch: LightCurveBatch) -> Sequence[str]:
+        """Tell the content of the tiles that the circle about each object touches."""
+        ra, dec, epoch = positions(batch, self.position)
+        told = [match.read_for(ra, dec, epoch) for match in self._matches().values()]
+        return [
+            hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
+            for parts in zip(*told, strict=True)
+        ]
 
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Match one position."""
-        ra, dec = light_curve.position()
-        if not np.isfinite(ra):
+        found = self.process_batch(LightCurveBatch.of([light_curve]))
+        if found["status"][0] != 0:
             raise Refusal(_NO_POSITION)
-        found = self._match(np.array([ra]), np.array([dec]))
-        return {name: values[0].as_py() for name, values in found.items()}
+        out = ("status", "message")
+        return {name: values[0].as_py() for name, values in found.items() if name not in out}
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
-        """Match many positions at once."""
-        ra, dec = batch.positions()
+        """Match many positions at once, each place once."""
+        ra, dec, epoch = positions(batch, self.position)
         good = np.isfinite(ra)
+        places, place = np.unique(np.column_stack([ra, dec, epoch]), axis=0, return_inverse=True)
+        columns: dict[str, Any] = {}
+        for prefix, match in self._matches().items():
+            at_ra, at_dec, at_epoch = places.T.copy()
+            found = match.near(at_ra, at_dec, at_epoch, prefix)
+            columns |= {
+                name: values.take(pa.array(place.ravel())) for name, values in found.items()
+            }
         return {
-            **self._match(ra, dec),
+            **columns,
             "status": np.where(good, 0, MISSING_INFO),
             "message": [None if g else _NO_POSITION for g in good],
         }
 
-    def _catalog(self) -> Catalog:
-        sources = tuple(dict.fromkeys(self.append.values()))
-        return read_catalog(self.catalog, self.ra, self.dec, sources)
+    def _matches(self) -> dict[str, Match]:
+        return self.catalogs or {"": self}
 
-    def _match(self, ra: Any, dec: Any) -> dict[str, pa.Array]:
-        catalog = self._catalog()
-        found = catalog.nearest(ra, dec, self.radius)
-        appended = catalog.take(found.row)
-        nowhere = ~np.isfinite(ra)
-        return {
-            "matched": pa.array(found.row >= 0, mask=nowhere),
-            "distance": pa.array(found.distance, from_pandas=True),
-            "n_within": pa.array(found.n_within, mask=nowhere),
-            **{name: appended[source].combine_chunks() for name, source in self.append.items()},
-        }
+
+def positions(batch: LightCurveBatch, which: str) -> tuple[Array, Array, Array]:
+    """Return the positions of light curves and their epochs.
+
+    Parameters
+    ----------
+    batch : LightCurveBatch
+    which : str
+        Of the detections: ``mean``, ``first``, ``latest``, ``median`` (of each coordinate), or
+        ``weighted``, the mean with weights 1/magerr², or equal ones where no error is known.
+
+    Returns
+    -------
+    ra, dec, epoch : ndarray with shape (M,)
+        Degrees, and Julian years (mean time of these detections); NaN where there is none.
+    """
+    p, n = batch.points, len(batch)
+    good = (p["kind"] == DETECTION) & np.isfinite(p["ra"]) & np.isfinite(p["dec"])
+    i, jd, ra, dec = batch.index()[good], p["jd"][good], p["ra"][good], p["dec"][good]
+    if which in ("first", "latest"):
+        # points are in order of time
+        at = np.full(n, -1)
+        order = slice(None, None, -1) if which == "first" else slice(None)
+        at[i[order]] = np.arange(len(i))[order]
+        there = at >= 0
+        found = [np.where(there, values[at], np.nan) if len(i) else np.full(n, np.nan)
+                 for values in (ra, dec, jd)]  # fmt: skip
+        return found[0] % 360.0, found[1], _year(found[2])
+    if which == "median":
+        return _medians(i, jd, ra, dec, n)
+    weight = np.ones(len(i))
+    if which == "weighted":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weight = 1.0 / p["magerr"][good] ** 2
+        usable = np.isfinite(weight)
+        all_known = np.bincount(i, weights=~usable, minlength=n) == 0
+        weight = np.where(all_known[i] & usable, weight, 1.0)
+    total = np.bincount(i, weights=weight, minlength=n).astype(np.float64)
+    total[total == 0] = np.nan
+    a, d = np.radians(ra), np.radians(dec)
+    x, y, z, t = (
+        np.bincount(i, weights=w * weight, minlength=n) / total
+        for w in (np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d), jd - 2451545.0)
+    )
+    ra_mean = np.degrees(np.arctan2(y, x)) % 360.0
+    return ra_mean, np.degrees(np.arctan2(z, np.hypot(x, y))), _year(t + 2451545.0)
 
 
 def read_catalog(path: Path, ra: str, dec: str, columns: tuple[str, ...]) -> Catalog:
-    """Return a catalogue, read once in a process as long as the file stays as it is."""
-    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else ()
-    return _read(path, ra, dec, columns, *stamp)
+    """Return the catalogue of a file, read once in a process as long as the file stays as it is."""
+    found = open_catalog(path, None, ra, dec, columns)
+    return found if isinstance(found, Catalog) else found.around([0.0], [0.0], 179 * 3600.0)
 
 
-@functools.lru_cache(maxsize=8)
-def _read(path: Path, ra: str, dec: str, columns: tuple[str, ...], *stamp: int) -> Catalog:
-    return Catalog.read(path, ra, dec, columns)
+def _medians(i: Array, jd: Array, ra: Array, dec: Array, n: int) -> tuple[Array, Array, Array]:
+    out = np.full((3, n), np.nan)
+    first = np.searchsorted(i, np.arange(n + 1))
+    for k in range(n):
+        mine = slice(first[k], first[k + 1])
+        if first[k] == first[k + 1]:
+            continue
+        # about the first point, so that right ascension 0 is nothing special
+        turn = (ra[mine] - ra[first[k]] + 180.0) % 360.0 - 180.0
+        out[:, k] = (ra[first[k]] + np.median(turn)) % 360.0, np.median(dec[mine]), jd[mine].mean()
+    return out[0], out[1], _year(out[2])
+
+
+def _year(jd: Array) -> Array:
+    return 2000.0 + (jd - 2451545.0) / 365.25
+
+
+def _prefixed(columns: Sequence[Column], prefix: str) -> list[Column]:
+    start = f"{prefix}_" if prefix else ""
+    return [Column(f"{start}{c.name}", c.type, c.unit, c.description) for c in columns]
+
+
+def _one_each(
+    near: Catalog, pairs: Pairs, n: int, append: Mapping[str, str]
+) -> dict[str, pa.Array]:
+    row, distance = np.full(n, -1, np.int64), np.full(n, np.nan)
+    row[pairs.left], distance[pairs.left] = pairs.row, pairs.distance
+    table = near.take(row)
+    return {
+        "distance": pa.array(distance, from_pandas=True),
+        **{name: table[source].combine_chunks() for name, source in append.items()},
+    }
+
+
+def _lists(
+    near: Catalog, pairs: Pairs, n: int, append: Mapping[str, str], nowhere: Array
+) -> dict[str, pa.Array]:
+    offsets = np.searchsorted(pairs.left, np.arange(n + 1)).astype(np.int32)
+    table = near.take(pairs.row)
+    columns = {"distance": pa.array(pairs.distance)}
+    for name, source in append.items():
+        values = table[source].combine_chunks()
+        columns[name] = values if pa.types.is_string(values.type) else values.cast(pa.float64())
+    mask = pa.array(nowhere)
+    return {
+        name: pa.ListArray.from_arrays(pa.array(offsets), values, mask=mask)
+        for name, values in columns.items()
+    }

@@ -1,0 +1,144 @@
+"""Rows of a table that lie in a region: without Spark, or as a Spark DataFrame.
+
+A table in order of ``hpx`` (a catalogue of a lake) or with files that know their smallest and
+largest ``hpx`` (``alerts``) is read only where the region is. A table with positions alone is read
+as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import ArrayLike
+
+from ampel_spark.errors import ConfigError, LakeError, nearest
+from ampel_spark.sky.healpix import merged
+from ampel_spark.sky.matching import match
+from ampel_spark.sky.regions import Region, cones
+from ampel_spark.sky.store import Stored, catalog_names, folder_of, is_stored
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = ["around", "in_region", "search"]
+
+# Ranges in one condition for files; more are merged.
+_MOST = 16
+
+
+def search(
+    lake: str | Path,
+    name: str,
+    region: Region,
+    columns: Sequence[str] | None = None,
+    version: int | None = None,
+) -> pa.Table:
+    """Return the rows of a table of a lake, or of a catalogue of it, that lie in a region.
+
+    Parameters
+    ----------
+    lake : path
+    name : str
+        A table with ``ra`` and ``dec``, or a catalogue.
+    region : Region
+    columns : sequence of str, optional
+        Default: all.
+    version : int, optional
+        Default: the newest.
+
+    Raises
+    ------
+    LakeError
+        If there is no such table or version.
+    ConfigError
+        If it has no such column, or no positions.
+    """
+    from ampel_spark.lake.reading import open_table, table_names
+
+    folder = folder_of(lake, name)
+    if is_stored(folder):
+        stored = Stored.open(folder, version)
+        types = [*stored.types(), "hpx"]
+        names = _columns(name, types, columns)
+        rows = stored.in_ranges(region.ranges, [*dict.fromkeys(["ra", "dec", *names, "hpx"])])
+    else:
+        if name not in table_names(lake):
+            known = [*table_names(lake), *catalog_names(lake)]
+            raise LakeError(f"lake {lake} has no table or catalogue {name!r}{nearest(name, known)}")
+        data = open_table(lake, name, version).to_pyarrow_dataset()
+        types = data.schema.names
+        if not {"ra", "dec"} <= set(types):
+            raise ConfigError(f"table {name} has no positions (ra, dec): {', '.join(types)}")
+        names = _columns(name, types, columns)
+        where = _condition(region) if "hpx" in types else None
+        rows = data.to_table(columns=[*dict.fromkeys(["ra", "dec", *names])], filter=where)
+    ra, dec = (rows[n].combine_chunks().fill_null(np.nan).to_numpy() for n in ("ra", "dec"))
+    return rows.filter(pa.array(region.contains(ra, dec))).select(names)
+
+
+def around(
+    lake: str | Path,
+    name: str,
+    ra: ArrayLike,
+    dec: ArrayLike,
+    radius: ArrayLike,
+    columns: Sequence[str] | None = None,
+    version: int | None = None,
+) -> pa.Table:
+    """Return the rows within a radius (arcsec) of each of many positions (degrees).
+
+    Returns
+    -------
+    pyarrow.Table
+        ``cone`` (number of the position), ``distance`` [arcsec] and the columns, in order of these;
+        a row that is in several cones is there several times.
+    """
+    rows = search(lake, name, cones(ra, dec, radius), None if columns is None else
+                  [*dict.fromkeys([*columns, "ra", "dec"])], version)  # fmt: skip
+    rows_ra, rows_dec = (rows[n].combine_chunks().to_numpy() for n in ("ra", "dec"))
+    pairs = match(ra, dec, rows_ra, rows_dec, radius, how="all")
+    found = rows.take(pairs.row)
+    if columns is not None:
+        found = found.select(list(columns))
+    found = found.add_column(0, "distance", pa.array(pairs.distance))
+    return found.add_column(0, "cone", pa.array(pairs.left))
+
+
+def in_region(rows: DataFrame, region: Region, ra: str = "ra", dec: str = "dec") -> DataFrame:
+    """Return the rows of a Spark DataFrame that lie in a region.
+
+    Ranges of ``hpx``, where there is such a column, leave out files; the position then decides.
+    """
+    from pyspark.sql import functions as f
+    from pyspark.sql.pandas.functions import arrow_udf
+
+    def holds(a: pa.Array, d: pa.Array) -> pa.Array:
+        at = [np.asarray(pc.fill_null(v, np.nan), np.float64) for v in (a, d)]
+        return pa.array(region.contains(*at))
+
+    # Annotations are strings in this module, and Spark looks for the types themselves.
+    holds.__annotations__ = {"a": pa.Array, "d": pa.Array, "return": pa.Array}
+    if "hpx" in rows.columns:
+        rows = rows.where(f.expr(region.sql()))
+    inside = arrow_udf(holds, "boolean")(rows[ra], rows[dec])  # type: ignore[call-overload]
+    return rows.where(inside)
+
+
+def _condition(region: Region) -> pc.Expression:
+    hpx = pc.field("hpx")
+    condition = pc.scalar(False)
+    for first, stop in merged(region.ranges, _MOST).tolist():
+        condition = condition | ((hpx >= first) & (hpx < stop))
+    return condition
+
+
+def _columns(name: str, there: Sequence[str], wanted: Sequence[str] | None) -> list[str]:
+    for column in wanted or ():
+        if column not in there:
+            raise ConfigError(f"{name} has no column {column!r}{nearest(column, there)}")
+    return [*there] if wanted is None else [*wanted]

@@ -1,0 +1,335 @@
+"""Catalogues as their makers give them, read into one form.
+
+A settings file, ``conf/catalogs/NAME.yml``, says which columns hold position, id, proper motion and
+epoch, in what units, which others are kept, and whose work it is. What comes out has the columns
+``id`` (where there is one), ``ra`` and ``dec`` [deg, ICRS], ``pmra``, ``pmdec`` [mas/yr] and
+``epoch`` [yr] (where rows move), and the kept ones: truth values, 64-bit integers, floating-point
+numbers, text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field
+
+from ampel_spark.errors import ConfigError, nearest
+
+__all__ = ["OWN", "CatalogSettings", "read_source"]
+
+#: Columns of a catalogue that have a meaning of their own.
+OWN = ("id", "ra", "dec", "pmra", "pmdec", "epoch", "hpx")
+
+_PER_YEAR = {"mas/yr": 1.0, "arcsec/yr": 1e3, "deg/yr": 3.6e6}
+_SUFFIXES = {
+    ".csv": "csv", ".ecsv": "ecsv", ".fits": "fits", ".fit": "fits", ".vot": "votable",
+    ".votable": "votable", ".xml": "votable", ".parquet": "parquet", ".pq": "parquet",
+}  # fmt: skip
+_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_temporal)
+
+
+class CatalogSettings(BaseModel):
+    """A file of conf/catalogs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    description: str = ""
+    ra: str = Field(default="ra", description="column of the right ascension, ICRS")
+    dec: str = Field(default="dec", description="column of the declination, ICRS")
+    unit: Literal["deg", "rad", "hourangle", "sexagesimal"] = Field(
+        default="deg",
+        description="of the position; with hourangle the right ascension is in hours, with"
+        " sexagesimal it is text such as 12:34:56.7, and the declination -01:23:45",
+    )
+    id: str | None = Field(default=None, description="column that names a row: integer or text")
+    pmra: str | None = Field(default=None, description="proper motion, with cos(dec)")
+    pmdec: str | None = Field(default=None, description="proper motion")
+    motion_unit: Literal["mas/yr", "arcsec/yr", "deg/yr"] = "mas/yr"
+    epoch: float | str | None = Field(
+        default=None, description="of the positions, Julian years: a number, or a column"
+    )
+    columns: tuple[str, ...] | dict[str, str] | None = Field(
+        default=None, description="columns to keep: a list, or new name: name there; default: all"
+    )
+    licence: str = ""
+    citation: str = ""
+    url: str = ""
+
+    def kept(self, there: Sequence[str]) -> dict[str, str]:
+        """Return the kept columns: name here → name there."""
+        if isinstance(self.columns, dict):
+            return dict(self.columns)
+        used = {self.ra, self.dec, self.id, self.pmra, self.pmdec, self.epoch}
+        names = [n for n in there if n not in used] if self.columns is None else self.columns
+        return {name: name for name in names}
+
+
+def read_source(paths: Sequence[str | Path], settings: CatalogSettings, name: str = "") -> pa.Table:
+    """Read the files of a catalogue.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        CSV, ECSV, FITS, VOTable or Parquet files, folders of Parquet files, Delta tables, HATS
+        catalogues; together they are the catalogue.
+    settings : CatalogSettings
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read, a column is absent, or positions are none.
+    """
+    if not paths:
+        raise ConfigError(f"catalogue {name!r}: no file is given")
+    tables = [_normal(Path(path), settings) for path in paths]
+    for path, table in zip(paths[1:], tables[1:], strict=True):
+        if table.schema != tables[0].schema:
+            raise ConfigError(
+                f"catalogue {name!r}: {path} has columns {', '.join(map(str, table.schema))}, and "
+                f"{paths[0]} has {', '.join(map(str, tables[0].schema))}: they make no one table"
+            )
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
+    motion = {"pmra": settings.pmra, "pmdec": settings.pmdec}
+    if len({value is None for value in motion.values()}) > 1:
+        raise ConfigError(f"catalogue {path}: give both pmra and pmdec, or neither")
+    if settings.pmra is not None and settings.epoch is None:
+        raise ConfigError(f"catalogue {path}: rows with proper motions need an epoch")
+    named = [settings.ra, settings.dec, settings.id, settings.pmra, settings.pmdec]
+    named += [settings.epoch if isinstance(settings.epoch, str) else None]
+    wanted = None
+    if settings.columns is not None:
+        wanted = list(
+            dict.fromkeys(
+                [n for n in named if n],
+            )
+            | dict.fromkeys(settings.kept(()).values())
+        )
+    raw = _raw(path, wanted)
+    kept = settings.kept(raw.column_names)
+    _check(path, raw.column_names, [*filter(None, named), *kept.values()])
+    ra, dec = _position(path, raw, settings)
+    columns: dict[str, Any] = {}
+    if settings.id is not None:
+        ids = _plain(path, settings.id, raw[settings.id])
+        if not (pa.types.is_integer(ids.type) or pa.types.is_string(ids.type)):
+            raise ConfigError(
+                f"catalogue {path}: id {settings.id!r} is {ids.type}: no name of a row"
+            )
+        columns["id"] = ids
+    columns["ra"], columns["dec"] = pa.array(ra), pa.array(dec)
+    if settings.pmra is not None and settings.pmdec is not None:
+        scale = _PER_YEAR[settings.motion_unit]
+        for key, source in (("pmra", settings.pmra), ("pmdec", settings.pmdec)):
+            columns[key] = pa.array(_numbers(path, source, raw[source]) * scale, from_pandas=True)
+        epoch = settings.epoch
+        values = (
+            _numbers(path, epoch, raw[epoch]) if isinstance(epoch, str) else np.full(len(ra), epoch)
+        )
+        columns["epoch"] = pa.array(values.astype(np.float64), from_pandas=True)
+    for new, source in kept.items():
+        if new.lower() in OWN:
+            raise ConfigError(
+                f"catalogue {path}: a kept column cannot be called {new!r}: rename it, "
+                f"columns: {{{new}_: {source}}}"
+            )
+        columns[new] = _plain(path, source, raw[source])
+    return pa.table(columns)
+
+
+def _position(
+    path: Path, raw: pa.Table, settings: CatalogSettings
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    if settings.unit == "sexagesimal":
+        ra = _sexagesimal(path, settings.ra, raw[settings.ra]) * 15.0
+        return ra, _sexagesimal(path, settings.dec, raw[settings.dec])
+    ra = _numbers(path, settings.ra, raw[settings.ra], "position in degrees")
+    dec = _numbers(path, settings.dec, raw[settings.dec], "position in degrees")
+    if settings.unit == "rad":
+        return np.degrees(ra), np.degrees(dec)
+    if settings.unit == "hourangle":
+        return ra * 15.0, dec
+    good = np.isfinite(ra) & np.isfinite(dec)
+    if good.sum() > 100 and ra[good].max() < 2 * np.pi and np.abs(dec[good]).max() < np.pi / 2:
+        raise ConfigError(
+            f"catalogue {path}: all of {good.sum()} positions are below 2 pi and pi/2, as radians "
+            "are: say 'unit: rad', or split off rows if they are degrees indeed"
+        )
+    return ra, dec
+
+
+_PARTS = re.compile(r"\s*([+-]?)(\d+)[\s:hd°]+(\d+)(?:[\s:m'′]+(\d+(?:\.\d*)?)\s*[s\"″]?)?\s*")
+
+
+def _sexagesimal(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """Return text such as ``-01 23 45.6`` as a number; NaN where there is none."""
+    values = np.full(len(column), np.nan)
+    for i, text in enumerate(column.to_pylist()):
+        if text is None or not str(text).strip():
+            continue
+        found = _PARTS.fullmatch(str(text))
+        if found is None or int(found[3]) >= 60 or float(found[4] or 0) > 60:
+            raise ConfigError(
+                f"catalogue {path}: {name} = {text!r} is not sexagesimal, such as 12:34:56.7"
+            )
+        size = int(found[2]) + int(found[3]) / 60 + float(found[4] or 0) / 3600
+        values[i] = -size if found[1] == "-" else size
+    return values
+
+
+def _numbers(
+    path: Path, name: str, column: pa.ChunkedArray, what: str = "number"
+) -> npt.NDArray[np.float64]:
+    try:
+        values = pc.cast(column, pa.float64())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(f"catalogue {path}: column {name!r} is no {what}: {error}") from None
+    numbers: npt.NDArray[np.float64] = values.combine_chunks().fill_null(np.nan).to_numpy()
+    return numbers
+
+
+def _plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one of the four types; blanks at the end of text go."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_null(kind):
+        to = pa.float64()
+    elif pa.types.is_boolean(kind):
+        to = pa.bool_()
+    elif pa.types.is_integer(kind):
+        to = pa.int64()
+    elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        to = pa.float64()
+    elif any(is_kind(kind) for is_kind in _TEXT):
+        to = pa.string()
+    else:
+        raise ConfigError(
+            f"catalogue {path}: column {name!r} is {kind}; what can be kept are booleans, "
+            "integers, floating-point numbers and text: leave it out of 'columns'"
+        )
+    try:
+        plain = pc.cast(column, to).combine_chunks()
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"catalogue {path}: column {name!r}: {error}") from None
+    return pc.utf8_rtrim_whitespace(plain) if pa.types.is_string(to) else plain
+
+
+def _raw(path: Path, columns: list[str] | None) -> pa.Table:
+    if not path.exists():
+        raise ConfigError(f"catalogue {path} is not there: give the path of a file")
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if path.is_dir():
+        kind = "delta" if (path / "_delta_log").is_dir() else "folder"
+    if kind is None:
+        raise ConfigError(
+            f"catalogue {path}: cannot read {path.suffix!r} files; known: {' '.join(_SUFFIXES)},"
+            " folders of Parquet files, Delta tables, HATS catalogues"
+        )
+    try:
+        if kind == "csv":
+            return _csv(path)
+        if kind == "fits":
+            return _fits(path, columns)
+        if kind in ("ecsv", "votable"):
+            return _astropy(path, kind)
+        if kind == "delta":
+            from deltalake import DeltaTable
+
+            return DeltaTable(str(path)).to_pyarrow_table()
+        return _parquet(path, columns)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise ConfigError(f"catalogue {path}: cannot read it: {error}") from None
+
+
+def _parquet(path: Path, columns: list[str] | None) -> pa.Table:
+    """Read a Parquet file, a folder of them, or a HATS catalogue, whose data are in dataset/."""
+    import pyarrow.dataset as ds
+
+    files = [path]
+    if path.is_dir():
+        inside = path / "dataset" if (path / "dataset").is_dir() else path
+        files = sorted(f for f in inside.rglob("*.parquet") if not f.name.startswith(("_", ".")))
+    if not files:
+        raise ConfigError(f"catalogue {path}: no Parquet file in it")
+    data = ds.dataset([str(f) for f in files], format="parquet")
+    _check(path, data.schema.names, columns or ())
+    return data.to_table(columns=columns).unify_dictionaries()
+
+
+def _check(path: Path, there: Sequence[str], wanted: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in there:
+            raise ConfigError(f"catalogue {path}: no column {name!r}{nearest(name, there)}")
+
+
+def _csv(path: Path) -> pa.Table:
+    from pyarrow import csv
+
+    with path.open(encoding="utf-8-sig") as lines:
+        loose = " ," in lines.readline()
+    if not loose:
+        return csv.read_csv(path)
+    import pandas as pd
+
+    frame = pd.read_csv(path, skipinitialspace=True, dtype=str, keep_default_na=False)
+    columns = {str(c).strip(): frame[c].str.strip().to_list() for c in frame.columns}
+    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    sink = pa.BufferOutputStream()
+    csv.write_csv(table, sink)  # types are then inferred as for any other file
+    return csv.read_csv(pa.BufferReader(sink.getvalue()))
+
+
+def _fits(path: Path, columns: list[str] | None) -> pa.Table:
+    from astropy.io import fits
+
+    with fits.open(path) as units:
+        tables = [unit for unit in units if isinstance(unit, fits.BinTableHDU | fits.TableHDU)]
+        if not tables:
+            raise ConfigError(f"catalogue {path} has no table")
+        arrays = {}
+        _check(path, tables[0].columns.names, columns or ())
+        for column in tables[0].columns:
+            if columns is not None and column.name not in columns:
+                continue
+            values = np.asarray(tables[0].data[column.name])
+            if values.ndim != 1:
+                if columns is None:
+                    continue
+                raise ConfigError(
+                    f"catalogue {path}: column {column.name!r} has more than one value a row"
+                )
+            native = values.dtype.newbyteorder("=")
+            absent = None if column.null in (None, "") else values == column.null
+            arrays[column.name] = pa.array(
+                values.tolist() if native.kind in "US" else values.astype(native), mask=absent
+            )
+    return pa.table(arrays)
+
+
+def _astropy(path: Path, kind: str) -> pa.Table:
+    from astropy.table import Table
+
+    table = Table.read(path, format="ascii.ecsv" if kind == "ecsv" else "votable")
+    arrays = {}
+    for name in table.colnames:
+        column = table[name]
+        if getattr(column, "ndim", 1) != 1:
+            continue
+        mask = np.array(getattr(column, "mask", False))
+        values = np.asarray(column)
+        data = values.tolist() if values.dtype.kind in "OUS" else values
+        absent = np.broadcast_to(mask, values.shape).copy()
+        arrays[name] = pa.array(data, mask=absent)
+    return pa.table(arrays)

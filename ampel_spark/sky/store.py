@@ -1,0 +1,407 @@
+"""Catalogues of a lake: versioned Delta tables under ``catalogs/NAME``.
+
+Two tables make a catalogue. ``rows`` holds the rows, in order of ``hpx``, for any Delta reader.
+``tiles`` has one row for each HEALPix tile, with a hash of its content, and is written last: its
+version is the catalogue's version, and names that of ``rows`` which belongs to it. An addition that
+was killed half-way is therefore not seen. Both are written and read without Spark.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ampel_spark.errors import ConfigError, LakeError, nearest
+from ampel_spark.sky.sources import CatalogSettings
+from ampel_spark.sky.tiles import Tiles, canonical, cut
+
+__all__ = ["Change", "Stored", "add", "catalog_names", "compare", "folder_of", "is_stored"]
+
+Integers = npt.NDArray[np.int64]
+
+#: Rows in a file, and in a row group, the least that is read.
+_FILE, _GROUP = 1_000_000, 8192
+_KEEP = {
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+    "delta.logRetentionDuration": "interval 36500 days",
+}
+_COMMENTS = {
+    "id": "the catalogue's name of the row",
+    "ra": "right ascension at the catalogue's epoch, ICRS [deg]",
+    "dec": "declination at the catalogue's epoch, ICRS [deg]",
+    "pmra": "proper motion in right ascension, with cos(dec) [mas/yr]",
+    "pmdec": "proper motion in declination [mas/yr]",
+    "epoch": "epoch of the position [Julian yr]",
+    "hpx": "HEALPix index, NESTED, order 29",
+}
+_TILES = pa.schema(
+    [
+        pa.field("tile", pa.int64(), metadata={"comment": "UNIQ number; 1 is the whole sky"}),
+        pa.field("order", pa.int64(), metadata={"comment": "HEALPix order; -1 is the whole sky"}),
+        pa.field("pixel", pa.int64(), metadata={"comment": "HEALPix pixel, NESTED"}),
+        pa.field("rows", pa.int64(), metadata={"comment": "rows in it"}),
+        pa.field("hash", pa.string(), metadata={"comment": "hash of the values of its rows"}),
+        pa.field("rows_version", pa.int64(), metadata={"comment": "version of rows it is about"}),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What differs between two versions of a catalogue, tile by tile (UNIQ numbers)."""
+
+    gained: tuple[int, ...]
+    lost: tuple[int, ...]
+    changed: tuple[int, ...]
+    same: int
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A version of a catalogue of a lake.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    version, rows_version : int
+    tiles : Tiles
+    about : mapping
+        What its commit says: ``content_hash``, ``settings``, ``sources``, ``left_out`` (rows
+        without a position), ``pm_reach`` [arcsec/yr], ``added`` (time).
+    """
+
+    path: Path
+    version: int
+    rows_version: int
+    tiles: Tiles
+    about: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path, version: int | None = None) -> Stored:
+        """Open a catalogue by its folder.
+
+        Raises
+        ------
+        LakeError
+            If there is none, or it has no such version.
+        """
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        path = Path(path)
+        if not is_stored(path):
+            names = catalog_names(path.parents[1])
+            raise LakeError(
+                f"lake {path.parents[1]} has no catalogue {path.name!r}{nearest(path.name, names)};"
+                f" add it by `ampel-spark catalog add {path.name} FILE`"
+            )
+        try:
+            table = DeltaTable(str(path / "tiles"), version=version)
+        except DeltaError:
+            newest = DeltaTable(str(path / "tiles")).version()
+            raise LakeError(
+                f"catalogue {path.name!r} has no version {version}: it has 0 to {newest}"
+            ) from None
+        rows = table.to_pyarrow_table().sort_by([("order", "ascending"), ("pixel", "ascending")])
+        about = json.loads(_commit(path / "tiles", table.version())["userMetadata"])
+        order, pixel, n = (rows[c].to_numpy() for c in ("order", "pixel", "rows"))
+        found = Tiles(order, pixel, n, tuple(rows["hash"].to_pylist()), about["schema"])
+        on_sky = np.argsort(found.ranges[:, 0], kind="stable")
+        tiles = Tiles(
+            order[on_sky], pixel[on_sky], n[on_sky],
+            tuple(found.hash[i] for i in on_sky), about["schema"],
+        )  # fmt: skip
+        return cls(path, int(table.version()), int(about["rows_version"]), tiles, about)
+
+    @property
+    def content_hash(self) -> str:
+        """Hash over all of it, 32 hexadecimal digits."""
+        return str(self.about["content_hash"])
+
+    @property
+    def pm_reach(self) -> float:
+        """Fastest proper motion, arcsec/yr."""
+        return float(self.about["pm_reach"])
+
+    @property
+    def epochs(self) -> tuple[float, float] | None:
+        """Earliest and latest epoch of its positions, Julian years; None where no row moves."""
+        found = self.about["epochs"]
+        return (float(found[0]), float(found[1])) if found else None
+
+    @property
+    def settings(self) -> CatalogSettings:
+        """What it was read by: description, licence, citation and all."""
+        return CatalogSettings.model_validate(self.about["settings"])
+
+    def types(self) -> dict[str, str]:
+        """Return the columns and their Arrow types."""
+        types: dict[str, str] = json.loads(self.about["schema"])
+        return types
+
+    def rows(self, tiles: Integers, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read the rows of some tiles.
+
+        Parameters
+        ----------
+        tiles : ndarray of int64
+            Their numbers in `tiles`, in order.
+        columns : sequence of str, optional
+            Columns beside position, id and motion; default: all.
+        """
+        types = self.types()
+        own = [n for n in ("id", "ra", "dec", "pmra", "pmdec", "epoch") if n in types]
+        names = [*own, *(types if columns is None else columns)]
+        names = [*dict.fromkeys(n for n in names if n in types), "hpx"]
+        ranges = self.tiles.ranges[tiles]
+        return self.in_ranges(ranges, names)
+
+    def in_ranges(self, ranges: npt.NDArray[np.int64], names: Sequence[str]) -> pa.Table:
+        """Read the columns `names` of the rows whose ``hpx`` is in ranges (in order, apart)."""
+        from ampel_spark.sky.healpix import in_ranges, merged
+
+        ranges = merged(ranges)
+        parts = [self._schema.empty_table().select(list(names))]
+        for file, low, high in self._groups:
+            at = np.searchsorted(ranges[:, 1], low, "right")
+            wanted = (at < len(ranges)) & (
+                ranges[np.minimum(at, len(ranges) - 1), 0] <= high if len(ranges) else False
+            )
+            groups = np.flatnonzero(wanted).tolist()
+            if groups:
+                with pq.ParquetFile(file) as reader:
+                    part = reader.read_row_groups(groups, columns=list(names), use_threads=False)
+                parts.append(part.filter(pa.array(in_ranges(part["hpx"].to_numpy(), ranges))))
+        return pa.concat_tables(parts, promote_options="permissive").combine_chunks()
+
+    @property
+    def files(self) -> list[str]:
+        """The Parquet files of its rows, in order."""
+        return [file for file, _, _ in self._groups]
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        types = {"bool": pa.bool_(), "int64": pa.int64(), "double": pa.float64()}
+        return pa.schema([(n, types.get(t, pa.string())) for n, t in self.types().items()]).append(
+            pa.field("hpx", pa.int64())
+        )
+
+    @cached_property
+    def _groups(self) -> list[tuple[str, Integers, Integers]]:
+        """The files in order, with the smallest and largest ``hpx`` of each row group."""
+        from deltalake import DeltaTable
+
+        found = []
+        for file in DeltaTable(str(self.path / "rows"), version=self.rows_version).file_uris():
+            meta = pq.read_metadata(file)
+            at = meta.schema.names.index("hpx")
+            stats = [meta.row_group(i).column(at).statistics for i in range(meta.num_row_groups)]
+            low, high = (np.array([getattr(s, k) for s in stats], np.int64) for k in ("min", "max"))
+            found.append((file, low, high))
+        return sorted(found, key=lambda entry: int(entry[1][0]))
+
+
+def folder_of(lake: str | Path, name: str) -> Path:
+    """Return the folder of a catalogue of a lake."""
+    return Path(lake) / "catalogs" / name
+
+
+def is_stored(path: str | Path) -> bool:
+    """Say whether a folder is a catalogue of a lake."""
+    return (Path(path) / "tiles" / "_delta_log").is_dir()
+
+
+def catalog_names(lake: str | Path) -> list[str]:
+    """Return the names of a lake's catalogues, sorted."""
+    return sorted(p.parents[1].name for p in Path(lake).glob("catalogs/*/tiles/_delta_log"))
+
+
+def add(
+    lake: str | Path,
+    name: str,
+    table: pa.Table,
+    settings: CatalogSettings | None = None,
+    sources: Sequence[Mapping[str, Any]] = (),
+) -> tuple[Stored, bool]:
+    """Put a catalogue into a lake, as a new version where the lake has it with other content.
+
+    Parameters
+    ----------
+    lake : path
+    name : str
+    table : pyarrow.Table
+        As `ampel_spark.sky.sources.read_source` returns it.
+    settings : CatalogSettings, optional
+    sources : sequence of mapping, optional
+        What it was read from, for the record.
+
+    Returns
+    -------
+    stored : Stored
+    new : bool
+        False: the lake has this very content, and nothing was written.
+    """
+    import datetime
+
+    if not name.replace("_", "").isalnum() or not name[0].isalpha():
+        raise ConfigError(f"catalogue {name!r}: a name is a letter, then letters, digits and '_'")
+    folder = folder_of(lake, name)
+    rows = canonical(table)
+    if not len(rows):
+        raise ConfigError(f"catalogue {name!r}: no row of {len(table)} has a position")
+    tiles = cut(rows)
+    with _lock(Path(lake), f"catalog_{name}"):
+        if is_stored(folder):
+            there = Stored.open(folder)
+            if there.content_hash == tiles.content_hash:
+                return there, False
+        rows_version = _write_rows(folder / "rows", rows, name)
+        about = {
+            "content_hash": tiles.content_hash,
+            "schema": tiles.schema,
+            "rows_version": rows_version,
+            "settings": (settings or CatalogSettings()).model_dump(mode="json"),
+            "sources": [dict(source) for source in sources],
+            "left_out": len(table) - len(rows),
+            "pm_reach": _fastest(rows),
+            "epochs": _epochs(rows),
+            "added": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        manifest = pa.table(
+            [
+                pa.array(tiles.uniq), pa.array(tiles.order), pa.array(tiles.pixel),
+                pa.array(tiles.rows), pa.array(tiles.hash),
+                pa.array(np.full(len(tiles.rows), rows_version)),
+            ],
+            schema=_TILES,
+        )  # fmt: skip
+        _commit_table(folder / "tiles", manifest, f"tiles of catalogue {name}", about)
+    return Stored.open(folder), True
+
+
+def compare(before: Stored, after: Stored) -> Change:
+    """Return which tiles differ between two versions."""
+    hashes = [dict(zip(v.tiles.uniq.tolist(), v.tiles.hash, strict=True)) for v in (before, after)]
+    if before.tiles.schema != after.tiles.schema:
+        hashes[0] = dict.fromkeys(hashes[0], "other columns")
+    both = hashes[0].keys() & hashes[1].keys()
+    changed = sorted(k for k in both if hashes[0][k] != hashes[1][k])
+    return Change(
+        tuple(sorted(hashes[1].keys() - hashes[0].keys())),
+        tuple(sorted(hashes[0].keys() - hashes[1].keys())),
+        tuple(changed),
+        len(both) - len(changed),
+    )
+
+
+def _fastest(rows: pa.Table) -> float:
+    if "pmra" not in rows.column_names:
+        return 0.0
+    pm = [
+        np.nan_to_num(rows[c].combine_chunks().fill_null(0.0).to_numpy()) for c in ("pmra", "pmdec")
+    ]
+    return float(np.hypot(*pm).max()) / 1e3
+
+
+def _epochs(rows: pa.Table) -> list[float]:
+    if "epoch" not in rows.column_names:
+        return []
+    known = rows["epoch"].drop_null().to_numpy()
+    return [float(known.min()), float(known.max())] if len(known) else []
+
+
+def _write_rows(folder: Path, rows: pa.Table, name: str) -> int:
+    """Write the files, commit them in the place of those that are there; return the version."""
+    from deltalake import CommitProperties, DeltaTable, Schema
+    from deltalake.transaction import AddAction, RemoveAction
+
+    folder.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema(
+        [
+            pa.field(
+                f.name, f.type, metadata={"comment": _COMMENTS.get(f.name, f"{f.name} of {name}")}
+            )
+            for f in rows.schema
+        ]
+    )
+    rows = rows.cast(schema)
+    text = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_boolean(f.type)]
+    actions: list[AddAction | RemoveAction] = []
+    for first in range(0, len(rows), _FILE):
+        part = rows.slice(first, _FILE)
+        file = folder / f"part-{uuid.uuid4()}.parquet"
+        pq.write_table(
+            part, file, row_group_size=_GROUP, compression="zstd", use_dictionary=text,
+            compression_level=1, write_statistics=["hpx"],
+        )  # fmt: skip
+        hpx = part["hpx"]
+        stats = {
+            "numRecords": len(part),
+            "minValues": {"hpx": hpx[0].as_py()},
+            "maxValues": {"hpx": hpx[-1].as_py()},
+            "nullCount": {"hpx": 0},
+        }
+        state = file.stat()
+        actions.append(
+            AddAction(
+                file.name, state.st_size, {}, int(state.st_mtime * 1000), True, json.dumps(stats)
+            )
+        )
+    if not (folder / "_delta_log").is_dir():
+        DeltaTable.create(
+            str(folder), Schema.from_arrow(schema), description=f"rows of catalogue {name}",
+            configuration=dict(_KEEP), raise_if_key_not_exists=False,
+        )  # fmt: skip
+    table = DeltaTable(str(folder))
+    said = CommitProperties(custom_metadata={"userMetadata": json.dumps({"catalog": name})})
+    table.create_write_transaction(
+        actions, mode="overwrite", schema=Schema.from_arrow(schema), commit_properties=said
+    )
+    return int(DeltaTable(str(folder)).version())
+
+
+def _commit_table(folder: Path, table: pa.Table, text: str, about: Mapping[str, Any]) -> None:
+    from deltalake import CommitProperties, write_deltalake
+
+    write_deltalake(
+        str(folder),
+        table,
+        mode="overwrite",
+        description=text,
+        configuration=dict(_KEEP),
+        commit_properties=CommitProperties(
+            custom_metadata={"userMetadata": json.dumps(about, sort_keys=True)}
+        ),
+    )
+
+
+def _commit(folder: Path, version: int) -> Mapping[str, Any]:
+    """Return what the commit of a version says of itself."""
+    for line in (folder / "_delta_log" / f"{version:020d}.json").read_text().splitlines():
+        action = json.loads(line)
+        if "commitInfo" in action:
+            info: Mapping[str, Any] = action["commitInfo"]
+            return info
+    raise LakeError(f"{folder}: version {version} does not say what it is: it was not written here")
+
+
+@contextmanager
+def _lock(lake: Path, name: str) -> Iterator[None]:
+    """Hold a lock of the lake: one addition of a catalogue at a time."""
+    (lake / "_locks").mkdir(parents=True, exist_ok=True)
+    with (lake / "_locks" / name).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
