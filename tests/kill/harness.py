@@ -73,22 +73,31 @@ class Outcome:
     lines: list[str]
 
 
-def simulated(folder: Path) -> Path:
+def simulated(folder: Path, alerts: int = 900) -> Path:
     """Make the archive that all of this works on, and return its folder."""
     from ampel_spark.simulate import simulate
 
     made = simulate(
-        folder / "archive", alerts=900, nights=45, first_night="2024-03-01", seed=18, cutouts="none"
+        folder / "archive",
+        alerts=alerts,
+        nights=alerts // 20,
+        first_night="2024-03-01",
+        seed=18,
+        cutouts="none",
     )
     return made.path
 
 
 def start(
-    lake: Path, archive: Path, settings: Sequence[str] = (), master: str = "local[2]"
+    lake: Path,
+    archive: Path,
+    settings: Sequence[str] = (),
+    master: str = "local[2]",
+    chunk: int = CHUNK,
 ) -> subprocess.Popen[str]:
     """Start a driver in a process group of its own."""
     env = {**os.environ, "PYTHONPATH": str(PROJECT), "MASTER": master}
-    command = [sys.executable, "-m", "tests.kill.driver", str(lake), str(archive), str(CHUNK)]
+    command = [sys.executable, "-m", "tests.kill.driver", str(lake), str(archive), str(chunk)]
     return subprocess.Popen(
         [*command, *settings],
         cwd=PROJECT,
@@ -106,6 +115,7 @@ def drive(
     moment: Moment | None = None,
     settings: Sequence[str] = (),
     whole_group: bool = True,
+    chunk: int = CHUNK,
 ) -> Outcome:
     """Run a driver to its end, or to its moment.
 
@@ -113,8 +123,10 @@ def drive(
     ----------
     whole_group : bool
         Kill the JVM and the workers with it; else Python alone, and leave the JVM to find out.
+    chunk : int
+        Bytes of files that a driver commits at a time.
     """
-    process = start(lake, archive, settings)
+    process = start(lake, archive, settings, chunk=chunk)
     lines: list[str] = []
     tier, since = "start", time.monotonic()
     ends = since + _LIMIT
