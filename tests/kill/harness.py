@@ -43,7 +43,10 @@ BEGINS = {
 CHUNK = 600_000
 
 #: Tables of which every run writes rows of its own.
-PER_RUN = ("decisions", "state_channels", "candidates")
+PER_RUN = ("decisions", "state_channels", "candidates", "pins")
+
+#: Columns that kills may change beside those that no two runs share: numbers and times of commits.
+COUNTED = ("chunk", "version", "pinned")
 
 _LIMIT = 600.0  # seconds for a driver
 
@@ -239,7 +242,7 @@ def _rows(lake: Path, name: str, runs: Sequence[str]) -> list[str]:
         table = table.filter(pa.array([run == runs[-1] for run in table["run_id"].to_pylist()]))
     columns = [
         c for c in table.column_names
-        if c not in INCOMPARABLE and not c.endswith("_version") and c != "chunk"
+        if c not in INCOMPARABLE and not c.endswith("_version") and c not in COUNTED
     ]  # fmt: skip
     if name == "archive_files":
         columns.append("path")
