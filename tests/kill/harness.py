@@ -160,8 +160,9 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str | None]:
     waiting: queue.Queue[str | None] = queue.Queue()
 
     def pump(stream: IO[str]) -> None:
-        for line in stream:
-            waiting.put(line.rstrip("\n"))
+        with stream:
+            for line in stream:
+                waiting.put(line.rstrip("\n"))
         waiting.put(None)
 
     assert process.stdout is not None
