@@ -118,6 +118,12 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
         )
     raw = _raw(path, wanted)
     kept = settings.kept(raw.column_names)
+    for column in (settings.ra, settings.dec):
+        if column not in raw.column_names:
+            raise ConfigError(
+                f"catalogue {path}: no column {column!r}{nearest(column, raw.column_names)}; 'ra:' "
+                "and 'dec:' in its settings say which columns hold the position"
+            )
     _check(path, raw.column_names, [*filter(None, named), *kept.values()])
     ra, dec = _position(path, raw, settings)
     columns: dict[str, Any] = {}

@@ -106,7 +106,7 @@ class Stored:
             names = catalog_names(path.parents[1])
             raise LakeError(
                 f"lake {path.parents[1]} has no catalogue {path.name!r}{nearest(path.name, names)};"
-                f" add it by `ampel-spark catalog add {path.name} FILE`"
+                f" `ampel-spark catalog add {path.name} FILE` adds one"
             )
         try:
             table = DeltaTable(str(path / "tiles"), version=version)

@@ -77,6 +77,11 @@ def test_the_command_prints_rows_without_starting_spark(
     )
     assert "… and 2980 more" in capsys.readouterr().out
     assert cli.main([*words, "--polygon", "1", "2", "3"]) == 2
+    (tmp_path / "cones.csv").write_text("ra,dec\n10,91\n")
+    for bad in (["--cone", "10", "91", "1"], ["--cones", str(tmp_path / "cones.csv")]):
+        capsys.readouterr()
+        assert cli.main([*words, *bad]) == 2
+        assert "10 91 is no position" in capsys.readouterr().err
 
 
 def test_what_is_not_there_is_told(lake: Path) -> None:

@@ -121,6 +121,8 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     path = written(tmp_path)[0]
     with pytest.raises(ConfigError, match="no column 'tipe'; did you mean 'type'"):
         read_source([path], CatalogSettings(ra="RA", dec="DE", columns=("tipe",)))
+    with pytest.raises(ConfigError, match=r"no column 'ra'.*'ra:' and 'dec:' in its settings say"):
+        read_source([path], CatalogSettings())
     with pytest.raises(ConfigError, match="cannot be called 'ra'"):
         read_source([path], CatalogSettings(ra="RA", dec="DE", columns={"ra": "z"}))
     parquet.write_table(pa.table({"ra": ["12 99"], "dec": ["1 2"]}), tmp_path / "s.parquet")
