@@ -66,7 +66,7 @@ def density_of_cells(counts: npt.ArrayLike, *, form: str = "svg") -> bytes:
     per_degree = counts[cells] / (4 * np.pi * np.degrees(1) ** 2 / len(counts))
 
     def plot(figure: Figure) -> None:
-        axes = _sky(figure, (0.06, 0.17, 0.92, 0.82))
+        axes: Any = _sky(figure, (0.06, 0.17, 0.92, 0.82))
         axes.set_xticklabels(["300°", "240°", "180°", "120°", "60°"])
         axes.set_yticklabels(["−60°", "−30°", "0°", "30°", "60°"])
         axes.tick_params(labelsize=7.5, labelcolor=COLOURS["muted"])
