@@ -166,7 +166,7 @@ def ours(spark: Any, folder: Path, a: str, b: str) -> list[float]:
 
     pairs = match_catalogs(spark, (folder_of(folder, a), 0), (folder_of(folder, b), 0), RADIUS)
     row = pairs.agg(f.count("*"), f.sum("distance")).collect()[0]
-    return [row[0], row[1]]
+    return [row[0], row[1] or 0.0]
 
 
 def plain(spark: Any, folder: Path, a: str, b: str) -> list[float]:
@@ -177,7 +177,8 @@ def plain(spark: Any, folder: Path, a: str, b: str) -> list[float]:
 
     rows = spark.read.format("delta").load(str(folder_of(folder, a) / "rows"))
     row = match_rows(rows, (folder_of(folder, b), 0), RADIUS).agg(f.count("*"), f.sum("distance"))
-    return list(row.collect()[0])
+    n, total = row.collect()[0]
+    return [n, total or 0.0]
 
 
 def tree(folder: Path, a: str, b: str) -> list[float]:

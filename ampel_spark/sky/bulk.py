@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.sky import healpix
-from ampel_spark.sky.catalogs import Catalog, StoredCatalog
+from ampel_spark.sky.catalogs import Catalog, StoredCatalog, stored_catalog
 from ampel_spark.sky.matching import How, Pairs, first_of_each, match
 
 if TYPE_CHECKING:
@@ -191,7 +191,8 @@ def _task(
         for number in batch.column("id").to_pylist():
             _, first, last = stretches[number]
             tiles = np.arange(first, last)
-            found = match_part(StoredCatalog(*left), StoredCatalog(*right), tiles, radius, how, k)
+            sides = stored_catalog(*left), stored_catalog(*right)
+            found = match_part(*sides, tiles, radius, how, k)
             yield from found.combine_chunks().to_batches()
 
 
@@ -202,7 +203,7 @@ def _rows_task(
     k: int,
     batches: Iterator[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
-    right = StoredCatalog(*catalog)
+    right = stored_catalog(*catalog)
     for rows in _gathered(batches):
         ra, dec = (rows[n].combine_chunks().fill_null(np.nan).to_numpy() for n in ("ra", "dec"))
         hpx = healpix.pixels(ra, dec)
