@@ -145,7 +145,8 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
         )
         columns["epoch"] = pa.array(values.astype(np.float64), from_pandas=True)
     for new, source in kept.items():
-        if new.lower() in OWN:
+        # Spark tells names apart whatever their case
+        if new in OWN or new.lower() in {"hpx", *(n.lower() for n in columns)}:
             raise ConfigError(
                 f"catalogue {path}: a kept column cannot be called {new!r}: rename it, "
                 f"columns: {{{new}_: {source}}}"

@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from pyspark.sql import SparkSession
 
 from ampel_spark import cli
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.lake.lake import mark
 from ampel_spark.sky import healpix, regions
 from ampel_spark.sky.angles import separation
-from ampel_spark.sky.search import around, search
+from ampel_spark.sky.search import around, in_region, register, search
 from ampel_spark.sky.store import add
 from tests.sky.skies import awkward_sky
 
@@ -82,6 +83,18 @@ def test_the_command_prints_rows_without_starting_spark(
         capsys.readouterr()
         assert cli.main([*words, *bad]) == 2
         assert "10 91 is no position" in capsys.readouterr().err
+
+
+@pytest.mark.spark
+def test_spark_and_sql_find_the_same_rows(spark: SparkSession, lake: Path) -> None:
+    polygon = regions.polygon([350, 10, 0], [-20, -20, 30])
+    expected = sorted(search(lake, "alerts", polygon, ["id"])["id"].to_pylist())
+    assert len(expected) > 50
+    rows = spark.read.format("delta").load(str(lake / "alerts"))
+    assert sorted(r["id"] for r in in_region(rows, polygon).select("id").collect()) == expected
+    here = register(spark, "in_polygon", polygon)
+    found = spark.sql(f"SELECT id FROM delta.`{lake}/alerts` WHERE {here} ORDER BY id").collect()
+    assert [r["id"] for r in found] == expected
 
 
 def test_what_is_not_there_is_told(lake: Path) -> None:
