@@ -320,6 +320,7 @@ def _epochs(rows: pa.Table) -> list[float]:
     if "epoch" not in rows.column_names:
         return []
     known = rows["epoch"].drop_null().to_numpy()
+    known = known[np.isfinite(known)]
     return [float(known.min()), float(known.max())] if len(known) else []
 
 
