@@ -309,12 +309,12 @@ def test_what_a_unit_reads_beside_the_state_is_part_of_the_input_hash(
     found = {
         r["state_id"]: r["input_hash"] for r in rows.select("state_id", "input_hash").collect()
     }
-    assert found == {"s0": "mag 18", "s1": "mag 18", "s2": "mag 19", "s3": "mag 17"}
+    assert found == {"s0": ":mag 18", "s1": ":mag 18", "s2": ":mag 19", "s3": ":mag 17"}
     present = spark.createDataFrame(
-        [("s0", "mag 18", "t", 0, 1), ("s1", "mag 17", "t", 0, 1)],
+        [("s0", ":mag 18", "t", 0, 1), ("s1", ":mag 17", "t", 0, 1)],
         "state_id string, input_hash string, trace_id string, status int, attempts int",
     )
     results = runner.compute(runner.stale(rows, present, "t"), staged, unit, "t", 3).collect()
     assert {r["state_id"]: (r["input_hash"], r["count"]) for r in results} == {
-        "s1": ("mag 18", 1), "s2": ("mag 19", 2), "s3": ("mag 17", 1),
+        "s1": (":mag 18", 1), "s2": (":mag 19", 2), "s3": (":mag 17", 1),
     }  # fmt: skip
