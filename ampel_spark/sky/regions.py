@@ -95,7 +95,7 @@ def cone(ra: float, dec: float, radius: float) -> Region:
 
 def cones(ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Region:
     """Return the union of many circles (degrees, and arcsec)."""
-    from ampel_spark.sky.matching import match
+    from ampel_spark.sky.matching import engine_for, match
 
     ra, dec, radius = np.broadcast_arrays(
         *(np.atleast_1d(np.asarray(v, np.float64)) for v in (ra, dec, radius))
@@ -113,7 +113,8 @@ def cones(ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Region:
     def holds(a: Floats, d: Floats) -> Mask:
         # circles are few and positions many: look from the circles
         found = np.zeros(len(a), bool)
-        found[match(ra, dec, a, d, radius, how="all").row] = True
+        engine = engine_for(len(ra), len(a))
+        found[match(ra, dec, a, d, radius, how="all", engine=engine).row] = True
         return found
 
     return Region(f"{len(ra)} cones", healpix.merged(np.concatenate(parts)), holds)

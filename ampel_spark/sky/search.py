@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from ampel_spark.errors import ConfigError, LakeError, nearest
 from ampel_spark.sky.healpix import merged
-from ampel_spark.sky.matching import match
+from ampel_spark.sky.matching import engine_for, match
 from ampel_spark.sky.regions import Region, cones
 from ampel_spark.sky.store import Stored, catalog_names, folder_of, is_stored
 
@@ -101,7 +101,9 @@ def around(
     rows = search(lake, name, cones(ra, dec, radius), None if columns is None else
                   [*dict.fromkeys([*columns, "ra", "dec"])], version)  # fmt: skip
     rows_ra, rows_dec = (rows[n].combine_chunks().to_numpy() for n in ("ra", "dec"))
-    pairs = match(ra, dec, rows_ra, rows_dec, radius, how="all")
+    pairs = match(
+        ra, dec, rows_ra, rows_dec, radius, how="all", engine=engine_for(np.size(ra), len(rows_ra))
+    )
     found = rows.take(pairs.row)
     if columns is not None:
         found = found.select(list(columns))

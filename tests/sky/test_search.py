@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,18 @@ def test_many_cones_say_which_one_a_row_is_of_and_how_far(lake: Path) -> None:
         expected = np.flatnonzero(apart <= [60.0, 5.0, 300.0][number])
         assert sorted(mine["id"].to_pylist()) == expected.tolist()
         assert (np.diff(mine["distance"].to_numpy()) >= 0).all()
+
+
+def test_a_single_cone_needs_neither_spark_nor_a_compiler(lake: Path) -> None:
+    code = (
+        "import sys; from ampel_spark import cli; "
+        f"code = cli.main(['search', 'galaxies', '--lake', {str(lake)!r}, "
+        f"'--cone', '{RA[7]}', '{DEC[7]}', '60']); "
+        "assert not {'pyspark', 'numba'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("  distance")
 
 
 def test_the_command_prints_rows_without_starting_spark(
