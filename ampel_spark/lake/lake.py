@@ -128,17 +128,28 @@ class Lake:
         Raises
         ------
         LakeError
-            If there is no such table.
+            If there is no such table, or no such version any more.
         """
         if not self.has(name):
             raise LakeError(f"lake {self.root} has no table {name!r} yet")
         reader = self.spark.read.format("delta")
-        if version is not None:
-            from ampel_spark.lake.reading import check_version
+        if version is None:
+            return reader.load(self.path(name))
+        from pyspark.errors import AnalysisException
 
-            check_version(self.root, name, version)
-            reader = reader.option("versionAsOf", version)
-        return reader.load(self.path(name))
+        from ampel_spark.lake.reading import check_version
+
+        check_version(self.root, name, version)
+        try:
+            return reader.option("versionAsOf", version).load(self.path(name))
+        except AnalysisException as error:
+            if error.getCondition() != "DELTA_VERSION_NOT_FOUND":
+                raise
+            there = (error.getMessageParameters() or {}).values()
+            raise LakeError(
+                f"lake {self.root} has no version {version} of table {name!r}: it goes from "
+                f"{' to '.join([*there][1:])}"
+            ) from None
 
     def between(
         self, table: Table, columns: Sequence[str], by: str, low: float, high: float
