@@ -28,6 +28,8 @@ _MESSAGES = 5
 _FIT = "salt_fit"
 #: Distance up to which a finder chart shows rows of catalogues, to its corners, arcsec.
 _CHART = 43.0
+#: HEALPix order of the cells of the map of the alerts.
+_CELLS = 4
 
 
 def column_meanings(
@@ -75,6 +77,7 @@ def report_content(
         funnels=[_funnel(context, name) for name in job.channels],
         archive=archive,
         quarantine=_quarantine(context),
+        alerts_in_cells=_alerts_in_cells(context),
         states=_states(context),
         totals={k: context.counts["t1"][k] for k in ("objects", "states")},
         units=[_unit(context, run, *result) for result in results.values()],
@@ -109,6 +112,26 @@ def _run(context: Context, run: Run) -> c.Run:
         traces=traces,
         seconds=run.counts.get("seconds", {}),
     )
+
+
+def _alerts_in_cells(context: Context) -> Any:
+    """Count the alerts that the job's channels may see in each cell, file after file."""
+    import pyarrow.compute as pc
+
+    from ampel_spark.lake.reading import open_table
+    from ampel_spark.sky.healpix import ORDER
+
+    rights = sorted({p for channel in context.job.channels.values() for p in channel.programids})
+    where = pc.field("survey") == context.job.survey.label
+    where &= pc.field("programid").isin(rights)
+    if context.as_of is not None:
+        where &= pc.field("jd") <= context.as_of
+    alerts = open_table(context.lake.root, "alerts", context.versions.alerts).to_pyarrow_dataset()
+    found = np.zeros(12 << (2 * _CELLS), np.int64)
+    for batch in alerts.to_batches(columns=["hpx"], filter=where):
+        hpx = batch.column("hpx").drop_null().to_numpy(zero_copy_only=False)
+        found += np.bincount(hpx[hpx >= 0] >> (2 * (ORDER - _CELLS)), minlength=len(found))
+    return found
 
 
 def _archive(context: Context) -> list[c.ArchiveFile]:

@@ -220,6 +220,8 @@ class ReportContent:
     funnels: Sequence[Funnel] = ()
     archive: Sequence[ArchiveFile] = ()
     quarantine: Sequence[Quarantined] = ()
+    #: Alerts that the channels may see in each HEALPix cell of the sky (NESTED); empty: not told.
+    alerts_in_cells: npt.ArrayLike = ()
     states: Sequence[StateCount] = ()
     #: Distinct objects and states over all channels.
     totals: Mapping[str, int] = field(default_factory=dict)

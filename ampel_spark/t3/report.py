@@ -24,7 +24,7 @@ from ampel_spark.t3.content import Candidate, Funnel, ReportContent, Run, Select
 from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import count, date_of, degrees, number, sexagesimal
 from ampel_spark.t3.pages import page, write_page
-from ampel_spark.t3.sky_plots import finder
+from ampel_spark.t3.sky_plots import density_of_cells, finder
 
 __all__ = ["render", "write_report"]
 
@@ -55,6 +55,7 @@ def _view(content: ReportContent) -> dict[str, Any]:
     view = {
         "archive": content.archive,
         "archive_total": _total(content),
+        "alerts_sky": _alerts_sky(content),
         "cards": [
             _card(i, candidate, anchor, place, content)
             for i, (candidate, anchor, place) in enumerate(
@@ -88,6 +89,13 @@ def _view(content: ReportContent) -> dict[str, Any]:
 def _total(content: ReportContent) -> dict[str, int]:
     names = ("packets", "stored", "duplicate", "quarantined")
     return {name: sum(getattr(file, name) for file in content.archive) for name in names}
+
+
+def _alerts_sky(content: ReportContent) -> dict[str, Any] | None:
+    cells = np.asarray(content.alerts_in_cells)
+    if not cells.any():
+        return None
+    return {"plot": _inline(density_of_cells(cells), "d"), "n": count(int(cells.sum()))}
 
 
 def _plural(n: int, word: str) -> str:
@@ -286,7 +294,7 @@ def _card(
     return {
         "anchor": anchor,
         "facts": facts,
-        "finder": _inline(finder(candidate.ra, candidate.dec, candidate.around), f"f{i}")
+        "finder": _inline(finder(candidate.ra, candidate.dec, candidate.around), f"n{i}")
         if candidate.around
         else None,
         "name": candidate.name,

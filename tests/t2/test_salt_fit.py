@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import sncosmo
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.sky.store import add
 from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal
 from ampel_spark.t2.lightcurve import DETECTION, FORCED
 from ampel_spark.t2.registry import build
@@ -294,6 +296,14 @@ def test_the_redshift_can_come_from_a_tied_unit() -> None:
     row = fitted(injected(truth(), results=tied), redshift=redshift)
     assert (row["z"], row["z_source"], row["z_distance"], row["z_err"]) == (0.06, "unit", 1.5, None)
     assert row["chisq"] == fitted(injected(truth()))["chisq"]
+    # of several catalogues in one match, and of a digest
+    for column, distance in (
+        ("near_hosts_z", "near_hosts_distance"), ("hosts_z_spec", "hosts_distance"),
+        ("z_spec", "distance"), ("ampel_z", "ampel_dist"),
+    ):  # fmt: skip
+        tied = {"match": {"status": 0, column: 0.06, distance: 2.5}}
+        other = {"unit": "match", "column": column}
+        assert fitted(injected(truth(), results=tied), redshift=other)["z_distance"] == 2.5
     assert built(redshift=redshift, dust={}).needs() == ("match", "milky_way_dust")
     assert built().needs() == ()
 
@@ -326,6 +336,12 @@ def test_the_redshift_can_come_from_a_catalogue(tmp_path: Path) -> None:
     assert trace_of(unit, "salt_fit").trace_id != before
     with pytest.raises(Refusal, match="no redshift within 5 arcsec"):
         unit.process(injected(truth()))
+
+
+def test_a_versioned_catalogue_is_matched_by_a_unit_of_its_own(tmp_path: Path) -> None:
+    stored, _ = add(tmp_path, "galaxies", pa.table({"ra": [1.0], "dec": [2.0], "z": [0.1]}))
+    with pytest.raises(ConfigError, match="add a catalog_match of it and name that by unit"):
+        built(tmp_path, redshift={"catalog": str(stored.path)})
 
 
 def test_dust_comes_from_a_tied_unit() -> None:

@@ -98,6 +98,7 @@ def content(curve: Callable[..., LightCurve], make_model: Any) -> c.ReportConten
             curve(name, 11 + i, forced=i == 3),
             (c.Result("fit", fit, COLUMNS), c.Result("host", {}, (), -2008, f"no host {EVIL}")),
             None if i == 2 else {**fit, "x1": None} if i == 4 else fit,
+            {"galaxies": ([150.0 + 30 * i], [-20.0 + 15 * i])} if i < 2 else {},
         )
         for i, name in enumerate(names)
     ]  # fmt: skip
@@ -126,6 +127,7 @@ def content(curve: Callable[..., LightCurve], make_model: Any) -> c.ReportConten
         ],
         archive=[c.ArchiveFile("ztf_public_20200101.tar.gz", 1234, 1230, 3, 1)],
         quarantine=[c.Quarantined("truncated", 1, f"1.avro {EVIL}")],
+        alerts_in_cells=np.arange(12),
         states=[c.StateCount("SN", 38, 37, 12, 3310, 5120)],
         units=[c.UnitRun("fit", "a94a", 38, 12, 26, {0: 30, -2008: 6, 4: 1, -4: 1},
                          {4: "not converged"}, [(f"no redshift {EVIL}", 6)], 48.31)],
