@@ -14,6 +14,7 @@ import json
 import operator
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -374,19 +375,28 @@ def mark(root: str | Path) -> Path:
     """
     root = Path(root).resolve()
     marker = root / MARKER
-    if marker.is_file():
-        found = json.loads(marker.read_text()).get("format")
-        if found != FORMAT:
-            raise LakeError(f"lake {root} has format {found}, this version reads format {FORMAT}")
+    if _is_marked(root):
         return root
-    # Another process may be making the same lake.
-    if root.exists() and (
-        not root.is_dir() or any(not p.name.startswith(MARKER) for p in root.iterdir())
+    # Another process or thread may be making the same lake, and be further by now.
+    if (
+        root.exists()
+        and (not root.is_dir() or any(not p.name.startswith(MARKER) for p in root.iterdir()))
+        and not _is_marked(root)
     ):
         raise LakeError(f"{root} is not empty and not a lake (no {MARKER}); name another --lake")
     root.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, "made_by": "ampel_spark"}) + "\n"
-    partial = root / f"{MARKER}.{os.getpid()}"
+    partial = root / f"{MARKER}.{os.getpid()}.{threading.get_ident()}"
     partial.write_text(text)
     partial.replace(marker)
     return root
+
+
+def _is_marked(root: Path) -> bool:
+    marker = root / MARKER
+    if not marker.is_file():
+        return False
+    found = json.loads(marker.read_text()).get("format")
+    if found != FORMAT:
+        raise LakeError(f"lake {root} has format {found}, this version reads format {FORMAT}")
+    return True
