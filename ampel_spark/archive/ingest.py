@@ -8,6 +8,7 @@ killed half-way is not seen, and the next ingest takes it back before it begins.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive import ztf
-from ampel_spark.archive.accounts import accounts_of, conflicts, decode, sort_packets
+from ampel_spark.archive.accounts import (
+    Members,
+    accounts_of,
+    conflicts,
+    decode,
+    sort_packets,
+    stored_of,
+)
 from ampel_spark.archive.chunks import (
     CHUNK_BYTES,
     CHUNK_TABLES,
@@ -32,12 +40,13 @@ from ampel_spark.archive.readers import check_settings, name_patterns, reader_of
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.parts import commit_parts
 from ampel_spark.lake.progress import progress
 from ampel_spark.lake.runs import new_run_id, utc_now
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 __all__ = ["Ingested", "Pinned", "ingest", "pinned"]
 
@@ -154,28 +163,46 @@ def _ingest_chunk(
         if chunk.replaced:
             _give_way(lake, chunk.replaced, info, folder)
         with progress(lake.spark, f"ingest: reading {len(files)} files", out):
-            members = decode(lake.spark, files, f"{folder}/packets", reader_of(survey))
+            members = decode(lake.spark, files, folder, run_id, reader_of(survey))
         if survey.reader != "ztf_avro":
-            check_settings(f"{folder}/packets")
-        packets = sort_packets(lake, members, f"{folder}/repeated")
-        accounts = accounts_of(members.rows, packets, files)
+            check_settings(members.others)
+        fates = sort_packets(lake, members, f"{folder}/repeated")
+        accounts = accounts_of(members, fates, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
-        run = f.lit(run_id)
-        stored = packets.where("fate = 'stored'").withColumn("run_id", run)
-        merge_datapoints(lake, stored, info, folder, members.span)
-        lake.append(ztf.alerts_table(), stored, info, always=True)
-        bad = (
-            members.rows.where("row IN ('bad', 'broken')")
-            .select("file", "member", "sha256", "reason", "detail")
-            .union(conflicts(packets))
-        )
-        bad = bad.withColumn("run_id", run)
+        points = stored_of(members.points, fates, "first_alert_id")
+        merge_datapoints(lake, points, members.places, info, folder, members.span)
+        _add_alerts(lake, members, fates, info, folder)
+        bad = members.others.drop("row")
+        if fates is not None:
+            bad = bad.unionByName(conflicts(fates))
+        bad = bad.withColumn("run_id", f.lit(run_id))
         if any(a["quarantined"] or a["broken"] for a in accounts.values()):
             lake.insert(TABLES["quarantine"], bad, info)
         else:
-            lake.append(TABLES["quarantine"], bad.limit(0), info, always=True)
+            commit_parts(lake, TABLES["quarantine"], [], info)
         _mark(lake, chunk, survey, accounts, info)
     return {k: sum(a[k] for a in accounts.values()) for k in _COUNTS}
+
+
+def _add_alerts(
+    lake: Lake, members: Members, fates: DataFrame | None, info: Mapping[str, Any], folder: str
+) -> None:
+    """Add the stored alerts: the staged parts as they are, where all of them are to be stored."""
+    table = ztf.alerts_table()
+    lake.ensure(table)
+    staged = [f"{folder}/{part.name}" for part in members.alerts]
+    if fates is None:
+        for path in staged:
+            shutil.move(path, lake.path(table.name))
+        commit_parts(lake, table, members.alerts, info)
+        return
+    if not staged:
+        commit_parts(lake, table, [], info)
+        return
+    rows = lake.spark.read.schema(table.schema()).parquet(*staged)
+    # Copies of a packet in one file are alike in all that is kept.
+    rows = stored_of(rows, fates, "alert_id", "file").dropDuplicates(["survey", "alert_id"])
+    lake.append(table, rows, info, always=True)
 
 
 def _mark(

@@ -225,7 +225,7 @@ def _by_tarfile(stream: _Stream) -> Iterator[Member | Broken]:
     try:
         with tarfile.open(fileobj=cast(IO[bytes], tail), mode="r|") as tar:
             while (info := tar.next()) is not None:
-                tar.members.clear()  # which it keeps for ever
+                tar.members.clear()  # type: ignore[attr-defined]  # which it keeps for ever
                 if info.isfile():
                     data = tar.extractfile(info)
                     assert data is not None  # isfile() says so

@@ -280,21 +280,21 @@ class Lake:
         if within is not None:
             condition = f"({within}) AND {condition}"
         target = DeltaTable.forPath(self.spark, self.path(table.name))
-        with self._told(metadata):
+        with self.told(metadata):
             clauses(target.alias("t").merge(rows.alias("s"), condition)).execute()
 
     def delete(self, name: str, condition: str, metadata: Mapping[str, Any]) -> None:
         """Remove the rows that meet a SQL condition."""
         from delta.tables import DeltaTable
 
-        with self._told(metadata):
+        with self.told(metadata):
             DeltaTable.forPath(self.spark, self.path(name)).delete(condition)
 
     def restore(self, name: str, version: int, metadata: Mapping[str, Any]) -> None:
         """Bring a table back to what it held at a version, by a new version."""
         from delta.tables import DeltaTable
 
-        with self._told(metadata):
+        with self.told(metadata):
             DeltaTable.forPath(self.spark, self.path(name)).restoreToVersion(version)
 
     def commits(self, name: str, since: int) -> list[dict[str, Any]]:
@@ -308,7 +308,7 @@ class Lake:
         return [json.loads(commit.get("userMetadata") or "{}") for commit in found]
 
     @contextlib.contextmanager
-    def _told(self, metadata: Mapping[str, Any]) -> Iterator[None]:
+    def told(self, metadata: Mapping[str, Any]) -> Iterator[None]:
         self.spark.conf.set(_METADATA, json.dumps(metadata, sort_keys=True))
         try:
             yield
