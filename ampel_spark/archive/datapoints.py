@@ -19,9 +19,11 @@ import functools
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ampel_spark.archive.staging import ROW_BITS, TOLD, write_values
+from ampel_spark.archive.lookup import CHANGES, look_up
+from ampel_spark.archive.staging import TOLD, write_values
 from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.parts import Part, commit_parts
 from ampel_spark.lake.tables import TABLES
@@ -95,16 +97,16 @@ def merge_datapoints(
 
     lake.ensure(TABLES["sightings"])
     lake.ensure(TABLES["datapoints"])
-    rows, found = _looked_up(lake, points, span, f"{folder}/seen")
-    parts = _written(lake, rows.where("change = 'new'"), places, metadata) if found["new"] else []
+    found = _looked_up(lake, points, span, folder)
+    parts = _written(lake, found.places, places, metadata) if found.places else []
     commit_parts(lake, TABLES["datapoints"], parts, metadata)
     inserted, changed = [], []
-    if found["earlier"]:
-        earlier = rows.where("change = 'earlier'").select("place")
+    if found.earlier:
+        earlier = found.changes.where("change = 'earlier'").select("place")
         sighted = points.join(earlier, "place", "left_semi")
         changed.append(sighted.withColumn("revision", f.lit(0)))
-    if found["varied"]:
-        keys = rows.where("change = 'varied'").select(*_KEY)
+    if found.varied:
+        keys = found.changes.where("change = 'varied'").select(*_KEY)
         resolved = _resolve(lake, keys, points, span, f"{folder}/resolved")
         _write_sightings(lake, resolved, metadata, span)
         one, other = _changes(resolved)
@@ -113,68 +115,61 @@ def merge_datapoints(
     _write(lake, inserted, changed, metadata, span)
 
 
-def _looked_up(
-    lake: Lake, points: DataFrame, span: tuple[float, float], path: str
-) -> tuple[DataFrame, Mapping[str, Any]]:
-    """Look up what packets show, by hash; return what is not known as it is, and how many of it.
+@dataclass(frozen=True)
+class _Found:
+    """What a look-up found: files of the places of new datapoints, and others that change."""
 
-    Returns
-    -------
-    DataFrame
-        The datapoint, the ``place`` among `points` where it is seen first, and ``change``: it is
-        new, was seen earlier than was known, or was seen with more than one set of values. Staged
-        at `path`.
-    mapping
-        Rows by change.
-    """
-    from pyspark.sql import Observation
-    from pyspark.sql import functions as f
-
-    # Numbers alone, for a datapoint is shown by twenty packets: values are fetched once, later.
-    alert = f.struct(*_FIRST)
-    none = f.lit(None).cast(f"struct<{_FIRST[0]}: double, {_FIRST[1]}: bigint>")
-    seen = f.struct(*_FIRST, "place")
-    unseen = f.lit(None).cast(f"struct<{_FIRST[0]}: double, {_FIRST[1]}: bigint, place: bigint>")
-    rows = points.select(*_KEY, "value_hash", seen.alias("seen"), none.alias("known"))
-    for name in ("datapoints", "sightings"):
-        if lake.version(name):
-            known = _stored(lake, name, [*_KEY, *_FIRST, "value_hash"], span)
-            rows = rows.unionByName(
-                known.select(*_KEY, "value_hash", unseen.alias("seen"), alert.alias("known"))
-            )
-    # The survey comes last: it tells hardly any two rows apart.
-    rows = rows.groupBy("stock", "datapoint_id", "survey").agg(
-        f.min("seen").alias("seen"),
-        f.min("known").alias("known"),
-        (f.min("value_hash") != f.max("value_hash")).alias("varied"),
-    )
-    change = (
-        f.when(f.col("varied"), "varied")
-        .when(f.col("known").isNull(), "new")
-        .when(f.struct(*(f.col(f"seen.{k}").alias(k) for k in _FIRST)) < f.col("known"), "earlier")
-    )
-    told = Observation()
-    rows = rows.where("seen IS NOT NULL").select(*_KEY, "seen.place", change.alias("change"))
-    rows = rows.where("change IS NOT NULL")
-    rows.observe(
-        told,
-        *(f.count_if(f.col("change") == kind).alias(kind) for kind in ("new", "earlier", "varied")),
-    ).write.mode("overwrite").parquet(path)
-    return lake.spark.read.schema(rows.schema).parquet(path), told.get
+    places: list[str]
+    changes: DataFrame
+    earlier: int
+    varied: int
 
 
-def _written(
-    lake: Lake, rows: DataFrame, places: Mapping[int, str], metadata: Mapping[str, Any]
-) -> list[Part]:
-    """Write new datapoints as parts of the table: by the tasks that they were staged by."""
+def _looked_up(lake: Lake, points: DataFrame, span: tuple[float, float], folder: str) -> _Found:
+    """Look up what packets show, by hash; leave what was found in `folder`."""
     from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    table = TABLES["datapoints"]
-    task = f.shiftright("place", ROW_BITS).cast("int")
-    placed = rows.select("place").repartitionById(max(places) + 1, task)
-    write = functools.partial(write_values, places, lake.path(table.name), metadata["run_id"])
-    told = placed.mapInArrow(write, from_arrow_schema(TOLD)).collect()
+    columns = [*_KEY, *_FIRST, "value_hash"]
+    rows = points.select(*columns, "place")
+    for name in ("datapoints", "sightings"):
+        if lake.version(name):
+            known = _stored(lake, name, columns, span)
+            rows = rows.unionByName(known.withColumn("place", f.lit(-1).cast("bigint")))
+    slices = lake.spark.sparkContext.defaultParallelism
+    told = (
+        rows.repartition(slices, "stock")
+        .mapInArrow(functools.partial(look_up, folder), from_arrow_schema(TOLD))
+        .collect()
+    )
+    found = [json.loads(row["told"]) for row in told]
+    changes = [each["changes"] for each in found if "changes" in each]
+    schema = from_arrow_schema(CHANGES)
+    spark = lake.spark
+    return _Found(
+        [each["places"] for each in found if "places" in each],
+        spark.read.schema(schema).parquet(*changes)
+        if changes
+        else spark.createDataFrame([], schema),
+        sum(each["earlier"] for each in found),
+        sum(each["varied"] for each in found),
+    )
+
+
+def _written(
+    lake: Lake, found: list[str], places: Mapping[int, str], metadata: Mapping[str, Any]
+) -> list[Part]:
+    """Write new datapoints as parts of the table: by the tasks that they were staged by."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    staged = [(task, path) for task, path in sorted(places.items()) if path]
+    source = lake.spark.createDataFrame(staged, "task int, points string")
+    write = functools.partial(write_values, found, lake.path("datapoints"), metadata["run_id"])
+    told = (
+        source.repartitionById(max(places) + 1, "task")
+        .mapInArrow(write, from_arrow_schema(TOLD))
+        .collect()
+    )
     return [Part(**json.loads(row["told"])) for row in told]
 
 

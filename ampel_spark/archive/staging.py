@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -257,32 +257,37 @@ def _ends(column: pa.ChunkedArray, before: list[Any]) -> list[Any]:
 
 
 def write_values(
-    points: Mapping[int, str], folder: str, run_id: str, batches: Iterable[pa.RecordBatch]
+    found: Sequence[str], folder: str, run_id: str, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """Write those staged points whose `place` is told as parts of ``datapoints``, revision 0.
+    """Write the staged points that were found new as parts of ``datapoints``, revision 0.
 
     Parameters
     ----------
-    points : mapping of int to str
-        The file of staged points, by task.
+    found : sequence of str
+        Files of the places of new datapoints, each sorted.
     folder : str
         The table's.
     run_id : str
     batches : iterable of Arrow batches
-        ``place``, each once.
+        ``task, points``: tasks, and the files of points that they staged.
 
     Yields
     ------
     Arrow batch of `TOLD`
         A part each.
     """
-    found = [np.asarray(batch.column("place")) for batch in batches]
-    places = np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
-    tasks = places >> ROW_BITS
-    for task in np.unique(tasks).tolist():
-        rows = places[tasks == task] & ((1 << ROW_BITS) - 1)
-        for part in _parts(points[task], rows, folder, run_id):
-            yield pa.RecordBatch.from_pylist([{"told": part}], schema=TOLD)
+    for batch in batches:
+        for row in batch.to_pylist():
+            first = row["task"] << ROW_BITS
+            places = _places(found, first, first + (1 << ROW_BITS))
+            for part in _parts(row["points"], places - first, folder, run_id):
+                yield pa.RecordBatch.from_pylist([{"told": part}], schema=TOLD)
+
+
+def _places(found: Sequence[str], low: int, high: int) -> np.ndarray[Any, Any]:
+    within = (pc.field("place") >= low) & (pc.field("place") < high)
+    rows = [parquet.read_table(path, filters=within)["place"].to_numpy() for path in found]
+    return np.sort(np.concatenate(rows))
 
 
 def _parts(path: str, rows: np.ndarray[Any, Any], folder: str, run_id: str) -> Iterator[str]:
