@@ -50,9 +50,10 @@ def look_up(folder: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Recor
     Arrow batch of `ampel_spark.archive.staging.TOLD`
         The files, and how many rows of each kind they have.
     """
-    table = pa.Table.from_batches(list(batches)) if batches else None
-    if table is None or not len(table):
+    parts = [batch for batch in batches if batch.num_rows]
+    if not parts:
         return
+    table = pa.Table.from_batches(parts)
     number = {
         name: table[name].to_numpy()
         for name in ("stock", "datapoint_id", "first_alert_jd", "first_alert_id", "value_hash",
