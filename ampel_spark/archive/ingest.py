@@ -8,6 +8,7 @@ killed half-way is not seen, and the next ingest takes it back before it begins.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,11 +38,12 @@ from ampel_spark.archive.chunks import (
 from ampel_spark.archive.datapoints import merge_datapoints, withdraw
 from ampel_spark.archive.files import find_files, hash_files
 from ampel_spark.archive.readers import check_settings, name_patterns, reader_of
+from ampel_spark.archive.staging import how_far
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import commit_parts
-from ampel_spark.lake.progress import progress
+from ampel_spark.lake.progress import INTERVAL, progress
 from ampel_spark.lake.runs import new_run_id, utc_now
 from ampel_spark.lake.tables import TABLES
 
@@ -80,6 +82,7 @@ def ingest(
     chunk_bytes: int = CHUNK_BYTES,
     nightly: bool = False,
     replace: bool = False,
+    interval: float = INTERVAL,
 ) -> Ingested:
     """Read archives into the lake.
 
@@ -101,6 +104,8 @@ def ingest(
         Commit every night by itself.
     replace : bool, optional
         Where a file changed since it was read, what was read then gives way.
+    interval : float, optional
+        Seconds between the lines while files are read.
 
     Raises
     ------
@@ -130,7 +135,7 @@ def ingest(
         totals = dict.fromkeys(_COUNTS, 0)
         done, started = 0, time.monotonic()
         for number, chunk in enumerate(plan):
-            counts = _ingest_chunk(lake, chunk, survey, run_id, number, out)
+            counts = _ingest_chunk(lake, chunk, survey, run_id, number, out, interval)
             for key in totals:
                 totals[key] += counts[key]
             done += len(chunk.files)
@@ -151,6 +156,7 @@ def _ingest_chunk(
     run_id: str,
     number: int,
     out: Callable[[str], None],
+    interval: float,
 ) -> dict[str, int]:
     from pyspark.sql import functions as f
 
@@ -162,7 +168,8 @@ def _ingest_chunk(
     with lake.staging(f"ingest-{name}") as folder:
         if chunk.replaced:
             _give_way(lake, chunk.replaced, info, folder)
-        with progress(lake.spark, f"ingest: reading {len(files)} files", out):
+        far = functools.partial(how_far, folder, {file.path: file.size for file in files})
+        with progress(lake.spark, "ingest: reading", out, interval, far):
             members = decode(lake.spark, files, folder, run_id, reader_of(survey))
         if survey.reader != "ztf_avro":
             check_settings(members.others)

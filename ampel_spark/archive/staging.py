@@ -9,8 +9,9 @@ bounded size. `write_values` is the second task: of staged points it takes those
 from __future__ import annotations
 
 import json
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.parts import PartWriter, arrow_schema, arrow_type
 from ampel_spark.lake.tables import TABLES
 
-__all__ = ["INDEX", "OTHERS", "POINTS", "TOLD", "stage", "write_values"]
+__all__ = ["INDEX", "OTHERS", "POINTS", "TOLD", "how_far", "stage", "write_values"]
 
 #: What tasks tell the driver: a line of JSON.
 TOLD = pa.schema([("told", pa.string())])
@@ -60,6 +61,9 @@ POINTS = pa.schema(
 #: Bits of a place that are the row's number.
 ROW_BITS = 40
 
+# What notes of tasks are called, before the number of the task.
+_NOTE = "note-"
+
 # Rows held before they are written as a row group: some ten MB each.
 _GROUP = {"alerts": 16_000, "points": 64_000, "index": 100_000, "others": 10_000}
 
@@ -87,7 +91,7 @@ class _Staged:
 
     def of(self, path: str) -> dict[str, Any]:
         return self.files.setdefault(
-            path, {"packets": 0, "bad": 0, "broken": 0, "good": 0, "nights": []}
+            path, {"packets": 0, "bad": 0, "broken": 0, "good": 0, "nights": [], "done": False}
         )
 
 
@@ -178,6 +182,7 @@ def _stage_one(
     writers = {kind: _Writer(folder, kind, schema) for kind, schema in schemas.items()}
     staged = _Staged()
     rows_before = 0
+    note = _Note(folder / f"{_NOTE}{task}")
     for batch in reader(pairs):
         rows = pa.Table.from_batches([batch])
         good = pc.equal(rows["row"], "packet")
@@ -200,10 +205,58 @@ def _stage_one(
         writers["index"].add(packets.select(INDEX.names))
         writers["alerts"].add(packets.select(schemas["alerts"].names))
         _count_packets(staged, packets, points)
+        note.write(staged)
+    note.write(staged, last=True)
     files = {kind: writer.close() for kind, writer in writers.items()}
     ends = [min(staged.ids), max(staged.ids)] if staged.ids else None
     span = [min(staged.jds), max(staged.jds)] if staged.jds else None
     return {"task": task, "files": staged.files, "ids": ends, "span": span, **files}
+
+
+class _Note:
+    """A task's note of how far it is, for the driver to tell."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written = 0.0
+
+    def write(self, staged: _Staged, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if not last and now - self._written < 0.5:
+            return
+        self._written = now
+        counts = [(a["good"], a["bad"] + a["broken"]) for a in staged.files.values()]
+        done = sorted(path for path, a in staged.files.items() if a["done"])
+        note = {"done": done, "good": sum(c[0] for c in counts), "bad": sum(c[1] for c in counts)}
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps(note))
+        partial.replace(self._path)
+
+
+def how_far(folder: str, sizes: Mapping[str, int], seconds: float) -> str:
+    """Say how far the tasks are that stage files in `folder`.
+
+    Parameters
+    ----------
+    folder : str
+    sizes : mapping of str to int
+        Bytes of each file that is read.
+    seconds : float
+        Since they began.
+    """
+    notes = [
+        json.loads(path.read_text())
+        for path in Path(folder).glob(f"{_NOTE}*")
+        if path.suffix != ".partial"
+    ]
+    done = {path for note in notes for path in note["done"]}
+    good, bad = (sum(note[kind] for note in notes) for kind in ("good", "bad"))
+    share = sum(sizes[path] for path in done) / max(1, sum(sizes.values()))
+    left = f", about {seconds * (1 - share) / share:.0f} s left" if share else ""
+    return (
+        f"{len(done)}/{len(sizes)} files, {good + bad} packets ({(good + bad) / seconds:.0f}/s), "
+        f"{bad} quarantined{left}"
+    )
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:
@@ -236,6 +289,7 @@ def _count_others(staged: _Staged, others: pa.Table) -> None:
         account = staged.of(row["file"])
         if row["row"] == "end":
             account["packets"] += row["seen"] or 0
+            account["done"] = True
         else:
             account[row["row"]] += 1
 
