@@ -42,6 +42,8 @@ class Members:
         The files of staged points, by task.
     files : dict of str to dict
         What was counted of each file.
+    shown : int
+        Rows of `points`.
     ids : (int, int)
         The smallest and the largest alert id.
     span : (float, float)
@@ -54,6 +56,7 @@ class Members:
     alerts: tuple[Part, ...]
     places: Mapping[int, str]
     files: Mapping[str, Mapping[str, Any]]
+    shown: int
     ids: tuple[int, int]
     span: tuple[float, float]
 
@@ -91,6 +94,7 @@ def decode(
         tuple(Part(**task["alerts"]) for task in tasks if task["alerts"]),
         {task["task"]: task["points"] for task in tasks},
         _by_file(tasks),
+        sum(task["shown"] for task in tasks),
         (min(ids, default=0), max(ids, default=0)),
         (min(jds, default=0.0), max(jds, default=0.0)),
     )

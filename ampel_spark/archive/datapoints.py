@@ -42,6 +42,9 @@ TOLERANCE = 1e-3
 # rows of that time, so that a night costs the same in a lake of one year and of ten.
 _MARGIN = 1.0
 
+# Sightings that are sorted out at a time, some 100 bytes each.
+_SLICE = 2_000_000
+
 _KEY = ["survey", "stock", "datapoint_id"]
 _FIRST = ["first_alert_jd", "first_alert_id"]
 _VALUES = [name for name, _ in POINT_COLUMNS if name != "datapoint_id"]
@@ -71,6 +74,7 @@ def merge_datapoints(
     lake: Lake,
     points: DataFrame,
     places: Mapping[int, str],
+    shown: int,
     metadata: Mapping[str, Any],
     folder: str,
     span: tuple[float, float],
@@ -86,6 +90,8 @@ def merge_datapoints(
         in the lake yet.
     places : mapping of int to str
         The files of `points`, by task.
+    shown : int
+        Rows of `points`, at most.
     metadata : mapping
         ``run_id``, and what else goes into the commits.
     folder : str
@@ -97,7 +103,7 @@ def merge_datapoints(
 
     lake.ensure(TABLES["sightings"])
     lake.ensure(TABLES["datapoints"])
-    found = _looked_up(lake, points, span, folder)
+    found = _looked_up(lake, points, shown, span, folder)
     parts = _written(lake, found.places, places, metadata) if found.places else []
     commit_parts(lake, TABLES["datapoints"], parts, metadata)
     inserted, changed = [], []
@@ -125,7 +131,9 @@ class _Found:
     varied: int
 
 
-def _looked_up(lake: Lake, points: DataFrame, span: tuple[float, float], folder: str) -> _Found:
+def _looked_up(
+    lake: Lake, points: DataFrame, shown: int, span: tuple[float, float], folder: str
+) -> _Found:
     """Look up what packets show, by hash; leave what was found in `folder`."""
     from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
@@ -136,7 +144,7 @@ def _looked_up(lake: Lake, points: DataFrame, span: tuple[float, float], folder:
         if lake.version(name):
             known = _stored(lake, name, columns, span)
             rows = rows.unionByName(known.withColumn("place", f.lit(-1).cast("bigint")))
-    slices = lake.spark.sparkContext.defaultParallelism
+    slices = max(lake.spark.sparkContext.defaultParallelism, math.ceil(shown / _SLICE))
     told = (
         rows.repartition(slices, "stock")
         .mapInArrow(functools.partial(look_up, folder), from_arrow_schema(TOLD))

@@ -177,7 +177,7 @@ def _ingest_chunk(
         accounts = accounts_of(members, fates, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
         points = stored_of(members.points, fates, "first_alert_id")
-        merge_datapoints(lake, points, members.places, info, folder, members.span)
+        merge_datapoints(lake, points, members.places, members.shown, info, folder, members.span)
         _add_alerts(lake, members, fates, info, folder)
         bad = members.others.drop("row")
         if fates is not None:

@@ -210,7 +210,8 @@ def _stage_one(
     files = {kind: writer.close() for kind, writer in writers.items()}
     ends = [min(staged.ids), max(staged.ids)] if staged.ids else None
     span = [min(staged.jds), max(staged.jds)] if staged.jds else None
-    return {"task": task, "files": staged.files, "ids": ends, "span": span, **files}
+    about = {"files": staged.files, "shown": rows_before, "ids": ends, "span": span}
+    return {"task": task, **about, **files}
 
 
 class _Note:
