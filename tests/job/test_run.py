@@ -92,7 +92,7 @@ def test_both_engines_fit_the_quickstart_s_light_curves_alike(
     shutil.copytree(quick_lake, tmp_path / "lake")
     lines: list[str] = []
     job = load_job(QUICKSTART, (*QUICK, "t2.3.config.engine=sncosmo", "report=false"))
-    assert run_job(job, tmp_path / "lake", out=lines.append) == 0, lines
+    assert run_job(job, tmp_path / "lake", out=lines.append).code == 0, lines
     fits = table(tmp_path / "lake", "t2_salt_fit").set_index("state_id")
     slow = fits[fits.run_id == last_run(tmp_path / "lake")["run_id"]]
     fast = fits[~fits.run_id.isin(slow.run_id)].loc[slow.index]
