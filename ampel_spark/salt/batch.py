@@ -99,6 +99,8 @@ Array = NDArray[np.float64]
 
 #: Largest number of points at the model's edges at which `_cross_edges` looks.
 CROSSINGS = 8
+#: Rounds after which the covariance is taken at the middle of the last two rounds' parameters.
+TO_AND_FRO = 4
 
 
 @compiled
@@ -449,19 +451,22 @@ def _covariance_rounds(
 ) -> tuple[bool, bool]:
     """Descend with the model's covariance at the last parameters, until they stay.
 
+    Where they go to and fro, the covariance is taken at the middle.
     Returns whether the covariances were positive definite, and whether it came to an end.
     """
     cut = settings.has_phase_range and settings.phase_iterative
     last = work.vectors[V_LAST]
     covariance = work.matrices[S_ERRORS]
+    copy(par, last)
     for n_round in range(1, settings.max_rounds + 1):
         out.counts[i, 8] = n_round
+        for k in range(par.size):
+            last[k] = 0.5 * (last[k] + par[k]) if n_round > TO_AND_FRO else par[k]
         if settings.fitted[PZ]:
-            load_tables(tables, work, par[PZ], settings.fitted[PZ])
-        collapse(work, par[PC], settings.fitted[PZ])
-        if not freeze_covariance(tables, work, par):
+            load_tables(tables, work, last[PZ], settings.fitted[PZ])
+        collapse(work, last[PC], settings.fitted[PZ])
+        if not freeze_covariance(tables, work, last):
             return False, False
-        copy(par, last)
         _, n_steps, converged = descend(tables, settings, work, par, limits)
         out.counts[i, 9] += n_steps
         again = not _errors(settings, work, work.equations, covariance)

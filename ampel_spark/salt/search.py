@@ -87,6 +87,10 @@ SCAN_STEP = 2.5
 SCAN_LIMIT = 20000
 #: A search ends when the next step promises to lower chi-square by less than this.
 TOLERANCE = 1e-3
+#: An earlier minimum is out of reach where it lies lower than the next step promises by this factor.
+HOPE = 10.0
+#: A descent ends at the third step that, short as it is, costs far more than it promised: at a jump.
+WALLS, WALL = 3, 30.0
 #: Longest steps in z, t0, x0, x1, c.
 LONGEST = (0.05, 10.0, np.inf, np.inf, 0.5)
 
@@ -264,6 +268,7 @@ def descend(
     damping = 1e-3
     converged = False
     n_steps = 0
+    n_walls = 0
     n_outer = _reduce(settings, work, par, limits, outer, reduced)
     while n_steps < settings.max_iterations:
         if n_outer == 0:
@@ -292,6 +297,8 @@ def descend(
         if (promise < TOLERANCE and damping <= 1e-2) or promise < 1e-3 * TOLERANCE:
             converged = True
             break
+        if work.number[KNOWN] and damping <= 1e-2 and chisq - HOPE * promise > work.known[0] + 1.0:
+            break
         copy(par, trial)
         for i in range(n_outer):
             k = outer[i]
@@ -307,8 +314,10 @@ def descend(
             n_outer = _reduce(settings, work, par, limits, outer, reduced)
         else:
             damping = max(10.0 * damping, 1e-2)
-            if damping > 1e9:
-                # No step downhill helps: chi-square jumps here, at an edge of the model.
+            # Chi-square jumps where a point crosses an edge of the model, however short the step.
+            if chisq_trial - chisq > WALL * max(promise, TOLERANCE) and promise < 1.0:
+                n_walls += 1
+            if damping > 1e9 or n_walls == WALLS:
                 break
     return chisq, n_steps, converged
 
