@@ -30,6 +30,7 @@ from ampel_spark.salt.kernel import (
     DUST,
     FLUX,
     GRADIENT,
+    HELD,
     I_FITTED,
     KNOWN,
     LOWER,
@@ -90,7 +91,7 @@ from ampel_spark.salt.records import (
     Output,
     Points,
 )
-from ampel_spark.salt.search import descend, evaluate, hessian, prior_chisq, scan
+from ampel_spark.salt.search import descend, evaluate, hessian, insert, prior_chisq, scan
 from ampel_spark.salt.tables import REFERENCE_ZP, Tables
 
 __all__ = ["fit_range", "make_work", "predict_range"]
@@ -99,6 +100,8 @@ Array = NDArray[np.float64]
 
 #: Largest number of points at the model's edges at which `_cross_edges` looks.
 CROSSINGS = 8
+#: How often it looks anew from a lower minimum that it found.
+CROSSING_ROUNDS = 3
 #: Rounds after which the covariance is taken at the middle of the last two rounds' parameters.
 TO_AND_FRO = 4
 
@@ -285,6 +288,17 @@ def _set_limits(
 
 
 @compiled
+def _scan_phases(tables: Tables, settings: Settings, z_low: float) -> tuple[float, float]:
+    """First and last phase of a scan."""
+    first, last = tables.phase_start, _last_phase(tables)
+    if settings.has_phase_range and settings.phase_iterative:
+        stretch = 1.0 + z_low if settings.phase_observer else 1.0
+        first = max(first, settings.phase_min / stretch)
+        last = min(last, settings.phase_max / stretch)
+    return first, last
+
+
+@compiled
 def _find_starts(
     tables: Tables, settings: Settings, work: Work, par: Array, limits: Array, found: Array
 ) -> None:
@@ -295,12 +309,7 @@ def _find_starts(
     n_z = 1
     if settings.fitted[PZ]:
         n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.04), 1), 8)
-    first = tables.phase_start
-    last = _last_phase(tables)
-    if settings.has_phase_range and settings.phase_iterative:
-        stretch = 1.0 + z_low if settings.phase_observer else 1.0
-        first = max(first, settings.phase_min / stretch)
-        last = min(last, settings.phase_max / stretch)
+    first, last = _scan_phases(tables, settings, z_low)
     work.number[N_FOUND] = 0
     for m in range(n_z):
         z = par[PZ]
@@ -314,12 +323,74 @@ def _find_starts(
             found[m, 0] = 0.0
             found[m, 1] = z
             found[m, 2] = par[PT]
+            found[m, 3] = par[PC]
             work.number[N_FOUND] = m + 1
     # Where the scan sees no signal at all, there is no minimum: any time is as good.
     if work.number[N_FOUND] == 0:
         found[0, 1] = 0.5 * (z_low + z_high)
         found[0, 2] = 0.5 * (limits[LOWER, PT] + limits[UPPER, PT])
+        found[0, 3] = par[PC]
         work.number[N_FOUND] = 1
+
+
+@compiled
+def _profile_redshifts(
+    tables: Tables,
+    settings: Settings,
+    points: Points,
+    work: Work,
+    i: int,
+    limits: Array,
+    found: Array,
+    null: float,
+    out: Output,
+) -> None:
+    """Starting points for an object in doubt: minima of chi-square against the redshift.
+
+    At each of a row of redshifts t0 and c are sought from two sides: the scan's best t0, and the
+    best of the redshift before.
+    """
+    z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
+    profile = work.profile
+    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), len(profile) - 1)
+    first, last = _scan_phases(tables, settings, z_low)
+    par = work.vectors[V_CROSSING]
+    best = work.vectors[V_BEST]
+    work.number[HELD] = 1
+    work.number[KNOWN] = 0
+    for m in range(n_z + 1):
+        z = z_low + (z_high - z_low) * m / n_z
+        load_tables(tables, work, z, False)
+        copy(best, par)
+        collapse(work, par[PC], False)
+        if settings.has_phase_range and settings.phase_iterative:
+            activate(settings, points, work, i, 0.0, np.nan)
+        for k in range(work.number[N_USED]):
+            work.points[WEIGHT, k] = 1.0 / work.points[VAR, k]
+        work.number[N_FOUND] = 0
+        scan(tables, settings, work, z, par, limits, first, last, found)
+        profile[m, 0] = np.inf
+        profile[m, 1] = z
+        freeze_covariance(tables, work, par)
+        for k in range(2):
+            copy(best, par)
+            par[PZ] = z
+            if k == 0 and work.number[N_FOUND] > 0:
+                par[PT] = found[0, 2]
+            elif k == 1 and m > 0 and abs(profile[m - 1, 2] - profile[m, 2]) > 1.0:
+                par[PT], par[PC] = profile[m - 1, 2], profile[m - 1, 3]
+            elif k == 1:
+                continue
+            chisq, n_steps, _ = _settle(tables, settings, points, work, i, par, limits, null)
+            out.counts[i, 9] += n_steps
+            if chisq < profile[m, 0]:
+                profile[m, 0], profile[m, 2], profile[m, 3] = chisq, par[PT], par[PC]
+    work.number[HELD] = 0
+    work.number[N_FOUND] = 0
+    for m in range(n_z + 1):
+        below = m == 0 or profile[m, 0] < profile[m - 1, 0]
+        if below and (m == n_z or profile[m, 0] <= profile[m + 1, 0]):
+            insert(work, found, profile[m, 0], profile[m, 1], profile[m, 2], profile[m, 3])
 
 
 @compiled
@@ -343,8 +414,8 @@ def _search(
     doubt = not settings.fitted[PT]
     cut = settings.has_phase_range and settings.phase_iterative
     n_found = work.number[N_FOUND]
-    start_colour = par[PC]
     n_starts = 0
+    profiled = False
     k = -1
     while n_starts < settings.max_starts:
         k += 1
@@ -357,11 +428,11 @@ def _search(
             if k > 0 and not doubt and far:
                 continue
             # Of neighbouring redshifts, the valley that the best minimum is in.
-            near = abs(found[k, 1] - best[PZ]) < 0.05
+            near = abs(found[k, 1] - best[PZ]) < 0.05 and not profiled
             near = near and abs(found[k, 2] - best[PT]) < 8.0 * (1.0 + best[PZ])
             if k > 0 and settings.fitted[PZ] and settings.fitted[PT] and near:
                 continue
-            par[PZ], par[PT], par[PC] = found[k, 1], found[k, 2], start_colour
+            par[PZ], par[PT], par[PC] = found[k, 1], found[k, 2], found[k, 3]
         elif doubt and k < n_found + 4:
             # Beside the best so far.
             copy(best, par)
@@ -389,6 +460,11 @@ def _search(
             doubt = not chisq < np.inf or _in_doubt(tables, settings, work, par, limits)
             # Noise has minima without end, and none that means anything.
             doubt = doubt and out.flags[i] & NO_SIGNAL == 0
+            if doubt and settings.fitted[PZ]:
+                _profile_redshifts(tables, settings, points, work, i, limits, found, null, out)
+                n_found = work.number[N_FOUND]
+                profiled = True
+                k = -1
     work.number[KNOWN] = 0
     out.counts[i, 7] = n_starts
     copy(best, par)
@@ -407,34 +483,52 @@ def _cross_edges(
     """
     chisq = evaluate(tables, settings, work, par, limits)
     converged = True
-    stretch = 1.0 + par[PZ]
-    errors = work.matrices[S_ERRORS]
-    normal_equations(settings, work, par, limits)
-    reach = 1.0
-    if _errors(settings, work, work.equations, errors):
-        reach = min(4.0 * math.sqrt(errors[PT, PT]) / stretch + 0.05, 3.0)
     best = work.vectors[V_CROSSED]
     trial = work.vectors[V_CROSSING]
-    copy(par, best)
-    centre = par[PT]
-    n_tried = 0
-    for edge in (tables.phase_start, _last_phase(tables)):
-        for k in range(work.number[N_USED]):
-            crossing = work.points[TIME, k] - edge * stretch
-            if abs(crossing - centre) > reach * stretch or n_tried >= CROSSINGS:
-                continue
-            n_tried += 1
-            for side in (-1e-6, 1e-6):
-                copy(best, trial)
-                trial[PT] = min(max(crossing + side, limits[LOWER, PT]), limits[UPPER, PT])
-                if evaluate(tables, settings, work, trial, limits) > chisq + 4.0:
+    covariance = work.matrices[S_ERRORS]
+    for _ in range(CROSSING_ROUNDS):
+        evaluate(tables, settings, work, par, limits)
+        normal_equations(settings, work, par, limits)
+        known = _errors(settings, work, work.equations, covariance)
+        before = chisq
+        copy(par, best)
+        n_tried = 0
+        for edge in (tables.phase_start, _last_phase(tables)):
+            # The least chi-square at which a phase is moved: along its own covariance with others.
+            error = 0.0
+            if known:
+                error = covariance[PT, PT]
+                if settings.fitted[PZ]:
+                    error += edge * (2.0 * covariance[PT, PZ] + edge * covariance[PZ, PZ])
+                error = math.sqrt(max(error, 0.0))
+            reach = 1.0 + par[PZ]
+            if known:
+                reach = min(4.0 * error + 0.05 * reach, 3.0 * reach)
+            for k in range(work.number[N_USED]):
+                gap = work.points[TIME, k] - par[PT] - edge * (1.0 + par[PZ])
+                if abs(gap) > reach or n_tried >= CROSSINGS:
                     continue
-                lower, n_steps, ended = descend(tables, settings, work, trial, limits)
-                out.counts[i, 9] += n_steps
-                if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
-                    chisq, converged = lower, ended
-                    copy(trial, best)
-    copy(best, par)
+                n_tried += 1
+                for side in (-1e-6, 1e-6):
+                    copy(par, trial)
+                    if error > 0.0:
+                        share = gap / error**2
+                        for p in (PZ, PC):
+                            move = covariance[p, PT] + edge * covariance[p, PZ]
+                            trial[p] = par[p] + share * move
+                            trial[p] = min(max(trial[p], limits[LOWER, p]), limits[UPPER, p])
+                    trial[PT] = work.points[TIME, k] - edge * (1.0 + trial[PZ]) + side
+                    trial[PT] = min(max(trial[PT], limits[LOWER, PT]), limits[UPPER, PT])
+                    if evaluate(tables, settings, work, trial, limits) > chisq + 4.0:
+                        continue
+                    lower, n_steps, ended = descend(tables, settings, work, trial, limits)
+                    out.counts[i, 9] += n_steps
+                    if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
+                        chisq, converged = lower, ended
+                        copy(trial, best)
+        copy(best, par)
+        if not chisq < before - 0.01:
+            break
     return chisq, converged
 
 
