@@ -102,6 +102,8 @@ Array = NDArray[np.float64]
 CROSSINGS = 8
 #: How often it looks anew from a lower minimum that it found.
 CROSSING_ROUNDS = 3
+#: A redshift with a smaller error has no other minimum under the model's covariance.
+SURE_REDSHIFT = 0.015
 #: Rounds after which the covariance is taken at the middle of the last two rounds' parameters.
 TO_AND_FRO = 4
 
@@ -581,6 +583,55 @@ def _covariance_rounds(
 
 
 @compiled
+def _walk_redshifts(
+    tables: Tables, settings: Settings, work: Work, i: int, par: Array, limits: Array, out: Output
+) -> bool:
+    """Look for a lower minimum at other redshifts, weights as they are; whether there is one.
+
+    From the best redshift so far up and down, t0 and c from one redshift to the next.
+    """
+    chisq = evaluate(tables, settings, work, par, limits)
+    normal_equations(settings, work, par, limits)
+    errors = work.matrices[S_ERRORS]
+    if _errors(settings, work, work.equations, errors) and errors[PZ, PZ] < SURE_REDSHIFT**2:
+        return False
+    z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
+    profile = work.profile
+    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), len(profile) - 1)
+    middle = min(max(round((par[PZ] - z_low) / (z_high - z_low) * n_z), 0), n_z)
+    trial = work.vectors[V_CROSSING]
+    best = work.vectors[V_CROSSED]
+    work.number[HELD] = 1
+    for k in range(n_z + 1):
+        m = middle + k if k <= n_z - middle else n_z - k
+        if k == 0 or k == n_z - middle + 1:
+            copy(par, trial)
+        trial[PZ] = z_low + (z_high - z_low) * m / n_z
+        load_tables(tables, work, trial[PZ], False)
+        profile[m, 0], n_steps, _ = descend(tables, settings, work, trial, limits)
+        profile[m, 1], profile[m, 2], profile[m, 3] = trial[PZ], trial[PT], trial[PC]
+        out.counts[i, 9] += n_steps
+    work.number[HELD] = 0
+    copy(par, best)
+    lowest = chisq - 0.02
+    for m in range(n_z + 1):
+        below = m == 0 or profile[m, 0] < profile[m - 1, 0]
+        if not (below and (m == n_z or profile[m, 0] <= profile[m + 1, 0])):
+            continue
+        if profile[m, 0] > chisq + 10.0:
+            continue
+        copy(par, trial)
+        trial[PZ], trial[PT], trial[PC] = profile[m, 1], profile[m, 2], profile[m, 3]
+        lower, n_steps, _ = descend(tables, settings, work, trial, limits)
+        out.counts[i, 9] += n_steps
+        if lower < lowest:
+            lowest = lower
+            copy(trial, best)
+    copy(best, par)
+    return lowest < chisq - 0.02
+
+
+@compiled
 def _finish(
     tables: Tables,
     settings: Settings,
@@ -720,6 +771,13 @@ def _fit_object(
     if settings.model_covariance:
         work.number[MODEL_ERROR] = 1
         good, converged = _covariance_rounds(tables, settings, points, work, i, par, limits, out)
+        if settings.fitted[PZ] and settings.fitted[PT] and out.flags[i] & NO_SIGNAL == 0:
+            for _ in range(2):
+                if not good or not _walk_redshifts(tables, settings, work, i, par, limits, out):
+                    break
+                good, converged = _covariance_rounds(
+                    tables, settings, points, work, i, par, limits, out
+                )
         if not good:
             return BAD_COVARIANCE
     _finish(tables, settings, work, i, par, limits, out)
