@@ -88,7 +88,8 @@ SCAN_STEP = 2.5
 SCAN_LIMIT = 20000
 #: A search ends when the next step promises to lower chi-square by less than this.
 TOLERANCE = 1e-3
-#: An earlier minimum is out of reach where it lies lower than the next step promises by this factor.
+#: An earlier minimum is out of reach where it lies lower by more than this many times what the next
+#: step promises.
 HOPE = 10.0
 #: A descent is at a jump of chi-square where a second step, short as it is, costs far more than it
 #: promised. It comes to within a millionth of a day of it, and goes on along it.
