@@ -104,7 +104,7 @@ def simulate(n: int, seed: int) -> tuple[pa.Table, dict[str, np.ndarray]]:
         "link": np.arange(n), "survey": pa.repeat("ztf", n), "stock": np.arange(n),
         "name": [f"ZTF20{i:07d}" for i in range(n)], "n_detections": sizes.astype(np.int32),
         "n_upper_limits": np.zeros(n, np.int32), "n_forced": np.zeros(n, np.int32),
-        "jd_first": first, "jd_last": last,
+        "jd_first": first, "jd_last": last, "rules": pa.array([[]] * n, pa.list_(pa.int32())),
     }  # fmt: skip
     lists = {"datapoint_ids": points["datapoint_id"]} | {f"lc_{k}": points[k] for k in POINT_FIELDS}
     for name, values in lists.items():

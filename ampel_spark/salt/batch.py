@@ -192,9 +192,16 @@ def _settle(
             return np.inf, n_steps, False
         if cut and not freeze_covariance(tables, work, par):
             return np.inf, n_steps, False
+        if work.number[KNOWN]:
+            work.known[0] = work.known[1]
+            if cut:
+                work.known[0] -= null - _null_chisq(work)
         chisq, n, converged = descend(tables, settings, work, par, limits)
         n_steps += n
-        if not cut or not activate(settings, points, work, i, par[PZ], par[PT]):
+        # A descent that was given up stays so, whatever points another range has.
+        if not cut or (work.number[KNOWN] and not converged and chisq > work.known[0]):
+            break
+        if not activate(settings, points, work, i, par[PZ], par[PT]):
             break
         converged = False
     if cut:
@@ -414,7 +421,6 @@ def _search(
     best_converged = False
     null = _null_chisq(work)
     doubt = not settings.fitted[PT]
-    cut = settings.has_phase_range and settings.phase_iterative
     n_found = work.number[N_FOUND]
     n_starts = 0
     profiled = False
@@ -449,14 +455,14 @@ def _search(
         else:
             break
         # A later start may end where it comes to the best so far.
-        work.number[KNOWN] = 0 if cut or n_starts == 0 else 1
+        work.number[KNOWN] = 0 if n_starts == 0 else 1
         n_starts += 1
         chisq, n_steps, converged = _settle(tables, settings, points, work, i, par, limits, null)
         out.counts[i, 9] += n_steps
         # Lower by more than rounding, so that ties stay with the first.
         if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
             best_chisq, best_converged = chisq, converged
-            work.known[0] = chisq
+            work.known[1] = chisq
             copy(par, best)
         if n_starts == 1 and settings.fitted[PT]:
             doubt = not chisq < np.inf or _in_doubt(tables, settings, work, par, limits)

@@ -123,7 +123,7 @@ class Work(NamedTuple):
     #: Room for vectors and matrices of parameters, each row for one use (names: V_… and S_…).
     vectors: Array
     matrices: Array
-    #: Chi-square of the earlier minimum.
+    #: Chi-square of the earlier minimum: of the points now in use, and of all.
     known: Array
     #: (2, 5) lists of parameters: I_OUTER, I_FITTED.
     lists: NDArray[np.int64]
@@ -151,7 +151,7 @@ def make_work(tables: Tables, n_points: int, n_dense: int) -> Work:
         profile=np.zeros((25, 4)),
         vectors=np.zeros((12, 5)),
         matrices=np.zeros((11, 5, 5)),
-        known=np.zeros(1),
+        known=np.zeros(2),
         lists=np.zeros((2, 5), np.int64),
     )
 

@@ -846,16 +846,23 @@ def _settle(
     for _ in range(settings.max_rounds):
         if sn.use.sum() < settings.min_points or not sn.freeze(None):
             return np.inf, total, False
-        chisq, n_steps, converged = sn.descend(par)
+        here = None if known is None else (known[0] - _left_out(sn), known[1])
+        chisq, n_steps, converged = sn.descend(par, here)
         total += n_steps
+        # A descent that was given up stays so, whatever points another range has.
+        if here is not None and not converged and chisq > here[0]:
+            break
         if not sn.set_phase_range(par[Z], par[T0]):
             break
         converged = False
     if sn.use.sum() < settings.min_points or not sn.freeze(None):
         return np.inf, total, False
-    left_out = ~sn.use
-    chisq += float(np.sum(sn.flux[left_out] ** 2 / np.diag(sn.given)[left_out]))
-    return chisq, total, converged
+    return chisq + _left_out(sn), total, converged
+
+
+def _left_out(sn: _Object) -> float:
+    """Chi-square of the points outside the phase range, as without model flux."""
+    return float(np.sum(sn.flux[~sn.use] ** 2 / np.diag(sn.given)[~sn.use]))
 
 
 def _in_doubt(sn: _Object, par: Array) -> bool:
