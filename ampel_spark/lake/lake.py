@@ -111,6 +111,8 @@ class Lake:
         builder = builder.addColumns(table.schema()).comment(table.comment)
         for key, value in _PROPERTIES.items():
             builder = builder.property(key, value)
+        if table.indexed is not None:
+            builder = builder.property("delta.dataSkippingNumIndexedCols", str(table.indexed))
         builder.execute()
 
     def _widen(self, table: Table, column: StructField) -> None:
