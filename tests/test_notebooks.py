@@ -25,7 +25,7 @@ def test_a_notebook_runs(path: Path, quick_lake: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("AMPEL_SPARK_LAKE", str(quick_lake))
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
-        notebook, timeout=120, resources={"metadata": {"path": str(path.parent)}}
+        notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}
     ).execute()
     plots = [
         o

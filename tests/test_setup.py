@@ -103,7 +103,7 @@ class Machine:
     def set_up(self, *extras: str, **environment: str) -> tuple[int, str]:
         """Run the set-up; return its exit code and what it said."""
         process = self.start(*extras, **environment)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
         assert out == "", "the set-up speaks on standard error only"
         return process.returncode, err
 
@@ -247,7 +247,7 @@ def test_two_set_ups_at_once_do_the_work_once(machine: Machine) -> None:
 
     assert code == 0
     assert said == "ampel_spark: waits for another set-up to end\n"
-    assert first.wait(timeout=30) == 0
+    assert first.wait(timeout=120) == 0
     first.communicate()
     assert machine.calls == ["install", "resolve", "download"]
 
@@ -311,6 +311,6 @@ def _run(
         env=machine.environment | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )

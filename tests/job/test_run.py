@@ -225,7 +225,7 @@ def test_two_executors_make_the_tables_that_one_process_makes(
     for setting in QUICK:
         command += ["--set", setting]
     environment = os.environ | {"MASTER": "local-cluster[2,1,1536]"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     first = table(quick_lake, "runs").sort_values("started").iloc[0].run_id
     for name in ("alerts", "datapoints", "decisions", "states", "state_channels",

@@ -337,7 +337,7 @@ def test_the_table_sorts_and_filters_in_a_browser(html: str, tmp_path: Path) -> 
     done = subprocess.run(
         [browser, *options, "--dump-dom", page.as_uri()],
         capture_output=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     match = re.search(r"FOUND(.*)END", done.stdout.decode())
