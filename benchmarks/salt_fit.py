@@ -48,6 +48,14 @@ JLA_SYSTEMS = {
     "4shooter2": "jla1",
     "swope2": "jla1",
 }
+#: Folders of their transmission curves in JLA's release.
+JLA_FOLDERS = {
+    "sdss": "SDSS",
+    "standard": "SNLS3-Landolt-model",
+    "keplercam": "Keplercam",
+    "4shooter2": "4Shooter2",
+    "swope2": "Swope2",
+}
 LAWS = {"F99": sncosmo.F99Dust, "CCM89": sncosmo.CCM89Dust}
 
 
@@ -499,7 +507,13 @@ def read_jla(folder: Path) -> tuple[list[Light], list[Row], list[str]]:
                 "band": np.where(inside, band, "outside"),
                 "zp": np.array(data["ZP"]),
                 "zpsys": np.array([JLA_SYSTEMS[name.split("::")[0]] for name in band]),
-                **({"fluxcov": np.array(data["Fluxcov"])} if "Fluxcov" in data.colnames else {}),
+                "fluxcov": np.array(
+                    data["Fluxcov"] if "Fluxcov" in data.colnames else np.diag(data["Fluxerr"] ** 2)
+                ),
+                # Errors of zero points, as parts of the flux.
+                "zperr": 0.4
+                * np.log(10.0)
+                * np.array([float(data.meta.get(f"ZPERR_{b.upper()}", 0.0)) for b in band]),
             }
         )
         keys = {"x1": "x1", "dx1": "dx1", "c": "color", "dc": "dcolor", "t0": "tmax",
@@ -511,31 +525,76 @@ def read_jla(folder: Path) -> tuple[list[Light], list[Row], list[str]]:
     return lights, published, left_out
 
 
+def jla_bandpasses(folder: Path, names: list[str]) -> list[sncosmo.Bandpass]:
+    """Transmission curves as snfit had them: those of Swope are others than sncosmo's."""
+    out = []
+    for name in names:
+        instrument, letter = name.split("::")
+        home = folder / "Instruments" / JLA_FOLDERS[instrument]
+        wheel = home / ("filterwheel" if instrument == "sdss" else "FilterWheel")
+        files = {w[0].lower(): w[-1] for w in map(str.split, wheel.read_text().splitlines()) if w}
+        wave, transmission = np.loadtxt(home / files[letter], comments=["#", "@"]).T
+        out.append(sncosmo.Bandpass(wave, transmission, name=name))
+    return out
+
+
+def with_bands(system: str, bands: list[sncosmo.Bandpass]) -> sncosmo.CompositeMagSystem:
+    """A magnitude system of sncosmo's for other curves of its bands."""
+    known = {sncosmo.get_bandpass(k): v for k, v in sncosmo.get_magsystem(system)._bands.items()}
+    stated = {b: known.get(sncosmo.get_bandpass(b.name)) for b in bands}
+    return sncosmo.CompositeMagSystem(
+        bands={b: value for b, value in stated.items() if value is not None}, name=system
+    )
+
+
 def jla(folder: Path) -> None:
     """Refit JLA's supernovae in bands that sncosmo has: SDSS, and the nearby ones.
 
     As snfit did: SALT2 2.4, phases -15 to 45, effective wavelengths 3000 to 7000 Å in the rest
-    frame, model covariance, the covariances of the release between points. SNLS (MegaCam's
-    transmission by radius) and HST are left out where sncosmo's data have no such bandpass.
+    frame, model covariance, the covariances of the release between points, and its errors of zero
+    points (0.1 mag in the U band of some), which are as good as covariances. Fitted once with
+    sncosmo's curves of the bands and without errors of zero points, once with both as in the
+    release. SNLS (MegaCam's transmission by radius) and HST are left out: sncosmo's data have no
+    such bandpass.
     """
     lights, published, left_out = read_jla(folder)
     column = {k: np.array([p[k] for p in published]) for k in published[0]}
-    bands = sorted({str(b) for light in lights for b in light["band"]} - {"outside"})
-    systems = sorted(set(JLA_SYSTEMS.values()))
-    fitter = SaltFitter(
-        "salt2", bands, version="2.4", z_range=(0.0, 0.5), systems=systems, dust_law="CCM89"
-    )
+    names = sorted({str(b) for light in lights for b in light["band"]} - {"outside"})
+    own = jla_bandpasses(folder, names)
+    kinds = sorted(set(JLA_SYSTEMS.values()))
     options = FitOptions(
         model_covariance=True,
         covariance_tolerance=0.01,
         phase_range=(-15.0, 45.0),
         bounds={"x1": (-20.0, 20.0)},
     )
-    curves = LightCurves.from_tables(lights, bands, systems)
-    result = fitter.fit(curves, z=column["z"], mwebv=column["mwebv"], options=options)
     print(
         f"\n## JLA\n\n{len(lights)} supernovae; {len(left_out)} left out for want of bandpasses\n"
     )
+    for title, bands, systems in (
+        ("sncosmo's curves", names, kinds),
+        ("the release's curves and zero-point errors", own, [with_bands(k, own) for k in kinds]),
+    ):
+        fitter = SaltFitter(
+            "salt2", bands, version="2.4", z_range=(0.0, 0.5), systems=systems, dust_law="CCM89"
+        )
+        values = {"z": column["z"], "mwebv": column["mwebv"]}
+        curves = LightCurves.from_tables(lights, names, kinds)
+        result = fitter.fit(curves, options=options, **values)
+        if bands is own:
+            flux = fitter.predict(curves, result.parameters, mwebv=column["mwebv"])
+            parts = np.split(np.nan_to_num(flux), curves.offsets[1:-1])
+            for light, part in zip(lights, parts, strict=True):
+                same = light["band"][:, None] == light["band"]
+                light["fluxcov"] += np.outer(part * light["zperr"], part * light["zperr"]) * same
+            curves = LightCurves.from_tables(lights, names, kinds)
+            result = fitter.fit(curves, options=options, **values)
+        print(f"\n### With {title}\n")
+        jla_table(result, column)
+
+
+def jla_table(result: FitResult, column: dict[str, np.ndarray]) -> None:
+    """Print how far fits are from the published ones."""
     print("| set | n | parameter | median (ours - published) / σ | within 0.1 σ | 0.3 σ | 1 σ | "
           "σ ratio |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
     for label, mine in (("SDSS", column["set"] == "SD"), ("nearby", column["set"] != "SD")):

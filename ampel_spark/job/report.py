@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ampel_spark.archive.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
 from ampel_spark.job.model import ResolvedJob, Selection, UnitStep
 from ampel_spark.job.tiers import Context, Results, selections_of
@@ -15,6 +16,7 @@ from ampel_spark.lake.runs import Run
 from ampel_spark.t0.cuts import Cut
 from ampel_spark.t0.selection import cuts_off
 from ampel_spark.t3 import content as c
+from ampel_spark.t3.stamps import KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +32,8 @@ _FIT = "salt_fit"
 _CHART = 43.0
 #: HEALPix order of the cells of the map of the alerts.
 _CELLS = 4
+#: Newest detections of a candidate among which its cutouts are looked for.
+_IMAGES = 50
 
 
 def column_meanings(
@@ -272,6 +276,7 @@ def _candidates(
             rows.setdefault(values["state_id"], {}).setdefault(name, []).append(result)
             if step.spec == _FIT and values["status"] >= 0 and values.get("t0") is not None:
                 fits.setdefault(values["state_id"], values)
+    images = _cutouts(context, curves.values())
     shown = []
     for state_id in wanted:
         curve = curves[state_id]
@@ -291,9 +296,37 @@ def _candidates(
                 mine,
                 fits.get(state_id),
                 _around(context.job, ra, dec),
+                *_newest(curve, images),
             )
         )
     return shown
+
+
+def _cutouts(
+    context: Context, curves: Iterable[LightCurve]
+) -> Mapping[int, Mapping[str, bytes | None]]:
+    """Return the cutouts that the lake has of alerts whose own detection is in light curves.
+
+    So nobody sees an image of an alert that the state does not hold.
+    """
+    from pyspark.sql import functions as f
+
+    if not context.lake.has(CUTOUTS.name):
+        return {}
+    # The alert of a detection has its id. The newest ones will do.
+    ids = [int(i) for curve in curves for i in curve.detections.datapoint_id[-_IMAGES:] if i > 0]
+    rows = context.lake.read(CUTOUTS.name).where(f.col("alert_id").isin(ids)).collect()
+    return {row["alert_id"]: {kind: row[kind] for kind in KINDS} for row in rows}
+
+
+def _newest(
+    curve: LightCurve, images: Mapping[int, Mapping[str, bytes | None]]
+) -> tuple[Mapping[str, bytes | None], float | None]:
+    detections = curve.detections
+    for number, jd in zip(detections.datapoint_id[::-1], detections.jd[::-1], strict=True):
+        if int(number) in images:
+            return images[int(number)], float(jd)
+    return {}, None
 
 
 def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any]]:

@@ -39,12 +39,16 @@ class Table:
     columns : sequence of Column
     key : sequence of str
         Columns under which a row stands once; empty for a plain journal.
+    indexed : int, optional
+        First columns whose extremes Delta notes for each file; its own number where none is given.
+        Wide tables cost as much for that as for the rest of writing them.
     """
 
     name: str
     comment: str
     columns: Sequence[Column]
     key: Sequence[str] = field(default=())
+    indexed: int | None = None
 
     def schema(self) -> StructType:
         """Return the Spark schema, with comments."""
@@ -356,4 +360,4 @@ attempts | int | how often it was tried; an exception is tried again by later ru
         + _RUN
     )
     return Table(f"t2_{name}", f"one result of unit {name}", (*head, *columns),
-                 ("state_id", "trace_id", "input_hash"))  # fmt: skip
+                 ("state_id", "trace_id", "input_hash"), indexed=len(head))  # fmt: skip

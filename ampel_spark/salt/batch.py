@@ -30,6 +30,7 @@ from ampel_spark.salt.kernel import (
     DUST,
     FLUX,
     GRADIENT,
+    HELD,
     I_FITTED,
     KNOWN,
     LOWER,
@@ -90,7 +91,7 @@ from ampel_spark.salt.records import (
     Output,
     Points,
 )
-from ampel_spark.salt.search import descend, evaluate, hessian, prior_chisq, scan
+from ampel_spark.salt.search import descend, evaluate, hessian, insert, prior_chisq, scan
 from ampel_spark.salt.tables import REFERENCE_ZP, Tables
 
 __all__ = ["fit_range", "make_work", "predict_range"]
@@ -99,6 +100,12 @@ Array = NDArray[np.float64]
 
 #: Largest number of points at the model's edges at which `_cross_edges` looks.
 CROSSINGS = 8
+#: How often it looks anew from a lower minimum that it found.
+CROSSING_ROUNDS = 3
+#: A redshift with a smaller error has no other minimum under the model's covariance.
+SURE_REDSHIFT = 0.015
+#: Rounds after which the covariance is taken at the middle of the last two rounds' parameters.
+TO_AND_FRO = 4
 
 
 @compiled
@@ -185,9 +192,16 @@ def _settle(
             return np.inf, n_steps, False
         if cut and not freeze_covariance(tables, work, par):
             return np.inf, n_steps, False
+        if work.number[KNOWN]:
+            work.known[0] = work.known[1]
+            if cut:
+                work.known[0] -= null - _null_chisq(work)
         chisq, n, converged = descend(tables, settings, work, par, limits)
         n_steps += n
-        if not cut or not activate(settings, points, work, i, par[PZ], par[PT]):
+        # A descent that was given up stays so, whatever points another range has.
+        if not cut or (work.number[KNOWN] and not converged and chisq > work.known[0]):
+            break
+        if not activate(settings, points, work, i, par[PZ], par[PT]):
             break
         converged = False
     if cut:
@@ -283,6 +297,17 @@ def _set_limits(
 
 
 @compiled
+def _scan_phases(tables: Tables, settings: Settings, z_low: float) -> tuple[float, float]:
+    """First and last phase of a scan."""
+    first, last = tables.phase_start, _last_phase(tables)
+    if settings.has_phase_range and settings.phase_iterative:
+        stretch = 1.0 + z_low if settings.phase_observer else 1.0
+        first = max(first, settings.phase_min / stretch)
+        last = min(last, settings.phase_max / stretch)
+    return first, last
+
+
+@compiled
 def _find_starts(
     tables: Tables, settings: Settings, work: Work, par: Array, limits: Array, found: Array
 ) -> None:
@@ -293,12 +318,7 @@ def _find_starts(
     n_z = 1
     if settings.fitted[PZ]:
         n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.04), 1), 8)
-    first = tables.phase_start
-    last = _last_phase(tables)
-    if settings.has_phase_range and settings.phase_iterative:
-        stretch = 1.0 + z_low if settings.phase_observer else 1.0
-        first = max(first, settings.phase_min / stretch)
-        last = min(last, settings.phase_max / stretch)
+    first, last = _scan_phases(tables, settings, z_low)
     work.number[N_FOUND] = 0
     for m in range(n_z):
         z = par[PZ]
@@ -312,12 +332,74 @@ def _find_starts(
             found[m, 0] = 0.0
             found[m, 1] = z
             found[m, 2] = par[PT]
+            found[m, 3] = par[PC]
             work.number[N_FOUND] = m + 1
     # Where the scan sees no signal at all, there is no minimum: any time is as good.
     if work.number[N_FOUND] == 0:
         found[0, 1] = 0.5 * (z_low + z_high)
         found[0, 2] = 0.5 * (limits[LOWER, PT] + limits[UPPER, PT])
+        found[0, 3] = par[PC]
         work.number[N_FOUND] = 1
+
+
+@compiled
+def _profile_redshifts(
+    tables: Tables,
+    settings: Settings,
+    points: Points,
+    work: Work,
+    i: int,
+    limits: Array,
+    found: Array,
+    null: float,
+    out: Output,
+) -> None:
+    """Starting points for an object in doubt: minima of chi-square against the redshift.
+
+    At each of a row of redshifts t0 and c are sought from two sides: the scan's best t0, and the
+    best of the redshift before.
+    """
+    z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
+    profile = work.profile
+    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), len(profile) - 1)
+    first, last = _scan_phases(tables, settings, z_low)
+    par = work.vectors[V_CROSSING]
+    best = work.vectors[V_BEST]
+    work.number[HELD] = 1
+    work.number[KNOWN] = 0
+    for m in range(n_z + 1):
+        z = z_low + (z_high - z_low) * m / n_z
+        load_tables(tables, work, z, False)
+        copy(best, par)
+        collapse(work, par[PC], False)
+        if settings.has_phase_range and settings.phase_iterative:
+            activate(settings, points, work, i, 0.0, np.nan)
+        for k in range(work.number[N_USED]):
+            work.points[WEIGHT, k] = 1.0 / work.points[VAR, k]
+        work.number[N_FOUND] = 0
+        scan(tables, settings, work, z, par, limits, first, last, found)
+        profile[m, 0] = np.inf
+        profile[m, 1] = z
+        freeze_covariance(tables, work, par)
+        for k in range(2):
+            copy(best, par)
+            par[PZ] = z
+            if k == 0 and work.number[N_FOUND] > 0:
+                par[PT] = found[0, 2]
+            elif k == 1 and m > 0 and abs(profile[m - 1, 2] - profile[m, 2]) > 1.0:
+                par[PT], par[PC] = profile[m - 1, 2], profile[m - 1, 3]
+            elif k == 1:
+                continue
+            chisq, n_steps, _ = _settle(tables, settings, points, work, i, par, limits, null)
+            out.counts[i, 9] += n_steps
+            if chisq < profile[m, 0]:
+                profile[m, 0], profile[m, 2], profile[m, 3] = chisq, par[PT], par[PC]
+    work.number[HELD] = 0
+    work.number[N_FOUND] = 0
+    for m in range(n_z + 1):
+        below = m == 0 or profile[m, 0] < profile[m - 1, 0]
+        if below and (m == n_z or profile[m, 0] <= profile[m + 1, 0]):
+            insert(work, found, profile[m, 0], profile[m, 1], profile[m, 2], profile[m, 3])
 
 
 @compiled
@@ -339,10 +421,9 @@ def _search(
     best_converged = False
     null = _null_chisq(work)
     doubt = not settings.fitted[PT]
-    cut = settings.has_phase_range and settings.phase_iterative
     n_found = work.number[N_FOUND]
-    start_colour = par[PC]
     n_starts = 0
+    profiled = False
     k = -1
     while n_starts < settings.max_starts:
         k += 1
@@ -355,11 +436,11 @@ def _search(
             if k > 0 and not doubt and far:
                 continue
             # Of neighbouring redshifts, the valley that the best minimum is in.
-            near = abs(found[k, 1] - best[PZ]) < 0.05
+            near = abs(found[k, 1] - best[PZ]) < 0.05 and not profiled
             near = near and abs(found[k, 2] - best[PT]) < 8.0 * (1.0 + best[PZ])
             if k > 0 and settings.fitted[PZ] and settings.fitted[PT] and near:
                 continue
-            par[PZ], par[PT], par[PC] = found[k, 1], found[k, 2], start_colour
+            par[PZ], par[PT], par[PC] = found[k, 1], found[k, 2], found[k, 3]
         elif doubt and k < n_found + 4:
             # Beside the best so far.
             copy(best, par)
@@ -374,19 +455,24 @@ def _search(
         else:
             break
         # A later start may end where it comes to the best so far.
-        work.number[KNOWN] = 0 if cut or n_starts == 0 else 1
+        work.number[KNOWN] = 0 if n_starts == 0 else 1
         n_starts += 1
         chisq, n_steps, converged = _settle(tables, settings, points, work, i, par, limits, null)
         out.counts[i, 9] += n_steps
         # Lower by more than rounding, so that ties stay with the first.
         if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
             best_chisq, best_converged = chisq, converged
-            work.known[0] = chisq
+            work.known[1] = chisq
             copy(par, best)
         if n_starts == 1 and settings.fitted[PT]:
             doubt = not chisq < np.inf or _in_doubt(tables, settings, work, par, limits)
             # Noise has minima without end, and none that means anything.
             doubt = doubt and out.flags[i] & NO_SIGNAL == 0
+            if doubt and settings.fitted[PZ]:
+                _profile_redshifts(tables, settings, points, work, i, limits, found, null, out)
+                n_found = work.number[N_FOUND]
+                profiled = True
+                k = -1
     work.number[KNOWN] = 0
     out.counts[i, 7] = n_starts
     copy(best, par)
@@ -405,34 +491,52 @@ def _cross_edges(
     """
     chisq = evaluate(tables, settings, work, par, limits)
     converged = True
-    stretch = 1.0 + par[PZ]
-    errors = work.matrices[S_ERRORS]
-    normal_equations(settings, work, par, limits)
-    reach = 1.0
-    if _errors(settings, work, work.equations, errors):
-        reach = min(4.0 * math.sqrt(errors[PT, PT]) / stretch + 0.05, 3.0)
     best = work.vectors[V_CROSSED]
     trial = work.vectors[V_CROSSING]
-    copy(par, best)
-    centre = par[PT]
-    n_tried = 0
-    for edge in (tables.phase_start, _last_phase(tables)):
-        for k in range(work.number[N_USED]):
-            crossing = work.points[TIME, k] - edge * stretch
-            if abs(crossing - centre) > reach * stretch or n_tried >= CROSSINGS:
-                continue
-            n_tried += 1
-            for side in (-1e-6, 1e-6):
-                copy(best, trial)
-                trial[PT] = min(max(crossing + side, limits[LOWER, PT]), limits[UPPER, PT])
-                if evaluate(tables, settings, work, trial, limits) > chisq + 4.0:
+    covariance = work.matrices[S_ERRORS]
+    for _ in range(CROSSING_ROUNDS):
+        evaluate(tables, settings, work, par, limits)
+        normal_equations(settings, work, par, limits)
+        known = _errors(settings, work, work.equations, covariance)
+        before = chisq
+        copy(par, best)
+        n_tried = 0
+        for edge in (tables.phase_start, _last_phase(tables)):
+            # The least chi-square at which a phase is moved: along its own covariance with others.
+            error = 0.0
+            if known:
+                error = covariance[PT, PT]
+                if settings.fitted[PZ]:
+                    error += edge * (2.0 * covariance[PT, PZ] + edge * covariance[PZ, PZ])
+                error = math.sqrt(max(error, 0.0))
+            reach = 1.0 + par[PZ]
+            if known:
+                reach = min(4.0 * error + 0.05 * reach, 3.0 * reach)
+            for k in range(work.number[N_USED]):
+                gap = work.points[TIME, k] - par[PT] - edge * (1.0 + par[PZ])
+                if abs(gap) > reach or n_tried >= CROSSINGS:
                     continue
-                lower, n_steps, ended = descend(tables, settings, work, trial, limits)
-                out.counts[i, 9] += n_steps
-                if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
-                    chisq, converged = lower, ended
-                    copy(trial, best)
-    copy(best, par)
+                n_tried += 1
+                for side in (-1e-6, 1e-6):
+                    copy(par, trial)
+                    if error > 0.0:
+                        share = gap / error**2
+                        for p in (PZ, PC):
+                            move = covariance[p, PT] + edge * covariance[p, PZ]
+                            trial[p] = par[p] + share * move
+                            trial[p] = min(max(trial[p], limits[LOWER, p]), limits[UPPER, p])
+                    trial[PT] = work.points[TIME, k] - edge * (1.0 + trial[PZ]) + side
+                    trial[PT] = min(max(trial[PT], limits[LOWER, PT]), limits[UPPER, PT])
+                    if evaluate(tables, settings, work, trial, limits) > chisq + 4.0:
+                        continue
+                    lower, n_steps, ended = descend(tables, settings, work, trial, limits)
+                    out.counts[i, 9] += n_steps
+                    if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
+                        chisq, converged = lower, ended
+                        copy(trial, best)
+        copy(best, par)
+        if not chisq < before - 0.01:
+            break
     return chisq, converged
 
 
@@ -449,19 +553,22 @@ def _covariance_rounds(
 ) -> tuple[bool, bool]:
     """Descend with the model's covariance at the last parameters, until they stay.
 
+    Where they go to and fro, the covariance is taken at the middle.
     Returns whether the covariances were positive definite, and whether it came to an end.
     """
     cut = settings.has_phase_range and settings.phase_iterative
     last = work.vectors[V_LAST]
     covariance = work.matrices[S_ERRORS]
+    copy(par, last)
     for n_round in range(1, settings.max_rounds + 1):
         out.counts[i, 8] = n_round
+        for k in range(par.size):
+            last[k] = 0.5 * (last[k] + par[k]) if n_round > TO_AND_FRO else par[k]
         if settings.fitted[PZ]:
-            load_tables(tables, work, par[PZ], settings.fitted[PZ])
-        collapse(work, par[PC], settings.fitted[PZ])
-        if not freeze_covariance(tables, work, par):
+            load_tables(tables, work, last[PZ], settings.fitted[PZ])
+        collapse(work, last[PC], settings.fitted[PZ])
+        if not freeze_covariance(tables, work, last):
             return False, False
-        copy(par, last)
         _, n_steps, converged = descend(tables, settings, work, par, limits)
         out.counts[i, 9] += n_steps
         again = not _errors(settings, work, work.equations, covariance)
@@ -479,6 +586,55 @@ def _covariance_rounds(
         if not again:
             return True, converged
     return True, False
+
+
+@compiled
+def _walk_redshifts(
+    tables: Tables, settings: Settings, work: Work, i: int, par: Array, limits: Array, out: Output
+) -> bool:
+    """Look for a lower minimum at other redshifts, weights as they are; whether there is one.
+
+    From the best redshift so far up and down, t0 and c from one redshift to the next.
+    """
+    chisq = evaluate(tables, settings, work, par, limits)
+    normal_equations(settings, work, par, limits)
+    errors = work.matrices[S_ERRORS]
+    if _errors(settings, work, work.equations, errors) and errors[PZ, PZ] < SURE_REDSHIFT**2:
+        return False
+    z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
+    profile = work.profile
+    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), len(profile) - 1)
+    middle = min(max(round((par[PZ] - z_low) / (z_high - z_low) * n_z), 0), n_z)
+    trial = work.vectors[V_CROSSING]
+    best = work.vectors[V_CROSSED]
+    work.number[HELD] = 1
+    for k in range(n_z + 1):
+        m = middle + k if k <= n_z - middle else n_z - k
+        if k == 0 or k == n_z - middle + 1:
+            copy(par, trial)
+        trial[PZ] = z_low + (z_high - z_low) * m / n_z
+        load_tables(tables, work, trial[PZ], False)
+        profile[m, 0], n_steps, _ = descend(tables, settings, work, trial, limits)
+        profile[m, 1], profile[m, 2], profile[m, 3] = trial[PZ], trial[PT], trial[PC]
+        out.counts[i, 9] += n_steps
+    work.number[HELD] = 0
+    copy(par, best)
+    lowest = chisq - 0.02
+    for m in range(n_z + 1):
+        below = m == 0 or profile[m, 0] < profile[m - 1, 0]
+        if not (below and (m == n_z or profile[m, 0] <= profile[m + 1, 0])):
+            continue
+        if profile[m, 0] > chisq + 10.0:
+            continue
+        copy(par, trial)
+        trial[PZ], trial[PT], trial[PC] = profile[m, 1], profile[m, 2], profile[m, 3]
+        lower, n_steps, _ = descend(tables, settings, work, trial, limits)
+        out.counts[i, 9] += n_steps
+        if lower < lowest:
+            lowest = lower
+            copy(trial, best)
+    copy(best, par)
+    return lowest < chisq - 0.02
 
 
 @compiled
@@ -621,6 +777,13 @@ def _fit_object(
     if settings.model_covariance:
         work.number[MODEL_ERROR] = 1
         good, converged = _covariance_rounds(tables, settings, points, work, i, par, limits, out)
+        if settings.fitted[PZ] and settings.fitted[PT] and out.flags[i] & NO_SIGNAL == 0:
+            for _ in range(2):
+                if not good or not _walk_redshifts(tables, settings, work, i, par, limits, out):
+                    break
+                good, converged = _covariance_rounds(
+                    tables, settings, points, work, i, par, limits, out
+                )
         if not good:
             return BAD_COVARIANCE
     _finish(tables, settings, work, i, par, limits, out)

@@ -64,7 +64,7 @@ MAG = -0.4 * math.log(10.0)
 TIME, FLUX, VAR, SCALE, WEIGHT, RANK_ONE, RES = range(7)
 Y, M0, M1, M0T, M1T, M0C, M1C, M0Z, M1Z, JAC = range(7, 17)
 #: Places in `Work.number`.
-N_BANDS, N_USED, DENSE, N_ALL, RANK_ONES, MODEL_ERROR, N_FOUND, KNOWN = range(8)
+N_BANDS, N_USED, DENSE, N_ALL, RANK_ONES, MODEL_ERROR, N_FOUND, KNOWN, HELD = range(9)
 #: Rows of `Work.layout`, `Work.nodes` and, of `Work.equations`, the last.
 START, ALL_START, BAND, FROM, SLOT = range(5)
 COLOUR, COLOUR_Z, DUST = range(3)
@@ -101,7 +101,8 @@ class Work(NamedTuple):
     #: Numbers and switches: N_BANDS of the object, N_USED points in use, DENSE (whether `factor`
     #: holds a Cholesky factor), N_ALL points, RANK_ONES (whether there are such terms), MODEL_ERROR
     #: (whether to add the model's covariance), N_FOUND starting points, KNOWN (whether `vectors`
-    #: and `known` hold an earlier minimum of this object).
+    #: and `known` hold an earlier minimum of this object), HELD (whether a redshift that is fitted
+    #: is held for the time being: its tables are loaded).
     number: NDArray[np.int64]
     #: (2, B, Q, 2R) tables at the redshift, with dust, and derivative by z.
     table: Array
@@ -115,12 +116,14 @@ class Work(NamedTuple):
     equations: Array
     #: (4, 5) bounds and priors of the object: LOWER, UPPER, MEAN, PRIOR.
     limits: Array
-    #: (8, 3) starting points, best first: chi-square less that of the data, z, t0.
+    #: (8, 4) starting points, best first: chi-square (less that of the data), z, t0, c.
     found: Array
+    #: (25, 4) the lowest chi-square at each of a row of redshifts, with its z, t0 and c.
+    profile: Array
     #: Room for vectors and matrices of parameters, each row for one use (names: V_… and S_…).
     vectors: Array
     matrices: Array
-    #: Chi-square of the earlier minimum.
+    #: Chi-square of the earlier minimum: of the points now in use, and of all.
     known: Array
     #: (2, 5) lists of parameters: I_OUTER, I_FITTED.
     lists: NDArray[np.int64]
@@ -137,17 +140,18 @@ def make_work(tables: Tables, n_points: int, n_dense: int) -> Work:
         points=np.zeros((21, n)),
         order=np.zeros(n, np.int64),
         layout=np.zeros((5, n_bands + 1), np.int64),
-        number=np.zeros(8, np.int64),
+        number=np.zeros(9, np.int64),
         table=np.zeros((2, n_bands, n_nodes, n_rows)),
         nodes=np.ones((3, n_bands, n_nodes)),
         rows=np.zeros((n_bands, 3, n_rows)),
         factor=np.zeros((dense, dense)),
         equations=np.zeros((6, 5)),
         limits=np.zeros((4, 5)),
-        found=np.zeros((8, 3)),
+        found=np.zeros((8, 4)),
+        profile=np.zeros((25, 4)),
         vectors=np.zeros((12, 5)),
         matrices=np.zeros((11, 5, 5)),
-        known=np.zeros(1),
+        known=np.zeros(2),
         lists=np.zeros((2, 5), np.int64),
     )
 

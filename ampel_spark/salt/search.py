@@ -29,6 +29,7 @@ from ampel_spark.salt.kernel import (
     FLUX,
     FROM,
     GRADIENT,
+    HELD,
     I_OUTER,
     KNOWN,
     LOWER,
@@ -77,7 +78,7 @@ from ampel_spark.salt.kernel import (
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.tables import Tables
 
-__all__ = ["descend", "evaluate", "hessian", "prior_chisq", "scan"]
+__all__ = ["descend", "evaluate", "hessian", "insert", "prior_chisq", "scan"]
 
 Array = NDArray[np.float64]
 
@@ -87,6 +88,12 @@ SCAN_STEP = 2.5
 SCAN_LIMIT = 20000
 #: A search ends when the next step promises to lower chi-square by less than this.
 TOLERANCE = 1e-3
+#: An earlier minimum is out of reach where it lies lower by more than this many times what the next
+#: step promises.
+HOPE = 10.0
+#: A descent is at a jump of chi-square where a second step, short as it is, costs far more than it
+#: promised. It comes to within a millionth of a day of it, and goes on along it.
+WALLS, WALL, GAP = 2, 30.0, 1e-6
 #: Longest steps in z, t0, x0, x1, c.
 LONGEST = (0.05, 10.0, np.inf, np.inf, 0.5)
 
@@ -110,7 +117,7 @@ def evaluate(
     limits: Array,
 ) -> float:
     """Set columns and residuals at z, t0, c of `par`, x0 and x1 to the best; return chi-square."""
-    by_z = settings.fitted[PZ]
+    by_z = settings.fitted[PZ] and work.number[HELD] == 0
     if by_z:
         collapse_at(tables, work, par[PZ], par[PC])
     else:
@@ -134,7 +141,7 @@ def scan(
 ) -> None:
     """Add local minima of chi-square against t0 to `found`, best first, and count them.
 
-    Rows of `found`: chi-square less that of the data, z, t0. Points outside the phases from
+    Points outside the phases from
     `first_phase` to `last_phase` (rest frame) are taken as without model flux. The rows of the
     object's bands must have been collapsed. Errors are taken as independent.
     """
@@ -220,12 +227,13 @@ def scan(
             score += limits[PRIOR, PT] * (t0 - limits[MEAN, PT]) ** 2
         # A local minimum at the step before; of equal ones the first.
         if k > 0 and now < before and now <= score:
-            _insert(work, found, now, z, low + (k - 1) * step)
+            insert(work, found, now, z, low + (k - 1) * step, par[PC])
         before, now = now, score
 
 
 @compiled
-def _insert(work: Work, found: Array, score: float, z: float, t0: float) -> None:
+def insert(work: Work, found: Array, score: float, z: float, t0: float, c: float) -> None:
+    """Add a starting point to `found`, best first; of too many the worst is dropped."""
     i = work.number[N_FOUND]
     if i == len(found):
         i -= 1
@@ -238,6 +246,7 @@ def _insert(work: Work, found: Array, score: float, z: float, t0: float) -> None
     found[i, 0] = score
     found[i, 1] = z
     found[i, 2] = t0
+    found[i, 3] = c
 
 
 @compiled
@@ -252,6 +261,10 @@ def descend(
 
     Columns, residuals, gradient and matrix are left at the last accepted parameters, except where
     the last trial was worse.
+
+    Where a point crosses an edge of the model, chi-square jumps, and a minimum may lie at the jump:
+    steps then keep the point where it is, at the edge, which ties t0 to z, until there is a step
+    downhill away from it.
     """
     chisq = evaluate(tables, settings, work, par, limits)
     normal_equations(settings, work, par, limits)
@@ -264,6 +277,8 @@ def descend(
     damping = 1e-3
     converged = False
     n_steps = 0
+    n_walls = 0
+    along, edge, side = False, 0.0, 0.0
     n_outer = _reduce(settings, work, par, limits, outer, reduced)
     while n_steps < settings.max_iterations:
         if n_outer == 0:
@@ -286,11 +301,17 @@ def descend(
             for j in range(n_outer):
                 d += inverse[i, j] * work.equations[GRADIENT, outer[j]]
             step[i] = d
+        if along:
+            along = _stay(outer, inverse, step, n_outer, edge, side)
+        for i in range(n_outer):
+            d = step[i]
             promise += d * work.equations[GRADIENT, outer[i]]
             if abs(d) * shrink > LONGEST[outer[i]]:
                 shrink = LONGEST[outer[i]] / abs(d)
         if (promise < TOLERANCE and damping <= 1e-2) or promise < 1e-3 * TOLERANCE:
             converged = True
+            break
+        if work.number[KNOWN] and damping <= 1e-2 and chisq - HOPE * promise > work.known[0] + 1.0:
             break
         copy(par, trial)
         for i in range(n_outer):
@@ -307,10 +328,83 @@ def descend(
             n_outer = _reduce(settings, work, par, limits, outer, reduced)
         else:
             damping = max(10.0 * damping, 1e-2)
-            if damping > 1e9:
-                # No step downhill helps: chi-square jumps here, at an edge of the model.
+            if chisq_trial - chisq > WALL * max(promise, TOLERANCE) and promise < 1.0:
+                n_walls += 1
+            if damping > 1e9 or n_walls > 3 * WALLS:
                 break
+            if n_walls % WALLS == 0 and n_walls > 0 and not along:
+                time, edge, side = _jump(tables, work, par, trial)
+                if side == 0.0:
+                    continue
+                along, damping = True, 1e-3
+                copy(par, trial)
+                trial[PT] = time - edge * (1.0 + par[PZ]) - side * GAP
+                if limits[LOWER, PT] <= trial[PT] <= limits[UPPER, PT]:
+                    chisq_trial = evaluate(tables, settings, work, trial, limits)
+                    if chisq_trial < chisq:
+                        copy(trial, par)
+                        chisq = chisq_trial
+                        normal_equations(settings, work, par, limits)
+                        n_outer = _reduce(settings, work, par, limits, outer, reduced)
     return chisq, n_steps, converged
+
+
+@compiled
+def _stay(
+    outer: NDArray[np.int64],
+    inverse: Array,
+    step: Array,
+    n_outer: int,
+    edge: float,
+    side: float,
+) -> bool:
+    """Take out of a step what brings a point across an edge of the model; False if it leads away.
+
+    The point is at ``t0 + edge (1 + z)``; its phase is beyond the edge with the sign of `side`.
+    """
+    across = 0.0
+    norm = 0.0
+    for i in range(n_outer):
+        across += _normal(outer[i], edge) * step[i]
+        for j in range(n_outer):
+            norm += _normal(outer[i], edge) * inverse[i, j] * _normal(outer[j], edge)
+    # A t0 that grows makes the phase smaller.
+    if side * across <= 0.0 or norm <= 0.0:
+        return side * across >= 0.0
+    for i in range(n_outer):
+        pull = 0.0
+        for j in range(n_outer):
+            pull += inverse[i, j] * _normal(outer[j], edge)
+        step[i] -= pull * across / norm
+    return True
+
+
+@compiled
+def _normal(k: int, edge: float) -> float:
+    """Derivative of ``t0 + edge (1 + z)`` by an outer parameter."""
+    if k == PT:
+        return 1.0
+    return edge if k == PZ else 0.0
+
+
+@compiled
+def _jump(tables: Tables, work: Work, par: Array, trial: Array) -> tuple[float, float, float]:
+    """Find the first point that crosses an edge of the model between two sets of parameters.
+
+    Returns its time, the edge, and the side on which it is at `par`: the sign of its phase less
+    the edge; 0 if there is none.
+    """
+    nearest = np.inf
+    time, edge, side = 0.0, 0.0, 0.0
+    last = tables.phase_start + tables.phase_step * (tables.n_phases - 1)
+    for k in range(work.number[N_USED]):
+        for limit in (tables.phase_start, last):
+            here = work.points[TIME, k] - par[PT] - limit * (1.0 + par[PZ])
+            there = work.points[TIME, k] - trial[PT] - limit * (1.0 + trial[PZ])
+            if (here > 0.0) != (there > 0.0) and abs(here) < nearest:
+                nearest = abs(here)
+                time, edge, side = work.points[TIME, k], limit, 1.0 if here > 0.0 else -1.0
+    return time, edge, side
 
 
 @compiled
@@ -342,7 +436,7 @@ def _reduce(
     for k in range(par.size):
         if not settings.fitted[k] or not work.equations[k, k] > 0.0:
             continue
-        if k in (PX0, PX1):
+        if k in (PX0, PX1) or (k == PZ and work.number[HELD]):
             continue
         g = work.equations[GRADIENT, k]
         if (par[k] <= limits[LOWER, k] and g <= 0.0) or (par[k] >= limits[UPPER, k] and g >= 0.0):

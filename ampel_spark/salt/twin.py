@@ -24,6 +24,8 @@ __all__ = ["Model", "fit_range", "predict_range"]
 Array = NDArray[np.float64]
 
 Z, T0, X0, X1, C = range(5)
+#: Chi-square (less the data's), z, t0 and c.
+Start = tuple[float, float, float, float]
 #: Step of the scan in t0, rest-frame days, and the largest number of steps.
 SCAN_STEP, SCAN_LIMIT = 2.5, 20000
 #: Steps for derivatives by z and c.
@@ -31,7 +33,10 @@ STEPS = {Z: 1e-5, C: 1e-4}
 #: Longest steps of a descent.
 LONGEST = {Z: 0.05, T0: 10.0, C: 0.5}
 #: Largest number of points at the model's edges at which `_cross_edges` looks.
-CROSSINGS = 8
+CROSSINGS, CROSSING_ROUNDS = 8, 3
+#: As in `search` and `batch`: when a descent gives up, or follows a jump; rounds; redshifts.
+HOPE, WALLS, WALL, GAP = 10.0, 2, 30.0, 1e-6
+TO_AND_FRO, SURE_REDSHIFT, REDSHIFTS = 4, 0.015, 25
 SMALLEST, LARGEST = 1e-140, 1e140
 
 
@@ -200,6 +205,8 @@ class _Object:
     upper: Array
     prior_mean: Array
     prior_weight: Array
+    #: A redshift that is fitted may be held for the time being.
+    held: bool = False
     use: NDArray[np.bool_] = field(init=False)
     factor: Array = field(init=False)
     data: Array = field(init=False)
@@ -290,7 +297,8 @@ class _Object:
 
     def outer(self) -> list[int]:
         """Fitted parameters in which the model is not linear."""
-        return [k for k in (Z, T0, C) if self.settings.fitted[k]]
+        free = [k for k in (Z, T0, C) if self.settings.fitted[k]]
+        return [k for k in free if k != Z or not self.held]
 
     def jacobian(self, par: Array) -> Array:
         """Derivatives of the whitened model flux by all parameters, shape (N, 5)."""
@@ -331,10 +339,12 @@ class _Object:
     ) -> tuple[float, int, bool]:
         """Levenberg-Marquardt in the outer parameters, in place.
 
-        Ends where it comes to the minimum of an earlier descent, if one is `known`.
+        Ends where it comes to the minimum of an earlier descent, if one is `known`, and where it
+        cannot get as low. At a jump of chi-square it goes along it.
         """
         chisq = self.profile(par)
-        damping, n_steps = 1e-3, 0
+        damping, n_steps, n_walls = 1e-3, 0, 0
+        jump: tuple[float, float, float] | None = None
         matrix, gradient = self.equations(par)
         while n_steps < self.settings.max_iterations:
             free = [
@@ -343,28 +353,22 @@ class _Object:
             if not free:
                 return chisq, n_steps, True
             n_steps += 1
-            inner = [
-                k
-                for k in (X0, X1)
-                if self.settings.fitted[k]
-                and matrix[k, k] > 0.0
-                and self.lower[k] < par[k] < self.upper[k]
-            ]
-            reduced = matrix[np.ix_(free, free)]
-            if inner:
-                cross = matrix[np.ix_(free, inner)]
-                reduced = (
-                    reduced
-                    - cross
-                    @ np.linalg.pinv(matrix[np.ix_(inner, inner)], rcond=1e-15, hermitian=True)
-                    @ cross.T
-                )
-            size = np.maximum(np.diag(reduced), 1e-10 * np.diag(matrix)[free])
-            np.fill_diagonal(reduced, size)
-            step = np.linalg.lstsq(reduced + damping * np.diag(size), gradient[free], rcond=None)[0]
+            reduced = self._reduced(par, matrix, free)
+            size = np.diag(reduced)
+            inverse = np.linalg.pinv(reduced + damping * np.diag(size), hermitian=True)
+            step = inverse @ gradient[free]
+            if jump is not None:
+                normal = np.array([{T0: 1.0, Z: jump[1]}.get(k, 0.0) for k in free])
+                across, norm = float(normal @ step), float(normal @ inverse @ normal)
+                if jump[2] * across < 0.0:
+                    jump = None
+                elif across != 0.0 and norm > 0.0:
+                    step = step - inverse @ normal * across / norm
             promise = float(step @ gradient[free])
             if (promise < 1e-3 and damping <= 1e-2) or promise < 1e-6:
                 return chisq, n_steps, True
+            if known is not None and damping <= 1e-2 and chisq - HOPE * promise > known[0] + 1.0:
+                return chisq, n_steps, False
             shrink = min(1.0, *(LONGEST[k] / abs(d) for k, d in zip(free, step, strict=True) if d))
             trial = par.copy()
             trial[free] = np.clip(par[free] + shrink * step, self.lower[free], self.upper[free])
@@ -377,11 +381,53 @@ class _Object:
                     away = np.abs(par - known[1])
                     if away[T0] < 0.2 and away[C] < 0.03 and away[Z] < 0.003:
                         return chisq, n_steps, False
-            else:
-                damping = max(10.0 * damping, 1e-2)
-                if damping > 1e9:
-                    return chisq, n_steps, False
+                continue
+            damping = max(10.0 * damping, 1e-2)
+            n_walls += chisq_trial - chisq > WALL * max(promise, 1e-3) and promise < 1.0
+            if damping > 1e9 or n_walls > 3 * WALLS:
+                return chisq, n_steps, False
+            if n_walls and n_walls % WALLS == 0 and jump is None:
+                jump = self._jump(par, trial)
+                if jump is None:
+                    continue
+                damping = 1e-3
+                trial = par.copy()
+                trial[T0] = jump[0] - jump[1] * (1.0 + par[Z]) - jump[2] * GAP
+                if self.lower[T0] <= trial[T0] <= self.upper[T0]:
+                    chisq_trial = self.profile(trial)
+                    if chisq_trial < chisq:
+                        par[:], chisq = trial, chisq_trial
+                        matrix, gradient = self.equations(par)
         return chisq, n_steps, False
+
+    def _reduced(self, par: Array, matrix: Array, free: list[int]) -> Array:
+        """Curvature by some outer parameters with x0 and x1 following."""
+        inner = [
+            k
+            for k in (X0, X1)
+            if self.settings.fitted[k]
+            and matrix[k, k] > 0.0
+            and self.lower[k] < par[k] < self.upper[k]
+        ]
+        reduced = matrix[np.ix_(free, free)]
+        if inner:
+            cross = matrix[np.ix_(free, inner)]
+            block = np.linalg.pinv(matrix[np.ix_(inner, inner)], rcond=1e-15, hermitian=True)
+            reduced = reduced - cross @ block @ cross.T
+        np.fill_diagonal(reduced, np.maximum(np.diag(reduced), 1e-10 * np.diag(matrix)[free]))
+        return reduced
+
+    def _jump(self, par: Array, trial: Array) -> tuple[float, float, float] | None:
+        """First point to cross an edge of the model: its time, the edge, its side before."""
+        t = self.model.tables
+        best: tuple[float, float, float] | None = None
+        nearest = np.inf
+        for time in self.time[self.use]:
+            for edge in (t.phase_start, t.phase_start + t.phase_step * (t.n_phases - 1)):
+                here, there = (time - p[T0] - edge * (1.0 + p[Z]) for p in (par, trial))
+                if (here > 0.0) != (there > 0.0) and abs(here) < nearest:
+                    nearest, best = abs(here), (time, edge, 1.0 if here > 0.0 else -1.0)
+        return best
 
     def _pushed(self, par: Array, gradient: Array, k: int) -> bool:
         """Whether a parameter is at a bound and would go beyond."""
@@ -493,6 +539,11 @@ def _fit_object(
             converged = converged if ended is None else ended
     if settings.model_covariance:
         good, converged = _covariance_rounds(sn, par, out.counts[i])
+        if fitted[Z] and fitted[T0] and signal:
+            for _ in range(2):
+                if not good or not _walk_redshifts(sn, par, out.counts[i]):
+                    break
+                good, converged = _covariance_rounds(sn, par, out.counts[i])
         if not good:
             return records.BAD_COVARIANCE
     _finish(sn, par, i, out)
@@ -600,53 +651,60 @@ def _make_object(
     return sn
 
 
-def _find_starts(sn: _Object, par: Array) -> list[tuple[float, float, float]]:
-    """Minima of scans in t0 over redshifts: (chi-square less the data's, z, t0), best first."""
-    settings, t = sn.settings, sn.model.tables
+def _find_starts(sn: _Object, par: Array) -> list[Start]:
+    """Minima of scans in t0 over redshifts, best first."""
+    settings = sn.settings
     z_low, z_high = sn.lower[Z], sn.upper[Z]
     redshifts = [par[Z]]
     if settings.fitted[Z]:
         n = int(np.clip(np.ceil(np.log((1.0 + z_high) / (1.0 + z_low)) / 0.04), 1, 8))
         redshifts = [z_low + (z_high - z_low) * (m + 0.5) / n for m in range(n)]
     if not settings.fitted[T0]:
-        return [(0.0, z, par[T0]) for z in redshifts]
+        return [(0.0, z, par[T0], par[C]) for z in redshifts]
+    found: list[Start] = []
+    for z in redshifts:
+        found += _scan(sn, par, z)
+    found.sort(key=lambda start: start[0])
+    middle = (0.5 * (z_low + z_high), 0.5 * (sn.lower[T0] + sn.upper[T0]))
+    return found[:8] or [(0.0, *middle, par[C])]
+
+
+def _scan(sn: _Object, par: Array, z: float) -> list[Start]:
+    """Local minima of chi-square against t0 at a redshift, errors taken as independent."""
+    settings, t = sn.settings, sn.model.tables
     first = t.phase_start
     last = first + t.phase_step * (t.n_phases - 1)
     if settings.has_phase_range and settings.phase_iterative:
-        stretch = 1.0 + z_low if settings.phase_observer else 1.0
+        stretch = 1.0 + sn.lower[Z] if settings.phase_observer else 1.0
         first = max(first, settings.phase_min / stretch)
         last = min(last, settings.phase_max / stretch)
     weight = 1.0 / np.diag(sn.given)
-    found: list[tuple[float, float, float]] = []
     x1_ends = np.clip(
         [sn.lower[X1], sn.prior_mean[X1] if sn.prior_weight[X1] > 0 else 0.0, sn.upper[X1]],
         max(sn.lower[X1], -100.0),
         min(sn.upper[X1], 100.0),
     )
-    for z in redshifts:
-        low, high = sn.lower[T0], sn.upper[T0]
-        n = min(int(np.ceil((high - low) / (SCAN_STEP * (1.0 + z)))), SCAN_LIMIT) + 1
-        times = low + (high - low) / max(n - 1, 1) * np.arange(n)
-        scores = np.empty(n)
-        # All times at once: bases of shape (times, points, 2).
-        phase = (sn.time - times[:, None]) / (1.0 + z)
-        basis = sn.model.at_phase(np.tile(sn.band, n), phase.ravel(), z, par[C]).reshape(n, -1, 2)
-        basis[(phase < first) | (phase > last)] = 0.0
-        weighted = basis * weight[:, None]
-        squares = np.einsum("tij,tik->tjk", basis, weighted)
-        products = np.einsum("tij,i->tj", weighted, sn.flux)
-        for k in range(n):
-            scores[k] = _scan_score(sn, squares[k], products[k], par, x1_ends)
-        scores += sn.prior_weight[T0] * (times - sn.prior_mean[T0]) ** 2
-        before = np.concatenate([[np.inf], scores[:-1]])
-        after = np.concatenate([scores[1:], [np.inf]])
-        minima = (scores < before) & (scores <= after)
-        found += [
-            (float(s), z, float(t0)) for s, t0 in zip(scores[minima], times[minima], strict=True)
-        ]
-    found.sort(key=lambda start: start[0])
-    middle = (0.5 * (z_low + z_high), 0.5 * (sn.lower[T0] + sn.upper[T0]))
-    return found[:8] or [(0.0, *middle)]
+    low, high = sn.lower[T0], sn.upper[T0]
+    n = min(int(np.ceil((high - low) / (SCAN_STEP * (1.0 + z)))), SCAN_LIMIT) + 1
+    times = low + (high - low) / max(n - 1, 1) * np.arange(n)
+    scores = np.empty(n)
+    # All times at once: bases of shape (times, points, 2).
+    phase = (sn.time - times[:, None]) / (1.0 + z)
+    basis = sn.model.at_phase(np.tile(sn.band, n), phase.ravel(), z, par[C]).reshape(n, -1, 2)
+    basis[(phase < first) | (phase > last)] = 0.0
+    weighted = basis * weight[:, None]
+    squares = np.einsum("tij,tik->tjk", basis, weighted)
+    products = np.einsum("tij,i->tj", weighted, sn.flux)
+    for k in range(n):
+        scores[k] = _scan_score(sn, squares[k], products[k], par, x1_ends)
+    scores += sn.prior_weight[T0] * (times - sn.prior_mean[T0]) ** 2
+    before = np.concatenate([[np.inf], scores[:-1]])
+    after = np.concatenate([scores[1:], [np.inf]])
+    minima = (scores < before) & (scores <= after)
+    return [
+        (float(s), z, float(t0), par[C])
+        for s, t0 in zip(scores[minima], times[minima], strict=True)
+    ]
 
 
 def _scan_score(sn: _Object, square: Array, product: Array, par: Array, x1_ends: Array) -> float:
@@ -681,7 +739,7 @@ def _scan_score(sn: _Object, square: Array, product: Array, par: Array, x1_ends:
 def _search(
     sn: _Object,
     par: Array,
-    starts: list[tuple[float, float, float]],
+    starts: list[Start],
     signal: bool,
     counts: NDArray[np.int32],
 ) -> tuple[Array | None, bool]:
@@ -689,8 +747,8 @@ def _search(
     settings = sn.settings
     best: Array | None = None
     best_chisq, best_converged = np.inf, False
-    doubt = not settings.fitted[T0]
-    colour, k, n_starts = par[C], -1, 0
+    doubt, profiled = not settings.fitted[T0], False
+    k, n_starts = -1, 0
     while n_starts < settings.max_starts:
         k += 1
         # With the redshift free each descent is long, and most lead to the same valley.
@@ -702,10 +760,10 @@ def _search(
                 continue
             # Of neighbouring redshifts, the valley that the best minimum is in.
             if k > 0 and settings.fitted[Z] and settings.fitted[T0] and best is not None:
-                near = abs(starts[k][1] - best[Z]) < 0.05
+                near = abs(starts[k][1] - best[Z]) < 0.05 and not profiled
                 if near and abs(starts[k][2] - best[T0]) < 8.0 * (1.0 + best[Z]):
                     continue
-            par[Z], par[T0], par[C] = starts[k][1], starts[k][2], colour
+            par[[Z, T0, C]] = starts[k][1:]
         elif doubt and best is not None and k < len(starts) + 4:
             par = best.copy()
             side = k - len(starts)
@@ -725,11 +783,58 @@ def _search(
         if n_starts == 1 and settings.fitted[T0]:
             # Noise has minima without end, and none that means anything.
             doubt = signal and (not np.isfinite(chisq) or _in_doubt(sn, par))
+            if doubt and settings.fitted[Z]:
+                starts = _profile_redshifts(sn, par if best is None else best, counts)
+                k, profiled = -1, True
     counts[7] = n_starts
     return best, best_converged
 
 
-def _settle(sn: _Object, par: Array, known: tuple[float, Array] | None) -> tuple[float, int, bool]:
+def _redshifts(sn: _Object) -> Array:
+    """Row of redshifts at which chi-square is profiled."""
+    low, high = sn.lower[Z], sn.upper[Z]
+    n = int(np.ceil(np.log((1.0 + high) / (1.0 + low)) / 0.02))
+    return low + (high - low) * np.linspace(0.0, 1.0, min(max(n, 2), REDSHIFTS - 1) + 1)
+
+
+def _minima(profile: list[Start]) -> list[Start]:
+    """Local minima of a profile, best first."""
+    score = np.array([row[0] for row in profile])
+    before = np.concatenate([[np.inf], score[:-1]])
+    after = np.concatenate([score[1:], [np.inf]])
+    at = np.flatnonzero((score < before) & (score <= after))
+    return sorted((profile[m] for m in at), key=lambda row: row[0])[:8]
+
+
+def _profile_redshifts(sn: _Object, best: Array, counts: NDArray[np.int32]) -> list[Start]:
+    """Starting points for an object in doubt: minima of chi-square against the redshift."""
+    profile: list[Start] = []
+    sn.held = True
+    for z in _redshifts(sn):
+        sn.use[:] = True
+        trial = best.copy()
+        trial[Z] = z
+        found = sorted(_scan(sn, trial, z), key=lambda row: row[0])
+        sn.freeze(None)
+        if found:
+            trial[T0] = found[0][2]
+        chisq, n_steps, _ = _settle(sn, trial)
+        counts[9] += n_steps
+        here = (chisq, float(z), float(trial[T0]), float(trial[C]))
+        if profile and abs(profile[-1][2] - here[2]) > 1.0:
+            trial = best.copy()
+            trial[[Z, T0, C]] = z, *profile[-1][2:]
+            chisq, n_steps, _ = _settle(sn, trial)
+            counts[9] += n_steps
+            here = min(here, (chisq, float(z), float(trial[T0]), float(trial[C])))
+        profile.append(here)
+    sn.held = False
+    return _minima(profile)
+
+
+def _settle(
+    sn: _Object, par: Array, known: tuple[float, Array] | None = None
+) -> tuple[float, int, bool]:
     """Descend and, with an iterative phase range, to where range and t0 agree."""
     settings = sn.settings
     cut = settings.has_phase_range and settings.phase_iterative
@@ -741,16 +846,23 @@ def _settle(sn: _Object, par: Array, known: tuple[float, Array] | None) -> tuple
     for _ in range(settings.max_rounds):
         if sn.use.sum() < settings.min_points or not sn.freeze(None):
             return np.inf, total, False
-        chisq, n_steps, converged = sn.descend(par)
+        here = None if known is None else (known[0] - _left_out(sn), known[1])
+        chisq, n_steps, converged = sn.descend(par, here)
         total += n_steps
+        # A descent that was given up stays so, whatever points another range has.
+        if here is not None and not converged and chisq > here[0]:
+            break
         if not sn.set_phase_range(par[Z], par[T0]):
             break
         converged = False
     if sn.use.sum() < settings.min_points or not sn.freeze(None):
         return np.inf, total, False
-    left_out = ~sn.use
-    chisq += float(np.sum(sn.flux[left_out] ** 2 / np.diag(sn.given)[left_out]))
-    return chisq, total, converged
+    return chisq + _left_out(sn), total, converged
+
+
+def _left_out(sn: _Object) -> float:
+    """Chi-square of the points outside the phase range, as without model flux."""
+    return float(np.sum(sn.flux[~sn.use] ** 2 / np.diag(sn.given)[~sn.use]))
 
 
 def _in_doubt(sn: _Object, par: Array) -> bool:
@@ -770,8 +882,8 @@ def _in_doubt(sn: _Object, par: Array) -> bool:
     bright = sn.flux[sn.use] ** 2 > 9.0 * np.diag(sn.given)[sn.use]
     if np.any(bright & (_edge_distance(t, phase) < 4.0 * error + 0.5)):
         return True
-    before = np.sum((phase > -20.0) & (phase < 0.0))
-    after = np.sum((phase >= 0.0) & (phase < 30.0))
+    before = np.sum((phase > -20.0) & (phase < -1.0))
+    after = np.sum((phase > 5.0) & (phase < 40.0))
     return bool(before < 2 or after < 2)
 
 
@@ -781,26 +893,39 @@ def _cross_edges(sn: _Object, par: Array, counts: NDArray[np.int32]) -> bool | N
     Returns whether the descent to it converged; None where there is no lower one.
     """
     chisq = sn.profile(par)
-    stretch = 1.0 + par[Z]
-    covariance = sn.errors(sn.equations(par)[0])
-    reach = 1.0
-    if covariance is not None:
-        reach = min(4.0 * np.sqrt(covariance[T0, T0]) / stretch + 0.05, 3.0)
     converged = None
     t, times = sn.model.tables, sn.time[sn.use]
-    last = t.phase_start + t.phase_step * (t.n_phases - 1)
-    crossings = np.concatenate([times - edge * stretch for edge in (t.phase_start, last)])
-    for crossing in crossings[np.abs(crossings - par[T0]) <= reach * stretch][:CROSSINGS]:
-        for side in (-1e-6, 1e-6):
-            trial = par.copy()
-            trial[T0] = np.clip(crossing + side, sn.lower[T0], sn.upper[T0])
-            if sn.profile(trial) > chisq + 4.0:
-                continue
-            lower, n_steps, ended = sn.descend(trial)
-            counts[9] += n_steps
-            if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
-                chisq, converged = lower, ended
-                par[:] = trial
+    for _ in range(CROSSING_ROUNDS):
+        covariance = sn.errors(sn.equations(par)[0])
+        before, best, n_tried = chisq, par.copy(), 0
+        for edge in (t.phase_start, t.phase_start + t.phase_step * (t.n_phases - 1)):
+            # The least chi-square at which a phase is moved: along its covariance with others.
+            error, reach = 0.0, 1.0 + par[Z]
+            move = np.zeros(5)
+            if covariance is not None:
+                move = covariance[:, T0] + edge * covariance[:, Z]
+                error = np.sqrt(max(move[T0] + edge * move[Z], 0.0))
+                reach = min(4.0 * error + 0.05 * reach, 3.0 * reach)
+            gaps = times - par[T0] - edge * (1.0 + par[Z])
+            for k in np.flatnonzero(np.abs(gaps) <= reach)[: CROSSINGS - n_tried]:
+                n_tried += 1
+                for side in (-1e-6, 1e-6):
+                    trial = par.copy()
+                    if error > 0.0:
+                        free = [p for p in (Z, C) if sn.settings.fitted[p]]
+                        trial[free] += (gaps[k] / error**2 * move)[free]
+                        trial[free] = np.clip(trial[free], sn.lower[free], sn.upper[free])
+                    trial[T0] = times[k] - edge * (1.0 + trial[Z]) + side
+                    trial[T0] = np.clip(trial[T0], sn.lower[T0], sn.upper[T0])
+                    if sn.profile(trial) > chisq + 4.0:
+                        continue
+                    lower, n_steps, ended = sn.descend(trial)
+                    counts[9] += n_steps
+                    if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
+                        chisq, converged, best = lower, ended, trial
+        par[:] = best
+        if not chisq < before - 0.01:
+            break
     return converged
 
 
@@ -810,14 +935,18 @@ def _edge_distance(t: Tables, phase: Array) -> Array:
 
 
 def _covariance_rounds(sn: _Object, par: Array, counts: NDArray[np.int32]) -> tuple[bool, bool]:
-    """Descend with the model's covariance at the last parameters, until they stay."""
+    """Descend with the model's covariance at the last parameters, until they stay.
+
+    Where they go to and fro, the covariance is taken at the middle.
+    """
     settings = sn.settings
     cut = settings.has_phase_range and settings.phase_iterative
+    last = par.copy()
     for n_round in range(1, settings.max_rounds + 1):
         counts[8] = n_round
-        if not sn.freeze(par):
+        last = 0.5 * (last + par) if n_round > TO_AND_FRO else par.copy()
+        if not sn.freeze(last):
             return False, False
-        last = par.copy()
         _, n_steps, converged = sn.descend(par)
         counts[9] += n_steps
         covariance = sn.errors(sn.equations(par)[0])
@@ -832,6 +961,39 @@ def _covariance_rounds(sn: _Object, par: Array, counts: NDArray[np.int32]) -> tu
         if not again:
             return True, converged
     return True, False
+
+
+def _walk_redshifts(sn: _Object, par: Array, counts: NDArray[np.int32]) -> bool:
+    """Look for a lower minimum at other redshifts, weights as they are; whether there is one."""
+    chisq = sn.profile(par)
+    covariance = sn.errors(sn.equations(par)[0])
+    if covariance is not None and covariance[Z, Z] < SURE_REDSHIFT**2:
+        return False
+    redshifts = _redshifts(sn)
+    n = len(redshifts) - 1
+    middle = round(float((par[Z] - redshifts[0]) / (redshifts[-1] - redshifts[0]) * n))
+    profile: dict[int, Start] = {}
+    sn.held = True
+    for way in (range(middle, n + 1), range(middle - 1, -1, -1)):
+        trial = par.copy()
+        for m in way:
+            trial[Z] = redshifts[m]
+            lower, n_steps, _ = sn.descend(trial)
+            counts[9] += n_steps
+            profile[m] = (lower, float(trial[Z]), float(trial[T0]), float(trial[C]))
+    sn.held = False
+    lowest, best = chisq - 0.02, par.copy()
+    for start in _minima([profile[m] for m in range(n + 1)]):
+        if start[0] > chisq + 10.0:
+            continue
+        trial = par.copy()
+        trial[[Z, T0, C]] = start[1:]
+        lower, n_steps, _ = sn.descend(trial)
+        counts[9] += n_steps
+        if lower < lowest:
+            lowest, best = lower, trial
+    par[:] = best
+    return bool(lowest < chisq - 0.02)
 
 
 def _finish(sn: _Object, par: Array, i: int, out: Output) -> None:

@@ -208,6 +208,10 @@ class Candidate:
     fit: Mapping[str, Any] | None = None
     #: Positions (ra, dec in degrees) around it, by catalogue, for a finder chart.
     around: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] = field(default_factory=dict)
+    #: Image cutouts of its newest alert that has any in the lake, gzipped FITS by kind, and when
+    #: that was, JD.
+    cutouts: Mapping[str, bytes | None] = field(default_factory=dict)
+    cutouts_jd: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ messages) is text to it and never markup, and its content policy lets no other s
 
 from __future__ import annotations
 
+import base64
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import count, date_of, degrees, number, sexagesimal
 from ampel_spark.t3.pages import page, write_page
 from ampel_spark.t3.sky_plots import density_of_cells, finder
+from ampel_spark.t3.stamps import stamps
 
 __all__ = ["render", "write_report"]
 
@@ -293,6 +295,7 @@ def _card(
     facts.append(("state", candidate.state_id))
     return {
         "anchor": anchor,
+        "cutouts": _cutouts(candidate),
         "facts": facts,
         "finder": _inline(finder(candidate.ra, candidate.dec, candidate.around), f"n{i}")
         if candidate.around
@@ -315,6 +318,18 @@ def _card(
         ],
         "summary": f"Light curve of {candidate.name}"
         + (" with its fit and residuals" if candidate.fit and not problem else ""),
+    }
+
+
+def _cutouts(candidate: Candidate) -> dict[str, str] | None:
+    image = stamps(candidate.cutouts) if candidate.cutouts else b""
+    if not image:
+        return None
+    jd = candidate.cutouts_jd
+    when = "" if jd is None else f" of {date_of(jd)} (JD {jd:.2f})"
+    return {
+        "source": f"data:image/png;base64,{base64.b64encode(image).decode()}",
+        "text": f"Science, reference and difference image{when}",
     }
 
 

@@ -64,6 +64,47 @@ def test_free_redshift_finds_sncosmos_minimum(fitter: SaltFitter) -> None:
     assert np.all(np.abs(pull) < 4.0)
 
 
+@pytest.mark.parametrize(
+    "phases", [(-15.0, 40.0), (-17.0, 1.0), (-35.0, 75.0)], ids=["both sides", "rise", "beyond"]
+)
+def test_no_time_or_redshift_has_a_smaller_chi_square(
+    phases: tuple[float, float], fitter: SaltFitter
+) -> None:
+    # Fits at each of many fixed times, and at each of many fixed redshifts, know no jumps of
+    # chi-square at the model's first and last phase, and less of second minima.
+    lights = simulate(12, 46, phases=phases, cadence=3.5, snr=12.0)
+    curves, mwebv = pack(lights), truth(lights, "mwebv")
+    z = truth(lights, "z")
+    best = fitter.fit(curves, z=z, mwebv=mwebv)
+    held = FitOptions(fit=("x0", "x1", "c"))
+    for shift in np.linspace(-3.0, 3.0, 121):
+        t0 = best.value("t0") + shift
+        there = fitter.fit(curves, z=z, t0=t0, mwebv=mwebv, options=held)
+        assert np.all(best.chisq <= there.chisq + 0.02), shift
+    free = FitOptions(fit=("z", *NAMES), bounds={"z": (0.01, 0.14)})
+    best = fitter.fit(curves, mwebv=mwebv, options=free)
+    for z_held in np.linspace(0.01, 0.14, 40):
+        there = fitter.fit(curves, z=z_held, mwebv=mwebv)
+        assert np.all(best.chisq <= there.chisq + 0.05), z_held
+
+
+def test_rounds_of_the_covariance_come_to_an_end_however_fine(fitter: SaltFitter) -> None:
+    lights = simulate(60, 48, phases=(-17.0, 1.0), cadence=4.0, snr=10.0)
+    values = {"z": truth(lights, "z"), "mwebv": truth(lights, "mwebv")}
+    coarse, fine = (
+        fitter.fit(
+            pack(lights),
+            options=FitOptions(model_covariance=True, covariance_tolerance=tolerance),
+            **values,
+        )
+        for tolerance in (0.1, 1e-3)
+    )
+    assert np.median(fine.n_rounds) > np.median(coarse.n_rounds)
+    assert np.mean(fine.n_rounds < 20) > 0.95
+    shift = np.abs(coarse.parameters - fine.parameters)[:, 1:] / fine.errors[:, 1:]
+    assert np.mean(shift.max(axis=1) < 0.1) > 0.9
+
+
 def test_pulls_and_coverage_against_the_truth(fitter: SaltFitter) -> None:
     n = 1600
     lights = simulate(n, 24, snr=40.0)

@@ -16,6 +16,9 @@ CASES: dict[str, tuple[FitOptions, dict[str, Any]]] = {
     "four parameters": (FitOptions(), {}),
     "model covariance": (FitOptions(model_covariance=True), {}),
     "free redshift": (FitOptions(fit=FREE, bounds=Z), {"z": None}),
+    "free redshift, model covariance": (
+        FitOptions(fit=FREE, bounds=Z, model_covariance=True), {"z": None}
+    ),
     "prior on redshift": (FitOptions(fit=FREE, priors={"z": (0.07, 0.01)}), {"z": None}),
     "priors": (FitOptions(priors={"x0": (1e-3, 1e-4), "x1": (0.0, 1.0), "c": (0.0, 0.1)}), {}),
     "fixed shape": (FitOptions(fit=("t0", "x0")), {"x1": 0.0, "c": 0.0}),
@@ -31,7 +34,8 @@ CASES: dict[str, tuple[FitOptions, dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_same_answers(case: str, fitter: SaltFitter, twin: SaltFitter) -> None:
     options, given = CASES[case]
-    lights = simulate(2, 11) + simulate(1, 12, phases=(-18.0, -1.0), cadence=4.0)
+    lights = simulate(1, 11) + simulate(1, 12, phases=(-18.0, -1.0), cadence=4.0)
+    lights += simulate(1, 14, phases=(-30.0, 65.0), cadence=5.0)
     values = {"z": truth(lights, "z"), "mwebv": truth(lights, "mwebv"), **given}
     ours = fitter.fit(pack(lights), options=options, **values)
     theirs = twin.fit(pack(lights), options=options, **values)
