@@ -136,6 +136,7 @@ def build_units(document: Document, base: Path, catalogs: Mapping[str, Catalog])
         for tie in step.needs:
             if tie in steps:
                 _check_coverage(document, places[name], step, steps[tie])
+                _check_columns(document, places[name], step, steps[tie])
             elif complete or tie not in _unit_names(document):
                 known = nearest(tie, (other for other in steps if other != name))
                 document.problem(
@@ -314,6 +315,17 @@ def _check_coverage(document: Document, i: int, step: UnitStep, tie: UnitStep) -
             f"unit {step.name!r} needs the results of {tie.name!r},"
             f" which does not run for channel {lacking[0]!r}",
         )
+
+
+def _check_columns(document: Document, i: int, step: UnitStep, tie: UnitStep) -> None:
+    known = [column.name for column in tie.columns]
+    for column in step.unit.tied_columns().get(tie.name, ()):
+        if column not in known:
+            document.problem(
+                ["t2", i],
+                f"unit {step.name!r} reads column {column!r} of {tie.name!r}, which has no such"
+                f" column{nearest(column, known)}",
+            )
 
 
 def _stable(steps: Mapping[str, UnitStep]) -> list[UnitStep]:

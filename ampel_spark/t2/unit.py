@@ -115,6 +115,10 @@ class Unit(BaseModel):
         """Names of the units this one is tied to; a function because parameters may decide."""
         return ()
 
+    def tied_columns(self) -> Mapping[str, Sequence[str]]:
+        """Columns that are read of results in `needs`, by entry: a job is checked for them."""
+        return {}
+
     def files(self) -> Sequence[Path]:
         """Files whose content decides the result (models, maps, catalogues): part of the trace."""
         return ()

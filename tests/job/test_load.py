@@ -682,6 +682,10 @@ t2:
     inputs = catalog_inputs(job.catalogs)
     assert inputs["catalog hosts"]["lake"] == "galaxies"
     assert inputs["catalog hosts"]["hash"] != inputs["catalog heavy"]["hash"]
+    fit = "- {unit: salt_fit, config: {redshift: {unit: both, column: heavy_maas}, dust: null}}\n"
+    path.write_text(text + fit)
+    with pytest.raises(ConfigError, match=r"column 'heavy_maas' of 'both'.*mean 'heavy_mass'"):
+        load_job(path)
     path.write_text(text.replace("version: 0", "version: 7").replace("[mass]", "[mas]"))
     with pytest.raises(ConfigError) as told:
         load_job(path)

@@ -15,7 +15,7 @@ from ampel_spark.t2.lightcurve import LightCurveBatch
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO
 from ampel_spark.t2.units.catalog_match import read_catalog
 
-__all__ = ["Dust", "Part", "Range", "Redshift", "Targets", "targets_of"]
+__all__ = ["Dust", "Part", "Range", "Redshift", "Targets", "targets_of", "tied_columns"]
 
 Array = npt.NDArray[Any]
 Range = tuple[float, float]
@@ -149,6 +149,16 @@ class Targets:
     def is_free(self) -> Array:
         """Say where the redshift is fitted."""
         return np.isnan(self.z) & np.isfinite(self.low)
+
+
+def tied_columns(redshift: Redshift, dust: Dust | None) -> dict[str, list[str]]:
+    """Return the columns that are read of tied units, by unit."""
+    found: dict[str, list[str]] = {}
+    if redshift.unit is not None:
+        found[redshift.unit] = [c for c in (redshift.column, redshift.sigma_column) if c]
+    if dust is not None and dust.ebv is None and dust.unit is not None:
+        found.setdefault(dust.unit, []).append(dust.column)
+    return found
 
 
 def targets_of(batch: LightCurveBatch, redshift: Redshift, dust: Dust | None) -> Targets:

@@ -39,7 +39,15 @@ from ampel_spark.t2.units._fits import (
     texts,
 )
 from ampel_spark.t2.units._points import FIELDS, Choice, Points, choose, numbers
-from ampel_spark.t2.units._targets import Dust, Part, Range, Redshift, Targets, targets_of
+from ampel_spark.t2.units._targets import (
+    Dust,
+    Part,
+    Range,
+    Redshift,
+    Targets,
+    targets_of,
+    tied_columns,
+)
 from ampel_spark.t2.units._task import Objects, Task
 
 __all__ = [
@@ -222,6 +230,10 @@ class SaltFit(Unit):
         if self.dust is not None and self.dust.ebv is None:
             names.append(self.dust.unit)
         return tuple(dict.fromkeys(name for name in names if name))
+
+    def tied_columns(self) -> Mapping[str, Sequence[str]]:
+        """Return the columns that redshift and E(B-V) come from."""
+        return tied_columns(self.redshift, self.dust)
 
     def files(self) -> Sequence[Path]:
         """Return the files of the model and the curves of the bands."""
