@@ -220,7 +220,7 @@ def child() -> None:
         spark.stop()
         return
     with tempfile.TemporaryDirectory(prefix="ingest-") as place:
-        ingest(spark, Path(place) / "warm", [warm], out=lambda line: None, nightly=True)
+        ingest(spark, Path(place) / "warm", [warm], out=lambda line: None)
         started = last = time.perf_counter()
 
         def tell(line: str) -> None:

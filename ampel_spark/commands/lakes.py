@@ -115,15 +115,20 @@ def list_tables(args: Namespace) -> int:
         return 0
     from ampel_spark.lake.reading import table_info, table_names
 
-    found = [dataclasses.asdict(table_info(lake, name)) for name in table_names(lake)]
+    tables = [table_info(lake, name) for name in table_names(lake)]
+    found = [dataclasses.asdict(t) | {"bytes_per_row": t.bytes_per_row} for t in tables]
     shown = [
-        row | {"size": _size(row["bytes"]), "on disk": _size(row["bytes_on_disk"])} for row in found
+        row
+        | {"size": _size(row["bytes"]), "on disk": _size(row["bytes_on_disk"])}
+        | {"bytes a row": None if row["bytes_per_row"] is None else round(row["bytes_per_row"], 1)}
+        for row in found
     ]
     columns = [
         "name",
         "rows",
         "files",
         "size",
+        "bytes a row",
         "on disk",
         "version",
         "last_commit",

@@ -72,6 +72,11 @@ class TableInfo:
     last_commit: datetime.datetime
     operation: str
 
+    @property
+    def bytes_per_row(self) -> float | None:
+        """Bytes of a row on disk: in ``datapoints``, of a datapoint; None without rows."""
+        return self.bytes / self.rows if self.rows else None
+
 
 def check_lake(lake: str | Path) -> Path:
     """Return the root of a lake.

@@ -86,6 +86,9 @@ def test_tables_are_listed_with_rows_size_and_version(small_lake: Path, command:
         "rows",
         "files",
         "size",
+        "bytes",
+        "a",
+        "row",
         "on",
         "disk",
         "version",
@@ -98,6 +101,7 @@ def test_tables_are_listed_with_rows_size_and_version(small_lake: Path, command:
     rows = json.loads(command("tables", "--lake", small_lake, "--format", "json")[1])
     assert {row["name"]: row["rows"] for row in rows}["decisions"] == 10
     assert isinstance(rows[0]["bytes"], int)
+    assert rows[0]["bytes_per_row"] == rows[0]["bytes"] / rows[0]["rows"]
 
 
 def test_the_columns_of_a_table_are_those_of_the_lake(small_lake: Path, command: Command) -> None:

@@ -492,13 +492,14 @@ def test_zero_points_of_other_systems_become_ab_ones(engine: str) -> None:
     ])  # fmt: skip
     assert np.ptp(zp - curve.zp) > 0.1
     mixed = np.where(np.arange(len(zp)) % 2, "off", "ab").astype(object)
-    other = replace(curve, zpsys=mixed, zp=np.where(mixed == "off", zp, curve.zp))
+    zps = np.where(mixed == "off", zp, curve.zp)
+    other = replace(curve, points={**curve.points, "zpsys": mixed, "zp": zps})
     row, same = fitted(other, engine=engine), fitted(curve, engine=engine)
     assert row["n_points"] == same["n_points"] == len(zp)
     for name in PARAMETERS:
         assert row[name] == pytest.approx(same[name], abs=1e-3 * same[f"{name}_err"])
     odd = np.where(np.arange(len(zp)) % 2, "nobody's", "ab").astype(object)
-    less = fitted(replace(curve, zpsys=odd), engine=engine)
+    less = fitted(replace(curve, points={**curve.points, "zpsys": odd}), engine=engine)
     assert less["n_points"] == (odd == "ab").sum()
     assert 'system "nobody\'s" has no zero point in a band' in less["message"]
 
