@@ -290,7 +290,7 @@ def main() -> None:
 
     few = t2("again", table.slice(0, 2000))[1].took()
     print(
-        f"the fit of 2000, in a warm session: wall {few[0]:.1f} s, CPU {few[1]:.1f} s; for one more "
+        f"the fit of 2000, once warm: wall {few[0]:.1f} s, CPU {few[1]:.1f} s; for one more "
         f"light curve: wall {1e3 * (wall - few[0]) / (n - 2000):.4f} ms, "
         f"CPU {1e3 * (cpu - few[1]) / (n - 2000):.4f} ms"
     )
