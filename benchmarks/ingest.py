@@ -1,9 +1,10 @@
 """How fast archives become tables, against a plain loop that writes nothing.
 
-    python benchmarks/ingest.py                      rates: 3,000 packets with cutouts of real size
+    python benchmarks/ingest.py                      rates: 12,000 packets with cutouts of real size
     python benchmarks/ingest.py --growth 10000 100000     the same, of small packets
     python benchmarks/ingest.py --nights 300         the cost of every night, in one lake
     python benchmarks/ingest.py --memory             one tar of several times the memory given
+    python benchmarks/ingest.py --layout             what reads cost, as ingested and otherwise
 
 The plain loop untars and calls ``fastavro.reader`` on every packet. Both sides read the same files,
 one per core and more, in processes of their own; both unpack with zlib. Packets are resampled from
@@ -13,19 +14,19 @@ original ones (``--originals``, a folder of ``.avro`` files), else simulated wit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import gzip
 import io
 import multiprocessing
 import os
 import random
-import resource
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ FILES = 8
 def resample(originals: list[Path], folder: Path, packets: int, nights: int) -> None:
     """Write nightly files of original packets under new ids, names and times.
 
-    Every third packet begins an object; the others belong to it, one night later each.
+    An object has an alert every other night, which shows the history of its original, moved to the
+    days before, and the object's own earlier alerts.
     """
     import fastavro
 
@@ -48,26 +50,41 @@ def resample(originals: list[Path], folder: Path, packets: int, nights: int) -> 
             if isinstance(packet, dict) and packet.get("schemavsn") == "3.3":
                 pool.append((reader.writer_schema, packet))
     folder.mkdir(parents=True, exist_ok=True)
-    number = 0
+    per_night = packets // nights
+    chosen = [draw.randrange(len(pool)) for _ in range(2 * per_night)]
+    own: list[list[dict[str, Any]]] = [[] for _ in chosen]
     for night in range(nights):
         day = time.strftime("%Y%m%d", time.gmtime((2460310.5 + night - 2440587.5) * 86400))
         with tarfile.open(folder / f"ztf_public_{day}.tar.gz", "w:gz", compresslevel=1) as tar:
-            for i in range(packets // nights):
-                number += 1
-                schema, packet = draw.choice(pool)
-                candid = (2557 + night) * 10**15 + number
+            for k in range(night % 2, 2 * per_night, 2):
+                schema, packet = pool[chosen[k]]
+                candid = (2557 + night) * 10**15 + k
                 body = {**packet["candidate"], "candid": candid}
-                body["jd"] = 2460310.5 + night + (i % 9000) * 1e-4
-                name, rest = "", number // 3
-                for _ in range(7):
-                    name, rest = chr(97 + rest % 26) + name, rest // 26
-                made = {**packet, "candid": candid, "objectId": f"ZTF24{name}", "candidate": body}
+                body["jd"] = 2460310.5 + night + (k % 9000) * 1e-4
+                first = own[k][0]["jd"] if own[k] else body["jd"]
+                moved = first - packet["candidate"]["jd"]
+                before = [
+                    {**each, "jd": each["jd"] + moved} for each in packet["prv_candidates"] or ()
+                ]
+                known = {name for each in before for name in each}
+                mine = [{name: each[name] for name in known} for each in own[k] if known]
+                own[k].append(body)
+                made = {**packet, "candid": candid, "objectId": name_of(k), "candidate": body,
+                        "prv_candidates": [*before, *mine] or None}  # fmt: skip
                 stream = io.BytesIO()
                 fastavro.writer(stream, schema, [made], codec="null")
                 info = tarfile.TarInfo(f"{candid}.avro")
                 info.size = stream.tell()
                 stream.seek(0)
                 tar.addfile(info, stream)
+
+
+def name_of(number: int) -> str:
+    """Return a name for an object."""
+    letters = ""
+    for _ in range(7):
+        letters, number = chr(97 + number % 26) + letters, number // 26
+    return f"ZTF24{letters}"
 
 
 def gunzip(path: Path) -> int:
@@ -107,6 +124,72 @@ def spread(work: Callable[[Path], int], files: list[Path], cores: int) -> float:
         return time.perf_counter() - started
 
 
+def layout(spark: Any, place: Path, folder: Path) -> None:
+    """Read what tiers read of a lake as it was ingested, and of one put in order by object."""
+    from ampel_spark.archive.ingest import ingest
+    from ampel_spark.lake.lake import Lake
+    from ampel_spark.lake.maintenance import compact
+
+    lake = Lake(spark, place / "lake")
+    ingest(spark, lake, [folder], out=lambda line: None, nightly=True)
+    some = lake.arrow("alerts", ["stock", "hpx", "jd"]).sort_by("stock")
+    stock, hpx = (some[name][len(some) // 2].as_py() for name in ("stock", "hpx"))
+    jds = sorted(some["jd"].to_pylist())
+    low, high = jds[len(jds) // 2] - 1.5, jds[len(jds) // 2] + 1.5
+    cell = 1 << 48  # of some 14 square degrees
+    reads = {
+        "alerts, all": ("alerts", "true"),
+        "alerts, one region": (
+            "alerts",
+            f"hpx DIV {cell} = {hpx // cell}"
+            f" AND hpx BETWEEN {hpx // cell * cell} AND {(hpx // cell + 1) * cell}",
+        ),
+        "alerts, one object": ("alerts", f"stock = {stock}"),
+        "alerts, three nights": ("alerts", f"jd BETWEEN {low} AND {high}"),
+        "datapoints, all": ("datapoints", "true"),
+        "datapoints, one object": ("datapoints", f"stock = {stock}"),
+        "datapoints, three nights": ("datapoints", f"jd BETWEEN {low} AND {high}"),
+    }
+    print(f"{'read':<26}{'rows':>9}  " + "".join(f"{name:>26}" for name in
+          ("as ingested", "by object", "by object and place")))  # fmt: skip
+    took: dict[str, list[str]] = {name: [] for name in reads}
+    rows = {}
+    for step in range(3):
+        if step == 1:
+            compact(lake, ["alerts", "datapoints"], out=lambda line: None)
+        if step == 2:
+            for name, columns in (("alerts", ("stock", "hpx")), ("datapoints", ("stock", "jd"))):
+                rewritten(lake, name, columns)
+        for name, (tab, condition) in reads.items():
+            times = []
+            for _ in range(5):
+                started = time.perf_counter()
+                rows[name] = timed_read(lake, tab, condition)
+                times.append(time.perf_counter() - started)
+            files = len(lake.read(tab).where(condition).inputFiles())
+            took[name].append(f"{sorted(times)[2]:.2f} s of {files} files")
+    for name, each in took.items():
+        print(f"{name:<26}{rows[name]:>9}  " + "".join(f"{text:>26}" for text in each))
+
+
+def timed_read(lake: Any, table: str, condition: str) -> int:
+    """Read some columns of the rows that meet a condition; return how many there are."""
+    from pyspark.sql import functions as f
+
+    names = ("stock", "jd", "programid", "alert_id" if table == "alerts" else "mag")
+    sums = lake.read(table).where(condition).select(
+        f.count("*").alias("n"), *(f.max(name) for name in names)
+    )  # fmt: skip
+    return int(sums.first()["n"])
+
+
+def rewritten(lake: Any, name: str, columns: tuple[str, ...]) -> None:
+    """Put a table in order along two columns at once."""
+    from delta.tables import DeltaTable
+
+    DeltaTable.forPath(lake.spark, lake.path(name)).optimize().executeZOrderBy(*columns)
+
+
 def ours(folder: Path, cores: int, warm: Path, conf: dict[str, str], **options: Any) -> list[str]:
     """Ingest `folder` into a new lake in a process of its own; return the lines it prints."""
     code = "from benchmarks.ingest import child; child()"
@@ -131,8 +214,13 @@ def child() -> None:
     folder, warm = Path(sys.argv[1]), Path(sys.argv[2])
     conf, options = ast.literal_eval(sys.argv[3]), ast.literal_eval(sys.argv[4])
     spark = get_session("benchmark", conf=conf)
+    if options.pop("task", None) == "layout":
+        with tempfile.TemporaryDirectory(prefix="layout-") as place:
+            layout(spark, Path(place), folder)
+        spark.stop()
+        return
     with tempfile.TemporaryDirectory(prefix="ingest-") as place:
-        ingest(spark, Path(place) / "warm", [warm], out=lambda line: None)
+        ingest(spark, Path(place) / "warm", [warm], out=lambda line: None, nightly=True)
         started = last = time.perf_counter()
 
         def tell(line: str) -> None:
@@ -151,9 +239,31 @@ def child() -> None:
         }
         points = len(lake.arrow("datapoints", ["stock"]))
         print(f"bytes {sizes['alerts'] / done.packets:.0f} {sizes['datapoints'] / points:.0f}")
-        workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        print(f"shown {points / done.packets:.2f}")
+        peaks = {"java": 0.0, "python": 0.0}
+        for name, peak in processes():
+            peaks[name] = max(peaks[name], peak)
+        print(f"peak {peaks['java']:.0f} workers {peaks['python']:.0f}")
         spark.stop()
-        print(f"peak {workers:.0f}")
+
+
+def processes() -> Iterator[tuple[str, float]]:
+    """Yield kind and peak memory [MB] of the processes that this one has started."""
+    parents, found = {}, {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+            pid = int(status.parent.name)
+            parents[pid] = int(lines["PPid"])
+            if "VmHWM" in lines:
+                kind = "java" if lines["Name"].strip() == "java" else "python"
+                found[pid] = (kind, int(lines["VmHWM"].split()[0]) / 1024)
+    for pid, peak in found.items():
+        above = parents[pid]
+        while above not in (os.getpid(), 0, 1):
+            above = parents.get(above, 0)
+        if above == os.getpid():
+            yield peak
 
 
 def table(lines: list[str], word: str) -> list[float]:
@@ -175,19 +285,23 @@ def rates(folder: Path, warm: Path, cores: list[int], loop: bool) -> None:
         print(f"{n:>5} {shown[0]:>12.0f} {shown[1]:>9.0f} {shown[2]:>11.0f} {shown[3]:>9.0f} "
               f"{shown[3] / shown[0]:>6.2f}")  # fmt: skip
         told = next(line.split()[1:] for line in lines if line.startswith("bytes"))
+    (shown,) = table(lines, "shown")
     print(f"bytes on disk: {told[0]} per alert, {told[1]} per datapoint; "
-          f"{size / packets:.0f} per packet in the files")  # fmt: skip
+          f"{size / packets:.0f} per packet in the files; "
+          f"{shown:.1f} datapoints per packet are new")  # fmt: skip
 
 
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--packets", type=int, default=3000)
+    parser.add_argument("--packets", type=int, default=12000)
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--originals", type=Path, help="folder of original packets")
     parser.add_argument("--growth", type=int, nargs="+", help="alerts of simulated archives")
     parser.add_argument("--nights", type=int, help="nights, each a chunk, of --packets in all")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--heap", type=int, default=512, help="of the JVM with --memory [MB]")
+    parser.add_argument("--layout", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="archive-") as place:
         run(options, Path(place))
@@ -206,6 +320,11 @@ def run(options: argparse.Namespace, place: Path) -> None:
             nights = max(30, alerts // 1000)
             folder = made(place / str(alerts), alerts=alerts, nights=nights, cutouts="small").path
             rates(folder, warm, options.cores[-1:], loop=True)
+        return
+    if options.layout:
+        folder = made(place / "sky", alerts=options.packets, nights=60, cutouts="none").path
+        for line in ours(folder, options.cores[-1], warm, {}, task="layout", nightly=True):
+            print(line)
         return
     if options.nights:
         folder = made(
@@ -228,10 +347,11 @@ def run(options: argparse.Namespace, place: Path) -> None:
         (path,) = folder.glob("*.tar.gz")
         with gzip.open(path) as stream:
             whole = stream.seek(0, io.SEEK_END)
-        lines = ours(folder, options.cores[-1], warm, {"spark.driver.memory": "1g"})
-        (peak,) = table(lines, "peak")
+        lines = ours(folder, options.cores[-1], warm, {"spark.driver.memory": f"{options.heap}m"})
+        peaks = table(lines, "peak")
         print(f"one file of {path.stat().st_size / 1e6:.0f} MB, {whole / 1e6:.0f} MB unpacked; "
-              f"the JVM has 1,024 MB; the largest process took {peak:.0f} MB")  # fmt: skip
+              f"the JVM was given {options.heap} MB of heap: it took {peaks[0]:.0f} MB at most, "
+              f"a worker {peaks[1]:.0f} MB")  # fmt: skip
         return
     rates(folder, warm, options.cores, loop=True)
 

@@ -1,12 +1,13 @@
 """Cross-matches of catalogues: this package, LSDB and scipy, in turns on the same data.
 
-    python benchmarks/xmatch.py                      2 M × 2 M, 300 k × 20 M, 1,000 cones
+    python benchmarks/xmatch.py                      2 M × 2 M, 300 k × 20 M, cones, growth
     python benchmarks/xmatch.py --quick              a tenth of the rows, and two rounds
     python benchmarks/xmatch.py --lsdb VENV          with LSDB, put into VENV if it is not there
 
 All sides read from disk (this package and LSDB prepared catalogues) and give the number of pairs
-and the sum of their distances. Two cores; CPU counts children. LSDB runs in a virtual environment
-of its own, as its pins are other ones.
+and the sum of their distances. Two cores; CPU counts children. "rows" is the plain way, the left
+side through Spark (`match_rows`), "files" the fast one (`match_catalogs`). LSDB runs in a virtual
+environment of its own, as its pins are other ones.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ for line in sys.stdin:
         made.write_catalog(folder / f"{a}_hats", catalog_name=a, overwrite=True)
         told = [len(frame), 0.0]
     elif what == "match":
-        left = lsdb.open_catalog(folder / f"{a}_hats")
-        right = lsdb.open_catalog(folder / f"{b}_hats")
+        left, right = (lsdb.open_catalog(folder / f"{n}_hats", columns=["id", "ra", "dec"])
+                       for n in (a, b))
         found = left.crossmatch(right, radius_arcsec=2.0, n_neighbors=1).compute()
         told = [len(found), float(found[next(c for c in found.columns if "dist" in c)].sum())]
     print(json.dumps({"wall": time.perf_counter() - started, "told": told,
@@ -71,34 +72,43 @@ def main() -> None:
 def run(folder: Path, scale: int, rounds: int, venv: Path | None) -> None:
     from ampel_spark.session import get_session
     from ampel_spark.sky.search import around
-    from ampel_spark.sky.store import folder_of
 
-    make(folder, 2_000_000 // scale, 20_000_000 // scale, 300_000 // scale)
+    sizes = {"a": 2_000_000, "b": 2_000_000, "many": 20_000_000, "few": 300_000}
+    sizes |= {"objects5": 100_000, "objects6": 1_000_000, "objects7": 10_000_000}
+    sizes = {name: n // scale for name, n in sizes.items()}
+    make(folder, sizes)
     lsdb = None if venv is None else other(folder, venv)
-    for name in ("a", "b"):
-        show(f"prepare {name}", [measured(lambda n=name: prepare(folder, n)[:2])])
+    prepare(folder, "few")  # imports
+    for name in ("b", "a"):  # LSDB's first is cold
+        show(f"prepare {name}, {sizes[name]:,}", [measured(lambda n=name: prepare(folder, n))])
         if lsdb:
             show(f"prepare {name}, LSDB", [asked(lsdb, "prepare", name, "-")])
     spark = get_session("xmatch", master="local[2]")
     sides: list[tuple[str, Callable[[], dict[str, Any]]]] = [
-        ("2 M x 2 M", lambda: measured(lambda: ours(spark, folder, "a", "b"))),
-        ("2 M x 2 M, scipy from disk", lambda: measured(lambda: tree(folder, "a", "b"))),
+        ("files", lambda: measured(lambda: ours(spark, folder, "a", "b"))),
+        ("rows", lambda: measured(lambda: plain(spark, folder, "a", "b"))),
+        ("scipy from disk", lambda: measured(lambda: tree(folder, "a", "b"))),
     ]
     if lsdb:
-        sides.insert(1, ("2 M x 2 M, LSDB", lambda: asked(lsdb, "match", "a", "b")))
-    in_turns(sides, rounds)
-    for name in ("few", "many"):
-        show(f"prepare {name}", [measured(lambda n=name: prepare(folder, n)[:2])])
-    in_turns(
-        [
-            ("300 k x 20 M", lambda: measured(lambda: ours(spark, folder, "few", "many"))),
-            (
-                "300 k x 20 M, scipy from disk",
-                lambda: measured(lambda: tree(folder, "few", "many")),
-            ),
-        ],
-        rounds,
-    )
+        sides.insert(1, ("LSDB", lambda: asked(lsdb, "match", "a", "b")))
+    in_turns(f"{sizes['a']:,} x {sizes['b']:,}", sides, rounds)
+    if lsdb:
+        lsdb.terminate()
+        lsdb.wait()
+    show(f"prepare many, {sizes['many']:,}", [measured(lambda: prepare(folder, "many"))])
+    sides = [
+        ("files", lambda: measured(lambda: ours(spark, folder, "few", "many"))),
+        ("scipy from disk", lambda: measured(lambda: tree(folder, "few", "many"))),
+    ]
+    in_turns(f"{sizes['few']:,} x {sizes['many']:,}", sides, rounds)
+    for name in ("objects5", "objects6", "objects7"):
+        show(f"prepare {sizes[name]:,}", [measured(lambda n=name: prepare(folder, n))])
+    sides = [
+        (f"{sizes[name]:,} x {sizes['few']:,}",
+         lambda n=name: measured(lambda: ours(spark, folder, n, "few")))
+        for name in ("objects5", "objects6", "objects7")
+    ]  # fmt: skip
+    in_turns("growth", sides, rounds)
     rng = np.random.default_rng(9)
     ra, dec = rng.uniform(150, 170, 1000), rng.uniform(-10, 10, 1000)
 
@@ -106,15 +116,15 @@ def run(folder: Path, scale: int, rounds: int, venv: Path | None) -> None:
         found = around(folder, "a", ra[:n], dec[:n], 60.0, ["id"])
         return [len(found), float(pa.compute.sum(found["distance"]).as_py() or 0.0)]
 
-    in_turns([("1 cone", lambda: measured(lambda: cones(1))),
+    in_turns("cones", [("1 cone", lambda: measured(lambda: cones(1))),
               ("1,000 cones", lambda: measured(lambda: cones(1000)))], rounds)  # fmt: skip
-    assert folder_of(folder, "a").is_dir()
     spark.stop()
 
 
-def make(folder: Path, n: int, many: int, few: int) -> None:
+def make(folder: Path, sizes: dict[str, int]) -> None:
     """Write catalogues of which half have a partner 0.7 arcsec away."""
     rng = np.random.default_rng(1)
+    n, many, few = (sizes[name] for name in ("a", "many", "few"))
 
     def written(name: str, ra: Any, dec: Any) -> None:
         columns = {"id": rng.permutation(len(ra)), "ra": ra, "dec": dec, "z": rng.random(len(ra))}
@@ -134,6 +144,9 @@ def make(folder: Path, n: int, many: int, few: int) -> None:
     ra, dec = ra[some] + 0.5 / 3600, dec[some] + 0.5 / 3600
     ra[few // 2 :] = rng.uniform(100, 170, few - few // 2)
     written("few", ra, dec)
+    for name in ("objects5", "objects6", "objects7"):
+        # every sky position as likely: the match with the galaxies grows with the objects
+        written(name, rng.uniform(100, 170, sizes[name]), rng.uniform(-10, 60, sizes[name]))
 
 
 def prepare(folder: Path, name: str) -> list[float]:
@@ -153,11 +166,27 @@ def ours(spark: Any, folder: Path, a: str, b: str) -> list[float]:
 
     pairs = match_catalogs(spark, (folder_of(folder, a), 0), (folder_of(folder, b), 0), RADIUS)
     row = pairs.agg(f.count("*"), f.sum("distance")).collect()[0]
-    return [row[0], row[1]]
+    return [row[0], row[1] or 0.0]
+
+
+def plain(spark: Any, folder: Path, a: str, b: str) -> list[float]:
+    from pyspark.sql import functions as f
+
+    from ampel_spark.sky.bulk import match_rows
+    from ampel_spark.sky.store import folder_of
+
+    rows = spark.read.format("delta").load(str(folder_of(folder, a) / "rows"))
+    row = match_rows(rows, (folder_of(folder, b), 0), RADIUS).agg(f.count("*"), f.sum("distance"))
+    n, total = row.collect()[0]
+    return [n, total or 0.0]
 
 
 def tree(folder: Path, a: str, b: str) -> list[float]:
-    """Match by scipy's tree on unit vectors, two threads, the small side as the index."""
+    """Match by scipy's tree on unit vectors, two threads, the small side as the index.
+
+    With the left side as the index, each right row gives its nearest left one alone: where two left
+    rows are near one right row, the farther one's pair is missing.
+    """
     from scipy.spatial import cKDTree
 
     from ampel_spark.sky.angles import ARCSEC, unit_vectors
@@ -188,7 +217,8 @@ def other(folder: Path, venv: Path) -> subprocess.Popen[str]:
         subprocess.run([python, "-m", "pip", "install", "-q", "lsdb==0.11.1"], check=True)
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     return subprocess.Popen([python, "-c", _LSDB, str(folder)], stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, text=True, env=clean)  # fmt: skip
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                            env=clean)  # fmt: skip
 
 
 def asked(process: subprocess.Popen[str], *words: str) -> dict[str, Any]:
@@ -227,7 +257,7 @@ def _cpu() -> float:
     return total + sum(times[pid] for pid in below - {os.getpid()})
 
 
-def in_turns(sides: list[tuple[str, Callable[[], dict[str, Any]]]], rounds: int) -> None:
+def in_turns(what: str, sides: list[tuple[str, Callable[[], dict[str, Any]]]], rounds: int) -> None:
     """Measure the sides in turns, after one round that does not count."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name, _ in sides}
     for turn in range(rounds + 1):
@@ -236,7 +266,7 @@ def in_turns(sides: list[tuple[str, Callable[[], dict[str, Any]]]], rounds: int)
             if turn:
                 found[name].append(one)
     for name, results in found.items():
-        show(name, results)
+        show(f"{what}, {name}", results)
 
 
 def show(name: str, results: list[dict[str, Any]]) -> None:
@@ -244,7 +274,7 @@ def show(name: str, results: list[dict[str, Any]]) -> None:
     cpu = statistics.median(r["cpu"] for r in results)
     n, total = results[0]["told"]
     print(
-        f"{name:32} {statistics.median(walls):8.3f} s ({walls[0]:.3f}-{walls[-1]:.3f})"
+        f"{name:42} {statistics.median(walls):8.3f} s ({walls[0]:.3f}-{walls[-1]:.3f})"
         f"  CPU {cpu:7.2f} s  {int(n):>9} {total:.6f}  load {os.getloadavg()[0]:.1f}",
         flush=True,
     )

@@ -25,12 +25,16 @@ from ampel_spark.errors import (
 
 COMMANDS = [
     "run",
+    "systematics",
+    "rerun",
+    "reproduce",
     "ingest",
     "simulate",
     "runs",
     "show",
     "diff",
     "tables",
+    "maintain",
     "units",
     "validate",
     "catalog",
@@ -43,7 +47,7 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
 
 def test_help_lists_every_command_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
-    listed = re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.MULTILINE)
+    listed = re.findall(r"^    (\w+)(?:  |$)", capsys.readouterr().out, re.MULTILINE)
     assert listed == COMMANDS
 
 
@@ -55,10 +59,10 @@ def test_every_command_has_help_and_a_function(
     out = capsys.readouterr().out
     assert out.startswith(f"usage: ampel-spark {name}")
     assert ("--lake" in out) == (name not in ("simulate", "units", "validate", "catalog"))
-    assert ("--format" in out) == (name not in ("run", "catalog"))
+    assert ("--format" in out) == (name not in ("run", "rerun", "systematics", "catalog"))
     words = {
         "run": ["job.yml"], "ingest": ["a"], "simulate": ["a"], "show": ["latest"], "diff": ["a", "b"],
-        "validate": ["job.yml"],
+        "validate": ["job.yml"], "systematics": ["job.yml"], "rerun": ["latest"], "reproduce": ["latest"],
         "explain": ["1", "--channel", "SN"], "object": ["ZTF18abxhyqv"],
         "catalog": ["diff", "hosts", "0", "1"], "search": ["alerts", "--cone", "1", "2", "3"],
     }  # fmt: skip

@@ -3,52 +3,72 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.files import ArchiveFile
-from ampel_spark.archive.packets import packet_schema, read_batches
+from ampel_spark.archive.packets import read_batches
 from ampel_spark.archive.readers import Reader
+from ampel_spark.archive.staging import INDEX, OTHERS, POINTS, TOLD, stage
 from ampel_spark.archive.ztf import alerts_table
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.parts import Part
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["Members", "accounts_of", "conflicts", "decode", "sort_packets"]
-
-#: Columns of a member that are no content of its packet.
-_APART = ("row", "file", "member", "sha256", "reason", "detail", "seen", "extra")
+__all__ = ["Members", "accounts_of", "conflicts", "decode", "sort_packets", "stored_of"]
 
 
 @dataclass(frozen=True)
 class Members:
-    """Members of a chunk's files, staged.
+    """Members of a chunk's files, staged (see `ampel_spark.archive.staging`).
 
     Attributes
     ----------
-    rows : DataFrame
-        With `ampel_spark.archive.packets.packet_schema`, and ``content_hash``.
+    index : DataFrame
+        What tells readable packets apart: ``survey, alert_id, content_hash, file, member, night``.
+    others : DataFrame
+        What could not be taken: ``row`` (bad or broken), ``file, member, sha256, reason, detail``.
+    points : DataFrame
+        Datapoints as packets show them.
+    alerts : tuple of Part
+        The alerts, as parts of the table that are not committed.
+    places : dict of int to str
+        The files of staged points, by task.
+    files : dict of str to dict
+        What was counted of each file.
+    shown : int
+        Rows of `points`.
     ids : (int, int)
         The smallest and the largest alert id.
     span : (float, float)
         JD of the first and the last datapoint.
     """
 
-    rows: DataFrame
+    index: DataFrame
+    others: DataFrame
+    points: DataFrame
+    alerts: tuple[Part, ...]
+    places: Mapping[int, str]
+    files: Mapping[str, Mapping[str, Any]]
+    shown: int
     ids: tuple[int, int]
     span: tuple[float, float]
 
 
 def decode(
-    spark: SparkSession, files: list[ArchiveFile], path: str, reader: Reader = read_batches
+    spark: SparkSession,
+    files: list[ArchiveFile],
+    folder: str,
+    run_id: str,
+    reader: Reader = read_batches,
 ) -> Members:
-    """Decode `files` into staging at `path`; the big files first, each in one task."""
-    from pyspark.sql import Observation
-    from pyspark.sql import functions as f
+    """Decode `files` into staging in `folder`; the big files first, each in one task."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
     order = sorted(files, key=lambda file: (-file.size, file.path))
@@ -62,69 +82,66 @@ def decode(
     source = spark.createDataFrame(
         [row for rows in bins for row in rows], "path string, sha256 string, task int"
     ).repartitionById(slices, "task")
-    told = Observation()
-    jds = f.concat("points.jd", "forced.jd")
-    rows = source.mapInArrow(
-        functools.partial(_read_task, reader), from_arrow_schema(packet_schema())
-    )
-    kept = [c for c in rows.columns if c not in _APART]
-    rows.withColumn("content_hash", f.xxhash64(*kept)).observe(
-        told,
-        # Minima and maxima are right also where a task was done twice.
-        f.min("alert_id").alias("first_id"),
-        f.max("alert_id").alias("last_id"),
-        f.min(f.array_min(jds)).alias("first_jd"),
-        f.max(f.array_max(jds)).alias("last_jd"),
-    ).write.mode("overwrite").parquet(path)
-    found = {k: 0 if v is None else v for k, v in told.get.items()}
+    told = source.mapInArrow(functools.partial(stage, reader, folder, run_id),
+                             from_arrow_schema(TOLD)).collect()  # fmt: skip
+    tasks = [json.loads(row["told"]) for row in told]
+    ids = [i for task in tasks for i in task["ids"] or ()]
+    jds = [jd for task in tasks for jd in task["span"] or ()]
     return Members(
-        spark.read.parquet(path),
-        (found["first_id"], found["last_id"]),
-        (float(found["first_jd"]), float(found["last_jd"])),
+        _read(spark, INDEX, [task["index"] for task in tasks]),
+        _read(spark, OTHERS, [task["others"] for task in tasks]),
+        _read(spark, POINTS, [task["points"] for task in tasks]),
+        tuple(Part(**task["alerts"]) for task in tasks if task["alerts"]),
+        {task["task"]: task["points"] for task in tasks},
+        _by_file(tasks),
+        sum(task["shown"] for task in tasks),
+        (min(ids, default=0), max(ids, default=0)),
+        (min(jds, default=0.0), max(jds, default=0.0)),
     )
 
 
-def _read_task(reader: Reader, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        pairs = zip(
-            batch.column("path").to_pylist(), batch.column("sha256").to_pylist(), strict=True
-        )
-        yield from reader(pairs)
+def _read(spark: SparkSession, schema: pa.Schema, paths: Sequence[str | None]) -> DataFrame:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    there = [path for path in paths if path]
+    if not there:
+        return spark.createDataFrame([], from_arrow_schema(schema))
+    return spark.read.schema(from_arrow_schema(schema)).parquet(*there)
 
 
-def sort_packets(lake: Lake, members: Members, path: str) -> DataFrame:
+def _by_file(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {path: account for task in tasks for path, account in task["files"].items()}
+
+
+def sort_packets(lake: Lake, members: Members, path: str) -> DataFrame | None:
     """Say what becomes of each readable packet: ``fate`` is stored, duplicate or quarantined.
 
     A packet whose alert id is known is a duplicate if all that is kept of it is the same, and in
     conflict otherwise. Among packets of one chunk, order of content decides, not of files. Where no
-    alert id stands twice, which is the rule, nothing needs to be put in order; otherwise what was
-    found is staged at `path`.
+    alert id stands twice, which is the rule, all are stored, and nothing is returned; otherwise
+    `members.index`, with ``fate`` and ``stored_hash``, staged at `path`.
     """
-    from pyspark.sql import Observation, Window
+    from pyspark.sql import Window
     from pyspark.sql import functions as f
 
     key = ["survey", "alert_id"]
-    packets = members.rows.where("row = 'packet'")
+    packets = members.index
     ids = packets.select(*key, f.lit(None).cast("bigint").alias("known_hash"))
     # Alert ids grow with time: only files of the same nights are looked at.
     known = lake.between(alerts_table(), [*key, "content_hash"], "alert_id", *members.ids)
     ids = ids.unionByName(known.select(*key, f.col("content_hash").alias("known_hash")))
-    told = Observation()
-    repeated = ids.groupBy(*key).agg(
+    repeated = ids.groupBy("alert_id", "survey").agg(
         f.max("known_hash").alias("known_hash"), f.count("*").alias("n"),
         f.count("known_hash").alias("known"),
     )  # fmt: skip
     repeated = repeated.where("n > 1 AND n > known").select(*key, "known_hash")
-    repeated.observe(told, f.max(f.lit(True)).alias("any")).write.mode("overwrite").parquet(path)
-    if not told.get["any"]:
-        return packets.withColumn("fate", f.lit("stored")).withColumn(
-            "stored_hash", f.col("content_hash")
-        )
-    repeated = lake.spark.read.parquet(path)
+    repeated.write.mode("overwrite").parquet(path)
+    repeated = lake.spark.read.schema(repeated.schema).parquet(path)
+    if repeated.isEmpty():
+        return None
     order = Window.partitionBy(*key).orderBy("content_hash", "file", "member")
     fates = (
-        packets.select(*key, "file", "member", "content_hash")
-        .join(repeated, key)
+        packets.join(repeated, key)
         .withColumn("copy", f.row_number().over(order))
         .withColumn("stored_hash", f.coalesce("known_hash", f.first("content_hash").over(order)))
     )
@@ -133,12 +150,28 @@ def sort_packets(lake: Lake, members: Members, path: str) -> DataFrame:
         .when(f.col("content_hash") == f.col("stored_hash"), "duplicate")
         .otherwise("quarantined")
     )
-    fates = fates.select("file", "member", fate.alias("fate"), "stored_hash")
-    fates.write.mode("overwrite").parquet(f"{path}_fates")
-    packets = packets.join(lake.spark.read.parquet(f"{path}_fates"), ["file", "member"], "left")
-    return packets.withColumn("fate", f.coalesce("fate", f.lit("stored"))).withColumn(
-        "stored_hash", f.coalesce("stored_hash", "content_hash")
+    fates = fates.select(*packets.columns, fate.alias("fate"), "stored_hash").unionByName(
+        packets.join(repeated, key, "left_anti")
+        .withColumn("fate", f.lit("stored"))
+        .withColumn("stored_hash", f.col("content_hash"))
     )
+    fates.write.mode("overwrite").parquet(f"{path}_fates")
+    return lake.spark.read.parquet(f"{path}_fates")
+
+
+def stored_of(rows: DataFrame, fates: DataFrame | None, alert: str, *others: str) -> DataFrame:
+    """Return those of staged `rows` that are of a stored packet.
+
+    `alert` is the column that has its id; `others` must be as those of the packet, too.
+    """
+    from pyspark.sql import functions as f
+
+    if fates is None:
+        return rows
+    stored = fates.where("fate = 'stored'").select(
+        "survey", f.col("alert_id").alias(alert), "content_hash", *others
+    )
+    return rows.join(stored, ["survey", alert, "content_hash", *others], "left_semi")
 
 
 def conflicts(packets: DataFrame) -> DataFrame:
@@ -158,7 +191,7 @@ def conflicts(packets: DataFrame) -> DataFrame:
 
 
 def accounts_of(
-    members: DataFrame, packets: DataFrame, files: list[ArchiveFile]
+    members: Members, fates: DataFrame | None, files: list[ArchiveFile]
 ) -> Mapping[str, dict[str, Any]]:
     """Count per file, and hold that every member seen is stored, a duplicate or in quarantine.
 
@@ -175,33 +208,30 @@ def accounts_of(
     """
     from pyspark.sql import functions as f
 
+    fate_of: dict[str, dict[str, Any]] = {}
+    if fates is not None:
+        names = ("stored", "duplicate", "quarantined")
+        nights = f.sort_array(f.collect_set(f.when(f.col("fate") == "stored", f.col("night"))))
+        counted = fates.groupBy("file").agg(
+            *(f.count_if(f.col("fate") == fate).alias(fate) for fate in names),
+            nights.alias("nights"),
+        )
+        fate_of = {row["file"]: row.asDict() for row in counted.collect()}
     accounts: dict[str, dict[str, Any]] = {}
-    bad = members.groupBy("file").agg(
-        f.sum("seen").alias("packets"),
-        f.count_if(f.col("row") == "bad").alias("bad"),
-        f.count_if(f.col("row") == "broken").alias("broken"),
-    )
-    fates = packets.groupBy("file").agg(
-        *(
-            f.count_if(f.col("fate") == fate).alias(fate)
-            for fate in ("stored", "duplicate", "quarantined")
-        ),
-        f.sort_array(f.collect_set(f.when(f.col("fate") == "stored", f.col("night")))).alias(
-            "nights"
-        ),
-    )
-    for row in bad.join(fates, "file", "left").collect():
-        a = row.asDict()
-        a = {k: ([] if k == "nights" else 0) if v is None else v for k, v in a.items()}
-        a["quarantined"] += a.pop("bad")
-        accounts[a["file"]] = a
     for file in files:
-        account = accounts.get(file.path)
-        if account is None or account["packets"] != sum(
-            account[k] for k in ("stored", "duplicate", "quarantined")
-        ):
+        seen = members.files.get(file.path)
+        if seen is None:
+            raise ArchiveError(f"{file.path} was not read; nothing of this chunk was committed")
+        none: dict[str, Any] = {"stored": 0, "duplicate": 0, "quarantined": 0, "nights": []}
+        all_stored = none | {"stored": seen["good"], "nights": seen["nights"]}
+        account = all_stored if fates is None else none | fate_of.get(file.path, {})
+        account["quarantined"] += seen["bad"]
+        account |= {"packets": seen["packets"], "broken": seen["broken"]}
+        taken = account["stored"] + account["duplicate"] + account["quarantined"]
+        if account["packets"] != taken:
             raise ArchiveError(
                 f"the accounts of {file.path} do not close: {account}; "
                 "nothing of this chunk was committed"
             )
+        accounts[file.path] = account
     return accounts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ampel_spark.archive import ztf
 from ampel_spark.archive.avro import INTEGER, REAL, TEXT, Decoded
 from ampel_spark.archive.ids import JD_2017, forced_id, stock_of
 
-__all__ = ["Shapes", "shaped", "value_hashes"]
+__all__ = ["Shapes", "row_hashes", "shaped", "value_hashes"]
 
 Array = npt.NDArray[Any]
 
@@ -400,26 +400,62 @@ def value_hashes(columns: Mapping[str, pa.Array]) -> Array:
     columns : mapping of str to Arrow array
         By the names of `ampel_spark.archive.ztf.POINT_COLUMNS`.
     """
-    found = np.zeros(len(columns["datapoint_id"]), np.uint64)
-    for name, type_name in ztf.POINT_COLUMNS:
-        if name in ("datapoint_id", "value_hash"):
-            continue
-        column = columns[name]
-        if type_name == "string":
-            encoded = column.dictionary_encode()
-            words = [_word(word) for word in encoded.dictionary.to_pylist()]
-            codes = np.asarray(encoded.indices.fill_null(len(words)))
-            bits = np.array([*words, 0], np.uint64)[codes]
-        else:
-            # Null and NaN are one; integers of a point are far below 2**53. 0.0 is -0.0 as well.
-            values = np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan)) + 0.0
-            bits = np.where(np.isnan(values), np.nan, values).view(np.uint64)
-        # splitmix64
-        z = bits ^ (found + np.uint64(0x9E3779B97F4A7C15))
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        found = z ^ (z >> np.uint64(31))
-    return found.view(np.int64)
+    apart = ("datapoint_id", "value_hash")
+    return row_hashes(columns[name] for name, _ in ztf.POINT_COLUMNS if name not in apart)
+
+
+def row_hashes(columns: Iterable[pa.Array]) -> Array:
+    """Return a 64-bit hash over each row of columns: numbers, text, lists of such, and of points.
+
+    Null and NaN are one, and so are 0.0 and -0.0. Of a point in a list count the id and the hash of
+    its values.
+    """
+    return _hashed([_bits(column) for column in columns]).view(np.int64)
+
+
+def _hashed(bits: Sequence[Array]) -> Array:
+    found = np.zeros(len(bits[0]), np.uint64)
+    for each in bits:
+        found = _mixed(each ^ (found + _GOLDEN))
+    return found
+
+
+def _mixed(z: Array) -> Array:
+    """Mix bits, as splitmix64 does."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _bits(column: pa.Array) -> Array:
+    if pa.types.is_list(column.type):
+        return _list_bits(column)
+    if pa.types.is_struct(column.type):
+        return _hashed([_bits(column.field(k)) for k in ("datapoint_id", "value_hash")])
+    if pa.types.is_string(column.type):
+        encoded = column.dictionary_encode()
+        words = [_word(word) for word in encoded.dictionary.to_pylist()]
+        codes = np.asarray(encoded.indices.fill_null(len(words)))
+        return np.array([*words, 0], np.uint64)[codes]
+    if pa.types.is_integer(column.type):
+        whole = np.asarray(column.cast(pa.int64()).fill_null(0)).view(np.uint64)
+        return np.where(np.asarray(column.is_null()), _NULL, whole) if column.null_count else whole
+    values = np.asarray(column.cast(pa.float64()).fill_null(np.nan)) + 0.0
+    return np.where(np.isnan(values), np.nan, values).view(np.uint64)
+
+
+def _list_bits(column: pa.ListArray) -> Array:
+    """Return a sum over the elements, each mixed with its place in the list."""
+    counts = np.asarray(column.value_lengths().fill_null(0)).astype(np.int64)
+    ends = np.cumsum(counts)
+    place = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - counts, counts)
+    each = _mixed(_bits(column.flatten()) + (place + 1).astype(np.uint64) * _GOLDEN)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(each, dtype=np.uint64)])
+    return sums[ends] - sums[ends - counts] + counts.astype(np.uint64)
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_NULL = np.uint64(0x7FF8000000000000)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -15,11 +15,17 @@ change are all sightings of that datapoint put in order again.
 
 from __future__ import annotations
 
+import functools
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ampel_spark.archive.lookup import CHANGES, look_up
+from ampel_spark.archive.staging import TOLD, write_values
 from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
+from ampel_spark.lake.parts import Part, commit_parts
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
 
     from ampel_spark.lake.lake import Lake
 
-__all__ = ["TOLERANCE", "merge_datapoints", "revisions", "sightings", "withdraw"]
+__all__ = ["TOLERANCE", "merge_datapoints", "revisions", "withdraw"]
 
 #: Magnitudes by which a value must differ to be a revision.
 TOLERANCE = 1e-3
@@ -36,23 +42,12 @@ TOLERANCE = 1e-3
 # rows of that time, so that a night costs the same in a lake of one year and of ten.
 _MARGIN = 1.0
 
-# Rows of ``datapoints`` in one file, some 50 MB.
-_FILE_ROWS = 1_000_000
+# Sightings that are sorted out at a time, some 100 bytes each.
+_SLICE = 2_000_000
 
 _KEY = ["survey", "stock", "datapoint_id"]
 _FIRST = ["first_alert_jd", "first_alert_id"]
 _VALUES = [name for name, _ in POINT_COLUMNS if name != "datapoint_id"]
-
-
-def sightings(packets: DataFrame) -> DataFrame:
-    """Return every datapoint that every packet shows: object, values, and the alert showing it."""
-    from pyspark.sql import functions as f
-
-    points = f.explode(f.concat("points", "forced")).alias("p")
-    alert = (f.col("jd").alias(_FIRST[0]), f.col("alert_id").alias(_FIRST[1]))
-    return packets.select("survey", "stock", *alert, points).select(
-        "survey", "stock", *_FIRST, "p.*"
-    )
 
 
 def revisions(sighted: DataFrame) -> DataFrame:
@@ -77,19 +72,26 @@ def revisions(sighted: DataFrame) -> DataFrame:
 
 def merge_datapoints(
     lake: Lake,
-    packets: DataFrame,
+    points: DataFrame,
+    places: Mapping[int, str],
+    shown: int,
     metadata: Mapping[str, Any],
     folder: str,
     span: tuple[float, float],
 ) -> None:
-    """Add the datapoints that `packets` show.
+    """Add the datapoints that new packets show.
 
     Parameters
     ----------
     lake : Lake
         Whose lock "archive" is held.
-    packets : DataFrame
-        New ones, staged; their alerts are not in the lake yet.
+    points : DataFrame
+        What the packets show, as `ampel_spark.archive.staging.POINTS` has it; their alerts are not
+        in the lake yet.
+    places : mapping of int to str
+        The files of `points`, by task.
+    shown : int
+        Rows of `points`, at most.
     metadata : mapping
         ``run_id``, and what else goes into the commits.
     folder : str
@@ -97,96 +99,86 @@ def merge_datapoints(
     span : (float, float)
         JD of the first and last datapoint in them.
     """
+    from pyspark.sql import functions as f
+
     lake.ensure(TABLES["sightings"])
     lake.ensure(TABLES["datapoints"])
-    rows, found = _looked_up(lake, packets, span, f"{folder}/seen")
-    fresh = _with_values(packets, rows.where("change = 'new'"))
-    inserted, changed = [fresh], []
-    if found["earlier"]:
-        changed.append(_with_values(packets, rows.where("change = 'earlier'")))
-    if found["varied"]:
-        keys = rows.where("change = 'varied'").select(*_KEY)
-        resolved = _resolve(lake, keys, sightings(packets), span, f"{folder}/resolved")
+    found = _looked_up(lake, points, shown, span, folder)
+    parts = _written(lake, found.places, places, metadata) if found.places else []
+    commit_parts(lake, TABLES["datapoints"], parts, metadata)
+    inserted, changed = [], []
+    if found.earlier:
+        earlier = found.changes.where("change = 'earlier'").select("place")
+        sighted = points.join(earlier, "place", "left_semi")
+        changed.append(sighted.withColumn("revision", f.lit(0)))
+    if found.varied:
+        keys = found.changes.where("change = 'varied'").select(*_KEY)
+        resolved = _resolve(lake, keys, points, span, f"{folder}/resolved")
         _write_sightings(lake, resolved, metadata, span)
         one, other = _changes(resolved)
         inserted.append(one)
         changed.append(other)
-    files = math.ceil(found["new"] / _FILE_ROWS) if found["new"] else 1
-    shares = [i / files for i in range(1, files)]
-    bounds = rows.approxQuantile("stock", shares, 0.01) if shares else []
-    _write(lake, inserted, changed, metadata, span, bounds)
+    _write(lake, inserted, changed, metadata, span)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a look-up found: files of the places of new datapoints, and others that change."""
+
+    places: list[str]
+    changes: DataFrame
+    earlier: int
+    varied: int
 
 
 def _looked_up(
-    lake: Lake, packets: DataFrame, span: tuple[float, float], path: str
-) -> tuple[DataFrame, Mapping[str, Any]]:
-    """Look up what packets show, by hash; return what is not known as it is, and how many of it.
-
-    Returns
-    -------
-    DataFrame
-        The datapoint, the alert among `packets` that showed it first, and ``change``: it is new,
-        was seen earlier than was known, or was seen with more than one set of values. Staged at
-        `path`.
-    mapping
-        Rows by change.
-    """
-    from pyspark.sql import Observation
+    lake: Lake, points: DataFrame, shown: int, span: tuple[float, float], folder: str
+) -> _Found:
+    """Look up what packets show, by hash; leave what was found in `folder`."""
     from pyspark.sql import functions as f
+    from pyspark.sql.pandas.types import from_arrow_schema
 
-    # Numbers alone, for a datapoint is shown by twenty packets: values are fetched once, later.
-    shown = packets.select(
-        "survey", "stock", "jd", "alert_id",
-        f.concat("points.datapoint_id", "forced.datapoint_id").alias("datapoint_id"),
-        f.concat("points.value_hash", "forced.value_hash").alias("value_hash"),
-    )  # fmt: skip
-    shown = shown.withColumn("p", f.explode(f.arrays_zip("datapoint_id", "value_hash")))
-    alert = f.struct(f.col("jd").alias(_FIRST[0]), f.col("alert_id").alias(_FIRST[1]))
-    none = f.lit(None).cast(f"struct<{_FIRST[0]}: double, {_FIRST[1]}: bigint>")
-    rows = shown.select("survey", "stock", "p.datapoint_id", "p.value_hash",
-                        alert.alias("seen"), none.alias("known"))  # fmt: skip
+    columns = [*_KEY, *_FIRST, "value_hash"]
+    rows = points.select(*columns, "place")
     for name in ("datapoints", "sightings"):
         if lake.version(name):
-            known = _stored(lake, name, [*_KEY, *_FIRST, "value_hash"], span)
-            rows = rows.unionByName(
-                known.select(
-                    *_KEY, "value_hash", none.alias("seen"), f.struct(*_FIRST).alias("known")
-                )
-            )
-    # The survey comes last: it tells hardly any two rows apart.
-    rows = rows.groupBy("stock", "datapoint_id", "survey").agg(
-        f.min("seen").alias("seen"),
-        f.min("known").alias("known"),
-        (f.min("value_hash") != f.max("value_hash")).alias("varied"),
+            known = _stored(lake, name, columns, span)
+            rows = rows.unionByName(known.withColumn("place", f.lit(-1).cast("bigint")))
+    slices = max(lake.spark.sparkContext.defaultParallelism, math.ceil(shown / _SLICE))
+    told = (
+        rows.repartition(slices, "stock")
+        .mapInArrow(functools.partial(look_up, folder), from_arrow_schema(TOLD))
+        .collect()
     )
-    change = (
-        f.when(f.col("varied"), "varied")
-        .when(f.col("known").isNull(), "new")
-        .when(f.col("seen") < f.col("known"), "earlier")
+    found = [json.loads(row["told"]) for row in told]
+    changes = [each["changes"] for each in found if "changes" in each]
+    schema = from_arrow_schema(CHANGES)
+    spark = lake.spark
+    return _Found(
+        [each["places"] for each in found if "places" in each],
+        spark.read.schema(schema).parquet(*changes)
+        if changes
+        else spark.createDataFrame([], schema),
+        sum(each["earlier"] for each in found),
+        sum(each["varied"] for each in found),
     )
-    told = Observation()
-    rows = rows.where("seen IS NOT NULL").select(*_KEY, "seen.*", change.alias("change"))
-    rows.where("change IS NOT NULL").observe(
-        told,
-        *(f.count_if(f.col("change") == kind).alias(kind) for kind in ("new", "earlier", "varied")),
-    ).write.mode("overwrite").parquet(path)
-    return lake.spark.read.parquet(path), told.get
 
 
-def _with_values(packets: DataFrame, rows: DataFrame) -> DataFrame:
-    """Return the values of datapoints as the alerts that first showed them have them."""
-    from pyspark.sql import functions as f
+def _written(
+    lake: Lake, found: list[str], places: Mapping[int, str], metadata: Mapping[str, Any]
+) -> list[Part]:
+    """Write new datapoints as parts of the table: by the tasks that they were staged by."""
+    from pyspark.sql.pandas.types import from_arrow_schema
 
-    wanted = rows.groupBy("survey", f.col(_FIRST[1]).alias("alert_id")).agg(
-        f.collect_list("datapoint_id").alias("wanted")
+    staged = [(task, path) for task, path in sorted(places.items()) if path]
+    source = lake.spark.createDataFrame(staged, "task int, points string")
+    write = functools.partial(write_values, found, lake.path("datapoints"), metadata["run_id"])
+    told = (
+        source.repartitionById(max(places) + 1, "task")
+        .mapInArrow(write, from_arrow_schema(TOLD))
+        .collect()
     )
-    points = f.filter(
-        f.concat("points", "forced"), lambda p: f.array_contains("wanted", p["datapoint_id"])
-    )
-    found = packets.join(wanted, ["survey", "alert_id"]).withColumns(
-        {"points": points, "forced": f.array().cast(packets.schema["forced"].dataType)}
-    )
-    return sightings(found).withColumn("revision", f.lit(0))
+    return [Part(**json.loads(row["told"])) for row in told]
 
 
 def withdraw(
@@ -404,20 +396,12 @@ def _write(
     changed: list[DataFrame],
     metadata: Mapping[str, Any],
     span: tuple[float, float],
-    bounds: Sequence[float] = (),
 ) -> None:
-    """Insert rows into ``datapoints``, in files between `bounds` of stock, and change others."""
-    from pyspark.sql import functions as f
-
+    """Insert rows into ``datapoints``, and change others: what is out of the common run."""
     table = TABLES["datapoints"]
-    rows = _ready(inserted, table.names, metadata)
-    if bounds:
-        part = sum(((f.col("stock") > bound).cast("int") for bound in bounds), f.lit(0))
-        rows = rows.withColumn("part", part).repartitionById(len(bounds) + 1, "part")
-    else:
-        rows = rows.repartition(1)
-    rows = rows.sortWithinPartitions("stock", "jd")
-    lake.append(table, rows, metadata, always=True)
+    if inserted:
+        rows = _ready(inserted, table.names, metadata).repartition(1)
+        lake.append(table, rows.sortWithinPartitions("stock", "jd"), metadata)
     if changed:
         rows = _ready(changed, table.names, metadata)
         if not rows.isEmpty():

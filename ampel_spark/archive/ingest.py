@@ -8,6 +8,8 @@ killed half-way is not seen, and the next ingest takes it back before it begins.
 
 from __future__ import annotations
 
+import functools
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive import ztf
-from ampel_spark.archive.accounts import accounts_of, conflicts, decode, sort_packets
+from ampel_spark.archive.accounts import (
+    Members,
+    accounts_of,
+    conflicts,
+    decode,
+    sort_packets,
+    stored_of,
+)
 from ampel_spark.archive.chunks import (
     CHUNK_BYTES,
     CHUNK_TABLES,
@@ -29,15 +38,17 @@ from ampel_spark.archive.chunks import (
 from ampel_spark.archive.datapoints import merge_datapoints, withdraw
 from ampel_spark.archive.files import find_files, hash_files
 from ampel_spark.archive.readers import check_settings, name_patterns, reader_of
+from ampel_spark.archive.staging import how_far
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.progress import progress
+from ampel_spark.lake.parts import commit_parts
+from ampel_spark.lake.progress import INTERVAL, progress
 from ampel_spark.lake.runs import new_run_id, utc_now
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 __all__ = ["Ingested", "Pinned", "ingest", "pinned"]
 
@@ -71,6 +82,7 @@ def ingest(
     chunk_bytes: int = CHUNK_BYTES,
     nightly: bool = False,
     replace: bool = False,
+    interval: float = INTERVAL,
 ) -> Ingested:
     """Read archives into the lake.
 
@@ -92,6 +104,8 @@ def ingest(
         Commit every night by itself.
     replace : bool, optional
         Where a file changed since it was read, what was read then gives way.
+    interval : float, optional
+        Seconds between the lines while files are read.
 
     Raises
     ------
@@ -121,7 +135,7 @@ def ingest(
         totals = dict.fromkeys(_COUNTS, 0)
         done, started = 0, time.monotonic()
         for number, chunk in enumerate(plan):
-            counts = _ingest_chunk(lake, chunk, survey, run_id, number, out)
+            counts = _ingest_chunk(lake, chunk, survey, run_id, number, out, interval)
             for key in totals:
                 totals[key] += counts[key]
             done += len(chunk.files)
@@ -142,6 +156,7 @@ def _ingest_chunk(
     run_id: str,
     number: int,
     out: Callable[[str], None],
+    interval: float,
 ) -> dict[str, int]:
     from pyspark.sql import functions as f
 
@@ -153,29 +168,48 @@ def _ingest_chunk(
     with lake.staging(f"ingest-{name}") as folder:
         if chunk.replaced:
             _give_way(lake, chunk.replaced, info, folder)
-        with progress(lake.spark, f"ingest: reading {len(files)} files", out):
-            members = decode(lake.spark, files, f"{folder}/packets", reader_of(survey))
+        far = functools.partial(how_far, folder, {file.path: file.size for file in files})
+        with progress(lake.spark, "ingest: reading", out, interval, far):
+            members = decode(lake.spark, files, folder, run_id, reader_of(survey))
         if survey.reader != "ztf_avro":
-            check_settings(f"{folder}/packets")
-        packets = sort_packets(lake, members, f"{folder}/repeated")
-        accounts = accounts_of(members.rows, packets, files)
+            check_settings(members.others)
+        fates = sort_packets(lake, members, f"{folder}/repeated")
+        accounts = accounts_of(members, fates, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
-        run = f.lit(run_id)
-        stored = packets.where("fate = 'stored'").withColumn("run_id", run)
-        merge_datapoints(lake, stored, info, folder, members.span)
-        lake.append(ztf.alerts_table(), stored, info, always=True)
-        bad = (
-            members.rows.where("row IN ('bad', 'broken')")
-            .select("file", "member", "sha256", "reason", "detail")
-            .union(conflicts(packets))
-        )
-        bad = bad.withColumn("run_id", run)
+        points = stored_of(members.points, fates, "first_alert_id")
+        merge_datapoints(lake, points, members.places, members.shown, info, folder, members.span)
+        _add_alerts(lake, members, fates, info, folder)
+        bad = members.others.drop("row")
+        if fates is not None:
+            bad = bad.unionByName(conflicts(fates))
+        bad = bad.withColumn("run_id", f.lit(run_id))
         if any(a["quarantined"] or a["broken"] for a in accounts.values()):
             lake.insert(TABLES["quarantine"], bad, info)
         else:
-            lake.append(TABLES["quarantine"], bad.limit(0), info, always=True)
+            commit_parts(lake, TABLES["quarantine"], [], info)
         _mark(lake, chunk, survey, accounts, info)
     return {k: sum(a[k] for a in accounts.values()) for k in _COUNTS}
+
+
+def _add_alerts(
+    lake: Lake, members: Members, fates: DataFrame | None, info: Mapping[str, Any], folder: str
+) -> None:
+    """Add the stored alerts: the staged parts as they are, where all of them are to be stored."""
+    table = ztf.alerts_table()
+    lake.ensure(table)
+    staged = [f"{folder}/{part.name}" for part in members.alerts]
+    if fates is None:
+        for path in staged:
+            shutil.move(path, lake.path(table.name))
+        commit_parts(lake, table, members.alerts, info)
+        return
+    if not staged:
+        commit_parts(lake, table, [], info)
+        return
+    rows = lake.spark.read.schema(table.schema()).parquet(*staged)
+    # Copies of a packet in one file are alike in all that is kept.
+    rows = stored_of(rows, fates, "alert_id", "file").dropDuplicates(["survey", "alert_id"])
+    lake.append(table, rows, info, always=True)
 
 
 def _mark(

@@ -27,6 +27,7 @@ from ampel_spark.archive import ztf
 from ampel_spark.archive.avro import Program, decode, payload_of
 from ampel_spark.archive.columns import Shapes, shaped, value_hashes
 from ampel_spark.archive.files import Broken, read_members
+from ampel_spark.lake.parts import arrow_type
 
 __all__ = ["BATCH_ROWS", "arrow_type", "packet_schema", "read_batches"]
 
@@ -35,23 +36,6 @@ PLAIN = False
 
 #: Packets per Arrow batch: bounds memory, not results.
 BATCH_ROWS = 500
-
-_ARROW = {
-    "boolean": pa.bool_(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "string": pa.string(),
-}
-
-
-def arrow_type(name: str) -> pa.DataType:
-    """Return the Arrow type of a Spark SQL type name (scalars and arrays of scalars)."""
-    if name.startswith("array<"):
-        return pa.list_(arrow_type(name[6:-1]))
-    return _ARROW[name]
-
 
 _POINT = pa.struct([(name, arrow_type(kind)) for name, kind in ztf.POINT_COLUMNS])
 

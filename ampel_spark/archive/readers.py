@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -21,6 +21,9 @@ from ampel_spark.archive.rows import Packet, batch_of, end_row
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.archive.tables import FORMATS
 from ampel_spark.errors import ArchiveError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 __all__ = ["SETTINGS", "check_settings", "name_patterns", "reader_of"]
 
@@ -52,26 +55,20 @@ def reader_of(survey: Survey) -> Reader:
     return functools.partial(_read, survey)
 
 
-def check_settings(staged: str | Path) -> None:
-    """Raise the first errors of the survey's settings that decoding into `staged` met.
+def check_settings(others: DataFrame) -> None:
+    """Raise the first errors of the survey's settings that decoding met.
 
     Parameters
     ----------
-    staged : path
-        Folder of Parquet files with the columns of `packet_schema`.
+    others : DataFrame
+        ``reason`` and ``detail`` of what could not be taken.
 
     Raises
     ------
     ArchiveError
         If there is any.
     """
-    from pyarrow import compute as pc
-    from pyarrow import dataset
-
-    found = dataset.dataset(staged, format="parquet").to_table(
-        columns=["detail"], filter=pc.field("reason") == SETTINGS
-    )
-    details = sorted(found["detail"].to_pylist())
+    details = sorted(row["detail"] for row in others.where(f"reason = '{SETTINGS}'").collect())
     if details:
         more = f"; and {len(details) - 3} more files" if len(details) > 3 else ""
         raise ArchiveError("; ".join(details[:3]) + more + "; nothing of this chunk was committed")

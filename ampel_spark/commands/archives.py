@@ -13,9 +13,18 @@ from ampel_spark.errors import ArchiveError, ConfigError
 __all__ = ["ingest", "simulate"]
 
 
-def _say(line: str) -> None:
-    # what is said on the way goes beside the answer
-    print(line, file=sys.stderr, flush=True)
+class _Teller:
+    """Says how far it is, beside the answer: in lines, and on a terminal over the line before."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self._passing = False
+
+    def __call__(self, line: str) -> None:
+        clear = "\r\x1b[K" if self._passing else ""
+        self._passing = self.terminal and line.startswith("ingest: reading")
+        end = "" if self._passing else "\n"
+        print(clear + line, end=end, file=sys.stderr, flush=True)
 
 
 def ingest(args: Namespace) -> int:
@@ -38,23 +47,26 @@ def ingest(args: Namespace) -> int:
     from ampel_spark.archive.cutouts import keep_cutouts
     from ampel_spark.archive.ingest import ingest as read_in
     from ampel_spark.lake.lake import Lake
+    from ampel_spark.lake.progress import INTERVAL
     from ampel_spark.lake.runs import new_run_id, utc_now
     from ampel_spark.session import get_session
 
     lake = Lake(get_session("ampel_spark ingest"), lake_of(args.lake))
+    say = _Teller()
     done = read_in(
         lake.spark,
         lake,
         args.paths,
         survey=survey,
-        out=_say,
+        out=say,
         nightly=args.nightly,
         replace=args.replace_file,
         chunk_bytes=chunk_bytes or CHUNK_BYTES,
+        interval=1.0 if say.terminal else INTERVAL,
     )
     row = {"lake": str(lake.root)} | dataclasses.asdict(done)
     if args.cutouts:
-        row["cutouts"] = keep_cutouts(lake, args.paths, new_run_id("cutouts", utc_now()), _say)
+        row["cutouts"] = keep_cutouts(lake, args.paths, new_run_id("cutouts", utc_now()), say)
     print_rows([row], list(row), args.format)
     return 0
 

@@ -35,7 +35,7 @@ def add(args: Namespace) -> int:
     done = "added" if new else "is there already, with this very content:"
     print(
         f"catalogue {args.name} {done} version {stored.version}, {_n(stored)} rows in "
-        f"{len(stored.tiles.rows)} tiles, hash {stored.content_hash}"
+        f"{row['tiles']} {'tile' if row['tiles'] == 1 else 'tiles'}, hash {stored.content_hash}"
     )
     if row["left_out"]:
         print(f"{row['left_out']} of {len(table)} rows have no position and are left out")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ampel_spark.commands.output import print_rows
 from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import ConfigError
+from ampel_spark.sky.regions import check_position
 
 if TYPE_CHECKING:
     from ampel_spark.sky.regions import Region
@@ -41,10 +42,13 @@ def search(args: Namespace) -> int:
 def _circles(args: Namespace) -> tuple[Any, Any, Any]:
     if args.cone is not None:
         ra, dec, radius = args.cone
+        check_position(ra, dec)
         return [ra], [dec], [radius]
     from ampel_spark.sky.sources import CatalogSettings, read_source
 
     table = read_source([args.cones], CatalogSettings())
+    for ra, dec in zip(table["ra"].to_pylist(), table["dec"].to_pylist(), strict=True):
+        check_position(ra, dec, f"{args.cones}: ")
     if "radius" in table.column_names:
         return table["ra"].to_numpy(), table["dec"].to_numpy(), table["radius"].to_numpy()
     if args.radius is None:

@@ -159,7 +159,7 @@ def _resolve(
     filters = build_filters(document, catalogs)
     units = build_units(document, base, catalogs)
     selections = build_selections(document, units)
-    check_systematics(document, job.systematics if job else None, units, selections)
+    check_systematics(document, job, units, selections)
     document.check()
     if job is None or survey is None or release is None:
         raise AssertionError("check() has passed")

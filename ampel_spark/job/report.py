@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from ampel_spark.archive.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
 from ampel_spark.job.model import ResolvedJob, Selection, UnitStep
 from ampel_spark.job.tiers import Context, Results, selections_of
@@ -15,6 +16,7 @@ from ampel_spark.lake.runs import Run
 from ampel_spark.t0.cuts import Cut
 from ampel_spark.t0.selection import cuts_off
 from ampel_spark.t3 import content as c
+from ampel_spark.t3.stamps import KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,10 @@ _MESSAGES = 5
 _FIT = "salt_fit"
 #: Distance up to which a finder chart shows rows of catalogues, to its corners, arcsec.
 _CHART = 43.0
+#: HEALPix order of the cells of the map of the alerts.
+_CELLS = 4
+#: Newest detections of a candidate among which its cutouts are looked for.
+_IMAGES = 50
 
 
 def column_meanings(
@@ -75,6 +81,7 @@ def report_content(
         funnels=[_funnel(context, name) for name in job.channels],
         archive=archive,
         quarantine=_quarantine(context),
+        alerts_in_cells=_alerts_in_cells(context),
         states=_states(context),
         totals={k: context.counts["t1"][k] for k in ("objects", "states")},
         units=[_unit(context, run, *result) for result in results.values()],
@@ -109,6 +116,26 @@ def _run(context: Context, run: Run) -> c.Run:
         traces=traces,
         seconds=run.counts.get("seconds", {}),
     )
+
+
+def _alerts_in_cells(context: Context) -> Any:
+    """Count the alerts that the job's channels may see in each cell, file after file."""
+    import pyarrow.compute as pc
+
+    from ampel_spark.lake.reading import open_table
+    from ampel_spark.sky.healpix import ORDER
+
+    rights = sorted({p for channel in context.job.channels.values() for p in channel.programids})
+    where = pc.field("survey") == context.job.survey.label
+    where &= pc.field("programid").isin(rights)
+    if context.as_of is not None:
+        where &= pc.field("jd") <= context.as_of
+    alerts = open_table(context.lake.root, "alerts", context.versions.alerts).to_pyarrow_dataset()
+    found = np.zeros(12 << (2 * _CELLS), np.int64)
+    for batch in alerts.to_batches(columns=["hpx"], filter=where):
+        hpx = batch.column("hpx").drop_null().to_numpy(zero_copy_only=False)
+        found += np.bincount(hpx[hpx >= 0] >> (2 * (ORDER - _CELLS)), minlength=len(found))
+    return found
 
 
 def _archive(context: Context) -> list[c.ArchiveFile]:
@@ -249,6 +276,7 @@ def _candidates(
             rows.setdefault(values["state_id"], {}).setdefault(name, []).append(result)
             if step.spec == _FIT and values["status"] >= 0 and values.get("t0") is not None:
                 fits.setdefault(values["state_id"], values)
+    images = _cutouts(context, curves.values())
     shown = []
     for state_id in wanted:
         curve = curves[state_id]
@@ -268,9 +296,37 @@ def _candidates(
                 mine,
                 fits.get(state_id),
                 _around(context.job, ra, dec),
+                *_newest(curve, images),
             )
         )
     return shown
+
+
+def _cutouts(
+    context: Context, curves: Iterable[LightCurve]
+) -> Mapping[int, Mapping[str, bytes | None]]:
+    """Return the cutouts that the lake has of alerts whose own detection is in light curves.
+
+    So nobody sees an image of an alert that the state does not hold.
+    """
+    from pyspark.sql import functions as f
+
+    if not context.lake.has(CUTOUTS.name):
+        return {}
+    # The alert of a detection has its id. The newest ones will do.
+    ids = [int(i) for curve in curves for i in curve.detections.datapoint_id[-_IMAGES:] if i > 0]
+    rows = context.lake.read(CUTOUTS.name).where(f.col("alert_id").isin(ids)).collect()
+    return {row["alert_id"]: {kind: row[kind] for kind in KINDS} for row in rows}
+
+
+def _newest(
+    curve: LightCurve, images: Mapping[int, Mapping[str, bytes | None]]
+) -> tuple[Mapping[str, bytes | None], float | None]:
+    detections = curve.detections
+    for number, jd in zip(detections.datapoint_id[::-1], detections.jd[::-1], strict=True):
+        if int(number) in images:
+            return images[int(number)], float(jd)
+    return {}, None
 
 
 def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any]]:

@@ -393,5 +393,6 @@ def _show(name: str, table: Any, out: Callable[[str], None], rows: int = 15) -> 
     out(
         table[shown]
         .head(rows)
+        .where(lambda t: t.notna(), float("nan"))  # an absent text too is told by na_rep
         .to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-")
     )

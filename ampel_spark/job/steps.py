@@ -21,9 +21,9 @@ from ampel_spark.job.model import (
     Catalog,
     FilterEntry,
     FilterStep,
+    Job,
     Selection,
     SelectionEntry,
-    SystematicsEntry,
     UnitEntry,
     UnitStep,
 )
@@ -176,24 +176,28 @@ def build_selections(document: Document, units: Sequence[UnitStep]) -> list[Sele
 
 def check_systematics(
     document: Document,
-    entry: SystematicsEntry | None,
+    job: Job | None,
     units: Sequence[UnitStep],
     selections: Sequence[Selection],
 ) -> None:
-    """Note names in ``systematics`` that the job does not have."""
-    if entry is None:
+    """Note names in ``systematics`` that the job does not have.
+
+    A unit or a selection that was refused may be the one meant: its own problem is told, no second.
+    """
+    if job is None or (entry := job.systematics) is None:
         return
     where = "systematics"
     chosen = {s.name for s in selections}
-    if entry.selection not in chosen:
+    if entry.selection not in chosen and len(selections) == len(job.t3):
         known = nearest(entry.selection, chosen)
         document.problem(
             [where, "selection"], f"unknown selection of t3, value {entry.selection!r}{known}"
         )
     by_name = {unit.name: unit for unit in units}
     if entry.unit not in by_name:
-        known = nearest(entry.unit, by_name)
-        document.problem([where, "unit"], f"unknown unit of t2, value {entry.unit!r}{known}")
+        if len(units) == len(job.t2):
+            known = nearest(entry.unit, by_name)
+            document.problem([where, "unit"], f"unknown unit of t2, value {entry.unit!r}{known}")
         return
     columns = [c.name for c in by_name[entry.unit].columns if c.type == "double"]
     for i, column in enumerate(entry.columns):

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.reading import read, table_names
-from ampel_spark.lake.results import Results
+from ampel_spark.lake.reading import runs as all_runs
+from ampel_spark.lake.results import Results, catalogs_of
 from ampel_spark.lake.tables import TABLES, result_table
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ def _told(
     units = sorted({unit for run, _ in runs for unit in run.get("traces", {}).get("t2", {})})
     there = table_names(lake)
     results = Results(
-        {u: read(lake, f"t2_{u}", filters=wanted) for u in units if f"t2_{u}" in there}
+        {u: read(lake, f"t2_{u}", filters=wanted) for u in units if f"t2_{u}" in there},
+        {run["run_id"]: catalogs_of(run) for run in all_runs(lake)},
     )
     entries = [_alert(row, rights) for row in alerts]
     for run, access in runs:

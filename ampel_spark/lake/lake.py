@@ -14,6 +14,7 @@ import json
 import operator
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -130,17 +131,28 @@ class Lake:
         Raises
         ------
         LakeError
-            If there is no such table.
+            If there is no such table, or no such version any more.
         """
         if not self.has(name):
             raise LakeError(f"lake {self.root} has no table {name!r} yet")
         reader = self.spark.read.format("delta")
-        if version is not None:
-            from ampel_spark.lake.reading import check_version
+        if version is None:
+            return reader.load(self.path(name))
+        from pyspark.errors import AnalysisException
 
-            check_version(self.root, name, version)
-            reader = reader.option("versionAsOf", version)
-        return reader.load(self.path(name))
+        from ampel_spark.lake.reading import check_version
+
+        check_version(self.root, name, version)
+        try:
+            return reader.option("versionAsOf", version).load(self.path(name))
+        except AnalysisException as error:
+            if error.getCondition() != "DELTA_VERSION_NOT_FOUND":
+                raise
+            there = (error.getMessageParameters() or {}).values()
+            raise LakeError(
+                f"lake {self.root} has no version {version} of table {name!r}: it goes from "
+                f"{' to '.join([*there][1:])}"
+            ) from None
 
     def between(
         self, table: Table, columns: Sequence[str], by: str, low: float, high: float
@@ -281,21 +293,21 @@ class Lake:
         if within is not None:
             condition = f"({within}) AND {condition}"
         target = DeltaTable.forPath(self.spark, self.path(table.name))
-        with self._told(metadata):
+        with self.told(metadata):
             clauses(target.alias("t").merge(rows.alias("s"), condition)).execute()
 
     def delete(self, name: str, condition: str, metadata: Mapping[str, Any]) -> None:
         """Remove the rows that meet a SQL condition."""
         from delta.tables import DeltaTable
 
-        with self._told(metadata):
+        with self.told(metadata):
             DeltaTable.forPath(self.spark, self.path(name)).delete(condition)
 
     def restore(self, name: str, version: int, metadata: Mapping[str, Any]) -> None:
         """Bring a table back to what it held at a version, by a new version."""
         from delta.tables import DeltaTable
 
-        with self._told(metadata):
+        with self.told(metadata):
             DeltaTable.forPath(self.spark, self.path(name)).restoreToVersion(version)
 
     def commits(self, name: str, since: int) -> list[dict[str, Any]]:
@@ -309,7 +321,7 @@ class Lake:
         return [json.loads(commit.get("userMetadata") or "{}") for commit in found]
 
     @contextlib.contextmanager
-    def _told(self, metadata: Mapping[str, Any]) -> Iterator[None]:
+    def told(self, metadata: Mapping[str, Any]) -> Iterator[None]:
         self.spark.conf.set(_METADATA, json.dumps(metadata, sort_keys=True))
         try:
             yield
@@ -376,19 +388,28 @@ def mark(root: str | Path) -> Path:
     """
     root = Path(root).resolve()
     marker = root / MARKER
-    if marker.is_file():
-        found = json.loads(marker.read_text()).get("format")
-        if found != FORMAT:
-            raise LakeError(f"lake {root} has format {found}, this version reads format {FORMAT}")
+    if _is_marked(root):
         return root
-    # Another process may be making the same lake.
-    if root.exists() and (
-        not root.is_dir() or any(not p.name.startswith(MARKER) for p in root.iterdir())
+    # Another process or thread may be making the same lake, and be further by now.
+    if (
+        root.exists()
+        and (not root.is_dir() or any(not p.name.startswith(MARKER) for p in root.iterdir()))
+        and not _is_marked(root)
     ):
         raise LakeError(f"{root} is not empty and not a lake (no {MARKER}); name another --lake")
     root.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, "made_by": "ampel_spark"}) + "\n"
-    partial = root / f"{MARKER}.{os.getpid()}"
+    partial = root / f"{MARKER}.{os.getpid()}.{threading.get_ident()}"
     partial.write_text(text)
     partial.replace(marker)
     return root
+
+
+def _is_marked(root: Path) -> bool:
+    marker = root / MARKER
+    if not marker.is_file():
+        return False
+    found = json.loads(marker.read_text()).get("format")
+    if found != FORMAT:
+        raise LakeError(f"lake {root} has format {found}, this version reads format {FORMAT}")
+    return True

@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["progress"]
+__all__ = ["INTERVAL", "progress"]
 
 #: Seconds of silence before the first line, and between lines.
 INTERVAL = 10.0
 
 
 @contextlib.contextmanager
-def progress(spark: SparkSession, label: str, out: Callable[[str], None]) -> Iterator[None]:
-    """Tell every ten seconds how many tasks of the running action are done, and what time is left.
+def progress(
+    spark: SparkSession,
+    label: str,
+    out: Callable[[str], None],
+    interval: float = INTERVAL,
+    found: Callable[[float], str] | None = None,
+) -> Iterator[None]:
+    """Tell now and then how many tasks of the running action are done, and what time is left.
 
     Parameters
     ----------
@@ -28,13 +34,20 @@ def progress(spark: SparkSession, label: str, out: Callable[[str], None]) -> Ite
         What is going on.
     out : callable
         Takes a line.
+    interval : float
+        Seconds between lines.
+    found : callable, optional
+        Says how far it is in place of the tasks, given the seconds that have gone.
     """
     tracker = spark.sparkContext.statusTracker()
     over = threading.Event()
     started = time.monotonic()
 
     def watch() -> None:
-        while not over.wait(INTERVAL):
+        while not over.wait(interval):
+            if found is not None:
+                out(f"{label}: {found(time.monotonic() - started)}")
+                continue
             stages = [
                 s for s in map(tracker.getStageInfo, tracker.getActiveStageIds()) if s is not None
             ]

@@ -4,12 +4,14 @@ A state has several results under one trace where what the unit reads beside it 
 run used is that whose ``input_hash`` is over the run's own tied results. It is computed here
 without Spark, as Spark's ``xxhash64`` does: one column after the other, each with the hash so far
 as its seed (42 at first); null changes nothing, structs and lists are their elements in order.
+What a unit tells of itself (`Unit.inputs`, after a colon) is not computed anew: of results that
+fit, a run used its own, then that of a run which read the same catalogues.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,17 @@ import xxhash
 
 from ampel_spark.lake.tables import result_table
 
-__all__ = ["HEAD", "Results", "flattened", "input_hashes", "needs_of", "unit_entries"]
+__all__ = [
+    "HEAD",
+    "Results",
+    "catalogs_of",
+    "flattened",
+    "input_hashes",
+    "needs_of",
+    "preference",
+    "tied_hash",
+    "unit_entries",
+]
 
 Words = npt.NDArray[np.uint64]
 
@@ -42,9 +54,17 @@ HEAD = frozenset(result_table("", ()).names)
 
 @dataclass(frozen=True)
 class Results:
-    """Results of a few states, as tables by the unit's name."""
+    """Results of a few states, as tables by the unit's name.
+
+    Attributes
+    ----------
+    tables : mapping of str to pyarrow.Table
+    catalogs : mapping of str to mapping
+        What each run read of catalogues, by its id: `catalogs_of`.
+    """
 
     tables: Mapping[str, pa.Table]
+    catalogs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def used(self, run: Mapping[str, Any], unit: str, state_id: str) -> Mapping[str, Any] | None:
         """Return the result that a run used for a state; None where there is none."""
@@ -63,13 +83,11 @@ class Results:
         ]
         if len(found) < 2:
             return found[0][0] if found else None
-        wanted, own = self._hash(run, unit, state_id), run["run_id"]
+        wanted, prefer = self._hash(run, unit, state_id), preference(run["run_id"], self.catalogs)
 
-        def order(pair: tuple[int, Mapping[str, Any]]) -> tuple[bool, bool, bool, str]:
-            # should none have the hash: the run's own, else the newest before it
+        def order(pair: tuple[int, Mapping[str, Any]]) -> tuple[Any, ...]:
             row = pair[1]
-            fits = int(row["input_hash"] or "0", 16) == wanted
-            return fits, row["run_id"] == own, row["run_id"] <= own, row["run_id"]
+            return tied_hash(row["input_hash"]) == wanted, *prefer(row["run_id"])
 
         return max(found, key=order)[0]
 
@@ -83,6 +101,31 @@ class Results:
             else:
                 ties[need] = []  # no result: null, which changes no hash
         return int(input_hashes(ties, 1)[0])
+
+
+def tied_hash(input_hash: str | None) -> int:
+    """Return the part of an ``input_hash`` that is over tied results; 0 where there are none."""
+    return int((input_hash or "").partition(":")[0] or "0", 16)
+
+
+def catalogs_of(run: Mapping[str, Any]) -> dict[str, str]:
+    """Return the content hashes of the catalogues that a run read, by name."""
+    inputs = run.get("inputs") or {}
+    return {k: v["hash"] for k, v in inputs.items() if k.startswith("catalog ") and "hash" in v}
+
+
+def preference(
+    run_id: str, catalogs: Mapping[str, Mapping[str, str]]
+) -> Callable[[str], tuple[bool, bool, bool, str]]:
+    """Return what orders, by the runs that made them, results that a run can have used.
+
+    The last one is the likeliest: the run's own, else that of a run with the same catalogues, else
+    the newest that was there when a run first had these. (Ids of runs of one job sort by start.)
+    """
+    mine = catalogs.get(run_id)
+    alike = {run_id, *(other for other, read in catalogs.items() if mine and read == mine)}
+    since = min(alike)
+    return lambda made: (made == run_id, made in alike, made <= since, made)
 
 
 def unit_entries(run: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -1,8 +1,9 @@
-"""Two catalogues of a lake matched as a whole, on Spark.
+"""Catalogues of a lake matched as a whole, on Spark: to each other, or to the rows of any table.
 
-A task takes a stretch of the sky: it reads the left rows there, and all right rows that the left
-ones can reach, from the files themselves. No row is shuffled, none is read by the JVM, and no pair
-is lost at an edge, whatever the radius.
+`match_catalogs` is the fast way. A task takes a stretch of the sky: it reads the left rows there,
+and all right rows that the left ones can reach, from the files themselves. No row is shuffled, none
+is read by the JVM. `match_rows` takes the left side from Spark, as a DataFrame of whatever source.
+Neither loses a pair at an edge, whatever the radius, and both give the same pairs.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ import pyarrow as pa
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.sky import healpix
-from ampel_spark.sky.catalogs import Catalog, StoredCatalog
+from ampel_spark.sky.catalogs import Catalog, StoredCatalog, stored_catalog
 from ampel_spark.sky.matching import How, Pairs, first_of_each, match
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["match_catalogs", "match_part"]
+__all__ = ["match_catalogs", "match_part", "match_rows"]
 
 Integers = npt.NDArray[np.int64]
 
+#: Rows of a DataFrame that a task matches at once.
+_ROWS = 1_000_000
 # Columns that a match reads, and the order of pixels by which the right side's rows are chosen.
 _OWN, _COARSE = ("id", "ra", "dec", "hpx"), 9
 
@@ -61,12 +64,7 @@ def match_catalogs(
     DataFrame
         ``left_id, right_id`` (bigint or string, as in the catalogues), ``distance`` [arcsec].
     """
-    types = []
-    for path, version in (left, right):
-        stored = StoredCatalog(path, version)
-        if "id" not in stored.stored.types():
-            raise ConfigError(f"catalogue {path} has no id: name one in its settings")
-        types.append("string" if stored.stored.types()["id"] == "string" else "bigint")
+    types = [_id_type(path, version) for path, version in (left, right)]
     tiles = StoredCatalog(*left).tiles
     n = tasks or 2 * spark.sparkContext.defaultParallelism
     before = np.cumsum(tiles.rows) - tiles.rows
@@ -80,6 +78,50 @@ def match_catalogs(
     return ranges.mapInArrow(work, f"left_id {types[0]}, right_id {types[1]}, distance double")
 
 
+def match_rows(
+    rows: DataFrame,
+    catalog: tuple[str | Path, int],
+    radius: float,
+    *,
+    id: str = "id",  # noqa: A002 - what it is called in catalogues
+    ra: str = "ra",
+    dec: str = "dec",
+    how: How = "nearest",
+    k: int = 1,
+) -> DataFrame:
+    """Match the rows of a DataFrame to a catalogue.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Best with neighbours on the sky in one partition, as in a table in order of ``hpx``: a
+        partition reads what of the catalogue its rows can reach.
+    catalog : (path, version)
+        Catalogue of a lake, by folder, with ids.
+    radius : float
+        Arcsec.
+    id, ra, dec : str
+        Columns of `rows`: an integer or text, and degrees.
+    how, k
+        As for `ampel_spark.sky.matching.match`.
+
+    Returns
+    -------
+    DataFrame
+        ``left_id, right_id, distance`` [arcsec], as `match_catalogs` returns.
+    """
+    from pyspark.sql import functions as f
+
+    of_left = rows.schema[id].dataType.simpleString()
+    left_id = f.col(id).cast("string" if of_left == "string" else "bigint")
+    of_left = "string" if of_left == "string" else "bigint"
+    narrow = rows.select(left_id.alias("id"), f.col(ra).cast("double").alias("ra"),
+                         f.col(dec).cast("double").alias("dec"))  # fmt: skip
+    work = functools.partial(_rows_task, catalog, radius, how, k)
+    types = f"left_id {of_left}, right_id {_id_type(*catalog)}, distance double"
+    return narrow.mapInArrow(work, types)
+
+
 def match_part(
     left: StoredCatalog, right: StoredCatalog, tiles: Integers, radius: float, how: How, k: int = 1
 ) -> pa.Table:
@@ -87,7 +129,18 @@ def match_part(
     rows = left.stored.rows(tiles, ())
     mine, ids = Catalog.of(rows, left.tiles), rows["id"]
     rows = right.stored.in_ranges(_reached(rows["hpx"].to_numpy(), radius), _OWN)
-    near, near_ids = Catalog.of(rows, right.tiles), rows["id"]
+    return _pairs(mine, ids, Catalog.of(rows, right.tiles), rows["id"], radius, how, k)
+
+
+def _pairs(
+    mine: Catalog,
+    ids: pa.ChunkedArray,
+    near: Catalog,
+    near_ids: pa.ChunkedArray,
+    radius: float,
+    how: How,
+    k: int,
+) -> pa.Table:
     most = {"all": 0, "nearest": 1, "any": 1, "k": k}[how]
     if len(near) > 2 * len(mine):
         # the small side as the index, the large one looked up in it
@@ -106,6 +159,13 @@ def match_part(
             "distance": pa.array(pairs.distance),
         }
     )
+
+
+def _id_type(path: str | Path, version: int) -> str:
+    types = StoredCatalog(path, version).stored.types()
+    if "id" not in types:
+        raise ConfigError(f"catalogue {path} has no id: name one in its settings")
+    return "string" if types["id"] == "string" else "bigint"
 
 
 def _reached(hpx: Integers, radius: float) -> healpix.Ranges:
@@ -131,5 +191,36 @@ def _task(
         for number in batch.column("id").to_pylist():
             _, first, last = stretches[number]
             tiles = np.arange(first, last)
-            found = match_part(StoredCatalog(*left), StoredCatalog(*right), tiles, radius, how, k)
+            sides = stored_catalog(*left), stored_catalog(*right)
+            found = match_part(*sides, tiles, radius, how, k)
             yield from found.combine_chunks().to_batches()
+
+
+def _rows_task(
+    catalog: tuple[str | Path, int],
+    radius: float,
+    how: How,
+    k: int,
+    batches: Iterator[pa.RecordBatch],
+) -> Iterator[pa.RecordBatch]:
+    right = stored_catalog(*catalog)
+    for rows in _gathered(batches):
+        ra, dec = (rows[n].combine_chunks().fill_null(np.nan).to_numpy() for n in ("ra", "dec"))
+        hpx = healpix.pixels(ra, dec)
+        wanted = right.stored.in_ranges(_reached(np.sort(hpx[hpx >= 0]), radius), _OWN)
+        near = Catalog.of(wanted, right.tiles)
+        mine = Catalog(ra, dec, pa.table({}))
+        found = _pairs(mine, rows["id"], near, wanted["id"], radius, how, k)
+        yield from found.combine_chunks().to_batches()
+
+
+def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Put batches together up to so many rows that a part of the catalogue is worth reading."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(part) for part in held) >= _ROWS:
+            yield pa.Table.from_batches(held)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held)

@@ -35,7 +35,15 @@ from ampel_spark.sky.store import Stored, is_stored
 from ampel_spark.sky.tiles import Tiles, canonical, cut
 from ampel_spark.sky.where import Condition
 
-__all__ = ["Catalog", "Nearest", "Pairs", "StoredCatalog", "open_catalog", "separation"]
+__all__ = [
+    "Catalog",
+    "Nearest",
+    "Pairs",
+    "StoredCatalog",
+    "open_catalog",
+    "separation",
+    "stored_catalog",
+]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -302,7 +310,7 @@ def open_catalog(
     if is_stored(path):
         if version is None:
             return StoredCatalog(path)
-        stored = _stored(path, version)
+        stored = stored_catalog(path, version)
         types = stored.column_types()
         for column in columns:
             if column not in types:
@@ -315,7 +323,8 @@ def open_catalog(
 
 
 @functools.lru_cache(maxsize=32)
-def _stored(path: Path, version: int) -> StoredCatalog:
+def stored_catalog(path: str | Path, version: int) -> StoredCatalog:
+    """Return a version of a catalogue of a lake, opened once in a process: versions stay."""
     return StoredCatalog(path, version)
 
 

@@ -175,6 +175,10 @@ def build(
 def _window(dec: float, radius: float) -> float:
     if abs(dec) + radius >= 90.0 - 1e-9:
         return 180.0
+    ratio = radius * DEGREE / _cosine(dec)
+    if ratio < 0.5:
+        # not below the arc sine, and a tenth of its cost
+        return ratio * (1.0 + 0.21 * ratio * ratio) / DEGREE * (1 + 1e-12) + _PAD
     ratio = math.sin(radius * DEGREE) / math.cos(dec * DEGREE)
     return math.asin(min(ratio, 1.0)) / DEGREE * (1 + 1e-12) + _PAD
 

@@ -27,7 +27,16 @@ from ampel_spark.sky.angles import (
     window,
 )
 
-__all__ = ["ENGINES", "How", "Motion", "Pairs", "first_of_each", "match", "within_counts"]
+__all__ = [
+    "ENGINES",
+    "How",
+    "Motion",
+    "Pairs",
+    "engine_for",
+    "first_of_each",
+    "match",
+    "within_counts",
+]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -153,6 +162,11 @@ def match(
         pairs = _moving(ra_, dec_, rows, inner, outer, motion, years, engine)
         return first_of_each(pairs, most)
     return _still(ra_, dec_, rows, inner, outer, most, engine)
+
+
+def engine_for(n: int, rows: int) -> str:
+    """Return the quickest engine for so many positions and rows: numba takes long to import."""
+    return "plain" if n * rows < 10_000_000 else "grid"
 
 
 def first_of_each(pairs: Pairs, most: int) -> Pairs:

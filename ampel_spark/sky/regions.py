@@ -19,7 +19,7 @@ from ampel_spark.errors import ConfigError
 from ampel_spark.sky import healpix
 from ampel_spark.sky.angles import DEGREE, good_positions, separation, unit_vectors, window
 
-__all__ = ["Region", "box", "cone", "cones", "moc", "pixels", "polygon", "skymap"]
+__all__ = ["Region", "box", "check_position", "cone", "cones", "moc", "pixels", "polygon", "skymap"]
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -71,9 +71,17 @@ class Region:
         return f"({' OR '.join(parts)})" if parts else "(1 = 0)"
 
 
+def check_position(ra: float, dec: float, where: str = "") -> None:
+    """Refuse what is no position (degrees), as a mistake in a search for one place."""
+    if not (np.isfinite(ra) and abs(dec) <= 90):
+        raise ConfigError(
+            f"{where}{ra:g} {dec:g} is no position: degrees, declination within -90 to 90"
+        )
+
+
 def cone(ra: float, dec: float, radius: float) -> Region:
     """Return the circle of `radius` arcsec about a position (degrees), its edge included."""
-    _check(ra, dec)
+    check_position(ra, dec)
     if not 0 <= radius < 180 * 3600:
         raise ConfigError(f"radius {radius} is not within 0 to 180 degrees (it is in arcsec)")
 
@@ -87,7 +95,7 @@ def cone(ra: float, dec: float, radius: float) -> Region:
 
 def cones(ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Region:
     """Return the union of many circles (degrees, and arcsec)."""
-    from ampel_spark.sky.matching import match
+    from ampel_spark.sky.matching import engine_for, match
 
     ra, dec, radius = np.broadcast_arrays(
         *(np.atleast_1d(np.asarray(v, np.float64)) for v in (ra, dec, radius))
@@ -105,7 +113,8 @@ def cones(ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Region:
     def holds(a: Floats, d: Floats) -> Mask:
         # circles are few and positions many: look from the circles
         found = np.zeros(len(a), bool)
-        found[match(ra, dec, a, d, radius, how="all").row] = True
+        engine = engine_for(len(ra), len(a))
+        found[match(ra, dec, a, d, radius, how="all", engine=engine).row] = True
         return found
 
     return Region(f"{len(ra)} cones", healpix.merged(np.concatenate(parts)), holds)
@@ -278,11 +287,6 @@ def _to_arc(points: Floats, a: Floats, b: Floats) -> Floats:
 def _angle(points: Floats, to: Floats) -> Floats:
     chord = np.sqrt(((points - to) ** 2).sum(axis=1))
     return np.asarray(2 * np.arcsin(np.minimum(0.5 * chord, 1.0)))
-
-
-def _check(ra: float, dec: float) -> None:
-    if not (np.isfinite(ra) and abs(dec) <= 90):
-        raise ConfigError(f"{ra} {dec} is no position: degrees, declination within -90 to 90")
 
 
 def _fits_columns(path: Path) -> dict[str, npt.NDArray[np.generic]]:

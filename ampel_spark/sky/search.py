@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +18,14 @@ from numpy.typing import ArrayLike
 
 from ampel_spark.errors import ConfigError, LakeError, nearest
 from ampel_spark.sky.healpix import merged
-from ampel_spark.sky.matching import match
+from ampel_spark.sky.matching import engine_for, match
 from ampel_spark.sky.regions import Region, cones
 from ampel_spark.sky.store import Stored, catalog_names, folder_of, is_stored
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["around", "in_region", "search"]
+__all__ = ["around", "in_region", "register", "search"]
 
 # Ranges in one condition for files; more are merged.
 _MOST = 16
@@ -101,7 +101,9 @@ def around(
     rows = search(lake, name, cones(ra, dec, radius), None if columns is None else
                   [*dict.fromkeys([*columns, "ra", "dec"])], version)  # fmt: skip
     rows_ra, rows_dec = (rows[n].combine_chunks().to_numpy() for n in ("ra", "dec"))
-    pairs = match(ra, dec, rows_ra, rows_dec, radius, how="all")
+    pairs = match(
+        ra, dec, rows_ra, rows_dec, radius, how="all", engine=engine_for(np.size(ra), len(rows_ra))
+    )
     found = rows.take(pairs.row)
     if columns is not None:
         found = found.select(list(columns))
@@ -115,6 +117,41 @@ def in_region(rows: DataFrame, region: Region, ra: str = "ra", dec: str = "dec")
     Ranges of ``hpx``, where there is such a column, leave out files; the position then decides.
     """
     from pyspark.sql import functions as f
+
+    if "hpx" in rows.columns:
+        rows = rows.where(f.expr(region.sql()))
+    return rows.where(_holds(region)(rows[ra], rows[dec]))
+
+
+def register(spark: SparkSession, name: str, region: Region) -> str:
+    """Make a region a function of SQL, ``name(ra, dec)``.
+
+    Parameters
+    ----------
+    spark : SparkSession
+    name : str
+        What SQL calls it.
+    region : Region
+
+    Returns
+    -------
+    str
+        A condition for rows with ``hpx``, ``ra`` and ``dec``: ranges that leave out files, and the
+        function, which decides.
+
+    Examples
+    --------
+    ::
+
+        here = register(spark, "virgo", cone(187.7, 12.4, 6 * 3600))
+        spark.sql(f"SELECT count(*) FROM delta.`{lake}/alerts` WHERE {here}")
+    """
+    spark.udf.register(name, _holds(region))
+    return f"{region.sql()} AND {name}(ra, dec)"
+
+
+def _holds(region: Region) -> Any:
+    """Return a function of Spark that says which positions are in a region."""
     from pyspark.sql.pandas.functions import arrow_udf
 
     def holds(a: pa.Array, d: pa.Array) -> pa.Array:
@@ -123,10 +160,7 @@ def in_region(rows: DataFrame, region: Region, ra: str = "ra", dec: str = "dec")
 
     # Annotations are strings in this module, and Spark looks for the types themselves.
     holds.__annotations__ = {"a": pa.Array, "d": pa.Array, "return": pa.Array}
-    if "hpx" in rows.columns:
-        rows = rows.where(f.expr(region.sql()))
-    inside = arrow_udf(holds, "boolean")(rows[ra], rows[dec])  # type: ignore[call-overload]
-    return rows.where(inside)
+    return arrow_udf(holds, "boolean")  # type: ignore[call-overload]
 
 
 def _condition(region: Region) -> pc.Expression:

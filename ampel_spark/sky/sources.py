@@ -118,6 +118,12 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
         )
     raw = _raw(path, wanted)
     kept = settings.kept(raw.column_names)
+    for column in (settings.ra, settings.dec):
+        if column not in raw.column_names:
+            raise ConfigError(
+                f"catalogue {path}: no column {column!r}{nearest(column, raw.column_names)}; 'ra:' "
+                "and 'dec:' in its settings say which columns hold the position"
+            )
     _check(path, raw.column_names, [*filter(None, named), *kept.values()])
     ra, dec = _position(path, raw, settings)
     columns: dict[str, Any] = {}
@@ -139,7 +145,8 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
         )
         columns["epoch"] = pa.array(values.astype(np.float64), from_pandas=True)
     for new, source in kept.items():
-        if new.lower() in OWN:
+        # Spark tells names apart whatever their case
+        if new in OWN or new.lower() in {"hpx", *(n.lower() for n in columns)}:
             raise ConfigError(
                 f"catalogue {path}: a kept column cannot be called {new!r}: rename it, "
                 f"columns: {{{new}_: {source}}}"

@@ -106,7 +106,7 @@ class Stored:
             names = catalog_names(path.parents[1])
             raise LakeError(
                 f"lake {path.parents[1]} has no catalogue {path.name!r}{nearest(path.name, names)};"
-                f" add it by `ampel-spark catalog add {path.name} FILE`"
+                f" `ampel-spark catalog add {path.name} FILE` adds one"
             )
         try:
             table = DeltaTable(str(path / "tiles"), version=version)
@@ -320,6 +320,7 @@ def _epochs(rows: pa.Table) -> list[float]:
     if "epoch" not in rows.column_names:
         return []
     known = rows["epoch"].drop_null().to_numpy()
+    known = known[np.isfinite(known)]
     return [float(known.min()), float(known.max())] if len(known) else []
 
 
@@ -338,14 +339,15 @@ def _write_rows(folder: Path, rows: pa.Table, name: str) -> int:
         ]
     )
     rows = rows.cast(schema)
+    # positions hardly compress: what counts is how fast they are read, and zstd takes twice as long
     text = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_boolean(f.type)]
     actions: list[AddAction | RemoveAction] = []
     for first in range(0, len(rows), _FILE):
         part = rows.slice(first, _FILE)
         file = folder / f"part-{uuid.uuid4()}.parquet"
         pq.write_table(
-            part, file, row_group_size=_GROUP, compression="zstd", use_dictionary=text,
-            compression_level=1, write_statistics=["hpx"],
+            part, file, row_group_size=_GROUP, compression="snappy", use_dictionary=text,
+            write_statistics=["hpx"],
         )  # fmt: skip
         hpx = part["hpx"]
         stats = {

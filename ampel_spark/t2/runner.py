@@ -123,7 +123,7 @@ def wanted(
         )
     hashed = f.hex(f.xxhash64(*(f"tie_{name}" for name in sorted(ties)))) if ties else f.lit("")
     if unit is not None and reads_inputs(unit):
-        hashed = f.concat(hashed, _inputs_column(unit, rows))
+        hashed = f.concat(hashed, f.lit(":"), _inputs_column(unit, rows))
     return rows.withColumn("input_hash", hashed)
 
 

@@ -208,6 +208,10 @@ class Candidate:
     fit: Mapping[str, Any] | None = None
     #: Positions (ra, dec in degrees) around it, by catalogue, for a finder chart.
     around: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] = field(default_factory=dict)
+    #: Image cutouts of its newest alert that has any in the lake, gzipped FITS by kind, and when
+    #: that was, JD.
+    cutouts: Mapping[str, bytes | None] = field(default_factory=dict)
+    cutouts_jd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,8 @@ class ReportContent:
     funnels: Sequence[Funnel] = ()
     archive: Sequence[ArchiveFile] = ()
     quarantine: Sequence[Quarantined] = ()
+    #: Alerts that the channels may see in each HEALPix cell of the sky (NESTED); empty: not told.
+    alerts_in_cells: npt.ArrayLike = ()
     states: Sequence[StateCount] = ()
     #: Distinct objects and states over all channels.
     totals: Mapping[str, int] = field(default_factory=dict)

@@ -7,6 +7,7 @@ messages) is text to it and never markup, and its content policy lets no other s
 
 from __future__ import annotations
 
+import base64
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,8 @@ from ampel_spark.t3.content import Candidate, Funnel, ReportContent, Run, Select
 from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import count, date_of, degrees, number, sexagesimal
 from ampel_spark.t3.pages import page, write_page
-from ampel_spark.t3.sky_plots import finder
+from ampel_spark.t3.sky_plots import density_of_cells, finder
+from ampel_spark.t3.stamps import stamps
 
 __all__ = ["render", "write_report"]
 
@@ -55,6 +57,7 @@ def _view(content: ReportContent) -> dict[str, Any]:
     view = {
         "archive": content.archive,
         "archive_total": _total(content),
+        "alerts_sky": _alerts_sky(content),
         "cards": [
             _card(i, candidate, anchor, place, content)
             for i, (candidate, anchor, place) in enumerate(
@@ -88,6 +91,13 @@ def _view(content: ReportContent) -> dict[str, Any]:
 def _total(content: ReportContent) -> dict[str, int]:
     names = ("packets", "stored", "duplicate", "quarantined")
     return {name: sum(getattr(file, name) for file in content.archive) for name in names}
+
+
+def _alerts_sky(content: ReportContent) -> dict[str, Any] | None:
+    cells = np.asarray(content.alerts_in_cells)
+    if not cells.any():
+        return None
+    return {"plot": _inline(density_of_cells(cells), "d"), "n": count(int(cells.sum()))}
 
 
 def _plural(n: int, word: str) -> str:
@@ -285,8 +295,9 @@ def _card(
     facts.append(("state", candidate.state_id))
     return {
         "anchor": anchor,
+        "cutouts": _cutouts(candidate),
         "facts": facts,
-        "finder": _inline(finder(candidate.ra, candidate.dec, candidate.around), f"f{i}")
+        "finder": _inline(finder(candidate.ra, candidate.dec, candidate.around), f"n{i}")
         if candidate.around
         else None,
         "name": candidate.name,
@@ -307,6 +318,18 @@ def _card(
         ],
         "summary": f"Light curve of {candidate.name}"
         + (" with its fit and residuals" if candidate.fit and not problem else ""),
+    }
+
+
+def _cutouts(candidate: Candidate) -> dict[str, str] | None:
+    image = stamps(candidate.cutouts) if candidate.cutouts else b""
+    if not image:
+        return None
+    jd = candidate.cutouts_jd
+    when = "" if jd is None else f" of {date_of(jd)} (JD {jd:.2f})"
+    return {
+        "source": f"data:image/png;base64,{base64.b64encode(image).decode()}",
+        "text": f"Science, reference and difference image{when}",
     }
 
 

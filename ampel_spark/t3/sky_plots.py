@@ -10,21 +10,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.collections import PolyCollection
-from matplotlib.colors import LinearSegmentedColormap, LogNorm
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.patches import Circle, PathPatch
+from matplotlib.path import Path
+from matplotlib.ticker import FuncFormatter
 
 from ampel_spark.sky import healpix
 from ampel_spark.sky.angles import good_positions
 from ampel_spark.t3.figures import COLOURS, draw
 
-__all__ = ["density", "finder"]
+__all__ = ["density", "density_of_cells", "finder"]
 
 Array = npt.NDArray[Any]
 
 _MARKERS = ("s", "^", "D", "v", "P", "X", "p", "h")
+_STEPS = 12  # shades of a density
 _SHADES = ("accent", "band-g", "band-i", "band-y", "band-r", "band-z", "band-u")
 
 
@@ -40,49 +42,89 @@ def density(ra: npt.ArrayLike, dec: npt.ArrayLike, *, order: int = 4, form: str 
     form : str
         ``svg`` or ``png``.
     """
-    from astropy_healpix import boundaries_lonlat
-
-    from ampel_spark.t3.plots import _sky
-
     ra, dec = (np.atleast_1d(np.asarray(v, float)) for v in (ra, dec))
     good = good_positions(ra, dec)
-    cells, n = np.unique(healpix.pixels(ra[good], dec[good], order), return_counts=True)
-    per_degree = n / (4 * np.pi * np.degrees(1) ** 2 / (12 << (2 * order)))
+    cells = healpix.pixels(ra[good], dec[good], order)
+    return density_of_cells(np.bincount(cells, minlength=12 << (2 * order)), form=form)
+
+
+def density_of_cells(counts: npt.ArrayLike, *, form: str = "svg") -> bytes:
+    """Plot how many rows there are per square degree, from the rows of each HEALPix cell.
+
+    Parameters
+    ----------
+    counts : array-like of int with shape (12 * 4**order,)
+        Rows of each cell, NESTED.
+    form : str
+        ``svg`` or ``png``.
+    """
+    from ampel_spark.t3.plots import _sky
+
+    counts = np.asarray(counts)
+    order = int(np.log2(len(counts) / 12)) // 2
+    cells = np.flatnonzero(counts)
+    per_degree = counts[cells] / (4 * np.pi * np.degrees(1) ** 2 / len(counts))
 
     def plot(figure: Figure) -> None:
-        axes = _sky(figure, (0.06, 0.17, 0.92, 0.82))
+        axes: Any = _sky(figure, (0.06, 0.17, 0.92, 0.82))
         axes.set_xticklabels(["300°", "240°", "180°", "120°", "60°"])
         axes.set_yticklabels(["−60°", "−30°", "0°", "30°", "60°"])
         axes.tick_params(labelsize=7.5, labelcolor=COLOURS["muted"])
         if not len(cells):
             return
-        lon, lat = boundaries_lonlat(cells, 4, 1 << order, order="nested")
-        x, y = np.pi - lon.rad % (2 * np.pi), lat.rad
-        outlines, values = [], []
-        for i in range(len(cells)):
-            # cells across right ascension 0 are drawn on both edges of the map
-            middle = x[i] - 2 * np.pi * np.round((x[i] - x[i][0]) / (2 * np.pi))
-            for turn in (-2 * np.pi, 0.0, 2 * np.pi):
-                moved = middle + turn
-                if moved.max() > -np.pi and moved.min() < np.pi:
-                    outlines.append(np.column_stack([np.clip(moved, -np.pi, np.pi), y[i]]))
-                    values.append(per_degree[i])
-        low, high = min(values), max(values)
-        shades = LinearSegmentedColormap.from_list("density", [COLOURS["faint"], COLOURS["accent"]])
-        drawn = PolyCollection(
-            outlines, array=np.array(values), cmap=shades, linewidths=0.1, edgecolors="face",
-            norm=LogNorm(low, high if high > low else low * 1.01),
-        )  # fmt: skip
-        axes.add_collection(drawn)
+        low, high = per_degree.min(), per_degree.max()
+        edges = np.geomspace(low, high if high > low else low * 1.01, _STEPS + 1)
+        step = np.minimum(np.searchsorted(edges, per_degree, "right") - 1, _STEPS - 1)
+        of_cell, outlines = _outlines(cells, order)
+        # projected at once: Matplotlib would go through every side of every cell in small steps
+        flat = axes.transProjection.transform(outlines.reshape(-1, 2)).reshape(outlines.shape)
+        for i, shade in enumerate(_shades()):
+            mine = flat[step[of_cell] == i]
+            if len(mine):
+                path = Path.make_compound_path(*(Path(p, closed=True) for p in _closed(mine)))
+                axes.add_patch(PathPatch(path, facecolor=shade, linewidth=0,
+                                         transform=axes.transAffine + axes.transAxes))  # fmt: skip
         beside = figure.add_axes((0.3, 0.13, 0.42, 0.025))
-        bar = figure.colorbar(drawn, cax=beside, orientation="horizontal")
+        scale = ScalarMappable(BoundaryNorm(edges, _STEPS), ListedColormap(_shades()))
+        bar = figure.colorbar(scale, cax=beside, orientation="horizontal", spacing="uniform",
+                              ticks=edges[[0, _STEPS // 2, _STEPS]])  # fmt: skip
         bar.outline.set_visible(False)
         beside.tick_params(labelsize=7, which="both", length=2)
-        beside.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        beside.xaxis.set_minor_formatter(NullFormatter())
+        beside.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         beside.set_xlabel("rows per square degree", fontsize=7.5, labelpad=1)
 
     return draw((5.6, 3.5), plot, form)
+
+
+def _shades() -> list[tuple[float, float, float, float]]:
+    """Return the shades of a density: one colour, the more the denser."""
+    return [to_rgba(COLOURS["accent"], alpha) for alpha in np.linspace(0.15, 1.0, _STEPS)]
+
+
+def _outlines(cells: Array, order: int) -> tuple[Array, Array]:
+    """Return outlines of cells on the axes, (P, corners, 2), and which cell each is of.
+
+    Cells across right ascension 0 are there twice, on both edges of the map.
+    """
+    from astropy_healpix import boundaries_lonlat
+
+    lon, lat = boundaries_lonlat(cells, 1 if order > 3 else 8, 1 << order, order="nested")
+    x, y = np.pi - lon.rad % (2 * np.pi), lat.rad
+    # at a pole every right ascension is right: that of the point beside it
+    pole = np.abs(y) > np.pi / 2 - 1e-9
+    x = np.where(pole, np.roll(x, 1, axis=1), x)
+    x = x - 2 * np.pi * np.round((x - x[:, :1]) / (2 * np.pi))
+    found, of_cell = [], []
+    for turn in (-2 * np.pi, 0.0, 2 * np.pi):
+        moved = x + turn
+        there = (moved.max(axis=1) > -np.pi) & (moved.min(axis=1) < np.pi)
+        found.append(np.stack([np.clip(moved[there], -np.pi, np.pi), y[there]], axis=-1))
+        of_cell.append(np.flatnonzero(there))
+    return np.concatenate(of_cell), np.concatenate(found)
+
+
+def _closed(outlines: Array) -> Array:
+    return np.concatenate([outlines, outlines[:, :1]], axis=1)
 
 
 def finder(
@@ -115,8 +157,8 @@ def finder(
         axes.set_aspect("equal")
         axes.grid(True)
         axes.set_axisbelow(True)
-        axes.set_xlabel("east of it, arcsec")
-        axes.set_ylabel("north of it, arcsec")
+        axes.set_xlabel("to the east, arcsec")
+        axes.set_ylabel("to the north, arcsec")
         for part in (0.25, 0.5):
             axes.add_patch(Circle((0, 0), part * half * 2 * 0.5, fill=False, linewidth=0.6,
                                   edgecolor=COLOURS["muted"], linestyle=(0, (3, 3))))  # fmt: skip

@@ -90,16 +90,17 @@ def test_an_archive_becomes_tables_whose_accounts_close(at_once: AtOnce) -> None
         0,
     )
     assert "3/3 files, 4 packets" in lines[-1]
-    assert pinned(lake) == Pinned(1, 1, 1, archive_files=1)
+    # revisions are a commit of their own
+    assert pinned(lake) == Pinned(1, 2, 1, archive_files=1)
     files = read(
         lake,
         "archive_files",
         ["path", "packets", "stored", "night_first", "broken", "datapoints_version"],
     )
     assert [f[1:] for f in files] == [
-        (2, 2, 20180701, False, 1),
-        (1, 1, 20180702, False, 1),
-        (1, 1, 20180703, False, 1),
+        (2, 2, 20180701, False, 2),
+        (1, 1, 20180702, False, 2),
+        (1, 1, 20180703, False, 2),
     ]
     # the first values stay, rounding is nothing new, a change of 0.05 mag is a revision that
     # alert 3 sees
@@ -164,26 +165,31 @@ def test_a_replaced_file_leaves_the_lake_that_would_be_without_the_old_one(
 ) -> None:
     archive = tmp_path / "archive"
     shutil.copytree(nights[0].parent, archive)
-    # alert 2 stands in the second file and in another, which shares it; one member is junk
-    second = make.packet(make.detection(2, JD + 1, 18.5))
-    shared = make.night(archive / "shared.tar.gz", [second])
+    # alert 2 stands in the second file, again in one more, and with other content in a third
+    limit = make.limit(JD - 2, 20.0, pid=5)
+    second = make.packet(make.detection(2, JD + 1, 18.5), [make.detection(1, JD, 18.0004), limit])
+    make.night(archive / "zzcopied.tar.gz", [second, make.packet(make.detection(7, JD))])
+    other = make.packet(make.detection(2, JD + 1, 18.6), name="ZTF19aaaaaab")
     (archive / "junk.avro").write_bytes(b"junk")
-    ingest(spark, tmp_path / "lake", [archive], out=lambda line: None)
+    first = ingest(spark, tmp_path / "lake", [archive], out=lambda line: None)
+    assert (first.stored, first.duplicate, first.quarantined) == (5, 1, 1)
+    differing = make.night(archive / "zzdiffering.tar.gz", [other])
+    ingest(spark, tmp_path / "lake", [differing], out=lambda line: None)
     again = make.detection(5, JD + 1.5, 18.7)
     make.night(archive / nights[1].name, [make.packet(again, [make.detection(1, JD, 18.2)])])
     (archive / "junk.avro").write_bytes(make.avro(make.packet(make.detection(6, JD + 4))))
     done = ingest(spark, tmp_path / "lake", [archive], out=lambda line: None, replace=True)
     ingest(spark, tmp_path / "fresh", [archive], out=lambda line: None)
-    assert done.files == 3  # the two that changed, and the one that shared a packet
+    assert done.files == 4  # the two that changed, and the two that shared a packet
     lake, fresh = Lake(spark, tmp_path / "lake"), Lake(spark, tmp_path / "fresh")
-    assert lake.read("quarantine").count() == 0
-    for name in ("alerts", "datapoints", "sightings", "archive_files"):
+    # of what now stands under alert 2 one is stored, and which one is told by its content
+    assert [r["reason"] for r in lake.read("quarantine").collect()] == ["conflict"]
+    for name in ("alerts", "datapoints", "sightings", "quarantine", "archive_files"):
         columns = [
             c for c in lake.read(name).columns
             if c not in ("run_id", "chunk") and not c.endswith("_version")
         ]  # fmt: skip
         assert read(lake, name, columns) == read(fresh, name, columns), name
-    assert shared.exists()
 
 
 def test_two_ingests_at_once_of_overlapping_files_take_every_file_once(

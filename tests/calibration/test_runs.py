@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from ampel_spark.calibration.load import load_release
 from ampel_spark.job.load import load_job
-from ampel_spark.job.run import run_job
+from ampel_spark.job.run import forecast, run_job
 from tests.conftest import PROJECT, QUICK
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
@@ -31,7 +31,7 @@ def run(lake: Path, folder: Path, rules: str) -> tuple[dict[str, Any], Any, list
     file.write_text(f"name: mine\nrules:\n{rules}")
     lines: list[str] = []
     job = load_job(PROJECT / "jobs" / "quickstart.yml", SMALL, calibration=str(file))
-    assert run_job(job, lake, out=lines.append) == 0, lines
+    assert run_job(job, lake, out=lines.append).code == 0, lines
     last = table(lake, "runs").sort_values("started").iloc[-1]
     assert json.loads(last.inputs)["calibration mine"] == load_release(file).content_hash
     links = table(lake, "state_channels")
@@ -90,5 +90,5 @@ def test_a_release_makes_new_what_it_touches_and_leaves_the_rest(
     # a plan tells the same without Spark
     job = load_job(PROJECT / "jobs" / "quickstart.yml", SMALL, calibration="faint_end_2019_11")
     told: list[str] = []
-    assert run_job(job, lake, dry_run=True, out=told.append) == 0
+    forecast(job, lake, out=told.append)
     assert any(line.startswith("  calibration: rule 1 (faint end) acts on ") for line in told), told

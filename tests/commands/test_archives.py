@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import sys
 import types
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ampel_spark.commands import archives
 from tests.commands.conftest import Command
 
 
@@ -29,7 +31,7 @@ def read_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     calls: dict[str, Any] = {}
 
     def ingest(
-        spark: Any, lake: Path, paths: list[str], survey: str, out: Any, **options: Any
+        spark: Any, lake: Any, paths: list[str], survey: Any, out: Any, **options: Any
     ) -> Done:
         calls.update(spark=spark, lake=lake, paths=paths, survey=survey, options=options)
         out("chunk 1 of 1")
@@ -56,12 +58,14 @@ def test_ingest_prints_its_account_and_tells_its_way(
     assert json.loads(out) == [
         {"lake": str(tmp_path / "lake"), "files": 1, "packets": 3, "stored": 2, "quarantined": 1}
     ]
-    assert read_in["lake"] == tmp_path / "lake"
-    assert (read_in["paths"], read_in["survey"]) == ([str(tmp_path / "a.tar.gz")], "ztf")
+    assert read_in["lake"].root == tmp_path / "lake"
+    assert read_in["paths"] == [str(tmp_path / "a.tar.gz")]
+    assert read_in["survey"].name == "ztf"
     assert read_in["options"] == {
         "chunk_bytes": 2 << 30,
         "nightly": False,
         "replace": False,
+        "interval": 10.0,
     }
 
 
@@ -71,7 +75,12 @@ def test_ingest_takes_the_size_of_its_chunks(
     (tmp_path / "a.tar.gz").touch()
     ingest = ("ingest", tmp_path / "a.tar.gz", "--lake", tmp_path / "lake")
     assert command(*ingest, "--chunk", "1.5MB", "--nightly", "--replace-file")[0] == 0
-    assert read_in["options"] == {"chunk_bytes": 3 << 19, "nightly": True, "replace": True}
+    assert read_in["options"] == {
+        "chunk_bytes": 3 << 19,
+        "nightly": True,
+        "replace": True,
+        "interval": 10.0,
+    }
     code, _, err = command(*ingest, "--chunk", "many")
     assert code == 2
     assert "--chunk 'many' is no size: a number and B, kB, MB, GB or TB" in err
@@ -110,3 +119,19 @@ def test_what_cannot_be_simulated_is_told(tmp_path: Path, command: Command) -> N
     code, _, err = command("simulate", tmp_path / "archive", "--alerts", 10, "--nights", 0)
     assert code == 2
     assert err.startswith("ampel-spark: nights is 0; it must be")
+
+
+def test_on_a_terminal_the_way_is_told_in_one_line_that_is_written_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for terminal, text in (
+        (True, "ingest: reading: 1/2 files\r\x1b[Kingest: reading: 2/2 files\r\x1b[Kdone\nmore\n"),
+        (False, "ingest: reading: 1/2 files\ningest: reading: 2/2 files\ndone\nmore\n"),
+    ):
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setattr(sys, "stderr", stream)
+        say = archives._Teller()
+        for line in ("ingest: reading: 1/2 files", "ingest: reading: 2/2 files", "done", "more"):
+            say(line)
+        assert stream.getvalue() == text

@@ -32,7 +32,7 @@ def test_a_catalogue_is_added_listed_shown_and_compared(
               "--settings", str(tmp_path / "g.yml"), *words]  # fmt: skip
     assert cli.main(adding) == 0
     out = capsys.readouterr().out
-    assert "catalogue galaxies added version 0, 2 rows in 1 tiles" in out
+    assert "catalogue galaxies added version 0, 2 rows in 1 tile," in out
     assert "1 of 3 rows have no position" in out
     assert cli.main(adding) == 0
     assert "is there already" in capsys.readouterr().out

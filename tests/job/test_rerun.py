@@ -113,7 +113,8 @@ def test_a_run_reproduced_in_a_new_lake_is_equal_in_every_table(
     first = runs(grown)[-1]
     made = reproduce(grown, first["run_id"], tmp_path / "again", out=lambda line: None)
     assert made.differences == ()
-    assert made.rows["decisions"] == first["counts"]["t0"]["SN"]["alerts"]
+    judged = [channel["alerts"] for channel in first["counts"]["t0"].values()]
+    assert made.rows["decisions"] == sum(judged) > 0
     assert made.rows["t2_milky_way_dust"] == first["counts"]["t1"]["states"]
     assert made.software == ()
     # one bit changed is one difference found

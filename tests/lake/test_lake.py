@@ -1,7 +1,9 @@
 """Commits of a lake: keys stand once, versions are kept, metadata says who wrote."""
 
 import json
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import Run, record, utc_now
 from ampel_spark.lake.tables import TABLES, Column, Table
 
@@ -83,6 +86,42 @@ def test_tables_are_made_for_time_travel_and_say_what_their_columns_mean(lake: L
         assert delta.metadata().configuration["delta.logRetentionDuration"] == "interval 36500 days"
         assert delta.metadata().description == table.comment
         assert all(field.metadata.get("comment") for field in delta.schema().fields)
+
+
+def aged(lake: Lake, name: str, days: float) -> None:
+    """Let all files of a table be that old, then clean up as Delta does by itself, and VACUUM."""
+    then = time.time() - days * 86400
+    for file in Path(lake.path(name)).rglob("*"):
+        if file.is_file():
+            os.utime(file, (then, then))
+    jvm = lake.spark._jvm
+    assert jvm is not None
+    jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+    log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(
+        lake.spark._jsparkSession, lake.path(name)
+    )
+    log.checkpoint()  # upon which expired commits go
+    lake.spark.sql(f"VACUUM delta.`{lake.path(name)}`").collect()
+
+
+@pytest.mark.parametrize("retention", ["as made", "Delta's own"])
+def test_an_old_version_reads_when_its_log_has_aged(lake: Lake, retention: str) -> None:
+    old = lake.insert(KEYED, rows(lake, (1, "a")), {})
+    for value in ("b", "c"):
+        lake.replace(KEYED, rows(lake, (1, value)), "k = 1", {})
+    if retention != "as made":  # that the test can fail
+        lake.spark.sql(
+            f"ALTER TABLE delta.`{lake.path('keyed')}` UNSET TBLPROPERTIES "
+            "('delta.deletedFileRetentionDuration', 'delta.logRetentionDuration')"
+        )
+    aged(lake, "keyed", 400)
+    assert content(lake) == {1: "c"}
+    if retention == "as made":
+        assert content(lake, old) == {1: "a"}
+        assert read(lake.root, "keyed", version=old).to_pylist() == [{"k": 1, "v": "a"}]
+    else:
+        with pytest.raises(LakeError, match="no version 1 of table 'keyed': it goes from 4 to 6"):
+            lake.read("keyed", old)
 
 
 def test_a_table_takes_new_columns_and_refuses_another_type(lake: Lake) -> None:

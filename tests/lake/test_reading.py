@@ -6,6 +6,8 @@ import datetime
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ from deltalake import write_deltalake
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.journal import utc_of
+from ampel_spark.lake.lake import mark
 from ampel_spark.lake.reading import (
     check_lake,
     find_run,
@@ -36,6 +39,27 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def empty(tmp_path: Path) -> Path:
     (tmp_path / "_ampel_spark.json").write_text('{"format": 1}\n')
     return tmp_path
+
+
+def test_a_lake_is_made_by_many_at_once(tmp_path: Path) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for i in range(50):
+            root, together = tmp_path / str(i), threading.Barrier(4)
+
+            def make(root: Path = root, together: threading.Barrier = together) -> Path:
+                together.wait()
+                made = mark(root)
+                (root / "alerts").mkdir(exist_ok=True)  # what follows at once
+                return made
+
+            with ThreadPoolExecutor(4) as pool:
+                made = [pool.submit(make) for _ in range(4)]
+                assert {each.result() for each in made} == {root}
+            assert sorted(p.name for p in root.iterdir()) == ["_ampel_spark.json", "alerts"]
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_lake_lists_its_tables(lake: Path) -> None:

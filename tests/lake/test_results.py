@@ -10,7 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.lake.reading import find_run, read
-from ampel_spark.lake.results import HEAD, Results, flattened, input_hashes, needs_of
+from ampel_spark.lake.results import (
+    HEAD,
+    Results,
+    catalogs_of,
+    flattened,
+    input_hashes,
+    needs_of,
+    tied_hash,
+)
 
 
 def test_the_hash_is_that_of_sparks_manual() -> None:
@@ -85,6 +93,26 @@ def test_of_two_results_the_run_used_that_of_its_own_ties() -> None:
     assert {name: row and row["c"] for name, row in used.items()} == {"r1": 1, "r2": 2, "r3": 1}
     assert results.used(run_of("old", "r1"), "fit", "other") is None
     assert results.used(run_of("old", "r1"), "nothing", "s") is None
+
+
+def test_of_results_by_catalogues_a_run_used_its_own_or_one_of_a_run_with_the_same() -> None:
+    found = pa.table(
+        {"state_id": ["s", "s"], "trace_id": ["old", "old"], "input_hash": [":a", ":b"],
+         "run_id": ["r1", "r2"], "status": pa.array([0, 0], pa.int32()), "z": [0.1, 0.2]}
+    )  # fmt: skip
+    read = {"r1": {"catalog g": "v0"}, "r2": {"catalog g": "v1"}, "r3": {"catalog g": "v0"},
+            "r4": {"catalog g": "v0", "catalog h": "v0"}, "r5": {}}  # fmt: skip
+    results = Results({"dust": found}, read)
+    used = {run: results.used(run_of("old", run), "dust", "s") for run in read}
+    # r4 read what none of them did: the newest before it
+    expected = {"r1": 0.1, "r2": 0.2, "r3": 0.1, "r4": 0.2, "r5": 0.2}
+    assert {run: row and row["z"] for run, row in used.items()} == expected
+    assert tied_hash("1F:some text") == 31
+    assert tied_hash(None) == tied_hash("") == tied_hash(":1F") == 0
+    assert catalogs_of({"inputs": {"alerts": 3, "catalog g": {"file": "f", "hash": "v0"}}}) == {
+        "catalog g": "v0"
+    }
+    assert catalogs_of({}) == {}
 
 
 def test_ties_that_are_not_recorded_are_found_in_the_parameters() -> None:

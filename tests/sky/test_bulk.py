@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.coordinates import SkyCoord, search_around_sky
 from pyspark.sql import SparkSession
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.sky import store, tiles
-from ampel_spark.sky.bulk import match_catalogs, match_part
+from ampel_spark.sky.bulk import match_catalogs, match_part, match_rows
 from ampel_spark.sky.catalogs import StoredCatalog
 from ampel_spark.sky.matching import match
 from ampel_spark.sky.store import add, folder_of
@@ -77,6 +79,29 @@ def test_the_same_through_spark_whatever_the_number_of_tasks(
     for tasks in (1, 5):
         found = match_catalogs(spark, sides[0], sides[1], 10.0, tasks=tasks).toArrow()
         assert pairs_of(found) == expected
+    # the left side from Spark, in whatever order and partitions, a row without a position in it
+    shuffled = np.random.default_rng(25).permutation(3000)
+    rows = pa.table({"name": IDS[shuffled], "a": RA[shuffled], "d": DEC[shuffled]})
+    rows = pa.concat_tables([rows, pa.table({"name": [-1], "a": pa.array([None], pa.float64()),
+                                             "d": [1.0]})])  # fmt: skip
+    frame = spark.createDataFrame(rows).repartition(3)
+    found = match_rows(frame, sides[1], 10.0, id="name", ra="a", dec="d").toArrow()
+    assert pairs_of(found) == expected
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("radius", [0.1, 3.0, 300.0])
+def test_no_pair_differs_from_those_of_astropy_through_spark(
+    spark: SparkSession, lake: Path, radius: float
+) -> None:
+    sides = [(folder_of(lake, name), 0) for name in ("left", "right")]
+    found = match_catalogs(spark, sides[0], sides[1], radius, how="all", tasks=4).toArrow()
+    left, row, _, _ = search_around_sky(
+        SkyCoord(RA, DEC, unit="deg"), SkyCoord(RA2, DEC2, unit="deg"), radius * u.arcsec
+    )
+    expected = set(zip(IDS[left].tolist(), IDS2[row].tolist(), strict=True))
+    assert {pair[:2] for pair in pairs_of(found)} == expected
+    assert len(expected) > 500
 
 
 def test_a_catalogue_without_ids_is_told(lake: Path) -> None:

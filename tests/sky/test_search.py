@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from pyspark.sql import SparkSession
 
 from ampel_spark import cli
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.lake.lake import mark
 from ampel_spark.sky import healpix, regions
 from ampel_spark.sky.angles import separation
-from ampel_spark.sky.search import around, search
+from ampel_spark.sky.search import around, in_region, register, search
 from ampel_spark.sky.store import add
 from tests.sky.skies import awkward_sky
 
@@ -59,6 +62,18 @@ def test_many_cones_say_which_one_a_row_is_of_and_how_far(lake: Path) -> None:
         assert (np.diff(mine["distance"].to_numpy()) >= 0).all()
 
 
+def test_a_single_cone_needs_neither_spark_nor_a_compiler(lake: Path) -> None:
+    code = (
+        "import sys; from ampel_spark import cli; "
+        f"code = cli.main(['search', 'galaxies', '--lake', {str(lake)!r}, "
+        f"'--cone', '{RA[7]}', '{DEC[7]}', '60']); "
+        "assert not {'pyspark', 'numba'} & set(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("  distance")
+
+
 def test_the_command_prints_rows_without_starting_spark(
     lake: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -77,6 +92,23 @@ def test_the_command_prints_rows_without_starting_spark(
     )
     assert "… and 2980 more" in capsys.readouterr().out
     assert cli.main([*words, "--polygon", "1", "2", "3"]) == 2
+    (tmp_path / "cones.csv").write_text("ra,dec\n10,91\n")
+    for bad in (["--cone", "10", "91", "1"], ["--cones", str(tmp_path / "cones.csv")]):
+        capsys.readouterr()
+        assert cli.main([*words, *bad]) == 2
+        assert "10 91 is no position" in capsys.readouterr().err
+
+
+@pytest.mark.spark
+def test_spark_and_sql_find_the_same_rows(spark: SparkSession, lake: Path) -> None:
+    polygon = regions.polygon([350, 10, 0], [-20, -20, 30])
+    expected = sorted(search(lake, "alerts", polygon, ["id"])["id"].to_pylist())
+    assert len(expected) > 50
+    rows = spark.read.format("delta").load(str(lake / "alerts"))
+    assert sorted(r["id"] for r in in_region(rows, polygon).select("id").collect()) == expected
+    here = register(spark, "in_polygon", polygon)
+    found = spark.sql(f"SELECT id FROM delta.`{lake}/alerts` WHERE {here} ORDER BY id").collect()
+    assert [r["id"] for r in found] == expected
 
 
 def test_what_is_not_there_is_told(lake: Path) -> None:

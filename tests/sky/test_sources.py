@@ -121,8 +121,14 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     path = written(tmp_path)[0]
     with pytest.raises(ConfigError, match="no column 'tipe'; did you mean 'type'"):
         read_source([path], CatalogSettings(ra="RA", dec="DE", columns=("tipe",)))
+    with pytest.raises(ConfigError, match=r"no column 'ra'.*'ra:' and 'dec:' in its settings say"):
+        read_source([path], CatalogSettings())
     with pytest.raises(ConfigError, match="cannot be called 'ra'"):
         read_source([path], CatalogSettings(ra="RA", dec="DE", columns={"ra": "z"}))
+    big = pa.table({"ra": [1.0], "dec": [2.0], "nr": pa.array([2**63 + 5], pa.uint64())})
+    parquet.write_table(big, tmp_path / "big.parquet")
+    with pytest.raises(ConfigError, match=r"column 'nr'.*Integer value 9223372036854775813"):
+        read_source([tmp_path / "big.parquet"], CatalogSettings(id="nr"))
     parquet.write_table(pa.table({"ra": ["12 99"], "dec": ["1 2"]}), tmp_path / "s.parquet")
     with pytest.raises(ConfigError, match="'12 99' is not sexagesimal"):
         read_source([tmp_path / "s.parquet"], CatalogSettings(unit="sexagesimal"))

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.sky import store, tiles
-from ampel_spark.sky.angles import separation
+from ampel_spark.sky.angles import moved, separation
 from ampel_spark.sky.catalogs import Catalog, StoredCatalog
 from ampel_spark.sky.store import Stored, add, compare, folder_of
 from ampel_spark.sky.tiles import canonical, cut
@@ -132,6 +132,48 @@ def test_old_versions_stay_readable_also_after_columns_changed(tmp_path: Path) -
     rows = DeltaTable(str(folder / "rows"))
     assert rows.to_pyarrow_table().num_rows == 500
     assert rows.schema().fields[1].metadata["comment"].startswith("right ascension")
+
+
+def test_ids_may_be_text_and_decide_between_rows_at_one_distance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    n = 300
+    ra, dec = np.repeat(rng.uniform(0, 360, n // 3), 3), np.repeat(rng.uniform(-80, 80, n // 3), 3)
+    text = np.array([f"star {i}" for i in rng.permutation(n)])
+    for kind, ids in (("text", text), ("long", rng.permutation(n) + 2**62)):
+        first = np.array([min(ids[i : i + 3]) for i in range(0, n, 3)])
+        for seed in (1, 2):
+            order = np.random.default_rng(seed).permutation(n)
+            table = pa.table({"id": ids[order].tolist(), "ra": ra[order], "dec": dec[order],
+                              "name": ids[order].tolist()})  # fmt: skip
+            stored, _ = add(tmp_path / f"{kind}{seed}", "stars", table)
+            near = StoredCatalog(stored.path).around(ra[::3], dec[::3], 1.0)
+            pairs = near.match(ra[::3], dec[::3], 1.0)
+            assert near.take(pairs.row)["name"].to_pylist() == first.tolist()
+
+
+def test_a_star_is_met_in_the_tile_that_it_went_to(tmp_path: Path) -> None:
+    ra, dec = awkward_sky(1500, seed=6)
+    rng = np.random.default_rng(7)
+    motion = {"pmra": rng.normal(0, 9e4, 1500), "pmdec": rng.normal(0, 9e4, 1500)}
+    motion["pmra"][::5] = np.nan
+    epoch = np.where(np.arange(1500) % 11, 2000.0, np.nan)
+    table = pa.table({"id": np.arange(1500), "ra": ra, "dec": dec, **motion, "epoch": epoch})
+    add(tmp_path, "stars", table)
+    whole = Catalog.of(canonical(table))
+    stored = StoredCatalog(folder_of(tmp_path, "stars"))
+    assert whole.motion is not None
+    # where each star was seen thirty years later, some up to three degrees away
+    years = np.full(1500, 2030.0)
+    at = moved(whole.ra, whole.dec, whole.motion.pmra, whole.motion.pmdec,
+               years - whole.motion.epoch)  # fmt: skip
+    reach = 1.0 + stored.reach(years)
+    for i in range(0, 1500, 50):
+        mine = slice(i, i + 50)
+        near = stored.around(at[0][mine], at[1][mine], reach[mine])
+        a = near.match(at[0][mine], at[1][mine], 1.0, how="all", epoch=years[mine])
+        b = whole.match(at[0][mine], at[1][mine], 1.0, how="all", epoch=years[mine])
+        assert len(a.row) > 30
+        np.testing.assert_array_equal(a.distance, b.distance)
 
 
 def test_rows_without_a_position_are_left_out_and_counted(tmp_path: Path) -> None:

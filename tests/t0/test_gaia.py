@@ -15,6 +15,10 @@ from astropy.coordinates import SkyCoord
 from pyspark.sql import SparkSession
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.job.catalogs import load_settings, star_files
+from ampel_spark.job.model import Catalog
+from ampel_spark.sky.sources import read_source
+from ampel_spark.sky.store import add
 from ampel_spark.t0 import DecentFilter, Selection, StarCatalog, make_filter
 from ampel_spark.t0.gaia import STAR_COLUMNS, GaiaRule, vetoes
 from ampel_spark.t0.judge import explain, judge
@@ -200,6 +204,26 @@ def test_the_hash_is_over_the_stars_not_over_the_file(tmp_path: Path) -> None:
     assert one.content_hash == two.content_hash
     changed = [*stars[:-1], stars[-1] | {"Mag_G": 17.1}]
     assert write(tmp_path / "three.parquet", changed).content_hash != one.content_hash
+
+
+def test_a_catalogue_of_the_lake_vetoes_as_the_file_does_that_it_was_made_of(
+    tmp_path: Path,
+) -> None:
+    stars = [dict(STAR, ra=190.0 + i / 100, Mag_G=12.0 + i) for i in range(5)]
+    file = write(tmp_path / "stars.parquet", stars)
+    # as Gaia's archive names them
+    settings = load_settings("gaia")
+    names = settings.kept(())
+    table = pq.read_table(tmp_path / "stars.parquet")
+    table = table.rename_columns([names.get(c, c) for c in table.column_names])
+    pq.write_table(table.append_column("source_id", pa.array(range(5))), tmp_path / "gaia.parquet")
+    read = read_source([tmp_path / "gaia.parquet"], settings)
+    add(tmp_path, "gaia", read, settings)
+    stored, _ = add(tmp_path, "gaia", read.slice(0, 1), settings)
+    for version, same in ((0, True), (1, False)):
+        entry = Catalog("gaia", stored.path, None, False, "ra", "dec", (), "gaia", version, None)
+        pinned = StarCatalog.open("gaia", star_files(entry))
+        assert (pinned.content_hash == file.content_hash) is same
 
 
 def test_a_catalogue_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:

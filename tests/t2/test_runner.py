@@ -11,10 +11,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ampel_spark.lake.lake import Lake
-from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA
 from ampel_spark.t2 import Column, LightCurve, LightCurveBatch, Refusal, Unit, runner
-from ampel_spark.t2.lightcurve import POINT_FIELDS
 from ampel_spark.t2.registry import build
+from tests.t2.staged import curves
 
 
 class Brightest(Unit):
@@ -60,35 +59,6 @@ class Together(Unit):
             "brightest": np.minimum.reduceat(batch.points["mag"], batch.offsets[:-1]),
             "status": status,
         }
-
-
-def curves(mags: list[list[float]]) -> pa.RecordBatch:
-    """Light curves of detections only, one day apart."""
-    n = len(mags)
-    head = {
-        "state_id": [f"s{i}" for i in range(n)],
-        "stock": range(n),
-        "name": [f"ZTF{i}" for i in range(n)],
-    }
-    defaults: dict[str, Any] = {
-        "kind": 0, "band": "ztfg", "magerr": 0.1, "sign": 1, "zpsys": "ab", "zp": 25.0,
-        "programid": 1, "field": 1, "rcid": 1, "limit_mag": 20.0, "flux": 1.0, "fluxerr": 0.1,
-        "ra": 1.0, "dec": 2.0,
-    }  # fmt: skip
-    columns: dict[str, Any] = {**head, "input_hash": [""] * n}
-    for name in POINT_FIELDS:
-        if name == "mag":
-            columns["lc_mag"] = mags
-        elif name in ("jd", "datapoint_id"):
-            columns[f"lc_{name}"] = [
-                [float(k) if name == "jd" else k + 1 for k in range(len(m))] for m in mags
-            ]
-        else:
-            columns[f"lc_{name}"] = [[defaults[name]] * len(m) for m in mags]
-    types = {f.name: f.type for f in LIGHT_CURVE_SCHEMA} | {"input_hash": pa.string()}
-    return pa.RecordBatch.from_arrays(
-        [pa.array(v, types[k]) for k, v in columns.items()], names=list(columns)
-    )
 
 
 def test_a_result_a_refusal_and_a_failure_are_a_row_each() -> None:
@@ -339,12 +309,12 @@ def test_what_a_unit_reads_beside_the_state_is_part_of_the_input_hash(
     found = {
         r["state_id"]: r["input_hash"] for r in rows.select("state_id", "input_hash").collect()
     }
-    assert found == {"s0": "mag 18", "s1": "mag 18", "s2": "mag 19", "s3": "mag 17"}
+    assert found == {"s0": ":mag 18", "s1": ":mag 18", "s2": ":mag 19", "s3": ":mag 17"}
     present = spark.createDataFrame(
-        [("s0", "mag 18", "t", 0, 1), ("s1", "mag 17", "t", 0, 1)],
+        [("s0", ":mag 18", "t", 0, 1), ("s1", ":mag 17", "t", 0, 1)],
         "state_id string, input_hash string, trace_id string, status int, attempts int",
     )
     results = runner.compute(runner.stale(rows, present, "t"), staged, unit, "t", 3).collect()
     assert {r["state_id"]: (r["input_hash"], r["count"]) for r in results} == {
-        "s1": ("mag 18", 1), "s2": ("mag 19", 2), "s3": ("mag 17", 1),
+        "s1": (":mag 18", 1), "s2": (":mag 19", 2), "s3": (":mag 17", 1),
     }  # fmt: skip

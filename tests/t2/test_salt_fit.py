@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import sncosmo
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.sky.store import add
 from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal
 from ampel_spark.t2.lightcurve import DETECTION, FORCED
 from ampel_spark.t2.registry import build
@@ -294,6 +296,14 @@ def test_the_redshift_can_come_from_a_tied_unit() -> None:
     row = fitted(injected(truth(), results=tied), redshift=redshift)
     assert (row["z"], row["z_source"], row["z_distance"], row["z_err"]) == (0.06, "unit", 1.5, None)
     assert row["chisq"] == fitted(injected(truth()))["chisq"]
+    # of several catalogues in one match, and of a digest
+    for column, distance in (
+        ("near_hosts_z", "near_hosts_distance"), ("hosts_z_spec", "hosts_distance"),
+        ("z_spec", "distance"), ("ampel_z", "ampel_dist"),
+    ):  # fmt: skip
+        tied = {"match": {"status": 0, column: 0.06, distance: 2.5}}
+        other = {"unit": "match", "column": column}
+        assert fitted(injected(truth(), results=tied), redshift=other)["z_distance"] == 2.5
     assert built(redshift=redshift, dust={}).needs() == ("match", "milky_way_dust")
     assert built().needs() == ()
 
@@ -326,6 +336,12 @@ def test_the_redshift_can_come_from_a_catalogue(tmp_path: Path) -> None:
     assert trace_of(unit, "salt_fit").trace_id != before
     with pytest.raises(Refusal, match="no redshift within 5 arcsec"):
         unit.process(injected(truth()))
+
+
+def test_a_versioned_catalogue_is_matched_by_a_unit_of_its_own(tmp_path: Path) -> None:
+    stored, _ = add(tmp_path, "galaxies", pa.table({"ra": [1.0], "dec": [2.0], "z": [0.1]}))
+    with pytest.raises(ConfigError, match="add a catalog_match of it and name that by unit"):
+        built(tmp_path, redshift={"catalog": str(stored.path)})
 
 
 def test_dust_comes_from_a_tied_unit() -> None:
@@ -440,7 +456,7 @@ def test_whatever_a_light_curve_is_the_unit_answers_or_refuses(engine: str) -> N
         "tiny": {"flux": 1e-20, "fluxerr": 1e-22},
         "no errors": {"flux": 100.0, "fluxerr": 0.0},
         "nulls": {"flux": np.nan, "fluxerr": np.nan},
-        "vega": {"flux": 100.0, "fluxerr": 5.0, "zpsys": "vega"},
+        "no system": {"flux": 100.0, "fluxerr": 5.0, "zpsys": "nobody's"},
     }
     outcomes = {}
     for name, columns in curves.items():
@@ -452,7 +468,7 @@ def test_whatever_a_light_curve_is_the_unit_answers_or_refuses(engine: str) -> N
                 outcomes[name] = row["status"]
             except Refusal as refusal:
                 outcomes[name] = refusal.status
-    assert outcomes["no errors"] == outcomes["nulls"] == outcomes["vega"] == TOO_FEW_POINTS
+    assert outcomes["no errors"] == outcomes["nulls"] == outcomes["no system"] == TOO_FEW_POINTS
     assert outcomes["falling years"] == outcomes["noise"] == NO_PHASE_COVERAGE
     assert set(outcomes.values()) <= {
         0,
@@ -461,6 +477,30 @@ def test_whatever_a_light_curve_is_the_unit_answers_or_refuses(engine: str) -> N
         NO_PHASE_COVERAGE,
         NOT_CONVERGED,
     }
+
+
+@BOTH
+def test_zero_points_of_other_systems_become_ab_ones(engine: str) -> None:
+    offsets = {"ztfg": 0.1, "ztfr": -0.05}
+    system = sncosmo.CompositeMagSystem({b: ("ab", m) for b, m in offsets.items()}, name="off")
+    sncosmo.register(system, "off", data_class=sncosmo.MagSystem, force=True)
+    curve = injected(truth(), noise=False)
+    # a magnitude of this system is fainter by the offset: so is the zero point of a flux
+    zp = np.array([
+        z + 2.5 * np.log10(system.zpbandflux(b) / sncosmo.get_magsystem("ab").zpbandflux(b))
+        for z, b in zip(curve.zp, curve.band, strict=True)
+    ])  # fmt: skip
+    assert np.ptp(zp - curve.zp) > 0.1
+    mixed = np.where(np.arange(len(zp)) % 2, "off", "ab").astype(object)
+    other = replace(curve, zpsys=mixed, zp=np.where(mixed == "off", zp, curve.zp))
+    row, same = fitted(other, engine=engine), fitted(curve, engine=engine)
+    assert row["n_points"] == same["n_points"] == len(zp)
+    for name in PARAMETERS:
+        assert row[name] == pytest.approx(same[name], abs=1e-3 * same[f"{name}_err"])
+    odd = np.where(np.arange(len(zp)) % 2, "nobody's", "ab").astype(object)
+    less = fitted(replace(curve, zpsys=odd), engine=engine)
+    assert less["n_points"] == (odd == "ab").sum()
+    assert 'system "nobody\'s" has no zero point in a band' in less["message"]
 
 
 def test_nothing_is_ever_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

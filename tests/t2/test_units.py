@@ -21,6 +21,8 @@ CONFIG: dict[str, dict[str, Any]] = {
     "light_curve_summary": {},
     "milky_way_dust": {"map": "quickstart"},
     "catalog_match": {"catalog": "hosts.csv", "radius": 5, "append": ["z", "type"]},
+    "object_table": {"file": "sample.csv", "name": "SN", "append": {"z": "z_hel"}},
+    "redshift_digest": {"matches": ["SDSS_spec"]},
     "salt_fit": {"redshift": {"unit": "host", "column": "z"}, "model_covariance": False},
 }
 
@@ -31,6 +33,7 @@ def batch() -> pa.RecordBatch:
         "stock": [c.stock for c in CURVES],
         "name": [c.name for c in CURVES],
         "input_hash": [""] * len(CURVES),
+        "tie_SDSS_spec": [{"status": 0, "matched": True, "z": 0.06, "distance": 1.0}] * len(CURVES),
         "tie_host": [{"status": 0, "z": 0.06, "distance": None}] * len(CURVES),
     }
     for name in POINT_FIELDS:
@@ -43,6 +46,7 @@ def batch() -> pa.RecordBatch:
 @pytest.mark.parametrize("name", sorted(UNITS))
 def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) -> None:
     (tmp_path / "hosts.csv").write_text("ra,dec,z,type\n150,2,0.06,Sb\n")
+    (tmp_path / "sample.csv").write_text(f"SN,z_hel\n{CURVES[0].name},0.06\n")
     unit = build(name, CONFIG[name], tmp_path)
     result = compute_batch(unit, batch(), "0" * 32)
     assert result.schema == result_schema(unit.output_columns())
@@ -52,8 +56,8 @@ def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) 
     filled = [name for name in declared if rows[0][name] is not None]
     assert len(filled) > len(declared) / 2
     # the second has one point without a position, the third no significant one
-    expected = {"light_curve_summary": [0, 0], "salt_fit": [1, 2]}.get(name, [-2008, 0])
-    assert [row["status"] for row in rows[1:]] == expected
+    expected = {"milky_way_dust": [-2008, 0], "catalog_match": [-2008, 0], "salt_fit": [1, 2]}
+    assert [row["status"] for row in rows[1:]] == expected.get(name, [0, 0])
     assert all(row["message"] for row in rows if row["status"])
 
 

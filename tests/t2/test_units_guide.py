@@ -41,6 +41,7 @@ def test_every_block_of_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_every_entry_of_a_job_builds(folder: Path) -> None:
     (folder / "hosts.csv").write_text("ra,dec,z\n1,2,0.1\n")
+    (folder / "sample.csv").write_text("SN,z_hel\nZTF18aaa,0.1\n")
     built = {}
     for language, file, text in BLOCK.findall(GUIDE.read_text()):
         if file:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import re
@@ -18,6 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 
 from ampel_spark.t2.lightcurve import LightCurve
 from ampel_spark.t2.unit import Column
@@ -98,6 +101,7 @@ def content(curve: Callable[..., LightCurve], make_model: Any) -> c.ReportConten
             curve(name, 11 + i, forced=i == 3),
             (c.Result("fit", fit, COLUMNS), c.Result("host", {}, (), -2008, f"no host {EVIL}")),
             None if i == 2 else {**fit, "x1": None} if i == 4 else fit,
+            {"galaxies": ([150.0 + 30 * i], [-20.0 + 15 * i])} if i < 2 else {},
         )
         for i, name in enumerate(names)
     ]  # fmt: skip
@@ -126,6 +130,7 @@ def content(curve: Callable[..., LightCurve], make_model: Any) -> c.ReportConten
         ],
         archive=[c.ArchiveFile("ztf_public_20200101.tar.gz", 1234, 1230, 3, 1)],
         quarantine=[c.Quarantined("truncated", 1, f"1.avro {EVIL}")],
+        alerts_in_cells=np.arange(12),
         states=[c.StateCount("SN", 38, 37, 12, 3310, 5120)],
         units=[c.UnitRun("fit", "a94a", 38, 12, 26, {0: 30, -2008: 6, 4: 1, -4: 1},
                          {4: "not converged"}, [(f"no redshift {EVIL}", 6)], 48.31)],
@@ -265,6 +270,19 @@ def test_a_candidate_without_a_position_or_points_is_still_shown(content: c.Repo
     odd = replace(first, ra=float("nan"), dec=float("nan"), light_curve=none)
     text = Page(render(replace(content, candidates=[odd]))).text()
     assert "There is no point to draw." in text
+
+
+def test_cutouts_are_shown_with_their_date(content: c.ReportContent) -> None:
+    stream = io.BytesIO()
+    fits.PrimaryHDU(np.eye(9, dtype=np.float32)).writeto(stream)
+    images = {"science": gzip.compress(stream.getvalue()), "template": None, "difference": b"junk"}
+    first, *others = content.candidates
+    shown = replace(first, cutouts=images, cutouts_jd=2458300.5)
+    html = render(replace(content, candidates=[shown, *others]))
+    assert html.count('<img src="data:image/png;base64,') == 1
+    assert "Science, reference and difference image of 2018-07-01 (JD 2458300.50)" in html
+    broken = replace(first, cutouts={"science": b"junk"})
+    assert "<img" not in render(replace(content, candidates=[broken]))
 
 
 def test_equal_names_get_anchors_of_their_own(content: c.ReportContent) -> None:

@@ -18,7 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.lake.reading import open_table, read, table_names
-from ampel_spark.lake.results import HEAD, input_hashes, needs_of, unit_entries
+from ampel_spark.lake.reading import runs as all_runs
+from ampel_spark.lake.results import (
+    HEAD,
+    catalogs_of,
+    input_hashes,
+    needs_of,
+    preference,
+    tied_hash,
+    unit_entries,
+)
 
 __all__ = [
     "Results",
@@ -136,7 +145,7 @@ class Side:
         """Return, of several results of a state under one trace, those the run itself used.
 
         They differ in what they read beside the state: the one counts whose hash is that of the
-        results of this run. Where none has it, the run's own counts, else the newest before it.
+        results of this run, and of several the one by `preference`.
         """
         asked = np.unique(states[rows])
         ties = {}
@@ -146,12 +155,13 @@ class Side:
             ties[name] = [found.column(column, asked) for column in ("status", *columns)]
         expected = input_hashes(ties, len(asked))
         hashes = table["input_hash"].take(pa.array(rows)).to_pylist()
-        given = np.array([int(h or "0", 16) for h in hashes], np.uint64)
-        fits = given == expected[np.searchsorted(asked, states[rows])]
-        runs = np.array(table["run_id"].take(pa.array(rows)).to_pylist(), object)
-        own = runs == self.run_id
-        # run ids of one job sort by their start
-        order = np.lexsort((runs.astype(str), runs.astype(str) <= self.run_id, own, fits))
+        given = np.array([tied_hash(h) for h in hashes], object)
+        fits = given == expected[np.searchsorted(asked, states[rows])].astype(object)
+        made = table["run_id"].take(pa.array(rows)).to_pylist()
+        read_by = {run["run_id"]: catalogs_of(run) for run in all_runs(self.lake)}
+        prefer = preference(self.run_id, read_by)
+        rank = {run: i for i, run in enumerate(sorted(set(made), key=prefer))}
+        order = np.lexsort((np.array([rank[run] for run in made]), fits.astype(bool)))
         ordered: Array = rows[order]
         return ordered
 

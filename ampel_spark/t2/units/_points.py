@@ -11,6 +11,7 @@ import numpy.typing as npt
 import sncosmo
 
 from ampel_spark.t2.lightcurve import DETECTION, FORCED, LightCurveBatch
+from ampel_spark.t2.units import _sncosmo
 
 __all__ = ["FIELDS", "POINT", "Choice", "Points", "choose", "numbers"]
 
@@ -150,16 +151,20 @@ def choose(batch: LightCurveBatch, choice: Choice, low: Array, high: Array) -> P
                 notes.setdefault(i, []).append(f"dropped {counts[i]} points in {word}: {why}")
         usable &= ~left_out
     system, systems = batch.coded("zpsys")
-    other = usable & (systems != "ab")[system]
-    if other.any():
-        counts = np.bincount(group[other], minlength=len(batch))
-        for i in numbers(counts > 0):
-            text = f"dropped {counts[i]} points with zero points that are not AB"
-            notes.setdefault(i, []).append(text)
-        usable &= ~other
+    zp = p["zp"]
+    if (usable & (systems != "ab")[system]).any():
+        to_ab = _to_ab(choice.bands, systems.tolist())[system, band]
+        zp = zp + to_ab
+        for word in sorted(set(systems[system[usable & np.isnan(to_ab)]])):
+            other = usable & np.isnan(to_ab) & (systems == word)[system]
+            counts = np.bincount(group[other], minlength=len(batch))
+            for i in numbers(counts > 0):
+                text = f"dropped {counts[i]} points: system {word!r} has no zero point in a band"
+                notes.setdefault(i, []).append(text)
+        usable &= ~np.isnan(to_ab)
 
     at: Array = np.flatnonzero(usable)
-    band, flux, error, zp = band[at], flux[at], error[at], p["zp"][at]
+    band, flux, error, zp = band[at], flux[at], error[at], zp[at]
     # A negative subtraction is a negative flux, whatever a calibration made of it.
     flux = np.where(p["sign"][at] < 0, -np.abs(flux), flux)
     if any(choice.zero_points.values()):
@@ -187,6 +192,16 @@ def _covered(choice: Choice, low: Array, high: Array) -> Array:
                 inside &= curve.maxwave() < choice.wave[1] * (1.0 + z)
                 covered[:, b] = inside if z is low else covered[:, b] & inside
     return covered
+
+
+def _to_ab(bands: Mapping[str, sncosmo.Bandpass | None], systems: Sequence[str]) -> Array:
+    """Return what makes zero points of systems AB ones, shape (systems, bands) [mag]; else NaN."""
+    found = np.full((len(systems), len(bands)), np.nan)
+    for s, system in enumerate(systems):
+        for b, (name, curve) in enumerate(bands.items()):
+            if curve is not None:
+                found[s, b] = _sncosmo.ab_offset(system, curve, name)
+    return found
 
 
 def _why(word: str, choice: Choice, z: float) -> str:

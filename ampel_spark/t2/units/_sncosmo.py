@@ -28,6 +28,7 @@ from ampel_spark.errors import ConfigError, nearest
 __all__ = [
     "DUST_LAWS",
     "MODELS",
+    "ab_offset",
     "bandpass",
     "data_dir",
     "model",
@@ -172,6 +173,28 @@ def shifted(band: sncosmo.Bandpass, shift: float) -> sncosmo.Bandpass:
     if not shift:
         return band
     return sncosmo.Bandpass(band.wave + shift, band.trans, name=f"{band.name}{shift:+g}A")
+
+
+def ab_offset(system: str, band: sncosmo.Bandpass, name: str) -> float:
+    """Return what makes a zero point of a magnitude system an AB one [mag].
+
+    NaN where sncosmo has no such system, lacks its files, or the system says nothing of the band. A
+    system of named bands (such as JLA's) knows a shifted band by its `name`.
+    """
+    with _no_download(data_dir()):
+        try:
+            found = sncosmo.get_magsystem(system)
+        except Exception as error:  # sncosmo has no better class for a name that it does not know
+            if isinstance(error, FileNotFoundError) or "not in registry" in str(error):
+                return float("nan")
+            raise
+        for each in (band, name):
+            try:
+                ratio = found.zpbandflux(each) / sncosmo.get_magsystem("ab").zpbandflux(band)
+            except (ValueError, FileNotFoundError):
+                continue
+            return float(-2.5 * np.log10(ratio))
+    return float("nan")
 
 
 @functools.lru_cache(maxsize=8)

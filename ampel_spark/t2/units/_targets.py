@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ampel_spark.sky.store import is_stored
 from ampel_spark.t2.lightcurve import LightCurveBatch
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO
 from ampel_spark.t2.units.catalog_match import read_catalog
@@ -39,7 +40,7 @@ class Redshift(Part):
     "T2 entry with the redshift in `column`, such as a catalog_match."
 
     catalog: Path | None = None
-    "Catalogue: the row nearest to the mean position of the detections, within `radius`."
+    "Catalogue, a file: the row nearest to the mean position of the detections, within `radius`."
 
     fit: Range | None = None
     "Range in which it is fitted, for all objects."
@@ -83,6 +84,11 @@ class Redshift(Part):
                 )
         if self.sigma is not None and self.sigma_column is not None:
             raise ValueError("give sigma or sigma_column, not both")
+        if self.catalog is not None and is_stored(self.catalog):
+            raise ValueError(
+                f"{self.catalog.name} is a versioned catalogue of the lake: add a catalog_match of"
+                " it and name that by unit, so that fits follow what it matches"
+            )
         if self.fit is not None and self.has_prior:
             raise ValueError("a prior needs a redshift: fit has a range alone")
         if self.value is not None and self.sigma_column is not None:
@@ -163,7 +169,7 @@ def targets_of(batch: LightCurveBatch, redshift: Redshift, dust: Dust | None) ->
     elif redshift.unit is not None:
         present, found = batch.tied(redshift.unit, redshift.column)
         refuse(~present, MISSING_DEPENDENCY, f"no result of {redshift.unit}")
-        distance = batch.tied(redshift.unit, "distance")[1]
+        distance = _distances(batch, redshift)
         if redshift.sigma_column is not None:
             sigma = batch.tied(redshift.unit, redshift.sigma_column)[1]
         absent = f"no redshift in {redshift.unit}.{redshift.column}"
@@ -210,6 +216,23 @@ def targets_of(batch: LightCurveBatch, redshift: Redshift, dust: Dust | None) ->
         status=status,
         message=message,
     )
+
+
+def _distances(batch: LightCurveBatch, redshift: Redshift) -> Array:
+    """Return the distances (arcsec) that go with the redshifts of a tied unit, NaN without any.
+
+    A match of several catalogues begins each one's columns with its name, and redshift_digest has a
+    name of its own; a unit has one of these columns.
+    """
+    parts = redshift.column.split("_")
+    starts = ["_".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+    names = ["ampel_dist"] if redshift.column == "ampel_z" else []
+    found = np.full(len(batch), np.nan)
+    for name in (*names, *(f"{start}_distance" for start in starts), "distance"):
+        found = batch.tied(str(redshift.unit), name)[1]
+        if np.isfinite(found).any():
+            break
+    return found
 
 
 def _numbers(column: Any) -> Array:

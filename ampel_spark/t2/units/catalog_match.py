@@ -184,6 +184,14 @@ class CatalogMatch(Match, Unit):
             c for prefix, match in self._matches().items() for c in match.result_columns(prefix)
         ]
 
+    def point_fields(self) -> Sequence[str]:
+        """Return what positions are made of."""
+        return self.input_fields
+
+    def states_per_task(self) -> int:
+        """Return how many objects are worth reading a part of a catalogue."""
+        return 1000
+
     def inputs(self, batch: LightCurveBatch) -> Sequence[str]:
         """Tell the content of the tiles that the circle about each object touches."""
         ra, dec, epoch = positions(batch, self.position)

@@ -40,8 +40,8 @@ class LightCurveSummary(Unit):
         Column("duration", "double", "d", "first to last detection"),
         Column("discovery_ra", "double", "deg", "right ascension of the first detection, ICRS"),
         Column("discovery_dec", "double", "deg", "declination of the first detection, ICRS"),
-        Column("ra", "double", "deg", "mean right ascension of the detections, ICRS"),
-        Column("dec", "double", "deg", "mean declination of the detections, ICRS"),
+        Column("ra", "double", "deg", "mean right ascension of detections, else of forced, ICRS"),
+        Column("dec", "double", "deg", "mean declination of detections, else of forced, ICRS"),
         Column("position_rms", "double", "arcsec", "rms distance of detections from their mean"),
         Column("latest_mag", "double", "mag", "magnitude of the last detection"),
         Column("latest_magerr", "double", "mag", "its error"),
@@ -82,10 +82,11 @@ class LightCurveSummary(Unit):
             "n_upper_limits": len(limits),
             **{f"n_{band}": int((d.band == band).sum()) for band in self.bands},
         }
+        ra, dec = light_curve.position()
+        row |= {"ra": ra, "dec": dec}
         if not len(d):
             return row
         first, last = d.jd[0], d.jd[-1]
-        ra, dec = light_curve.position()
         placed = np.isfinite(d.ra) & np.isfinite(d.dec)
         away = separation(d.ra[placed], d.dec[placed], np.float64(ra), np.float64(dec))
         row |= {
@@ -94,8 +95,6 @@ class LightCurveSummary(Unit):
             "duration": last - first,
             "discovery_ra": d.ra[0],
             "discovery_dec": d.dec[0],
-            "ra": ra,
-            "dec": dec,
             "position_rms": np.sqrt((away**2).sum() / len(away)) if len(away) else np.nan,
             "latest_mag": d.mag[-1],
             "latest_magerr": d.magerr[-1],

@@ -35,7 +35,7 @@ def found(
     lake = tmp_path_factory.mktemp("compared") / "lake"
     shutil.copytree(quick_lake, lake)
     job = load_job(PROJECT / "jobs" / "quickstart.yml", (*QUICK, *CHANGES, "report=false"))
-    assert run_job(job, lake, out=lambda line: None) == 0
+    assert run_job(job, lake, out=lambda line: None).code == 0
     return _compared(lake)
 
 

@@ -1,0 +1,161 @@
+"""Parquet files that tasks write by themselves, column by column, and one commit that takes them.
+
+Spark writes tables row by row, at many times the cost. A part is written into its table's folder,
+where nobody sees it until a commit names it; what a killed driver left there is never seen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pyarrow import compute as pc
+from pyarrow import parquet
+
+if TYPE_CHECKING:
+    from ampel_spark.lake.lake import Lake
+    from ampel_spark.lake.tables import Table
+
+__all__ = ["Part", "PartWriter", "arrow_schema", "arrow_type", "commit_parts"]
+
+_ARROW = {
+    "binary": pa.binary(),
+    "boolean": pa.bool_(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+}
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """Return the Arrow type of a Spark SQL type name (scalars and arrays of scalars)."""
+    if name.startswith("array<"):
+        return pa.list_(arrow_type(name[6:-1]))
+    return _ARROW[name]
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """Return a table's columns as Arrow has them."""
+    return pa.schema([(c.name, arrow_type(c.type)) for c in table.columns])
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of a table: its name in the table's folder, its bytes, rows, and the rows' extremes.
+
+    `least` and `most` are by column, for those that were asked for.
+    """
+
+    name: str
+    size: int
+    rows: int
+    least: Mapping[str, Any]
+    most: Mapping[str, Any]
+    nulls: Mapping[str, int]
+
+    def as_json(self) -> str:
+        """Return the part as text, for a task to tell its driver."""
+        return json.dumps(asdict(self))
+
+
+class PartWriter:
+    """Writes one part, a table of rows at a time, each a row group.
+
+    Parameters
+    ----------
+    folder : path
+        The table's.
+    schema : Arrow schema
+    told : sequence of str
+        Columns of numbers by whose extremes readers may pass the part over.
+    """
+
+    def __init__(self, folder: str | Path, schema: pa.Schema, told: Sequence[str]) -> None:
+        self._path = Path(folder) / f"part-{uuid.uuid4()}.zstd.parquet"
+        self._schema, self._told = schema, told
+        self._rows = 0
+        self._extremes: dict[str, list[Any]] = {name: [] for name in told}
+        self._nulls = dict.fromkeys(told, 0)
+        words = [f.name for f in schema if pa.types.is_string(f.type)]
+        self._file = parquet.ParquetWriter(
+            self._path, schema, compression="zstd", compression_level=1, use_dictionary=words
+        )
+
+    def write(self, rows: pa.Table) -> None:
+        """Write rows as one row group."""
+        self._rows += len(rows)
+        for name in self._told:
+            both = pc.min_max(rows[name]).as_py()
+            self._extremes[name] += [v for v in both.values() if v is not None]
+            self._nulls[name] += rows[name].null_count
+        self._file.write_table(rows.select(self._schema.names).cast(self._schema))
+
+    def close(self) -> Part:
+        """Finish the file."""
+        self._file.close()
+        known = {
+            name: values
+            for name, values in self._extremes.items()
+            if values and all(math.isfinite(v) for v in values)
+        }
+        return Part(
+            self._path.name,
+            self._path.stat().st_size,
+            self._rows,
+            {name: min(values) for name, values in known.items()},
+            {name: max(values) for name, values in known.items()},
+            self._nulls,
+        )
+
+
+def commit_parts(
+    lake: Lake, table: Table, parts: Iterable[Part], metadata: Mapping[str, Any]
+) -> int:
+    """Add parts to a table in one commit, which there is also without any; return its version.
+
+    Delta's Python package cannot write tables with in-commit timestamps, so the JVM's own
+    transaction does it, which also makes checkpoints as after any other commit.
+    """
+    lake.ensure(table)
+    java: Any = lake.spark._jvm
+    delta = java.org.apache.spark.sql.delta
+    now = int(time.time() * 1000)
+    actions = [
+        delta.actions.Action.fromJson(
+            json.dumps(
+                {
+                    "add": {
+                        "path": part.name,
+                        "partitionValues": {},
+                        "size": part.size,
+                        "modificationTime": now,
+                        "dataChange": True,
+                        "stats": json.dumps(
+                            {
+                                "numRecords": part.rows,
+                                "minValues": part.least,
+                                "maxValues": part.most,
+                                "nullCount": part.nulls,
+                            }
+                        ),
+                    }
+                }
+            )
+        )
+        for part in parts
+    ]
+    with lake.told(metadata):
+        log = delta.DeltaLog.forTable(lake.spark._jsparkSession, lake.path(table.name))
+        operation = getattr(
+            getattr(java, "org.apache.spark.sql.delta.DeltaOperations$ManualUpdate$"), "MODULE$"
+        )
+        return int(log.startTransaction().commit(java.PythonUtils.toSeq(actions), operation))
