@@ -288,6 +288,12 @@ def main() -> None:
             f"{np.median(slow) / each:.0f} (median of fit_lc), {slow.mean() / each:.0f} (mean)"
         )
 
+    few = t2("again", table.slice(0, 2000))[1].took()
+    print(
+        f"the fit of 2000, once warm: wall {few[0]:.1f} s, CPU {few[1]:.1f} s; for one more "
+        f"light curve: wall {1e3 * (wall - few[0]) / (n - 2000):.4f} ms, "
+        f"CPU {1e3 * (cpu - few[1]) / (n - 2000):.4f} ms"
+    )
     print("where it goes, each step by itself (wall, CPU seconds):")
     unit = entries[2].unit
     staged_ties = {step.name: (lake.read(f"t2_{step.name}"), step.columns) for step in entries[:2]}

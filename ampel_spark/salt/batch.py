@@ -102,7 +102,7 @@ Array = NDArray[np.float64]
 CROSSINGS = 8
 #: How often it looks anew from a lower minimum that it found.
 CROSSING_ROUNDS = 3
-#: A redshift with a smaller error has no other minimum under the model's covariance.
+#: A redshift with a smaller error than this has one minimum.
 SURE_REDSHIFT = 0.015
 #: Rounds after which the covariance is taken at the middle of the last two rounds' parameters.
 TO_AND_FRO = 4
@@ -222,7 +222,7 @@ def _in_doubt(tables: Tables, settings: Settings, work: Work, par: Array, limits
     errors = work.matrices[S_ERRORS]
     if not _errors(settings, work, work.equations, errors):
         return True
-    if settings.fitted[PZ] and errors[PZ, PZ] > 0.03**2:
+    if settings.fitted[PZ] and errors[PZ, PZ] > SURE_REDSHIFT**2:
         return True
     stretch = 1.0 + par[PZ]
     error = math.sqrt(errors[PT, PT]) / stretch
@@ -356,8 +356,8 @@ def _profile_redshifts(
 ) -> None:
     """Starting points for an object in doubt: minima of chi-square against the redshift.
 
-    At each of a row of redshifts t0 and c are sought from two sides: the scan's best t0, and the
-    best of the redshift before.
+    At each of a row of redshifts t0 and c are sought from the scan's best t0, and from the best of
+    the redshifts beside it.
     """
     z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
     profile = work.profile
@@ -378,22 +378,30 @@ def _profile_redshifts(
             work.points[WEIGHT, k] = 1.0 / work.points[VAR, k]
         work.number[N_FOUND] = 0
         scan(tables, settings, work, z, par, limits, first, last, found)
-        profile[m, 0] = np.inf
         profile[m, 1] = z
         freeze_covariance(tables, work, par)
-        for k in range(2):
-            copy(best, par)
-            par[PZ] = z
-            if k == 0 and work.number[N_FOUND] > 0:
-                par[PT] = found[0, 2]
-            elif k == 1 and m > 0 and abs(profile[m - 1, 2] - profile[m, 2]) > 1.0:
-                par[PT], par[PC] = profile[m - 1, 2], profile[m - 1, 3]
-            elif k == 1:
-                continue
-            chisq, n_steps, _ = _settle(tables, settings, points, work, i, par, limits, null)
-            out.counts[i, 9] += n_steps
-            if chisq < profile[m, 0]:
-                profile[m, 0], profile[m, 2], profile[m, 3] = chisq, par[PT], par[PC]
+        copy(best, par)
+        par[PZ] = z
+        if work.number[N_FOUND] > 0:
+            par[PT] = found[0, 2]
+        chisq, n_steps, _ = _settle(tables, settings, points, work, i, par, limits, null)
+        out.counts[i, 9] += n_steps
+        profile[m, 0], profile[m, 2], profile[m, 3] = chisq, par[PT], par[PC]
+    # Neighbours in one valley have nearly the same t0 and c: where not, from one to the next.
+    for k in range(2 * n_z):
+        m, side = (k + 1, k) if k < n_z else (2 * n_z - 1 - k, 2 * n_z - k)
+        if (
+            abs(profile[side, 2] - profile[m, 2]) < 1.0
+            and abs(profile[side, 3] - profile[m, 3]) < 0.1
+        ):
+            continue
+        copy(best, par)
+        par[PZ], par[PT], par[PC] = profile[m, 1], profile[side, 2], profile[side, 3]
+        load_tables(tables, work, par[PZ], False)
+        chisq, n_steps, _ = _settle(tables, settings, points, work, i, par, limits, null)
+        out.counts[i, 9] += n_steps
+        if chisq < profile[m, 0]:
+            profile[m, 0], profile[m, 2], profile[m, 3] = chisq, par[PT], par[PC]
     work.number[HELD] = 0
     work.number[N_FOUND] = 0
     for m in range(n_z + 1):
@@ -428,7 +436,7 @@ def _search(
     while n_starts < settings.max_starts:
         k += 1
         # With the redshift free each descent is long, and most lead to the same valley.
-        if settings.fitted[PZ] and n_starts >= (6 if doubt else 3):
+        if settings.fitted[PZ] and n_starts >= (8 if doubt else 3):
             break
         if k < n_found:
             # The scan's minima: the first always; the others in doubt, or where nearly as good.

@@ -752,7 +752,7 @@ def _search(
     while n_starts < settings.max_starts:
         k += 1
         # With the redshift free each descent is long, and most lead to the same valley.
-        if settings.fitted[Z] and n_starts >= (6 if doubt else 3):
+        if settings.fitted[Z] and n_starts >= (8 if doubt else 3):
             break
         if k < len(starts):
             far = starts[k][0] > starts[0][0] * 0.97 + 10.0 or not signal
@@ -810,24 +810,27 @@ def _profile_redshifts(sn: _Object, best: Array, counts: NDArray[np.int32]) -> l
     """Starting points for an object in doubt: minima of chi-square against the redshift."""
     profile: list[Start] = []
     sn.held = True
+
+    def settled(z: float, t0: float, c: float) -> Start:
+        trial = best.copy()
+        trial[[Z, T0, C]] = z, t0, c
+        chisq, n_steps, _ = _settle(sn, trial)
+        counts[9] += n_steps
+        return chisq, z, float(trial[T0]), float(trial[C])
+
     for z in _redshifts(sn):
         sn.use[:] = True
         trial = best.copy()
         trial[Z] = z
         found = sorted(_scan(sn, trial, z), key=lambda row: row[0])
         sn.freeze(None)
-        if found:
-            trial[T0] = found[0][2]
-        chisq, n_steps, _ = _settle(sn, trial)
-        counts[9] += n_steps
-        here = (chisq, float(z), float(trial[T0]), float(trial[C]))
-        if profile and abs(profile[-1][2] - here[2]) > 1.0:
-            trial = best.copy()
-            trial[[Z, T0, C]] = z, *profile[-1][2:]
-            chisq, n_steps, _ = _settle(sn, trial)
-            counts[9] += n_steps
-            here = min(here, (chisq, float(z), float(trial[T0]), float(trial[C])))
-        profile.append(here)
+        profile.append(settled(float(z), found[0][2] if found else best[T0], best[C]))
+    # Neighbours in one valley have nearly the same t0 and c: where not, from one to the next.
+    n = len(profile) - 1
+    for m, side in [(k + 1, k) for k in range(n)] + [(k, k + 1) for k in range(n - 1, -1, -1)]:
+        (_, z, t0, c), (_, _, t0_side, c_side) = profile[m], profile[side]
+        if abs(t0_side - t0) >= 1.0 or abs(c_side - c) >= 0.1:
+            profile[m] = min(profile[m], settled(z, t0_side, c_side))
     sn.held = False
     return _minima(profile)
 
@@ -872,7 +875,7 @@ def _in_doubt(sn: _Object, par: Array) -> bool:
         if settings.fitted[k] and not sn.lower[k] < par[k] < sn.upper[k]:
             return True
     covariance = sn.errors(sn.equations(par)[0])
-    if covariance is None or (settings.fitted[Z] and covariance[Z, Z] > 0.03**2):
+    if covariance is None or (settings.fitted[Z] and covariance[Z, Z] > SURE_REDSHIFT**2):
         return True
     error = np.sqrt(covariance[T0, T0]) / (1.0 + par[Z])
     loose = 0.3 if settings.fitted[Z] else 0.15
