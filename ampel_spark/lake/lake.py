@@ -184,7 +184,7 @@ class Lake:
                 actions = actions.filter(near)
             files = [f"{self.path(table.name)}/{path}" for path in actions["path"].to_pylist()]
         if not files:
-            return self.spark.createDataFrame([], schema)
+            return self.spark.createDataFrame([], schema).select(*columns)
         rows = self.spark.read.schema(schema).parquet(*files)
         return rows.where(f.col(by).between(low, high)).select(*columns)
 

@@ -88,6 +88,13 @@ def test_tables_are_made_for_time_travel_and_say_what_their_columns_mean(lake: L
         assert all(field.metadata.get("comment") for field in delta.schema().fields)
 
 
+def test_rows_of_a_range_have_the_columns_asked_for_where_there_are_none_too(lake: Lake) -> None:
+    lake.insert(KEYED, rows(lake, (1, "a"), (5, "b")), {})
+    assert lake.between(KEYED, ["v"], "k", 4, 9).collect() == [("b",)]
+    nothing = lake.between(KEYED, ["v"], "k", 7, 9)
+    assert (nothing.columns, nothing.count()) == (["v"], 0)
+
+
 def aged(lake: Lake, name: str, days: float) -> None:
     """Let all files of a table be that old, then clean up as Delta does by itself, and VACUUM."""
     then = time.time() - days * 86400
