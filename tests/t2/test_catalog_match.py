@@ -16,7 +16,7 @@ from ampel_spark.sky import tiles
 from ampel_spark.sky.store import add
 from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal, Unit
 from ampel_spark.t2.lightcurve import TiedResults
-from ampel_spark.t2.registry import build
+from ampel_spark.t2.registry import build, describe
 from ampel_spark.t2.trace import trace_of
 from ampel_spark.t2.units.catalog_match import positions
 
@@ -385,3 +385,5 @@ def test_a_wrong_radius_is_told_in_its_own_form(hosts: Path) -> None:
         with pytest.raises(ConfigError, match=said) as told:
             unit_of(hosts, radius=radius)
         assert "\n" not in str(told.value)
+    kinds = {p.name: p.type for p in describe(type(unit_of(hosts))).parameters}
+    assert (kinds["radius"], kinds["radius.most"]) == ("float | Radius | None", "float")
