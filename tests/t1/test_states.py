@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from ampel_spark.archive.datapoints import revisions, sightings
+from ampel_spark.archive.datapoints import revisions
 from ampel_spark.archive.ztf import POINT_COLUMNS
 from ampel_spark.t1.states import Wanted, light_curves, requests, visible_alerts, visible_points
 
@@ -57,36 +57,25 @@ def _frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFram
     )
     names = [part.split()[0] for part in schema.split(", ")]
     frame = spark.createDataFrame([tuple(a[n] for n in names) for a in alerts], schema)
-    points = ", ".join(f"{n}: {k}" for n, k in POINT_COLUMNS)
-    rows = []
-    for a in alerts:
-        shown = []
-        for i, mag in a["shows"].items():
-            detection = i > 0
-            shown.append({
-                "datapoint_id": i, "kind": "detection" if detection else "upper_limit",
-                "jd": JD + i / 10, "band": "ztfg", "mag": mag if detection else None,
-                "magerr": 0.1 if detection else None, "limit_mag": 20.0,
-                "sign": 1 if detection else 0, "zpsys": "ab",
-                "programid": 2 if i in a["hidden"] else 1, "field": 1, "rcid": 1, "pid": 1,
-                "value_hash": int(mag * 1000),
-            })  # fmt: skip
-        rows.append(
-            {
-                "survey": a["survey"],
-                "stock": a["stock"],
-                "jd": a["jd"],
-                "alert_id": a["alert_id"],
-                "points": shown,
-                "forced": [],
-            }
+    sighted = [
+        {
+            "survey": a["survey"], "stock": a["stock"], "first_alert_jd": a["jd"],
+            "first_alert_id": a["alert_id"], "datapoint_id": i, "jd": JD + i / 10, "band": "ztfg",
+            "kind": "detection" if i > 0 else "upper_limit", "mag": mag if i > 0 else None,
+            "magerr": 0.1 if i > 0 else None, "limit_mag": 20.0, "sign": 1 if i > 0 else 0,
+            "zpsys": "ab", "programid": 2 if i in a["hidden"] else 1, "field": 1, "rcid": 1,
+            "pid": 1, "value_hash": int(mag * 1000),
+        }
+        for a in alerts
+        for i, mag in a["shows"].items()
+    ]  # fmt: skip
+    columns = ", ".join(f"{n} {k}" for n, k in POINT_COLUMNS)
+    datapoints = revisions(
+        spark.createDataFrame(
+            sighted,
+            "survey string, stock bigint, first_alert_jd double, first_alert_id bigint, " + columns,
         )
-    packets = spark.createDataFrame(
-        rows,
-        f"survey string, stock bigint, jd double, alert_id bigint, points array<struct<{points}>>, "
-        f"forced array<struct<{points}>>",
     )
-    datapoints = revisions(sightings(packets))
     return frame, spark.createDataFrame(datapoints.collect(), datapoints.schema)
 
 
