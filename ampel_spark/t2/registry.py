@@ -6,17 +6,20 @@ A job names a unit as one of `UNITS`, as ``module:Class`` where Python can impor
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
+import operator
 import re
 import sys
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -284,7 +287,8 @@ def _check_columns(columns: Sequence[Column], spec: str) -> None:
 def _explained(error: ValidationError, cls: type[Unit], spec: str) -> str:
     lines = []
     for fault in error.errors(include_url=False):
-        path = ".".join(map(str, fault["loc"]))
+        # tags of unions stand in round brackets
+        path = ".".join(str(key) for key in fault["loc"] if not str(key).startswith("("))
         where = f"unit {spec!r}: config.{path}" if path else f"unit {spec!r}: config"
         if fault["type"] == "extra_forbidden":
             known = _fields_at(cls, fault["loc"][:-1])
@@ -329,7 +333,7 @@ def _absolute(value: Any, base: Path) -> Any:
 
 
 def _parameters(name: str, field: FieldInfo) -> list[Parameter]:
-    kind = field.annotation
+    kind = _bare(field.annotation)
     text = kind.__name__ if inspect.isclass(kind) and not hasattr(kind, "__args__") else str(kind)
     text = re.sub(r"\b(?:[a-z_]\w*\.)+", "", text)
     default = None if field.is_required() else repr(field.get_default(call_default_factory=True))
@@ -340,3 +344,12 @@ def _parameters(name: str, field: FieldInfo) -> list[Parameter]:
         for p in _parameters(f"{name}.{k}", f)
     ]
     return [Parameter(name, text, default, field.description or ""), *nested]
+
+
+def _bare(annotation: Any) -> Any:
+    """Return an annotation without what `Annotated` says of it or of the members of a union."""
+    if hasattr(annotation, "__metadata__"):
+        return _bare(annotation.__origin__)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return functools.reduce(operator.or_, map(_bare, get_args(annotation)))
+    return annotation

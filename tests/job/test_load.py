@@ -395,6 +395,27 @@ def test_a_part_of_a_unit_comes_by_its_catalogue_too(folder: Path) -> None:
     )
 
 
+def test_a_radius_of_the_object_s_own_comes_from_a_column_that_is_there(folder: Path) -> None:
+    text = SMALL + (
+        "catalog:\n  hosts: {file: hosts.parquet, ra: raMean, dec: decMean, columns: [z]}\nt2:\n"
+        "- {unit: catalog_match, name: near, config: {catalog: hosts, radius: {unit: host, column: z, scale: 100}}}\n"
+        "- {unit: catalog_match, name: host, config: {catalog: hosts, radius: 5}}\n"
+    )
+    job = load(folder, text)
+    assert [(unit.name, unit.needs) for unit in job.units] == [("host", ()), ("near", ("host",))]
+    assert job.resolved["t2"][1]["config"]["radius"] == {
+        "unit": "host", "column": "z", "scale": 100.0, "most": 60.0,
+    }  # fmt: skip
+    assert load(folder, yaml.safe_dump(json.loads(job.canonical))).hash == job.hash
+    for old, new, said in (
+        ("column: z", "column: zz",
+         "10: t2[0]: unit 'near' reads column 'zz' of 'host', which has no such column; did you mean 'z'?"),
+        ("scale: 100", "scal: 100",
+         "10: t2[0].config.radius.scal: unknown parameter, value 100; did you mean 'scale'?"),
+    ):  # fmt: skip
+        assert problems(folder, text.replace(old, new)) == [f"job.yml:{said}"]
+
+
 def test_a_catalogue_that_is_no_parquet_is_told(folder: Path) -> None:
     (folder / "hosts.parquet").write_text("ra,dec\n1,2\n")
     (said,) = problems(folder, WHOLE)

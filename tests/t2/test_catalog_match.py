@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.coordinates import SkyCoord
 from pyarrow import parquet
 
 from ampel_spark.errors import ConfigError, UnitError
 from ampel_spark.sky import tiles
 from ampel_spark.sky.store import add
 from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal, Unit
-from ampel_spark.t2.registry import build
+from ampel_spark.t2.lightcurve import TiedResults
+from ampel_spark.t2.registry import build, describe
 from ampel_spark.t2.trace import trace_of
 from ampel_spark.t2.units.catalog_match import positions
 
@@ -240,3 +242,148 @@ def test_a_new_version_makes_stale_what_it_touches_and_a_lake_may_hold_the_catal
     changed = np.array(z_old) != np.array(z_new)
     assert changed.sum() == 5
     assert not (changed & ~stale).any()
+
+
+def sized(ra: float, dec: float, result: dict[str, Any] | None) -> LightCurve:
+    """Return an object to which a tied unit says what it is to be matched with."""
+    results = {} if result is None else {"size": result}
+    return LightCurve.of(jd=[2451545.0], ra=[ra], dec=[dec], results=results)
+
+
+def own_radius(folder: Path, name: str, how: str = "all", **radius: Any) -> Unit:
+    tie = {"unit": "size", "column": "r", **radius}
+    config = {"catalog": folder / name, "radius": tie, "how": how, "append": ["n"]}
+    return build("catalog_match", config, folder)
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[LightCurve]]:
+    """Return a folder with galaxies, and objects among them with numbers from 0.1 to 40."""
+    rng = np.random.default_rng(7)
+    folder = tmp_path_factory.mktemp("field")
+    ra, dec = rng.uniform(-0.05, 0.05, 400) % 360.0, rng.uniform(59.95, 60.0, 400)
+    table = pa.table({"ra": ra, "dec": dec, "n": np.arange(400)})
+    parquet.write_table(table, folder / "galaxies.parquet")
+    number = 10 ** rng.uniform(-1, 1.6, 120)
+    at = rng.uniform(-0.05, 0.05, 120) % 360.0, rng.uniform(59.95, 60.0, 120)
+    curves = [sized(*here, {"r": r}) for *here, r in zip(*at, number, strict=True)]
+    return folder, curves
+
+
+def test_each_object_is_matched_within_the_radius_that_a_tied_unit_gives_it(
+    field: tuple[Path, list[LightCurve]],
+) -> None:
+    folder, curves = field
+    table = parquet.read_table(folder / "galaxies.parquet")
+    galaxies = SkyCoord(table["ra"].to_numpy(), table["dec"].to_numpy(), unit="deg")
+    objects = SkyCoord([c.ra[0] for c in curves], [c.dec[0] for c in curves], unit="deg")
+    apart = objects[:, None].separation(galaxies[None, :]).arcsec
+    number = np.array([c.results["size"]["r"] for c in curves])
+    radius = np.minimum(2.0 * number, 50.0)
+    assert 10 < (2.0 * number > 50.0).sum() < 60
+    rows = rows_of(own_radius(folder, "galaxies.parquet", scale=2.0, most=50.0), curves)
+    for distance, r, row in zip(apart, radius, rows, strict=True):
+        order = np.argsort(distance)[: (distance <= r).sum()]
+        assert row["n"] == order.tolist()
+        assert row["distance"] == pytest.approx(distance[order], abs=1e-6)
+        assert (row["matched"], row["n_within"]) == (len(order) > 0, len(order))
+    assert 20 < sum(row["matched"] for row in rows) < 110
+    nearest = own_radius(folder, "galaxies.parquet", "nearest", scale=2.0, most=50.0)
+    at_once = rows_of(nearest, curves)
+    assert [row["n"] for row in at_once] == [(row["n"] or [None])[0] for row in rows]
+    # one by one, and from a catalogue of a lake
+    assert at_once == [nearest.process(curve) for curve in curves]
+    stored, _ = add(folder, "galaxies", table)
+    of_lake = own_radius(stored.path.parent, "galaxies", "nearest", scale=2.0, most=50.0)
+    assert rows_of(of_lake, curves) == at_once
+
+
+def test_radii_that_are_all_the_same_are_one_radius(
+    field: tuple[Path, list[LightCurve]],
+) -> None:
+    folder, curves = field
+    same = [sized(c.ra[0], c.dec[0], {"r": 3.0}) for c in curves]
+    config = {"catalog": folder / "galaxies.parquet", "how": "all", "append": ["n"]}
+    for given, number in (({"scale": 5.0}, 15.0), ({"scale": 50.0, "most": 15.0}, 15.0)):
+        own = own_radius(folder, "galaxies.parquet", **given)
+        one = build("catalog_match", config | {"radius": number}, folder)
+        assert rows_of(own, same) == rows_of(one, same)
+        # what is read of the catalogue is told for the largest radius that an object can have
+        most = build("catalog_match", config | {"radius": given.get("most", 60.0)}, folder)
+        batch = LightCurveBatch.of(same)
+        assert own.inputs(batch) == most.inputs(batch)
+    assert trace_of(own, "m").trace_id != trace_of(one, "m").trace_id
+
+
+def test_an_object_without_a_radius_is_refused(field: tuple[Path, list[LightCurve]]) -> None:
+    folder, _ = field
+    numbers = [None, np.nan, np.inf, -np.inf, 0.0, -1.0]
+    curves = [sized(0.0, 59.98, {"r": r}) for r in numbers]
+    curves += [sized(0.0, 59.98, None), sized(0.0, 59.98, {"r": 60.0})]
+    nowhere = LightCurve.of(jd=[1.0], results={"size": {"r": 5.0}})
+    curves.append(nowhere)
+    unit = own_radius(folder, "galaxies.parquet")
+    assert (unit.needs(), unit.tied_columns()) == (("size",), {"size": ["r"]})
+    batch = LightCurveBatch.of(curves)
+    found = unit.process_batch(batch)
+    assert found is not None
+    none = "no radius in size.r"
+    assert found["status"].tolist() == [-2008] * 6 + [-2006, 0, -2008]
+    said = [none] * 6 + ["no result of size", None, "no detection has a position"]
+    assert found["message"] == said
+    rows = rows_of(unit, curves)
+    assert rows[7]["matched"] is True
+    for i in (*range(7), 8):
+        assert set(rows[i].values()) == {None}
+        with pytest.raises(Refusal, match=said[i]) as refused:
+            unit.process(curves[i])
+        assert refused.value.status == found["status"][i]
+    # the same as Arrow holds the results
+    tied = pa.array(batch.results["size"], pa.struct([("status", pa.int32()), ("r", pa.float64())]))
+    arrow = LightCurveBatch(
+        batch.state_id, batch.stock, batch.name, batch.offsets, batch.points,
+        {"size": TiedResults(tied)},
+    )  # fmt: skip
+    again = unit.process_batch(arrow)
+    assert again is not None
+    assert (again["status"].tolist(), again["message"]) == (found["status"].tolist(), said)
+    assert all(again[n].equals(found[n]) for n in ("matched", "n_within", "distance", "n"))
+
+
+def test_of_several_catalogues_some_may_have_radii_of_the_objects_own(hosts: Path) -> None:
+    host = {"catalog": "hosts.parquet", "ra": "RA", "dec": "DEC"}
+    tie = {"unit": "size", "column": "a"}
+    unit = build(
+        "catalog_match",
+        {"catalogs": {
+            "fixed": host | {"radius": 1.0},
+            "a": host | {"radius": tie},
+            "b": host | {"radius": tie | {"column": "b", "scale": 0.5}},
+        }},
+        hosts,
+    )  # fmt: skip
+    assert (unit.needs(), unit.tied_columns()) == (("size",), {"size": ["a", "b"]})
+    # at 10.0002 there are rows at 0.72 and 2.88 arcsec
+    sizes = [{"a": 0.5, "b": 10.0}, {"a": 3.0, "b": 1.0}, {"a": 3.0, "b": None}]
+    curves = [sized(10.0002, 0.0, size) for size in sizes]
+    rows = rows_of(unit, curves)
+    counts = [[row[f"{name}_n_within"] for name in ("fixed", "a", "b")] for row in rows]
+    assert counts == [[1, 0, 2], [1, 2, 0], [None, None, None]]
+    with pytest.raises(Refusal, match=r"no radius in size\.b"):
+        unit.process(curves[2])
+
+
+def test_a_wrong_radius_is_told_in_its_own_form(hosts: Path) -> None:
+    tie = {"unit": "size", "column": "r"}
+    for radius, said in (
+        ({"unit": "size"}, r"config\.radius\.column must be given"),
+        (tie | {"mosst": 3}, r"config\.radius\.mosst = 3: no such parameter; did you mean 'most'"),
+        (tie | {"most": 0}, r"config\.radius\.most = 0: input should be greater than 0"),
+        (tie | {"scale": -1}, r"config\.radius\.scale = -1: input should be greater than 0"),
+        ("wide", r"config\.radius = 'wide': input should be a valid number"),
+    ):
+        with pytest.raises(ConfigError, match=said) as told:
+            unit_of(hosts, radius=radius)
+        assert "\n" not in str(told.value)
+    kinds = {p.name: p.type for p in describe(type(unit_of(hosts))).parameters}
+    assert (kinds["radius"], kinds["radius.most"]) == ("float | Radius | None", "float")

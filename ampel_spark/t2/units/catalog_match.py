@@ -5,26 +5,85 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from ampel_spark.sky.catalogs import Catalog, StoredCatalog, open_catalog
 from ampel_spark.sky.matching import Pairs, first_of_each, within_counts
 from ampel_spark.sky.where import Condition
 from ampel_spark.t2.lightcurve import DETECTION, LightCurve, LightCurveBatch
-from ampel_spark.t2.unit import MISSING_INFO, Column, Refusal, Unit
+from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO, Column, Refusal, Unit
 
-__all__ = ["CatalogMatch", "Match", "positions", "read_catalog"]
+__all__ = ["CatalogMatch", "Match", "Radius", "positions", "read_catalog"]
 
 Array = npt.NDArray[Any]
 
 _NO_POSITION = "no detection has a position"
 _SEVERAL = {"bigint": "array<double>", "double": "array<double>", "boolean": "array<double>",
             "string": "array<string>"}  # fmt: skip
+
+
+class Radius(BaseModel):
+    """A radius for each object, from a column of a tied unit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    unit: str
+    "T2 entry with the number in `column`, such as another catalog_match."
+
+    column: str
+    "Its column; what is not above 0 there is no radius."
+
+    scale: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    "The radius in arcsec is so many times the number."
+
+    most: float = Field(default=60.0, gt=0.0, lt=180 * 3600.0)
+    "And no larger than this, arcsec."
+
+    def among(self, batch: LightCurveBatch) -> tuple[Array, Array, Array]:
+        """Look up the radii of the objects of a batch.
+
+        Returns
+        -------
+        radius : ndarray of float64 with shape (M,)
+            Arcsec; NaN where there is none.
+        status : ndarray of int with shape (M,)
+            There -2006 where the unit has no result, and -2008 where that has no number; else 0.
+        message : ndarray of object with shape (M,)
+        """
+        present, number = batch.tied(self.unit, self.column)
+        known = np.isfinite(number) & (number > 0)
+        radius = np.full(len(batch), np.nan)
+        radius[known] = np.minimum(number[known] * self.scale, self.most)
+        status = np.where(known, 0, np.where(present, MISSING_INFO, MISSING_DEPENDENCY))
+        message = np.full(len(batch), None, object)
+        message[~known] = f"no radius in {self.unit}.{self.column}"
+        message[~present] = f"no result of {self.unit}"
+        return radius, status, message
+
+
+def _form(value: Any) -> str:
+    return "(unit)" if isinstance(value, Mapping | Radius) else "(number)"
+
+
+# Which form is meant is plain from the value, so that a problem is told of that form alone.
+_Distance = Annotated[
+    Annotated[float, Field(gt=0.0, lt=180 * 3600.0), Tag("(number)")]
+    | Annotated[Radius, Tag("(unit)")],
+    Discriminator(_form),
+]
 
 
 class Match(BaseModel):
@@ -50,8 +109,8 @@ class Match(BaseModel):
     id: str | None = None
     "Column of a file that names a row, and decides between rows at one distance."
 
-    radius: float = Field(gt=0.0, lt=180 * 3600.0)
-    "Largest distance, arcsec."
+    radius: _Distance
+    "Largest distance, arcsec; or where each object has its own from."
 
     min_radius: float = Field(default=0.0, ge=0.0, lt=180 * 3600.0)
     "Smallest distance, arcsec."
@@ -112,18 +171,24 @@ class Match(BaseModel):
         return _prefixed(found, prefix)
 
     def read_for(self, ra: Array, dec: Array, epoch: Array) -> list[str]:
-        """Return hashes of what decides the match of each position."""
+        """Return hashes of what decides the match of each position, whatever its own radius."""
         source = self.source()
-        return source.inputs(ra, dec, self.radius * (1 + 1e-9) + source.reach(epoch))
+        return source.inputs(ra, dec, self.most() * (1 + 1e-9) + source.reach(epoch))
 
-    def near(self, ra: Array, dec: Array, epoch: Array, prefix: str = "") -> dict[str, pa.Array]:
-        """Match positions, and return the columns of the result."""
+    def most(self) -> float:
+        """Return the largest radius that any object has, arcsec."""
+        return self.radius.most if isinstance(self.radius, Radius) else self.radius
+
+    def near(
+        self, ra: Array, dec: Array, epoch: Array, radius: Array, prefix: str = ""
+    ) -> dict[str, pa.Array]:
+        """Match positions, each within its radius (arcsec), and return the result's columns."""
         source, n = self.source(), len(ra)
-        reach = self.radius * (1 + 1e-9) + source.reach(epoch)
+        reach = radius * (1 + 1e-9) + source.reach(epoch)
         rows = source.around(ra, dec, reach, self.named())
         pre = None if self.pre_filter is None else Condition.read(self.pre_filter)
         pairs = rows.match(
-            ra, dec, self.radius, how="all", min_radius=self.min_radius, where=pre, epoch=epoch
+            ra, dec, radius, how="all", min_radius=self.min_radius, where=pre, epoch=epoch
         )
         counts = within_counts(pairs, n)
         pairs = first_of_each(pairs, {"nearest": 1, "any": 0, "all": 0, "k": self.k}[self.how])
@@ -147,14 +212,16 @@ class CatalogMatch(Match, Unit):
 
     Either one catalogue, by `catalog` and `radius`, or several, by `catalogs`: the columns of each
     then begin with its name. An object that nothing is near to has a row that says so: `matched` is
-    false.
+    false. A radius can be each object's own, from a column of a tied unit: an object that lacks the
+    radius of any catalogue is refused, with -2006 where that unit has no result for it, and -2008
+    where the result has no number above 0.
     """
 
     catalog: Path | None = None  # type: ignore[assignment]
     "Catalogue: a file, or a catalogue of a lake. A job gives the name of one of its catalogues."
 
-    radius: float | None = Field(default=None, gt=0.0, lt=180 * 3600.0)  # type: ignore[assignment]
-    "Largest distance, arcsec."
+    radius: _Distance | None = None  # type: ignore[assignment]
+    "Largest distance, arcsec; or where each object has its own from."
 
     catalogs: dict[str, Match] = Field(default_factory=dict)
     "Several catalogues, by the name that their columns begin with."
@@ -184,6 +251,18 @@ class CatalogMatch(Match, Unit):
             c for prefix, match in self._matches().items() for c in match.result_columns(prefix)
         ]
 
+    def needs(self) -> Sequence[str]:
+        """Return the entries that radii come from."""
+        return tuple(self.tied_columns())
+
+    def tied_columns(self) -> Mapping[str, Sequence[str]]:
+        """Return the columns that radii come from."""
+        found: dict[str, list[str]] = {}
+        for match in self._matches().values():
+            if isinstance(match.radius, Radius):
+                found.setdefault(match.radius.unit, []).append(match.radius.column)
+        return {unit: list(dict.fromkeys(columns)) for unit, columns in found.items()}
+
     def point_fields(self) -> Sequence[str]:
         """Return what positions are made of."""
         return self.input_fields
@@ -193,7 +272,11 @@ class CatalogMatch(Match, Unit):
         return 1000
 
     def inputs(self, batch: LightCurveBatch) -> Sequence[str]:
-        """Tell the content of the tiles that the circle about each object touches."""
+        """Tell the content of the tiles that the circle about each object touches.
+
+        Where objects have radii of their own it is the circle of `most`: so the hash holds for all
+        that they can be, and the number itself is in the hash of the tied results.
+        """
         ra, dec, epoch = positions(batch, self.position)
         told = [match.read_for(ra, dec, epoch) for match in self._matches().values()]
         return [
@@ -205,27 +288,35 @@ class CatalogMatch(Match, Unit):
         """Match one position."""
         found = self.process_batch(LightCurveBatch.of([light_curve]))
         if found["status"][0] != 0:
-            raise Refusal(_NO_POSITION)
+            raise Refusal(found["message"][0], int(found["status"][0]))
         out = ("status", "message")
         return {name: values[0].as_py() for name, values in found.items() if name not in out}
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         """Match many positions at once, each place once."""
-        ra, dec, epoch = positions(batch, self.position)
-        good = np.isfinite(ra)
-        places, place = np.unique(np.column_stack([ra, dec, epoch]), axis=0, return_inverse=True)
+        where = np.column_stack(positions(batch, self.position))
+        status = np.where(np.isfinite(where[:, 0]), 0, MISSING_INFO)
+        message = np.full(len(batch), None, object)
+        message[status != 0] = _NO_POSITION
+        radii = np.empty((len(batch), 0))
+        for match in self._matches().values():
+            radius = np.full(len(batch), match.most())
+            if isinstance(match.radius, Radius):
+                radius, code, text = match.radius.among(batch)
+                lacks = (status == 0) & (code != 0)
+                status[lacks], message[lacks] = code[lacks], text[lacks]
+            radii = np.column_stack([radii, radius])
+        # what is nowhere is near nothing, whatever its radius
+        where[status != 0], radii[status != 0] = np.nan, 0.0
+        places, place = np.unique(np.column_stack([where, radii]), axis=0, return_inverse=True)
+        ra, dec, epoch, *radius_of = places.T.copy()
         columns: dict[str, Any] = {}
-        for prefix, match in self._matches().items():
-            at_ra, at_dec, at_epoch = places.T.copy()
-            found = match.near(at_ra, at_dec, at_epoch, prefix)
+        for (prefix, match), radius in zip(self._matches().items(), radius_of, strict=True):
+            found = match.near(ra, dec, epoch, radius, prefix)
             columns |= {
                 name: values.take(pa.array(place.ravel())) for name, values in found.items()
             }
-        return {
-            **columns,
-            "status": np.where(good, 0, MISSING_INFO),
-            "message": [None if g else _NO_POSITION for g in good],
-        }
+        return {**columns, "status": status, "message": message.tolist()}
 
     def _matches(self) -> dict[str, Match]:
         return self.catalogs or {"": self}
