@@ -96,7 +96,7 @@ class Results:
         for need in needs_of(run, unit):
             table, at = self.tables.get(need), self._place(run, need, state_id)
             if table is not None and at is not None:
-                names = ["status", *(n for n in table.column_names if n not in HEAD)]
+                names = ["status", *sorted(n for n in table.column_names if n not in HEAD)]
                 ties[need] = [table[n].combine_chunks().slice(at, 1) for n in names]
             else:
                 ties[need] = []  # no result: null, which changes no hash
@@ -166,7 +166,7 @@ def input_hashes(ties: Mapping[str, Sequence[pa.Array]], count: int) -> Words:
     Parameters
     ----------
     ties : mapping of str to sequence of pyarrow.Array with shape (N,)
-        By the tied unit's name: its status and then its columns, in order; null: no result.
+        By the tied unit's name: its status and then its columns by name; null: no result.
     count : int
         N.
     """

@@ -117,7 +117,8 @@ def wanted(
 
     rows = states
     for name, (results, columns) in sorted(ties.items()):
-        fields = ["status", *(c.name for c in columns)]
+        # By name: the hash is over them, and a job's record may give columns in another order.
+        fields = ["status", *sorted(c.name for c in columns)]
         rows = rows.join(
             results.select("state_id", f.struct(*fields).alias(f"tie_{name}")), "state_id", "left"
         )

@@ -286,6 +286,23 @@ def test_workers_build_the_unit_and_results_enter_the_table_once(
 
 
 @pytest.mark.spark
+def test_the_order_of_a_tied_units_columns_is_not_part_of_the_input_hash(
+    spark: SparkSession,
+) -> None:
+    # a job file and its record may give a mapping of columns in other orders
+    states = spark.createDataFrame([("s0",)], "state_id string")
+    results = spark.createDataFrame(
+        [("s0", 0, 0.1, 5.0)], "state_id string, status int, z double, a double"
+    )
+    z, a = Column("z", "double", "", ""), Column("a", "double", "", "")
+    hashes = {
+        runner.wanted(states, {"host": (results, order)}).first()["input_hash"]  # type: ignore[index]
+        for order in ((z, a), (a, z))
+    }
+    assert len(hashes) == 1
+
+
+@pytest.mark.spark
 def test_what_a_unit_reads_beside_the_state_is_part_of_the_input_hash(
     spark: SparkSession, tmp_path: Path
 ) -> None:

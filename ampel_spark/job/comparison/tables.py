@@ -150,7 +150,7 @@ class Side:
         asked = np.unique(states[rows])
         ties = {}
         for name in needs_of(self.run, unit):
-            columns = self.columns(name)
+            columns = sorted(self.columns(name))
             found = self.results(name, columns)
             ties[name] = [found.column(column, asked) for column in ("status", *columns)]
         expected = input_hashes(ties, len(asked))
