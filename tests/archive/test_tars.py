@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ampel_spark.archive.tars import Member, members_of, members_plainly, unpacked
+from ampel_spark.archive.tars import Broken, Member, members_of, members_plainly, unpacked
 
 
 def pieces(data: bytes, size: int = 1000) -> Iterator[bytes]:
@@ -91,7 +91,15 @@ def test_damaged_tars_are_read_as_tarfile_reads_them() -> None:
                 block[draw.randrange(100, 500)] = draw.choice((0, 0x20, 0x30, 0x35, 0x4C, 0x78))
                 block[148:156] = b"%06o\0 " % (sum(block[:148]) + 256 + sum(block[156:]))
                 data[header : header + 512] = block
-        assert list(members_of(pieces(bytes(data)))) == list(members_plainly(pieces(bytes(data))))
+        fast, plain = (
+            # of what is wrong with the end, tarfile has words of its own
+            [
+                part.reason if isinstance(part, Broken) else part
+                for part in read(pieces(bytes(data)))
+            ]
+            for read in (members_of, members_plainly)
+        )
+        assert fast == plain
 
 
 def gunzipped(data: bytes) -> tuple[bytes, bool]:
