@@ -130,8 +130,11 @@ def ingest(
             else:
                 plan += [Chunk(part) for part in chunks(chunk.files, chunk_bytes, nightly)]
         total = sum(len(chunk.files) for chunk in plan)
-        if total < len(files):
-            out(f"ingest: {len(files) - total} of {len(files)} files were read before")
+        # Files that shared packets with one that gave way are read anew, asked for or not.
+        to_come = {file.sha256 for chunk in plan for file in chunk.files}
+        known = sum(file.sha256 not in to_come for file in files)
+        if known:
+            out(f"ingest: {known} of {len(files)} files were read before")
         totals = dict.fromkeys(_COUNTS, 0)
         done, started = 0, time.monotonic()
         for number, chunk in enumerate(plan):
@@ -146,7 +149,7 @@ def ingest(
                 f"({totals['packets'] / spent:.0f}/s): {totals['stored']} stored, "
                 f"{totals['duplicate']} duplicate, {totals['quarantined']} quarantined{left}"
             )
-    return Ingested(total, len(files) - total, **totals)
+    return Ingested(total, known, **totals)
 
 
 def _ingest_chunk(

@@ -181,6 +181,7 @@ def test_a_replaced_file_leaves_the_lake_that_would_be_without_the_old_one(
     done = ingest(spark, tmp_path / "lake", [archive], out=lambda line: None, replace=True)
     ingest(spark, tmp_path / "fresh", [archive], out=lambda line: None)
     assert done.files == 4  # the two that changed, and the two that shared a packet
+    assert done.known == len(list(archive.iterdir())) - 4
     lake, fresh = Lake(spark, tmp_path / "lake"), Lake(spark, tmp_path / "fresh")
     # of what now stands under alert 2 one is stored, and which one is told by its content
     assert [r["reason"] for r in lake.read("quarantine").collect()] == ["conflict"]
