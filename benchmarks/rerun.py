@@ -56,7 +56,7 @@ t2:
 """
 FITS = """\
 - unit: salt_fit
-  config: {model: salt3/2.0, bands: [ztfg, ztfr], redshift: [0.01, 0.2], min_points: 4}
+  config: {model: salt3/2.0, bands: [ztfg, ztfr], redshift: {fit: [0.01, 0.2]}, min_points: 4}
 """
 #: Quadrants (rcid 0-63) that a release touches; the zero points differ, so that none finds
 #: another's states.
@@ -98,11 +98,11 @@ def _simulated(work: Path, alerts: int, nights: int) -> list[Path]:
 def share(work: Path, alerts: int) -> None:
     """Print what releases of more and more quadrants cost."""
     files = _simulated(work, alerts, 90)
+    job = _job(work, EVERY + FITS)
     lake = work / "share"
     started = time.perf_counter()
     taken = _take(lake, files)
     print(f"ingest: {taken.stored} alerts in {time.perf_counter() - started:.0f} s")
-    job = _job(work, EVERY + FITS)
     _take(work / "warm", files[:2])
     _run(job, work / "warm")  # what a first run compiles and caches is not counted
     whole = _cost(_run(job, lake))
