@@ -11,7 +11,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from ampel_spark.t3.figures import for_page
-from ampel_spark.t3.numbers import count
+from ampel_spark.t3.numbers import ABSENT, count, with_error
 from ampel_spark.t3.pages import page, write_page
 from ampel_spark.t3.shift_plots import shift_plot
 from ampel_spark.t3.shifts import robust
@@ -21,6 +21,8 @@ __all__ = ["Sample", "render_systematics", "write_covariance"]
 Array = npt.NDArray[Any]
 
 _ROWS = 100
+#: Distance moduli stand before what they are made of.
+_MU = "mu"
 
 
 class Sample(Protocol):
@@ -45,8 +47,8 @@ def render_systematics(grid: Sample, matrix: Array | None) -> str:
     matrix : ndarray with shape (M, M), optional
         Covariance of the distances [mag²].
     """
-    parameters = list(grid.nominal)
-    shown = "mu" if "mu" in parameters else parameters[0]
+    parameters = sorted(grid.nominal, key=lambda name: name != _MU)
+    shown = parameters[0]
     hops = {v.name: v.hops for v in grid.variations}
     anywhere = np.any([*hops.values()], axis=0)
     view = {
@@ -57,9 +59,10 @@ def render_systematics(grid: Sample, matrix: Array | None) -> str:
             ("changed minimum somewhere", count(int(anywhere.sum()))),
             *([("√ mean diagonal", _millimag(_scale(matrix)))] if matrix is not None else []),
         ],
-        "parameters": parameters,
+        "parameters": [_labelled(name) for name in parameters],
         "variations": [_row(grid, v, parameters) for v in grid.variations],
         "covariance": None if matrix is None else _told(matrix),
+        "distances": matrix is not None,
         "shown": shown,
         "plots": [_plot(i, grid, v, shown) for i, v in enumerate(grid.variations)],
         "hoppers": [
@@ -80,28 +83,30 @@ def write_covariance(path: Path, matrix: Array) -> None:
 
 
 def _row(grid: Sample, varied: Any, parameters: Sequence[str]) -> dict[str, Any]:
-    medians = []
-    for name in parameters:
-        middle, width = robust(varied.values[name] - grid.nominal[name])
-        medians.append(f"{middle:+.4g} ± {width:.2g}" if np.isfinite(middle) else "–")
+    shifts = {name: varied.values[name] - grid.nominal[name] for name in parameters}
     first = parameters[0]
     lost = np.isfinite(grid.nominal[first]) & ~np.isfinite(varied.values[first])
     return {
         "name": varied.name,
         "what": varied.what,
-        "medians": medians,
+        "part": _millimag(_root_mean_square(varied.weight * shifts[first])),
+        "medians": [with_error(*robust(s)).replace("± ", "±\u00a0") for s in shifts.values()],
         "hops": int(varied.hops.sum()),
         "lost": int(lost.sum()),
         "computed": ", ".join(f"{u} {n} of {of}" for u, (n, of) in varied.computed.items()),
     }
 
 
+def _labelled(name: str) -> str:
+    return f"{name} [mag]" if name == _MU else name
+
+
 def _plot(i: int, grid: Sample, varied: Any, shown: str) -> dict[str, Any]:
     before, after = grid.nominal[shown], varied.values[shown]
     both = np.isfinite(before) & np.isfinite(after)
-    svg = shift_plot(shown, before[both], after[both], varied.hops[both])
-    middle, width = robust(after - before)
-    caption = f"{varied.name}: median {middle:+.4g}, robust width {width:.2g}"
+    unit = "mag" if shown == _MU else ""
+    svg = shift_plot(shown, before[both], after[both], varied.hops[both], unit=unit)
+    caption = f"{varied.name}: {with_error(*robust(after - before))}"
     return {"svg": Markup(for_page(svg, f"v{i}-")), "caption": caption}
 
 
@@ -109,8 +114,13 @@ def _scale(matrix: Array) -> float:
     return float(np.sqrt(np.mean(np.diag(matrix)))) if len(matrix) else np.nan
 
 
+def _root_mean_square(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(known**2))) if len(known) else np.nan
+
+
 def _millimag(value: float) -> str:
-    return f"{1e3 * value:.1f} mmag"
+    return f"{1e3 * value:.1f} mmag" if np.isfinite(value) else ABSENT
 
 
 def _told(matrix: Array) -> str:
