@@ -563,11 +563,19 @@ class ResolvedJob:
         } | ({} if varied is None else {"systematics": varied.model_dump(mode="json")})
 
     @cached_property
+    def written(self) -> str:
+        """`resolved` as JSON in the job's own order: that of the columns of an export, too."""
+        return self._json(sort_keys=False)
+
+    @cached_property
     def canonical(self) -> str:
         """`resolved` as JSON in one form: keys sorted, no blanks."""
+        return self._json(sort_keys=True)
+
+    def _json(self, sort_keys: bool) -> str:
         return json.dumps(
             self.resolved,
-            sort_keys=True,
+            sort_keys=sort_keys,
             separators=(",", ":"),
             ensure_ascii=False,
             allow_nan=False,

@@ -38,7 +38,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
     yield "resolved:"
     yield from (
         "  " + line
-        for line in yaml.safe_dump(json.loads(job.canonical), sort_keys=False).splitlines()
+        for line in yaml.safe_dump(json.loads(job.written), sort_keys=False).splitlines()
     )
     yield "versions:"
     pins = _versions(lake)

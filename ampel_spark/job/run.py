@@ -136,7 +136,7 @@ def run_job(
         job.hash,
         job.text,
         str(job.file),
-        job.canonical,
+        job.written,
         job.calibration.name,
         started,
         parent_run_id=inputs.parent,

@@ -28,7 +28,8 @@ JOB = PROJECT / "jobs" / "quickstart.yml"
 LIGHT = (
     *QUICK,
     "t2=[{unit: light_curve_summary}, {unit: milky_way_dust, config: {map: quickstart}}]",
-    't3=[{name: few, channel: SN, select: "light_curve_summary.n_detections >= 5"}]',
+    't3=[{name: few, channel: SN, select: "light_curve_summary.n_detections >= 5",'
+    " columns: {seen: light_curve_summary.n_detections, peak: light_curve_summary.peak_mag}}]",
     "report=false",
 )
 
@@ -62,7 +63,9 @@ def outputs(lake: Path, run: dict[str, Any]) -> set[tuple[str, str]]:
 
 def test_a_recorded_job_is_the_job(grown: Path) -> None:
     run = find_run(grown)
-    assert load_recorded(run).hash == run["job_hash"]
+    again = load_recorded(run)
+    assert again.hash == run["job_hash"]
+    assert list(again.selections[0].columns) == ["seen", "peak"]  # as an export has them
     changed = load_recorded(run, ["t0.SN.config.min_ndet=7"])
     assert changed.resolved["t0"][0]["config"]["min_ndet"] == 7
     with pytest.raises(ConfigError, match=r"--set calibration=\"rau\".*did you mean 'raw'"):
