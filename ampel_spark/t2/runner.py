@@ -405,10 +405,10 @@ def _at_once(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) -> 
         if found is None:
             return None
         values = {
-            c.name: _column(found.get(c.name, [None] * n), arrow_type(c.type)) for c in columns
+            c.name: _column(found.get(c.name, pa.nulls(n)), arrow_type(c.type)) for c in columns
         }
         status = pa.array(found.get("status", np.zeros(n, np.int32)), pa.int32())
-        message = _column(found.get("message", [None] * n), pa.string())
+        message = _column(found.get("message", pa.nulls(n)), pa.string())
     except Exception:
         if n == 1 and type(unit).process is Unit.process:
             raise
