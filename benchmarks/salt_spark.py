@@ -184,6 +184,12 @@ def steps(config: dict[str, Any], folder: Path) -> list[UnitStep]:
     return made
 
 
+def of_unit(lake: Lake, step: UnitStep) -> Any:
+    """Results of a unit, from its table's files, as a job reads what was computed before."""
+    table = runner.unit_table(step.name, step.columns)
+    return lake.between(table, table.names, "status", 0, 0)
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -235,7 +241,7 @@ def main() -> None:
     entries[2].unit.prepare()
 
     def tied(lake: Lake, step: UnitStep, rows: pa.Table, column: str) -> Any:
-        """Write results of a unit that the fit is tied to: the truth."""
+        """Write results of a unit that the fit is tied to: the truth; they come as in a job."""
         made = runner.unit_table(step.name, step.columns)
         there = {"state_id": rows.column("state_id"), "stock": rows.column("stock")}
         there |= {"status": pa.array(np.zeros(len(rows), np.int32))}
@@ -246,7 +252,7 @@ def main() -> None:
             f.lit(None).cast(c.type).alias(c.name) for c in made.columns if c.name not in there
         ]
         lake.append(made, frame.select("*", *absent), {})
-        return lake.read(made.name)
+        return of_unit(lake, step)
 
     def t2(name: str, rows: pa.Table) -> tuple[Timed, Clock]:
         """Run T2 on a lake of its own; the clock starts at the fit."""
@@ -296,14 +302,15 @@ def main() -> None:
     )
     print("where it goes, each step by itself (wall, CPU seconds):")
     unit = entries[2].unit
-    staged_ties = {step.name: (lake.read(f"t2_{step.name}"), step.columns) for step in entries[:2]}
+    staged_ties = {step.name: (of_unit(lake, step), step.columns) for step in entries[:2]}
     rows = runner.wanted(states.select("state_id").distinct(), staged_ties)
     noop: Callable[[Any], None] = lambda frame: frame.write.format("noop").mode("overwrite").save()  # noqa: E731
     curves = runner.light_curves(str(staged), spark)
     places = curves.select("state_id", "file", "row").join(rows, "state_id")
     tell("states, ties, places of light curves", timed(lambda: noop(places)))
-    fits = runner.compute(rows, curves, unit, "t", n)
-    tell("and fitted, results back", timed(lambda: noop(fits)))
+    (work / "parts").mkdir(exist_ok=True)
+    written = lambda: runner.compute(rows, curves, unit, "t", n, work / "parts", "r")  # noqa: E731
+    tell("and fitted, results written", timed(written))
     table = table.append_column("input_hash", pa.repeat("", n))
     for tie, column in (("host", "z"), ("ebv", "ebv")):
         structs = pa.array([{"status": 0, column: v} for v in truth[column]])
@@ -320,7 +327,7 @@ def main() -> None:
 
 
 class Timed(tiers.Context):
-    """A context that says how long staging and commits take."""
+    """A context that says how long staging and commits take, and when."""
 
     def stage(self, name: str, rows: Any) -> Any:
         """Stage rows."""
@@ -329,10 +336,10 @@ class Timed(tiers.Context):
         say("staged {}: wall {:.1f} s, CPU {:.1f} s".format(name, *clock.took()))
         return staged
 
-    def commit(self, table: Any, rows: Any, replacing: str | None = None) -> None:
-        """Commit rows."""
+    def insert(self, table: Any, *arguments: Any) -> None:
+        """Commit results that were written."""
         clock = Clock()
-        super().commit(table, rows, replacing)
+        super().insert(table, *arguments)
         say("committed {}: wall {:.1f} s, CPU {:.1f} s".format(table.name, *clock.took()))
 
 

@@ -24,13 +24,10 @@ from pyarrow import parquet
 from ampel_spark.archive.columns import row_hashes
 from ampel_spark.archive.readers import Reader
 from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
-from ampel_spark.lake.parts import PartWriter, arrow_schema, arrow_type
+from ampel_spark.lake.parts import TOLD, PartWriter, arrow_schema, arrow_type
 from ampel_spark.lake.tables import TABLES
 
 __all__ = ["INDEX", "OTHERS", "POINTS", "TOLD", "how_far", "stage", "write_values"]
-
-#: What tasks tell the driver: a line of JSON.
-TOLD = pa.schema([("told", pa.string())])
 
 INDEX = pa.schema(
     [

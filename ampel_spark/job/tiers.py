@@ -13,12 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from pyarrow.dataset import dataset
 
 from ampel_spark.archive.ingest import Pinned
 from ampel_spark.job.catalogs import star_files
 from ampel_spark.job.model import ResolvedJob, UnitStep
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.parts import Part, insert_parts
 from ampel_spark.lake.progress import progress
 from ampel_spark.lake.tables import TABLES, Column, Table
 from ampel_spark.t0.gaia import StarCatalog
@@ -102,6 +107,20 @@ class Context:
             self.outputs[table.name] = self.lake.insert(
                 table, rows, {"run_id": self.run_id}, replacing
             )
+
+    def insert(
+        self,
+        table: Table,
+        parts: Sequence[Part],
+        folder: str,
+        since: int | None,
+        replacing: str | None = None,
+    ) -> None:
+        """Insert staged parts into a table of the lake under this run; see `insert_parts`."""
+        metadata = {"run_id": self.run_id}
+        self.outputs[table.name], _ = insert_parts(
+            self.lake, table, parts, folder, metadata, since, replacing
+        )
 
     def alerts(self) -> DataFrame:
         """Return the alerts of the job's survey, of the pinned version."""
@@ -343,15 +362,22 @@ def _run_unit(
     else:
         rows = runner.wanted(mine, ties)
     keys = rows.select("state_id", "input_hash")
-    present = lake.read(table.name) if lake.version(table.name) else None
-    todo = rows if present is None else runner.stale(rows, present, trace.trace_id)
+    one = ("trace_id", trace.trace_id, trace.trace_id)
+
+    def lacking() -> DataFrame:
+        """Return the rows that have no result by now."""
+        if not lake.version(table.name):
+            return rows
+        return runner.stale(rows, lake.between(table, runner.PRESENT, *one), trace.trace_id)
+
+    todo = lacking()
     if context.dry and ties:
         # What a unit is tied to and has no result yet will have one that nobody has read.
-        lacking = reduce(operator.or_, (f.col(f"tie_{name}").isNull() for name in ties))
-        todo = todo.unionByName(rows.where(lacking), allowMissingColumns=True)
+        untied = reduce(operator.or_, (f.col(f"tie_{name}").isNull() for name in ties))
+        todo = todo.unionByName(rows.where(untied), allowMissingColumns=True)
         todo = todo.dropDuplicates(["state_id"])
     n_wanted = mine.count()
-    n_todo = n_wanted if present is None else todo.count()
+    n_todo = n_wanted if todo is rows else todo.count()
     counts: dict[str, Any] = {
         "wanted": n_wanted,
         "present": n_wanted - n_todo,
@@ -363,24 +389,27 @@ def _run_unit(
         f"{n_todo} to compute"
     )
     if context.dry:
-        if present is None:
-            return lake.spark.createDataFrame([], table.schema())
-        mine = present.where(f.col("trace_id") == trace.trace_id)
-        return mine.join(keys, ["state_id", "input_hash"])
+        there = lake.between(table, table.names, *one)
+        return there.join(keys, ["state_id", "input_hash"])
 
     started = time.monotonic()
-    results = _compute(context, step, table, todo, curves, n_todo, trace) if n_todo else None
+    parts = _compute(context, step, table, lacking, curves, n_todo, trace) if n_todo else {}
     counts["seconds"] = round(time.monotonic() - started, 3)
-    if results is None or n_todo < n_wanted:
-        there = lake.read(table.name).where(f.col("trace_id") == trace.trace_id)
-        results = context.stage(
-            f"results_{step.name}", there.join(keys, ["state_id", "input_hash"])
-        )
-    statuses = results.groupBy("status").agg(f.count("*").alias("n")).orderBy("status").collect()
-    middle = results.agg(f.median("duration_ms")).first()
-    counts["statuses"] = {str(r["status"]): r["n"] for r in statuses}
-    counts["median_ms"] = None if middle is None or middle[0] is None else round(middle[0], 3)
-    bad = [f"{r['n']} with status {r['status']}" for r in statuses if r["status"] < 0]
+    if not parts or sum(parts.values()) < n_wanted:
+        there = lake.between(table, table.names, *one)
+        name = f"results_{step.name}"
+        results = context.stage(name, there.join(keys, ["state_id", "input_hash"]))
+        files = [str(path) for path in Path(context.folder, name).glob("*.parquet")]
+    else:
+        files = [*parts]
+        results = lake.spark.read.schema(table.schema()).parquet(*files)
+    outcome = dataset(files).to_table(columns=["status", "duration_ms"])
+    counted = outcome.group_by("status").aggregate([([], "count_all")]).sort_by("status")
+    statuses = dict(zip(*(column.to_pylist() for column in counted.columns), strict=True))
+    took = outcome["duration_ms"].drop_null().to_numpy()
+    counts["statuses"] = {str(status): n for status, n in statuses.items()}
+    counts["median_ms"] = round(float(np.median(took)), 3) if len(took) else None
+    bad = [f"{n} with status {status}" for status, n in statuses.items() if status < 0]
     if bad:
         context.out(f"T2: {step.name}: {', '.join(bad)}")
     return results
@@ -390,12 +419,18 @@ def _compute(
     context: Context,
     step: UnitStep,
     table: Table,
-    todo: DataFrame,
+    lacking: Callable[[], DataFrame],
     curves: DataFrame,
     n_todo: int,
     trace: Trace,
-) -> DataFrame:
-    """Run a unit on `todo`, a share of the states at a time, each committed: a kill loses one."""
+) -> dict[str, int]:
+    """Run a unit on what lacks a result, a share at a time, each committed: a kill loses one.
+
+    Returns
+    -------
+    dict of str to int
+        Staged files of results, and the rows of each.
+    """
     from pyspark.sql import functions as f
 
     place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
@@ -403,17 +438,26 @@ def _compute(
         context.out(f"T2: {step.name}: {told}")
     # Batch engines take less than a millisecond for a state: a share costs more than it saves.
     first = FIRST_CHUNK * (4 if step.unit.states_per_task() >= 1000 else 1)
-    size, begin, number, parts = min(n_todo, first), 0, 0, []
+    size, begin, number = min(n_todo, first), 0, 0
+    files: dict[str, int] = {}
     while begin < _PLACES:
         end = min(_PLACES, begin + math.ceil(_PLACES * size / n_todo))
-        mine = todo if end - begin == _PLACES else todo.where((place >= begin) & (place < end))
         started = time.monotonic()
-        rows = runner.compute(mine, curves, step.unit, trace.trace_id, size)
-        part = context.stage(f"t2_{step.name}/{number}", rows)
-        part = part.withColumn("run_id", f.lit(context.run_id))
-        # A result that was an exception is tried again, some times; any other stays as it is.
-        context.commit(table, part, replacing=runner.REPLACEABLE)
-        parts.append(part)
+        # The version goes first: what is written after it may be looked for in vain.
+        since = context.lake.version(table.name)
+        todo = lacking()
+        mine = todo if end - begin == _PLACES else todo.where((place >= begin) & (place < end))
+        folder = Path(context.folder, f"t2_{step.name}", str(number))
+        folder.mkdir(parents=True)
+        with progress(context.lake.spark, f"t2_{step.name}", context.out):
+            parts = runner.compute(
+                mine, curves, step.unit, trace.trace_id, size, folder, context.run_id
+            )
+        if parts:
+            # A result that was an exception is tried again, some times; any other stays as it is.
+            again = any(part.most["attempts"] > 1 for part in parts)
+            context.insert(table, parts, str(folder), None if again else since, runner.REPLACEABLE)
+            files |= {str(folder / part.name): part.rows for part in parts}
         spent = max(time.monotonic() - started, 1e-3)
         if end < _PLACES:
             left = (_PLACES - end) / (end - begin) * spent
@@ -422,7 +466,7 @@ def _compute(
             )
             size = max(first, int(size * CHUNK_SECONDS / spent))
         begin, number = end, number + 1
-    return reduce(lambda a, b: a.unionByName(b), parts)
+    return files
 
 
 def candidates(context: Context, states: DataFrame, results: Results) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class Lake:
             ) from None
 
     def between(
-        self, table: Table, columns: Sequence[str], by: str, low: float, high: float
+        self, table: Table, columns: Sequence[str], by: str, low: float | str, high: float | str
     ) -> DataFrame:
         """Return those rows of a table that have `by` from `low` to `high`.
 

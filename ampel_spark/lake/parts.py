@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,19 @@ if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
     from ampel_spark.lake.tables import Table
 
-__all__ = ["Part", "PartWriter", "arrow_schema", "arrow_type", "commit_parts"]
+__all__ = [
+    "TOLD",
+    "Part",
+    "PartWriter",
+    "arrow_schema",
+    "arrow_type",
+    "commit_parts",
+    "insert_parts",
+    "write_part",
+]
+
+#: What tasks tell the driver: a line of JSON.
+TOLD = pa.schema([("told", pa.string())])
 
 _ARROW = {
     "binary": pa.binary(),
@@ -76,7 +90,7 @@ class PartWriter:
         The table's.
     schema : Arrow schema
     told : sequence of str
-        Columns of numbers by whose extremes readers may pass the part over.
+        Columns of numbers or short texts by whose extremes readers may pass the part over.
     """
 
     def __init__(self, folder: str | Path, schema: pa.Schema, told: Sequence[str]) -> None:
@@ -105,7 +119,7 @@ class PartWriter:
         known = {
             name: values
             for name, values in self._extremes.items()
-            if values and all(math.isfinite(v) for v in values)
+            if values and all(isinstance(v, str) or math.isfinite(v) for v in values)
         }
         return Part(
             self._path.name,
@@ -115,6 +129,95 @@ class PartWriter:
             {name: max(values) for name, values in known.items()},
             self._nulls,
         )
+
+
+def write_part(
+    folder: str | Path,
+    schema: pa.Schema,
+    told: Sequence[str],
+    group: int,
+    batches: Iterable[pa.RecordBatch],
+) -> Iterator[pa.RecordBatch]:
+    """Write the rows of a task as one part, where there are any.
+
+    Parameters
+    ----------
+    folder, schema, told
+        As for `PartWriter`.
+    group : int
+        Rows that are held before they become a row group.
+    batches : iterable of Arrow batches
+        With the columns of `schema`.
+
+    Yields
+    ------
+    Arrow batch of `TOLD`
+        The part.
+    """
+    writer: PartWriter | None = None
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= group:
+            writer = writer or PartWriter(folder, schema, told)
+            writer.write(pa.Table.from_batches(held))
+            held = []
+    if any(map(len, held)):
+        writer = writer or PartWriter(folder, schema, told)
+        writer.write(pa.Table.from_batches(held))
+    if writer is not None:
+        yield pa.RecordBatch.from_pylist([{"told": writer.close().as_json()}], schema=TOLD)
+
+
+def insert_parts(
+    lake: Lake,
+    table: Table,
+    parts: Sequence[Part],
+    folder: str,
+    metadata: Mapping[str, Any],
+    since: int | None,
+    replacing: str | None = None,
+) -> tuple[int, bool]:
+    """Add staged parts to a table with a key; rows whose key is there do not enter again.
+
+    Nothing is looked at or written once more where nobody else wrote since the keys were looked
+    for: the files are taken as they are, and stay in staging too.
+
+    Parameters
+    ----------
+    lake, table
+    parts : sequence of Part
+        Files in `folder`; their rows are unique in the key.
+    folder : str
+        On the lake's file system.
+    metadata : mapping
+        Goes into the commit's user metadata as JSON.
+    since : int or None
+        Version of the table that held none of these keys; None where one may be there.
+    replacing : str, optional
+        As for `Lake.insert`.
+
+    Returns
+    -------
+    int
+        Version that holds the rows.
+    bool
+        Whether the files were taken as they are.
+    """
+    with lake.lock(table.name):
+        if since is not None and lake.version(table.name) == since:
+            for part in parts:
+                _take(Path(folder, part.name), Path(lake.path(table.name), part.name))
+            return commit_parts(lake, table, parts, metadata), True
+    rows = lake.spark.read.schema(table.schema()).parquet(*(f"{folder}/{p.name}" for p in parts))
+    return lake.insert(table, rows, metadata, replacing), False
+
+
+def _take(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
 
 
 def commit_parts(

@@ -104,6 +104,8 @@ CROSSINGS = 8
 CROSSING_ROUNDS = 3
 #: A redshift with a smaller error than this has one minimum.
 SURE_REDSHIFT = 0.015
+#: Starts of an object in doubt beside its best minimum so far: the first ones in t0.
+N_BESIDE, N_TIMES = 4, 2
 #: Rounds after which the covariance is taken at the middle of the last two rounds' parameters.
 TO_AND_FRO = 4
 
@@ -411,6 +413,18 @@ def _profile_redshifts(
 
 
 @compiled
+def _beside(best: Array, side: int, limits: Array, par: Array) -> None:
+    """Put a start beside the best minimum so far: in t0, and in colour."""
+    copy(best, par)
+    if side < N_TIMES:
+        par[PT] += (10.0 * side - 5.0) * (1.0 + best[PZ])
+    else:
+        par[PC] += 0.5 - (side - N_TIMES)
+    for p in (PT, PC):
+        par[p] = min(max(par[p], limits[LOWER, p]), limits[UPPER, p])
+
+
+@compiled
 def _search(
     tables: Tables,
     settings: Settings,
@@ -449,17 +463,8 @@ def _search(
             if k > 0 and settings.fitted[PZ] and settings.fitted[PT] and near:
                 continue
             par[PZ], par[PT], par[PC] = found[k, 1], found[k, 2], found[k, 3]
-        elif doubt and k < n_found + 4:
-            # Beside the best so far.
-            copy(best, par)
-            stretch = 1.0 + best[PZ]
-            side = k - n_found
-            if side < 2:
-                par[PT] += (10.0 * side - 5.0) * stretch
-            else:
-                par[PC] += 0.5 - (side - 2)
-            for p in (PT, PC):
-                par[p] = min(max(par[p], limits[LOWER, p]), limits[UPPER, p])
+        elif doubt and k < n_found + N_BESIDE:
+            _beside(best, k - n_found, limits, par)
         else:
             break
         # A later start may end where it comes to the best so far.
@@ -646,6 +651,78 @@ def _walk_redshifts(
 
 
 @compiled
+def _look_beside(
+    tables: Tables, settings: Settings, work: Work, i: int, par: Array, limits: Array, out: Output
+) -> float:
+    """Look for a lower minimum at other times, weights as they are; return by how much.
+
+    The model's covariance lifts one minimum more than another: of an object in doubt, that which
+    was lowest without it need not be so with it.
+    """
+    chisq = evaluate(tables, settings, work, par, limits)
+    normal_equations(settings, work, par, limits)
+    if not _in_doubt(tables, settings, work, par, limits):
+        return 0.0
+    trial = work.vectors[V_CROSSING]
+    best = work.vectors[V_CROSSED]
+    copy(par, best)
+    copy(par, work.vectors[V_BEST])
+    lowest = chisq - 0.02
+    work.known[0] = work.known[1] = chisq
+    work.number[KNOWN] = 1
+    for side in range(N_TIMES):
+        _beside(par, side, limits, trial)
+        lower, n_steps, _ = descend(tables, settings, work, trial, limits)
+        out.counts[i, 9] += n_steps
+        if lower < lowest:
+            lowest = lower
+            copy(trial, best)
+    work.number[KNOWN] = 0
+    copy(best, par)
+    return chisq - lowest if lowest < chisq - 0.02 else 0.0
+
+
+@compiled
+def _try_beside(
+    tables: Tables,
+    settings: Settings,
+    points: Points,
+    work: Work,
+    i: int,
+    par: Array,
+    limits: Array,
+    out: Output,
+    converged: bool,
+) -> tuple[bool, bool]:
+    """Go to lower minima beside, each with its own covariance; returns as `_covariance_rounds`.
+
+    Each of two minima may be the higher one under its own covariance: then that counts which is
+    higher by less.
+    """
+    before = work.vectors[V_NEWTON]
+    good = True
+    for _ in range(2):
+        copy(par, before)
+        gain = _look_beside(tables, settings, work, i, par, limits, out)
+        if gain == 0.0:
+            break
+        good, converged = _covariance_rounds(tables, settings, points, work, i, par, limits, out)
+        if not good:
+            break
+        trial = work.vectors[V_CROSSING]
+        copy(before, trial)
+        loss = evaluate(tables, settings, work, par, limits)
+        loss -= evaluate(tables, settings, work, trial, limits)
+        if loss > gain:
+            copy(before, par)
+            good, converged = _covariance_rounds(
+                tables, settings, points, work, i, par, limits, out
+            )
+            break
+    return good, converged
+
+
+@compiled
 def _finish(
     tables: Tables,
     settings: Settings,
@@ -785,7 +862,13 @@ def _fit_object(
     if settings.model_covariance:
         work.number[MODEL_ERROR] = 1
         good, converged = _covariance_rounds(tables, settings, points, work, i, par, limits, out)
-        if settings.fitted[PZ] and settings.fitted[PT] and out.flags[i] & NO_SIGNAL == 0:
+        signal = out.flags[i] & NO_SIGNAL == 0
+        cut = settings.has_phase_range and settings.phase_iterative
+        if good and settings.fitted[PT] and not settings.fitted[PZ] and signal and not cut:
+            good, converged = _try_beside(
+                tables, settings, points, work, i, par, limits, out, converged
+            )
+        if settings.fitted[PZ] and settings.fitted[PT] and signal:
             for _ in range(2):
                 if not good or not _walk_redshifts(tables, settings, work, i, par, limits, out):
                     break

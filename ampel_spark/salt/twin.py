@@ -37,6 +37,7 @@ CROSSINGS, CROSSING_ROUNDS = 8, 3
 #: As in `search` and `batch`: when a descent gives up, or follows a jump; rounds; redshifts.
 HOPE, WALLS, WALL, GAP = 10.0, 2, 30.0, 1e-6
 TO_AND_FRO, SURE_REDSHIFT, REDSHIFTS = 4, 0.015, 25
+N_BESIDE, N_TIMES = 4, 2
 SMALLEST, LARGEST = 1e-140, 1e140
 
 
@@ -539,6 +540,8 @@ def _fit_object(
             converged = converged if ended is None else ended
     if settings.model_covariance:
         good, converged = _covariance_rounds(sn, par, out.counts[i])
+        if good and fitted[T0] and not fitted[Z] and signal and not cut:
+            good, converged = _try_beside(sn, par, out.counts[i], converged)
         if fitted[Z] and fitted[T0] and signal:
             for _ in range(2):
                 if not good or not _walk_redshifts(sn, par, out.counts[i]):
@@ -764,14 +767,8 @@ def _search(
                 if near and abs(starts[k][2] - best[T0]) < 8.0 * (1.0 + best[Z]):
                     continue
             par[[Z, T0, C]] = starts[k][1:]
-        elif doubt and best is not None and k < len(starts) + 4:
-            par = best.copy()
-            side = k - len(starts)
-            if side < 2:
-                par[T0] += (10.0 * side - 5.0) * (1.0 + best[Z])
-            else:
-                par[C] += 0.5 - (side - 2)
-            par[[T0, C]] = np.clip(par[[T0, C]], sn.lower[[T0, C]], sn.upper[[T0, C]])
+        elif doubt and best is not None and k < len(starts) + N_BESIDE:
+            par = _beside(sn, best, k - len(starts))
         else:
             break
         n_starts += 1
@@ -788,6 +785,17 @@ def _search(
                 k, profiled = -1, True
     counts[7] = n_starts
     return best, best_converged
+
+
+def _beside(sn: _Object, best: Array, side: int) -> Array:
+    """Return a start beside the best minimum so far: in t0, and in colour."""
+    par = best.copy()
+    if side < N_TIMES:
+        par[T0] += (10.0 * side - 5.0) * (1.0 + best[Z])
+    else:
+        par[C] += 0.5 - (side - N_TIMES)
+    par[[T0, C]] = np.clip(par[[T0, C]], sn.lower[[T0, C]], sn.upper[[T0, C]])
+    return par
 
 
 def _redshifts(sn: _Object) -> Array:
@@ -964,6 +972,42 @@ def _covariance_rounds(sn: _Object, par: Array, counts: NDArray[np.int32]) -> tu
         if not again:
             return True, converged
     return True, False
+
+
+def _look_beside(sn: _Object, par: Array, counts: NDArray[np.int32]) -> float:
+    """Look for a lower minimum at other times, weights as they are; return by how much."""
+    chisq = sn.profile(par)
+    if not _in_doubt(sn, par):
+        return 0.0
+    lowest, best = chisq - 0.02, par.copy()
+    for side in range(N_TIMES):
+        trial = _beside(sn, par, side)
+        lower, n_steps, _ = sn.descend(trial, (chisq, par))
+        counts[9] += n_steps
+        if lower < lowest:
+            lowest, best = lower, trial
+    par[:] = best
+    return float(chisq - lowest) if lowest < chisq - 0.02 else 0.0
+
+
+def _try_beside(
+    sn: _Object, par: Array, counts: NDArray[np.int32], converged: bool
+) -> tuple[bool, bool]:
+    """Go to lower minima beside, each with its own covariance; returns as `_covariance_rounds`."""
+    good = True
+    for _ in range(2):
+        before = par.copy()
+        gain = _look_beside(sn, par, counts)
+        if gain == 0.0:
+            break
+        good, converged = _covariance_rounds(sn, par, counts)
+        if not good:
+            break
+        if sn.profile(par) - sn.profile(before.copy()) > gain:
+            par[:] = before
+            good, converged = _covariance_rounds(sn, par, counts)
+            break
+    return good, converged
 
 
 def _walk_redshifts(sn: _Object, par: Array, counts: NDArray[np.int32]) -> bool:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import math
 import pickle
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -22,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ampel_spark.archive.packets import arrow_type
 from ampel_spark.errors import UnitError
+from ampel_spark.lake.parts import TOLD, Part, arrow_schema, arrow_type, write_part
 from ampel_spark.lake.tables import Column as TableColumn
 from ampel_spark.lake.tables import Table, result_table
 from ampel_spark.t1.assemble import batch_of
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_ATTEMPTS",
+    "PRESENT",
     "REPLACEABLE",
     "compute",
     "compute_batch",
@@ -53,10 +56,16 @@ MAX_ATTEMPTS = 3
 #: SQL condition on a row ``t`` of a unit's table: it gives way to another one under its key.
 REPLACEABLE = f"t.status = {EXCEPTION} AND coalesce(t.attempts, 1) < {MAX_ATTEMPTS}"
 
+#: Columns that `stale` looks at of results that are there.
+PRESENT = ("state_id", "trace_id", "input_hash", "status", "attempts")
+
 #: A task takes up to so many times `Unit.states_per_task` where there are very many light curves.
 _MOST = 125
 #: Light curves that a fast unit gets at a time.
 _CHUNK = 1000
+#: Results that become one row group of a file, and columns whose extremes are told of it.
+_GROUP = 20_000
+_TELL = ("state_id", "stock", "name", "trace_id", "status", "duration_ms", "attempts", "run_id")
 #: So many states, without their light curves, may go to every worker.
 _BROADCAST = 200_000
 
@@ -163,7 +172,8 @@ def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
 def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
     """Return those of `rows` (from `wanted`) that have no result under their key.
 
-    A result that is an exception is tried again, until there have been `MAX_ATTEMPTS`.
+    Of results that are there the columns `PRESENT` are read. One that is an exception is tried
+    again, until there have been `MAX_ATTEMPTS`.
 
     Returns
     -------
@@ -206,8 +216,16 @@ def light_curves(folder: str, spark: SparkSession) -> DataFrame:
     return curves.join(first.select("state_id", "at.*"), ["state_id", *place], "left_semi")
 
 
-def compute(rows: DataFrame, curves: DataFrame, unit: Unit, trace_id: str, count: int) -> DataFrame:
-    """Run a unit on the rows of `stale`.
+def compute(
+    rows: DataFrame,
+    curves: DataFrame,
+    unit: Unit,
+    trace_id: str,
+    count: int,
+    folder: str | Path,
+    run_id: str,
+) -> list[Part]:
+    """Run a unit on the rows of `stale`; every task writes its results as a part of the table.
 
     Parameters
     ----------
@@ -220,20 +238,33 @@ def compute(rows: DataFrame, curves: DataFrame, unit: Unit, trace_id: str, count
     trace_id : str
     count : int
         Number of rows, to choose the number of tasks; no result depends on it.
+    folder : path
+        Of the parts; workers see it under the same path.
+    run_id : str
+        Goes into the rows.
 
     Notes
     -----
     A unit that takes many light curves at once and names the fields that it reads gets these from
-    the files, without a way through the JVM: that costs as much as such a unit's own work.
+    the files, without a way through the JVM: that costs as much as such a unit's own work. So does
+    the way back, which no result takes.
     """
-    from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
 
     from ampel_spark.t2.registry import packed
 
-    schema = from_arrow_schema(result_schema(unit.output_columns()))
+    placed = _placed(rows, curves, unit, count)
+    task = _task_on_files if "file" in placed.columns else _task
+    write = functools.partial(_write, task, packed(unit), trace_id, str(folder), run_id)
+    told = placed.mapInArrow(write, from_arrow_schema(TOLD)).collect()
+    return [Part(**json.loads(row["told"])) for row in told]
+
+
+def _placed(rows: DataFrame, curves: DataFrame, unit: Unit, count: int) -> DataFrame:
+    """Return rows with their light curves, or with the places of these, a partition each task."""
+    from pyspark.sql import functions as f
+
     read = unit.point_fields()
-    fields = [f"lc_{name}" for name in POINT_FIELDS if read is None or name in read]
     cores, least = rows.sparkSession.sparkContext.defaultParallelism, unit.states_per_task()
     tasks = max(1, min(math.ceil(count / least), max(4 * cores, count // (_MOST * least))))
     if read is not None and least >= _CHUNK and "file" in curves.columns and not reads_inputs(unit):
@@ -241,24 +272,44 @@ def compute(rows: DataFrame, curves: DataFrame, unit: Unit, trace_id: str, count
         chunk = f.floor(f.col("row") / (4 * _CHUNK))
         placed = curves.select("state_id", "file", "row").join(rows, "state_id")
         placed = placed.repartition(min(tasks, 2 * cores), "file", chunk)
-        placed = placed.sortWithinPartitions("file", "row")
-        task = functools.partial(_task_on_files, packed(unit), trace_id, fields)
-        return placed.mapInArrow(task, schema)
+        return placed.sortWithinPartitions("file", "row")
     narrow = f.broadcast(rows) if count <= _BROADCAST else rows
-    joined = curves.select("state_id", "stock", "name", *fields).join(narrow, "state_id")
-    task = functools.partial(_task, packed(unit), trace_id)
+    joined = curves.select("state_id", "stock", "name", *_fields(unit)).join(narrow, "state_id")
     if reads_inputs(unit):
         # What reads the same is computed together, where it is then read once.
-        return joined.repartitionByRange(tasks, "input_hash", "state_id").mapInArrow(task, schema)
-    return joined.repartition(tasks, "state_id").mapInArrow(task, schema)
+        return joined.repartitionByRange(tasks, "input_hash", "state_id")
+    return joined.repartition(tasks, "state_id")
+
+
+def _write(
+    task: Callable[[Unit, str, Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]],
+    unit: bytes,
+    trace_id: str,
+    folder: str,
+    run_id: str,
+    batches: Iterator[pa.RecordBatch],
+) -> Iterator[pa.RecordBatch]:
+    """Run a unit on the light curves of a task, and write the results."""
+    built = _unpacked(unit)
+    schema = arrow_schema(unit_table("", built.output_columns()))
+    results = (
+        rows.append_column("run_id", pa.repeat(run_id, len(rows))).select(schema.names)
+        for rows in task(built, trace_id, batches)
+    )
+    return write_part(folder, schema, _TELL, _GROUP, results)
+
+
+def _fields(unit: Unit) -> list[str]:
+    """Return the columns of light curves that a unit gets."""
+    read = unit.point_fields()
+    return [f"lc_{name}" for name in POINT_FIELDS if read is None or name in read]
 
 
 def _task_on_files(
-    unit: bytes, trace_id: str, fields: Sequence[str], batches: Iterator[pa.RecordBatch]
+    unit: Unit, trace_id: str, batches: Iterator[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
     """Run a unit on states that are named by their place in Parquet files, in order of these."""
-    built = _unpacked(unit)
-    path, table = "", pa.table({})
+    path, table, fields = "", pa.table({}), _fields(unit)
     for batch in batches:
         files = batch.column("file").to_pylist()
         edges = [0, *(k for k in range(1, len(files)) if files[k] != files[k - 1]), len(files)]
@@ -282,15 +333,12 @@ def _task_on_files(
                     [*curves.columns, *(part.column(n) for n in rest)],
                     names=[*curves.schema.names, *rest],
                 )
-                yield compute_batch(built, whole, trace_id)
+                yield compute_batch(unit, whole, trace_id)
 
 
-def _task(
-    unit: bytes, trace_id: str, batches: Iterator[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
-    built = _unpacked(unit)
+def _task(unit: Unit, trace_id: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        yield compute_batch(built, batch, trace_id)
+        yield compute_batch(unit, batch, trace_id)
 
 
 @functools.lru_cache(maxsize=32)
@@ -357,10 +405,10 @@ def _at_once(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) -> 
         if found is None:
             return None
         values = {
-            c.name: _column(found.get(c.name, [None] * n), arrow_type(c.type)) for c in columns
+            c.name: _column(found.get(c.name, pa.nulls(n)), arrow_type(c.type)) for c in columns
         }
         status = pa.array(found.get("status", np.zeros(n, np.int32)), pa.int32())
-        message = _column(found.get("message", [None] * n), pa.string())
+        message = _column(found.get("message", pa.nulls(n)), pa.string())
     except Exception:
         if n == 1 and type(unit).process is Unit.process:
             raise

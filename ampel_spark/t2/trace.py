@@ -110,9 +110,9 @@ def code_of(cls: type[Unit]) -> dict[str, str]:
         If the source of one of them cannot be had.
     """
     digests: dict[str, str] = {}
-    for spec, tree in _walk(cls):
+    for spec, source in _walk(cls):
         key = FILE_MODULE.sub(r"\1", spec.name)
-        digest = hashlib.sha256(ast.unparse(_bare(tree)).encode()).hexdigest()
+        digest = _digest(source)
         if digests.setdefault(key, digest) != digest:
             raise UnitError(f"{cls.__qualname__} uses two modules named {key!r}: rename one")
     return dict(sorted(digests.items()))
@@ -194,8 +194,8 @@ def _plain(value: Any, where: str) -> Any:
     )
 
 
-def _walk(cls: type[Unit]) -> Iterator[tuple[ModuleSpec, ast.Module]]:
-    """Yield the modules that make up a class, each with its syntax tree."""
+def _walk(cls: type[Unit]) -> Iterator[tuple[ModuleSpec, str]]:
+    """Yield the modules that make up a class, each with its source."""
     family = [c for c in cls.__mro__ if issubclass(c, Unit)]
     tops = {c.__module__.partition(".")[0] for c in family}
     mixins = [c for c in cls.__mro__ if c not in family and _is_own(_spec(c.__module__), tops)]
@@ -212,9 +212,9 @@ def _walk(cls: type[Unit]) -> Iterator[tuple[ModuleSpec, ast.Module]]:
                 f"the code of {cls.__qualname__} cannot be read: module {name!r} has no file; "
                 "a unit of a job stands in a file"
             )
-        tree = _tree(spec)
-        yield spec, tree
-        for module, attribute in _imports(tree, spec):
+        source = _source(spec)
+        yield spec, source
+        for module, attribute, _ in _imports(source, spec):
             todo += _sources(module, attribute, tops)
 
 
@@ -228,34 +228,48 @@ def _sources(module: str, name: str | None, tops: set[str]) -> Iterator[str]:
             module = f"{module}.{name}"
         else:
             # A package that hands on a name of one of its modules: what counts is that module.
-            for origin, attribute in _imports(_tree(spec), spec, bound=name):
-                yield from _sources(origin, attribute, tops)
-                return
+            for origin, attribute, bound in _imports(_source(spec), spec):
+                if bound == name:
+                    yield from _sources(origin, attribute, tops)
+                    return
     if _is_own(_spec(module), tops):
         yield module
 
 
-def _imports(
-    tree: ast.AST, spec: ModuleSpec, bound: str | None = None
-) -> Iterator[tuple[str, str | None]]:
-    """Yield (module, attribute or None) of the imports anywhere in a tree.
+def _imports(source: str, spec: ModuleSpec) -> tuple[tuple[str, str | None, str | None], ...]:
+    """Return (module, attribute or None, name it is bound to or None) of a module's imports."""
+    package = spec.name if spec.submodule_search_locations is not None else spec.parent
+    try:
+        return _found(source, package or "")
+    except SyntaxError as error:
+        raise UnitError(f"{spec.origin}:{error.lineno}: {error.msg}") from error
 
-    With `bound`, only those from-imports that bind this name.
-    """
+
+# Units share most of their modules, and parsing one takes longer than all else here.
+@functools.lru_cache(maxsize=1024)
+def _found(source: str, package: str) -> tuple[tuple[str, str | None, str | None], ...]:
+    return tuple(_imports_in(ast.parse(source), package))
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest(source: str) -> str:
+    return hashlib.sha256(ast.unparse(_bare(ast.parse(source))).encode()).hexdigest()
+
+
+def _imports_in(tree: ast.AST, package: str) -> Iterator[tuple[str, str | None, str | None]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             for other in node.orelse:
-                yield from _imports(other, spec, bound)
-        elif isinstance(node, ast.Import) and bound is None:
-            yield from ((alias.name, None) for alias in node.names)
+                yield from _imports_in(other, package)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, None, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            package = spec.name if spec.submodule_search_locations is not None else spec.parent
             module = resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
-                if bound is None or bound == (alias.asname or alias.name):
-                    yield module, None if alias.name == "*" else alias.name
+                bound = alias.asname or alias.name
+                yield module, None if alias.name == "*" else alias.name, bound
         else:
-            yield from _imports(node, spec, bound)
+            yield from _imports_in(node, package)
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -285,8 +299,8 @@ def _is_own(spec: ModuleSpec | None, tops: set[str]) -> bool:
     )
 
 
-def _tree(spec: ModuleSpec) -> ast.Module:
-    """Parse the source of a module."""
+def _source(spec: ModuleSpec) -> str:
+    """Return the source of a module."""
     try:
         source: str | None = getattr(spec.loader, "get_source", lambda name: None)(spec.name)
     except (ImportError, OSError, SyntaxError) as error:
@@ -296,10 +310,7 @@ def _tree(spec: ModuleSpec) -> ast.Module:
             f"module {spec.name!r} ({spec.origin}) has no source in Python: its changes could not "
             "be seen; declare an installed library in `libraries` instead"
         )
-    try:
-        return ast.parse(source)
-    except SyntaxError as error:
-        raise UnitError(f"{spec.origin}:{error.lineno}: {error.msg}") from error
+    return source
 
 
 def _bare(tree: ast.Module) -> ast.Module:

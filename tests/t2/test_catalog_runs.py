@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
@@ -63,7 +64,9 @@ def test_five_of_49_changed_tiles_are_five_tiles_work_and_a_new_object_is_matche
     objects = staged(spark, ra[here], dec[here])
     known = objects.where("stock < 98")
     key = ["state_id", "input_hash", "trace_id", "status", "attempts"]
-    found = runner.compute(wanted(known, old), known, old, "t", 98).select(key).toPandas()
+    (tmp_path / "parts").mkdir()
+    runner.compute(wanted(known, old), known, old, "t", 98, tmp_path / "parts", "run")
+    found = pq.read_table(tmp_path / "parts", columns=key).to_pandas()
     assert (len(found), set(found["status"])) == (98, {0})
     present = spark.createDataFrame(found)
     todo = {r["state_id"] for r in runner.stale(wanted(objects, new), present, "t").collect()}
@@ -104,8 +107,9 @@ def test_the_real_archive_has_the_matches_that_astropy_finds_by_brute_force(
         left, row, apart = _brute_force(ra, dec, table["ra"], table["dec"], radius)
         truth[name] = (left, apart, table[column].take(pa.array(row)).to_pylist(), n)
     unit = build("catalog_match", {"catalogs": settings, "position": "latest"}, tmp_path)
-    found = runner.compute(wanted(objects, unit), objects, unit, "t", len(ra)).toPandas()
-    found = found.sort_values("stock")
+    (tmp_path / "parts").mkdir()
+    runner.compute(wanted(objects, unit), objects, unit, "t", len(ra), tmp_path / "parts", "run")
+    found = pq.read_table(tmp_path / "parts").to_pandas().sort_values("stock")
     assert (found["status"] == 0).all()
     for name, (left, apart, values, n) in truth.items():
         nearest: dict[int, list[tuple[float, Any]]] = {}

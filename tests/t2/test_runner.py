@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.parts import insert_parts
 from ampel_spark.t2 import Column, LightCurve, LightCurveBatch, Refusal, Unit, runner
 from ampel_spark.t2.registry import build
 from tests.t2.staged import curves
@@ -246,14 +247,18 @@ def test_a_fast_unit_reads_its_light_curves_from_the_files_with_the_same_results
     )
     keys = spark.createDataFrame([(i,) for i in ids], "state_id string")
     rows = runner.wanted(keys, {"brightest": (ties, Brightest.columns[:1])})
-    by_file, by_jvm = (
-        runner.compute(rows, curves, unit, "t", len(ids)).drop("duration_ms").orderBy("stock")
-        for curves in (staged, staged.drop("file", "row"))
-    )
-    found = by_file.collect()
-    assert [r["stock"] for r in found] == [int(i[1:]) for i in ids]
-    assert found[0]["first"] == table.column("lc_mag")[1].as_py()[0] + 1.0
-    assert found == by_jvm.collect()
+    found = {}
+    for way, curves_ in (("file", staged), ("jvm", staged.drop("file", "row"))):
+        (tmp_path / way).mkdir()
+        parts = runner.compute(rows, curves_, unit, "t", len(ids), tmp_path / way, "run")
+        assert {part.name for part in parts} == {p.name for p in (tmp_path / way).iterdir()}
+        assert sum(part.rows for part in parts) == len(ids)
+        read = pq.read_table(tmp_path / way).drop_columns(["duration_ms"]).sort_by("stock")
+        found[way] = read.to_pylist()
+    assert [r["stock"] for r in found["file"]] == [int(i[1:]) for i in ids]
+    assert {r["run_id"] for r in found["file"]} == {"run"}
+    assert found["file"][0]["first"] == table.column("lc_mag")[1].as_py()[0] + 1.0
+    assert found["file"] == found["jvm"]
 
 
 @pytest.mark.spark
@@ -275,11 +280,17 @@ def test_workers_build_the_unit_and_results_enter_the_table_once(
     )
     lake = Lake(spark, lake_path)
     table = runner.unit_table("count", unit.columns)
-    for run in ("a", "b"):
-        keys = runner.wanted(rows.select("state_id"), {})
-        results = runner.compute(keys, rows, unit, "trace", 40)
-        results = results.selectExpr("*", f"'{run}' AS run_id")
-        lake.insert(table, results, {"run_id": run}, replacing=runner.REPLACEABLE)
+    lake.ensure(table)
+    keys = runner.wanted(rows.select("state_id"), {})
+    # two drivers that found the same table, and a third that knows nothing of it
+    for run, since, whole in (("a", 0, True), ("b", 0, False), ("c", None, False)):
+        (tmp_path / run).mkdir()
+        parts = runner.compute(keys, rows, unit, "trace", 40, tmp_path / run, run)
+        told = {"run_id": run}
+        found = insert_parts(
+            lake, table, parts, str(tmp_path / run), told, since, runner.REPLACEABLE
+        )
+        assert found == (1, whole)
     stored = lake.read("t2_count").orderBy("stock").collect()
     assert [r["count"] for r in stored] == [3 * (i + 1) for i in range(40)]
     assert {r["run_id"] for r in stored} == {"a"}
@@ -331,7 +342,9 @@ def test_what_a_unit_reads_beside_the_state_is_part_of_the_input_hash(
         [("s0", ":mag 18", "t", 0, 1), ("s1", ":mag 17", "t", 0, 1)],
         "state_id string, input_hash string, trace_id string, status int, attempts int",
     )
-    results = runner.compute(runner.stale(rows, present, "t"), staged, unit, "t", 3).collect()
+    (tmp_path / "parts").mkdir()
+    runner.compute(runner.stale(rows, present, "t"), staged, unit, "t", 3, tmp_path / "parts", "r")
+    results = pq.read_table(tmp_path / "parts").to_pylist()
     assert {r["state_id"]: (r["input_hash"], r["count"]) for r in results} == {
         "s1": (":mag 18", 1), "s2": (":mag 19", 2), "s3": (":mag 17", 1),
     }  # fmt: skip
