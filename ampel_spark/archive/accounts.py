@@ -73,14 +73,14 @@ def decode(
 
     order = sorted(files, key=lambda file: (-file.size, file.path))
     slices = min(len(order), 4 * spark.sparkContext.defaultParallelism)
-    bins: list[list[tuple[str, str, int]]] = [[] for _ in range(slices)]
+    bins: list[list[tuple[str, int]]] = [[] for _ in range(slices)]
     loads = [0] * slices
     for file in order:
         lightest = loads.index(min(loads))
-        bins[lightest].append((file.path, file.sha256, lightest))
+        bins[lightest].append((file.path, lightest))
         loads[lightest] += file.size + 100_000  # a file costs something to open, however small
     source = spark.createDataFrame(
-        [row for rows in bins for row in rows], "path string, sha256 string, task int"
+        [row for rows in bins for row in rows], "path string, task int"
     ).repartitionById(slices, "task")
     told = source.mapInArrow(functools.partial(stage, reader, folder, run_id),
                              from_arrow_schema(TOLD)).collect()  # fmt: skip
@@ -198,13 +198,13 @@ def accounts_of(
     Returns
     -------
     mapping of str to dict
-        By path: ``packets, stored, duplicate, quarantined, broken``, and ``nights``, those of the
-        stored packets.
+        By path: ``packets, stored, duplicate, quarantined, broken``, ``nights``, those of the
+        stored packets, and ``sha256``, that of the bytes they are from.
 
     Raises
     ------
     ArchiveError
-        If the accounts of a file do not close.
+        If the accounts of a file do not close, or it is not what it was when it was looked at.
     """
     from pyspark.sql import functions as f
 
@@ -222,11 +222,17 @@ def accounts_of(
         seen = members.files.get(file.path)
         if seen is None:
             raise ArchiveError(f"{file.path} was not read; nothing of this chunk was committed")
+        if seen["bytes"] != file.size or file.sha256 not in (None, seen["sha256"]):
+            raise ArchiveError(
+                f"{file.path} changed since it was looked at, or cannot be read to its end: it had "
+                f"{file.size} bytes, {seen['bytes']} were read; nothing of this chunk was "
+                "committed, ingest it when it is complete"
+            )
         none: dict[str, Any] = {"stored": 0, "duplicate": 0, "quarantined": 0, "nights": []}
         all_stored = none | {"stored": seen["good"], "nights": seen["nights"]}
         account = all_stored if fates is None else none | fate_of.get(file.path, {})
         account["quarantined"] += seen["bad"]
-        account |= {"packets": seen["packets"], "broken": seen["broken"]}
+        account |= {name: seen[name] for name in ("packets", "broken", "sha256")}
         taken = account["stored"] + account["duplicate"] + account["quarantined"]
         if account["packets"] != taken:
             raise ArchiveError(

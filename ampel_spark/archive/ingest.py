@@ -31,12 +31,13 @@ from ampel_spark.archive.chunks import (
     Chunk,
     Pinned,
     chunks,
+    looked_at,
     pinned,
     to_read,
     undo_unfinished,
 )
 from ampel_spark.archive.datapoints import merge_datapoints, withdraw
-from ampel_spark.archive.files import find_files, hash_files
+from ampel_spark.archive.files import find_files, sizes_of
 from ampel_spark.archive.readers import check_settings, name_patterns, reader_of
 from ampel_spark.archive.staging import how_far
 from ampel_spark.archive.surveys import Survey
@@ -118,10 +119,11 @@ def ingest(
         raise ArchiveError(f"chunk of {chunk_bytes} bytes: it must be more than nothing")
     lake = lake if isinstance(lake, Lake) else Lake(spark, lake)
     run_id = run_id or new_run_id("ingest", utc_now())
-    files = hash_files(find_files(paths, name_patterns(survey)))
+    files = looked_at(lake, sizes_of(find_files(paths, name_patterns(survey))))
     with lake.lock("archive"):
         for unfinished in undo_unfinished(lake, run_id):
             out(f"ingest: took back chunk {unfinished}, which was never finished")
+        files = looked_at(lake, files)  # another ingest may have read some meanwhile
         plan: list[Chunk] = []
         for chunk in to_read(lake, files, replace):
             if chunk.replaced:
@@ -132,7 +134,7 @@ def ingest(
         total = sum(len(chunk.files) for chunk in plan)
         # Files that shared packets with one that gave way are read anew, asked for or not.
         to_come = {file.sha256 for chunk in plan for file in chunk.files}
-        known = sum(file.sha256 not in to_come for file in files)
+        known = sum(file.sha256 is not None and file.sha256 not in to_come for file in files)
         if known:
             out(f"ingest: {known} of {len(files)} files were read before")
         totals = dict.fromkeys(_COUNTS, 0)
@@ -230,7 +232,7 @@ def _mark(
         a = accounts[file.path]
         nights = a["nights"] or [None]
         row = {
-            "path": file.path, "sha256": file.sha256, "survey": survey.label, "bytes": file.size,
+            "path": file.path, "sha256": a["sha256"], "survey": survey.label, "bytes": file.size,
             **{k: a[k] for k in _COUNTS}, "broken": a["broken"] > 0, "night_first": nights[0],
             "night_last": nights[-1], "chunk": info["chunk"], **versions,
             "run_id": info["run_id"],

@@ -26,7 +26,7 @@ from astropy_healpix import HEALPix
 from ampel_spark.archive import ztf
 from ampel_spark.archive.avro import Program, decode, payload_of
 from ampel_spark.archive.columns import Shapes, shaped, value_hashes
-from ampel_spark.archive.files import Broken, read_members
+from ampel_spark.archive.files import Broken, Digest, read_members
 from ampel_spark.lake.parts import arrow_type
 
 __all__ = ["BATCH_ROWS", "arrow_type", "packet_schema", "read_batches"]
@@ -40,7 +40,7 @@ BATCH_ROWS = 500
 _POINT = pa.struct([(name, arrow_type(kind)) for name, kind in ztf.POINT_COLUMNS])
 
 # One row per member ('packet' or 'bad'), one 'broken' where a file ended early, one 'end' per file
-# with the number of members seen.
+# with the number of members seen, the bytes read and their SHA-256.
 _HEAD = pa.schema(
     [
         ("row", pa.string()),
@@ -50,6 +50,7 @@ _HEAD = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("seen", pa.int64()),
+        ("bytes", pa.int64()),
         ("points", pa.list_(_POINT)),
         ("forced", pa.list_(_POINT)),
     ]
@@ -65,26 +66,21 @@ def packet_schema() -> pa.Schema:
     return pa.schema([*_HEAD, *(pa.field(c.name, arrow_type(c.type)) for c in columns)])
 
 
-def read_batches(files: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
-    """Read archive files into batches of `packet_schema`.
-
-    Parameters
-    ----------
-    files : iterable of (path, sha256)
-    """
-    for path, sha256 in files:
-        yield from _read_file(path, sha256)
+def read_batches(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
+    """Read archive files into batches of `packet_schema`."""
+    for path in paths:
+        yield from _read_file(path)
 
 
-def _read_file(path: str, sha256: str) -> Iterator[pa.RecordBatch]:
+def _read_file(path: str) -> Iterator[pa.RecordBatch]:
+    digest = Digest()
     waiting: list[tuple[str, bytes]] = []
     rows: list[dict[str, Any]] = []
     seen = 0
-    for item in read_members(path):
+    for item in read_members(path, digest):
         if isinstance(item, Broken):
-            rows.append(
-                {"row": "broken", "sha256": sha256, "reason": item.reason, "detail": item.detail}
-            )
+            rows.append({"row": "broken", "sha256": digest.hexdigest(), "reason": item.reason,
+                         "detail": item.detail})  # fmt: skip
             continue
         waiting.append((item.name, item.data))
         if len(waiting) >= BATCH_ROWS:
@@ -93,7 +89,8 @@ def _read_file(path: str, sha256: str) -> Iterator[pa.RecordBatch]:
             yield make([])
             waiting = []
     count, make = _members(path, waiting)
-    rows.append({"row": "end", "sha256": sha256, "seen": seen + count})
+    rows.append({"row": "end", "sha256": digest.hexdigest(), "seen": seen + count,
+                 "bytes": digest.size})  # fmt: skip
     yield make(rows)
 
 
@@ -322,7 +319,7 @@ def _list(values: pa.Array, counts: Any) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
 
 
-_NULL = frozenset({"file", "sha256", "reason", "detail", "seen", "own"})
+_NULL = frozenset({"file", "sha256", "reason", "detail", "seen", "bytes", "own"})
 _SKY = HEALPix(2**29, order="nested")
 
 

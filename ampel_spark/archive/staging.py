@@ -72,8 +72,8 @@ _PART_ROWS = 1_000_000
 
 # What says nothing of what a packet holds, or follows from what does.
 _NO_CONTENT = frozenset(
-    {"row", "file", "member", "sha256", "reason", "detail", "seen", "extra", "datapoint_ids",
-     "datapoint_jds", "datapoint_programids", "forced_ids", "hpx", "night"}
+    {"row", "file", "member", "sha256", "reason", "detail", "seen", "bytes", "extra",
+     "datapoint_ids", "datapoint_jds", "datapoint_programids", "forced_ids", "hpx", "night"}
 )  # fmt: skip
 
 _ALERTS_TOLD = ("stock", "alert_id", "jd", "ra", "dec", "hpx", "night", "programid")
@@ -91,7 +91,17 @@ class _Staged:
 
     def of(self, path: str) -> dict[str, Any]:
         return self.files.setdefault(
-            path, {"packets": 0, "bad": 0, "broken": 0, "good": 0, "nights": [], "done": False}
+            path,
+            {
+                "packets": 0,
+                "bad": 0,
+                "broken": 0,
+                "good": 0,
+                "nights": [],
+                "done": False,
+                "bytes": 0,
+                "sha256": None,
+            },
         )
 
 
@@ -156,7 +166,7 @@ def stage(
     folder : str
     run_id : str
     batches : iterable of Arrow batches
-        ``path, sha256, task`` of files, of one task or of several.
+        ``path, task`` of files, of one task or of several.
 
     Yields
     ------
@@ -164,17 +174,17 @@ def stage(
         Per task: accounts by file, the staged files, the smallest and the largest alert id, and JD
         of the first and the last datapoint.
     """
-    tasks: dict[int, list[tuple[str, str]]] = {}
+    tasks: dict[int, list[str]] = {}
     for batch in batches:
         for row in batch.to_pylist():
-            tasks.setdefault(row["task"], []).append((row["path"], row["sha256"]))
-    for task, pairs in sorted(tasks.items()):
-        told = json.dumps(_stage_one(reader, Path(folder), run_id, task, pairs))
+            tasks.setdefault(row["task"], []).append(row["path"])
+    for task, paths in sorted(tasks.items()):
+        told = json.dumps(_stage_one(reader, Path(folder), run_id, task, paths))
         yield pa.RecordBatch.from_pylist([{"told": told}], schema=TOLD)
 
 
 def _stage_one(
-    reader: Reader, folder: Path, run_id: str, task: int, pairs: list[tuple[str, str]]
+    reader: Reader, folder: Path, run_id: str, task: int, paths: list[str]
 ) -> dict[str, Any]:
     schemas = {
         "alerts": arrow_schema(alerts_table()), "index": INDEX, "points": POINTS, "others": OTHERS
@@ -183,7 +193,7 @@ def _stage_one(
     staged = _Staged()
     rows_before = 0
     note = _Note(folder / f"{_NOTE}{task}")
-    for batch in reader(pairs):
+    for batch in reader(paths):
         rows = pa.Table.from_batches([batch])
         good = pc.equal(rows["row"], "packet")
         packets, others = rows.filter(good), rows.filter(pc.invert(good))
@@ -286,11 +296,11 @@ def _points(packets: pa.Table, task: int, before: int) -> pa.Table:
 
 
 def _count_others(staged: _Staged, others: pa.Table) -> None:
-    for row in others.select(["row", "file", "seen"]).to_pylist():
+    for row in others.select(["row", "file", "seen", "bytes", "sha256"]).to_pylist():
         account = staged.of(row["file"])
         if row["row"] == "end":
             account["packets"] += row["seen"] or 0
-            account["done"] = True
+            account |= {"done": True, "bytes": row["bytes"], "sha256": row["sha256"]}
         else:
             account[row["row"]] += 1
 
