@@ -16,14 +16,14 @@ change are all sightings of that datapoint put in order again.
 from __future__ import annotations
 
 import functools
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ampel_spark.archive.lookup import CHANGES, look_up
-from ampel_spark.archive.staging import TOLD, write_values
+from ampel_spark.archive.lookup import CHANGES, look_up_slices
+from ampel_spark.archive.staging import write_values
+from ampel_spark.archive.tasks import run_tasks
 from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.parts import Part, commit_parts
 from ampel_spark.lake.tables import TABLES
@@ -44,6 +44,9 @@ _MARGIN = 1.0
 
 # Sightings that are sorted out at a time, some 100 bytes each.
 _SLICE = 2_000_000
+
+# Sightings that are no work for tasks: what they cost is less than a job does.
+_HERE = 200_000
 
 _KEY = ["survey", "stock", "datapoint_id"]
 _FIRST = ["first_alert_jd", "first_alert_id"]
@@ -73,6 +76,7 @@ def revisions(sighted: DataFrame) -> DataFrame:
 def merge_datapoints(
     lake: Lake,
     points: DataFrame,
+    files: Sequence[str],
     places: Mapping[int, str],
     shown: int,
     metadata: Mapping[str, Any],
@@ -88,8 +92,10 @@ def merge_datapoints(
     points : DataFrame
         What the packets show, as `ampel_spark.archive.staging.POINTS` has it; their alerts are not
         in the lake yet.
+    files : sequence of str
+        Files with the sightings of `points`, see `ampel_spark.archive.lookup.SIGHTINGS`.
     places : mapping of int to str
-        The files of `points`, by task.
+        Files with the values of `points`, by task.
     shown : int
         Rows of `points`, at most.
     metadata : mapping
@@ -103,8 +109,9 @@ def merge_datapoints(
 
     lake.ensure(TABLES["sightings"])
     lake.ensure(TABLES["datapoints"])
-    found = _looked_up(lake, points, shown, span, folder)
-    parts = _written(lake, found.places, places, metadata) if found.places else []
+    found = _looked_up(lake, files, shown, span, folder)
+    here = shown <= _HERE
+    parts = _written(lake, found.places, places, metadata, here) if found.places else []
     commit_parts(lake, TABLES["datapoints"], parts, metadata)
     inserted, changed = [], []
     if found.earlier:
@@ -132,25 +139,21 @@ class _Found:
 
 
 def _looked_up(
-    lake: Lake, points: DataFrame, shown: int, span: tuple[float, float], folder: str
+    lake: Lake, sighted: Sequence[str], shown: int, span: tuple[float, float], folder: str
 ) -> _Found:
     """Look up what packets show, by hash; leave what was found in `folder`."""
-    from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    columns = [*_KEY, *_FIRST, "value_hash"]
-    rows = points.select(*columns, "place")
-    for name in ("datapoints", "sightings"):
-        if lake.version(name):
-            known = _stored(lake, name, columns, span)
-            rows = rows.unionByName(known.withColumn("place", f.lit(-1).cast("bigint")))
-    slices = max(lake.spark.sparkContext.defaultParallelism, math.ceil(shown / _SLICE))
-    told = (
-        rows.repartition(slices, "stock")
-        .mapInArrow(functools.partial(look_up, folder), from_arrow_schema(TOLD))
-        .collect()
-    )
-    found = [json.loads(row["told"]) for row in told]
+    near = (span[0] - _MARGIN, span[1] + _MARGIN)
+    known = [
+        path for name in ("datapoints", "sightings")
+        for path in lake.files_between(name, "jd", *near)
+    ]  # fmt: skip
+    here = shown <= _HERE
+    cores = lake.spark.sparkContext.defaultParallelism
+    slices = 1 if here else max(cores, math.ceil(shown / _SLICE))
+    work = functools.partial(look_up_slices, sighted, known, near, slices, folder)
+    found = run_tasks(lake.spark, work, [(i,) for i in range(slices)], "task int", here=here)
     changes = [each["changes"] for each in found if "changes" in each]
     schema = from_arrow_schema(CHANGES)
     spark = lake.spark
@@ -165,20 +168,17 @@ def _looked_up(
 
 
 def _written(
-    lake: Lake, found: list[str], places: Mapping[int, str], metadata: Mapping[str, Any]
+    lake: Lake,
+    found: list[str],
+    places: Mapping[int, str],
+    metadata: Mapping[str, Any],
+    here: bool,
 ) -> list[Part]:
     """Write new datapoints as parts of the table: by the tasks that they were staged by."""
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    staged = [(task, path) for task, path in sorted(places.items()) if path]
-    source = lake.spark.createDataFrame(staged, "task int, points string")
     write = functools.partial(write_values, found, lake.path("datapoints"), metadata["run_id"])
-    told = (
-        source.repartitionById(max(places) + 1, "task")
-        .mapInArrow(write, from_arrow_schema(TOLD))
-        .collect()
-    )
-    return [Part(**json.loads(row["told"])) for row in told]
+    staged = sorted(places.items())
+    told = run_tasks(lake.spark, write, staged, "task int, points string", here=here)
+    return [Part(**part) for part in told]
 
 
 def withdraw(

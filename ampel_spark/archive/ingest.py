@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from ampel_spark.archive import ztf
 from ampel_spark.archive.accounts import (
     Members,
@@ -38,12 +40,13 @@ from ampel_spark.archive.chunks import (
 )
 from ampel_spark.archive.datapoints import merge_datapoints, withdraw
 from ampel_spark.archive.files import find_files, sizes_of
+from ampel_spark.archive.lookup import SIGHTINGS
 from ampel_spark.archive.readers import check_settings, name_patterns, reader_of
 from ampel_spark.archive.staging import how_far
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.parts import commit_parts
+from ampel_spark.lake.parts import PartWriter, arrow_schema, commit_parts
 from ampel_spark.lake.progress import INTERVAL, progress
 from ampel_spark.lake.runs import new_run_id, utc_now
 from ampel_spark.lake.tables import TABLES
@@ -182,14 +185,18 @@ def _ingest_chunk(
         accounts = accounts_of(members, fates, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
         points = stored_of(members.points, fates, "first_alert_id")
-        merge_datapoints(lake, points, members.places, members.shown, info, folder, members.span)
-        _add_alerts(lake, members, fates, info, folder)
-        bad = members.others.drop("row")
+        sighted: Sequence[str] = list(members.places.values())
         if fates is not None:
-            bad = bad.unionByName(conflicts(fates))
-        bad = bad.withColumn("run_id", f.lit(run_id))
+            sighted = _staged_files(points.select(SIGHTINGS.names), f"{folder}/stored")
+        merge_datapoints(
+            lake, points, sighted, members.places, members.shown, info, folder, members.span
+        )
+        _add_alerts(lake, members, fates, info, folder)
         if any(a["quarantined"] or a["broken"] for a in accounts.values()):
-            lake.insert(TABLES["quarantine"], bad, info)
+            bad = members.others.drop("row")
+            if fates is not None:
+                bad = bad.unionByName(conflicts(fates))
+            lake.insert(TABLES["quarantine"], bad.withColumn("run_id", f.lit(run_id)), info)
         else:
             commit_parts(lake, TABLES["quarantine"], [], info)
         _mark(lake, chunk, survey, accounts, info)
@@ -238,11 +245,15 @@ def _mark(
             "run_id": info["run_id"],
         }  # fmt: skip
         rows.append(tuple(row[column] for column in table.names))
-    frame = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
     if chunk.replaced:
+        frame = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
         lake.replace(table, frame, _one_of("path", chunk.replaced), info)
-    else:
-        lake.insert(table, frame, info)
+        return
+    # That no file stands here already was seen under the lock "archive", which is still held.
+    writer = PartWriter(lake.path(table.name), arrow_schema(table), ())
+    columns = zip(*rows, strict=True)
+    writer.write(pa.table(dict(zip(table.names, columns, strict=True)), arrow_schema(table)))
+    commit_parts(lake, table, [writer.close()], info)
 
 
 def _give_way(lake: Lake, paths: list[str], info: Mapping[str, Any], folder: str) -> None:
@@ -253,6 +264,12 @@ def _give_way(lake: Lake, paths: list[str], info: Mapping[str, Any], folder: str
     withdraw(lake, lake.read("alerts").where(f.expr(condition)), info, folder, _EVER)
     for name in ("alerts", "quarantine"):
         lake.delete(name, condition, info)
+
+
+def _staged_files(rows: DataFrame, folder: str) -> list[str]:
+    """Stage rows in a folder, and return the files that they are in."""
+    rows.write.mode("overwrite").parquet(folder)
+    return [str(path) for path in sorted(Path(folder).glob("*.parquet"))]
 
 
 def _one_of(column: str, values: list[str]) -> str:

@@ -12,7 +12,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,12 @@ from pyarrow import parquet
 
 from ampel_spark.archive.columns import row_hashes
 from ampel_spark.archive.readers import Reader
+from ampel_spark.archive.tasks import tell
 from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.parts import PartWriter, arrow_schema, arrow_type
 from ampel_spark.lake.tables import TABLES
 
-__all__ = ["INDEX", "OTHERS", "POINTS", "TOLD", "how_far", "stage", "write_values"]
-
-#: What tasks tell the driver: a line of JSON.
-TOLD = pa.schema([("told", pa.string())])
+__all__ = ["INDEX", "OTHERS", "POINTS", "how_far", "stage", "write_values"]
 
 INDEX = pa.schema(
     [
@@ -151,7 +149,7 @@ class _Writer:
         if self._file is None:
             return None
         done = self._file.close()
-        return json.loads(done.as_json()) if self._kind == "alerts" else str(self.path)
+        return asdict(done) if self._kind == "alerts" else str(self.path)
 
 
 def stage(
@@ -170,7 +168,7 @@ def stage(
 
     Yields
     ------
-    Arrow batch of `TOLD`
+    Arrow batch of `ampel_spark.archive.tasks.TOLD`
         Per task: accounts by file, the staged files, the smallest and the largest alert id, and JD
         of the first and the last datapoint.
     """
@@ -179,8 +177,7 @@ def stage(
         for row in batch.to_pylist():
             tasks.setdefault(row["task"], []).append(row["path"])
     for task, paths in sorted(tasks.items()):
-        told = json.dumps(_stage_one(reader, Path(folder), run_id, task, paths))
-        yield pa.RecordBatch.from_pylist([{"told": told}], schema=TOLD)
+        yield tell(_stage_one(reader, Path(folder), run_id, task, paths))
 
 
 def _stage_one(
@@ -338,7 +335,7 @@ def write_values(
 
     Yields
     ------
-    Arrow batch of `TOLD`
+    Arrow batch of `ampel_spark.archive.tasks.TOLD`
         A part each.
     """
     for batch in batches:
@@ -346,7 +343,7 @@ def write_values(
             first = row["task"] << ROW_BITS
             places = _places(found, first, first + (1 << ROW_BITS))
             for part in _parts(row["points"], places - first, folder, run_id):
-                yield pa.RecordBatch.from_pylist([{"told": part}], schema=TOLD)
+                yield tell(part)
 
 
 def _places(found: Sequence[str], low: int, high: int) -> np.ndarray[Any, Any]:
@@ -355,7 +352,9 @@ def _places(found: Sequence[str], low: int, high: int) -> np.ndarray[Any, Any]:
     return np.sort(np.concatenate(rows))
 
 
-def _parts(path: str, rows: np.ndarray[Any, Any], folder: str, run_id: str) -> Iterator[str]:
+def _parts(
+    path: str, rows: np.ndarray[Any, Any], folder: str, run_id: str
+) -> Iterator[dict[str, Any]]:
     held: list[pa.Table] = []
     count = start = 0
     with parquet.ParquetFile(path) as file:
@@ -371,7 +370,7 @@ def _parts(path: str, rows: np.ndarray[Any, Any], folder: str, run_id: str) -> I
                 held, count = [], 0
 
 
-def _part(rows: pa.Table, folder: str, run_id: str) -> str:
+def _part(rows: pa.Table, folder: str, run_id: str) -> dict[str, Any]:
     schema = arrow_schema(TABLES["datapoints"])
     keys = ("stock", "jd", "datapoint_id", "survey")
     rows = rows.take(pc.sort_indices(rows, sort_keys=[(k, "ascending") for k in keys]))
@@ -381,4 +380,4 @@ def _part(rows: pa.Table, folder: str, run_id: str) -> str:
     writer = PartWriter(folder, schema, _POINTS_TOLD)
     for first in range(0, n, _GROUP["points"]):
         writer.write(rows.slice(first, _GROUP["points"]).select(schema.names))
-    return writer.close().as_json()
+    return asdict(writer.close())

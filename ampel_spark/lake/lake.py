@@ -162,31 +162,36 @@ class Lake:
         Files are chosen by their statistics without Spark, whose own choice costs some seconds of
         planning on a table of many columns.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-        from deltalake import DeltaTable
         from pyspark.sql import functions as f
         from pyspark.sql.types import StructType
 
         names = dict.fromkeys((*columns, by))
         schema = StructType([field for field in table.schema() if field.name in names])
-        files: list[str] = []
-        if self.version(table.name):
-            there = DeltaTable(self.path(table.name))
-            if "deletionVectors" in (there.protocol().reader_features or ()):
-                raise LakeError(f"table {table.name}: deletion vectors are on; switch them off")
-            actions = pa.table(there.get_add_actions(flatten=True))
-            if f"min.{by}" in actions.column_names:
-                # A file of which nothing is known is read.
-                least, most = (pc.fill_null(actions[f"{m}.{by}"], v)
-                               for m, v in (("min", low), ("max", high)))  # fmt: skip
-                near = pc.and_(pc.less_equal(least, high), pc.greater_equal(most, low))
-                actions = actions.filter(near)
-            files = [f"{self.path(table.name)}/{path}" for path in actions["path"].to_pylist()]
+        files = self.files_between(table.name, by, low, high)
         if not files:
             return self.spark.createDataFrame([], schema).select(*columns)
         rows = self.spark.read.schema(schema).parquet(*files)
         return rows.where(f.col(by).between(low, high)).select(*columns)
+
+    def files_between(self, name: str, by: str, low: float, high: float) -> list[str]:
+        """Return the files of a table that may hold rows with `by` from `low` to `high`."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        from deltalake import DeltaTable
+
+        if not self.has(name):
+            return []
+        there = DeltaTable(self.path(name))
+        if "deletionVectors" in (there.protocol().reader_features or ()):
+            raise LakeError(f"table {name}: deletion vectors are on; switch them off")
+        actions = pa.table(there.get_add_actions(flatten=True))
+        if f"min.{by}" in actions.column_names:
+            # A file of which nothing is known is read.
+            least, most = (pc.fill_null(actions[f"{m}.{by}"], v)
+                           for m, v in (("min", low), ("max", high)))  # fmt: skip
+            near = pc.and_(pc.less_equal(least, high), pc.greater_equal(most, low))
+            actions = actions.filter(near)
+        return [f"{self.path(name)}/{path}" for path in actions["path"].to_pylist()]
 
     def arrow(
         self, name: str, columns: Sequence[str] | None = None, version: int | None = None

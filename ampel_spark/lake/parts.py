@@ -11,7 +11,7 @@ import math
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,10 +61,6 @@ class Part:
     least: Mapping[str, Any]
     most: Mapping[str, Any]
     nulls: Mapping[str, int]
-
-    def as_json(self) -> str:
-        """Return the part as text, for a task to tell its driver."""
-        return json.dumps(asdict(self))
 
 
 class PartWriter:
