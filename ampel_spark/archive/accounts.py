@@ -11,7 +11,6 @@ import numpy as np
 from pyarrow import parquet
 
 from ampel_spark.archive.files import ArchiveFile
-from ampel_spark.archive.lookup import may_have
 from ampel_spark.archive.packets import read_batches
 from ampel_spark.archive.readers import Reader
 from ampel_spark.archive.staging import INDEX, OTHERS, POINTS, stage
@@ -20,6 +19,7 @@ from ampel_spark.archive.ztf import alerts_table
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part
+from ampel_spark.lake.scan import may_have
 
 if TYPE_CHECKING:
     import pyarrow as pa

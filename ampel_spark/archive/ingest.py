@@ -38,9 +38,8 @@ from ampel_spark.archive.chunks import (
     to_read,
     undo_unfinished,
 )
-from ampel_spark.archive.datapoints import merge_datapoints, withdraw
+from ampel_spark.archive.datapoints import merge_datapoints, staged_files, withdraw
 from ampel_spark.archive.files import find_files, sizes_of
-from ampel_spark.archive.lookup import SIGHTINGS
 from ampel_spark.archive.readers import check_settings, name_patterns, reader_of
 from ampel_spark.archive.staging import how_far
 from ampel_spark.archive.surveys import Survey
@@ -184,13 +183,11 @@ def _ingest_chunk(
         fates = sort_packets(lake, members, f"{folder}/repeated")
         accounts = accounts_of(members, fates, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
-        points = stored_of(members.points, fates, "first_alert_id")
-        sighted: Sequence[str] = list(members.places.values())
+        shown = list(members.places.values())
         if fates is not None:
-            sighted = _staged_files(points.select(SIGHTINGS.names), f"{folder}/stored")
-        merge_datapoints(
-            lake, points, sighted, members.places, members.shown, info, folder, members.span
-        )
+            stored = stored_of(members.points, fates, "first_alert_id")
+            shown = staged_files(stored, f"{folder}/stored")
+        merge_datapoints(lake, members, shown, info, folder)
         _add_alerts(lake, members, fates, info, folder)
         if any(a["quarantined"] or a["broken"] for a in accounts.values()):
             bad = members.others.drop("row")
@@ -264,12 +261,6 @@ def _give_way(lake: Lake, paths: list[str], info: Mapping[str, Any], folder: str
     withdraw(lake, lake.read("alerts").where(f.expr(condition)), info, folder, _EVER)
     for name in ("alerts", "quarantine"):
         lake.delete(name, condition, info)
-
-
-def _staged_files(rows: DataFrame, folder: str) -> list[str]:
-    """Stage rows in a folder, and return the files that they are in."""
-    rows.write.mode("overwrite").parquet(folder)
-    return [str(path) for path in sorted(Path(folder).glob("*.parquet"))]
 
 
 def _one_of(column: str, values: list[str]) -> str:

@@ -17,8 +17,9 @@ from pyarrow import compute as pc
 from pyarrow import parquet
 
 from ampel_spark.archive.tasks import tell
+from ampel_spark.lake.scan import scan
 
-__all__ = ["CHANGES", "SIGHTINGS", "look_up", "look_up_slices", "may_have"]
+__all__ = ["CHANGES", "SIGHTINGS", "look_up", "look_up_slices"]
 
 #: A datapoint that is not new and not known as it is: ``change`` is earlier or varied.
 CHANGES = pa.schema(
@@ -100,36 +101,9 @@ def _shown(path: str, number: int, slices: int) -> Iterator[pa.Table]:
 
 def _known(path: str, span: tuple[float, float], stocks: pa.Array) -> Iterator[pa.Table]:
     columns = [name for name in SIGHTINGS.names if name != "place"]
-    ends = pc.min_max(stocks)
-    wanted = {"stock": (ends["min"].as_py(), ends["max"].as_py()), "jd": span}
-    with parquet.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            if not may_have(file.metadata.row_group(group), wanted):
-                continue
-            where = file.read_row_group(group, columns=["stock", "jd"])
-            mine = pc.and_(
-                pc.is_in(where["stock"], value_set=stocks),
-                pc.and_(
-                    pc.greater_equal(where["jd"], span[0]), pc.less_equal(where["jd"], span[1])
-                ),
-            )
-            if not pc.any(mine).as_py():
-                continue
-            rows = file.read_row_group(group, columns=columns).filter(mine).select(columns)
-            places = pa.array(np.full(len(rows), -1, np.int64))
-            yield rows.append_column("place", places).cast(SIGHTINGS)
-
-
-def may_have(group: Any, wanted: dict[str, tuple[float, float]]) -> bool:
-    """Say whether a row group may have rows within some ranges, by what its file notes of it."""
-    for i in range(group.num_columns):
-        column = group.column(i)
-        known = column.statistics
-        if column.path_in_schema in wanted and known is not None and known.has_min_max:
-            low, high = wanted[column.path_in_schema]
-            if known.max < low or known.min > high:
-                return False
-    return True
+    for rows in scan(path, columns, ("stock", stocks), ("jd", *span)):
+        places = pa.array(np.full(len(rows), -1, np.int64))
+        yield rows.append_column("place", places).cast(SIGHTINGS)
 
 
 def look_up(folder: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

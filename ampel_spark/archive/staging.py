@@ -28,7 +28,7 @@ from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.parts import PartWriter, arrow_schema, arrow_type
 from ampel_spark.lake.tables import TABLES
 
-__all__ = ["INDEX", "OTHERS", "POINTS", "how_far", "stage", "write_values"]
+__all__ = ["INDEX", "OTHERS", "POINTS", "POINTS_TOLD", "how_far", "stage", "write_values"]
 
 INDEX = pa.schema(
     [
@@ -75,7 +75,8 @@ _NO_CONTENT = frozenset(
 )  # fmt: skip
 
 _ALERTS_TOLD = ("stock", "alert_id", "jd", "ra", "dec", "hpx", "night", "programid")
-_POINTS_TOLD = ("stock", "datapoint_id", "revision", "jd", "first_alert_jd", "first_alert_id",
+#: Columns of ``datapoints`` by whose extremes readers may pass a part over.
+POINTS_TOLD = ("stock", "datapoint_id", "revision", "jd", "first_alert_jd", "first_alert_id",
                 "programid")  # fmt: skip
 
 
@@ -377,7 +378,7 @@ def _part(rows: pa.Table, folder: str, run_id: str) -> dict[str, Any]:
     n = len(rows)
     rows = rows.append_column("revision", pa.array(np.zeros(n, np.int32)))
     rows = rows.append_column("run_id", pa.array([run_id] * n, pa.string()))
-    writer = PartWriter(folder, schema, _POINTS_TOLD)
+    writer = PartWriter(folder, schema, POINTS_TOLD)
     for first in range(0, n, _GROUP["points"]):
         writer.write(rows.slice(first, _GROUP["points"]).select(schema.names))
     return asdict(writer.close())
