@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
+from ampel_spark.lake.log import CHECKPOINTS, newest_version
 from ampel_spark.lake.tables import TABLES, Table
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ _PROPERTIES = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.enableInCommitTimestamps": "true",
-    # A checkpoint costs some seconds, and reading fifty commits far less than one.
-    "delta.checkpointInterval": "50",
+    "delta.checkpointInterval": str(CHECKPOINTS),
 }
 
 
@@ -67,6 +67,8 @@ class Lake:
     def __init__(self, spark: SparkSession, root: str | Path) -> None:
         self.spark = spark
         self.root = Path(root).resolve()
+        # Tables that were seen to be as they should be: looking again costs as much as writing.
+        self._ensured: dict[str, Table] = {}
         mark(self.root)
 
     def path(self, name: str) -> str:
@@ -79,14 +81,16 @@ class Lake:
 
     def version(self, name: str) -> int | None:
         """Return the newest version of a table; None where it does not exist."""
-        if not self.has(name):
-            return None
-        from deltalake import DeltaTable
-
-        return int(DeltaTable(self.path(name)).version())
+        return newest_version(self.path(name))
 
     def ensure(self, table: Table) -> None:
         """Make a table where it is absent, and add columns that it lacks."""
+        if self._ensured.get(table.name) is table and self.has(table.name):
+            return
+        self._ensure(table)
+        self._ensured[table.name] = table
+
+    def _ensure(self, table: Table) -> None:
         if not self.has(table.name):
             # Two drivers that make one table at once would be a conflict.
             with self.lock(f"make-{table.name}"):
@@ -314,6 +318,15 @@ class Lake:
 
         with self.told(metadata):
             DeltaTable.forPath(self.spark, self.path(name)).restoreToVersion(version)
+
+    def checkpoint(self, name: str) -> None:
+        """Write down the state of a table, so that its log need not be read from the beginning."""
+        java: Any = self.spark._jvm
+        log = java.org.apache.spark.sql.delta.DeltaLog.forTable(
+            self.spark._jsparkSession, self.path(name)
+        )
+        log.startTransaction()  # looks for the newest version
+        log.checkpoint()
 
     def commits(self, name: str, since: int) -> list[dict[str, Any]]:
         """Return the user metadata of a table's commits after version `since`, newest first."""

@@ -6,9 +6,7 @@ where nobody sees it until a commit names it; what a killed driver left there is
 
 from __future__ import annotations
 
-import json
 import math
-import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
+
+from ampel_spark.lake.log import CHECKPOINTS, add_files
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
@@ -118,40 +118,15 @@ def commit_parts(
 ) -> int:
     """Add parts to a table in one commit, which there is also without any; return its version.
 
-    Delta's Python package cannot write tables with in-commit timestamps, so the JVM's own
-    transaction does it, which also makes checkpoints as after any other commit.
+    A log of fifty commits more than at its last checkpoint gets another one, as by Spark's commits.
     """
     lake.ensure(table)
-    java: Any = lake.spark._jvm
-    delta = java.org.apache.spark.sql.delta
-    now = int(time.time() * 1000)
-    actions = [
-        delta.actions.Action.fromJson(
-            json.dumps(
-                {
-                    "add": {
-                        "path": part.name,
-                        "partitionValues": {},
-                        "size": part.size,
-                        "modificationTime": now,
-                        "dataChange": True,
-                        "stats": json.dumps(
-                            {
-                                "numRecords": part.rows,
-                                "minValues": part.least,
-                                "maxValues": part.most,
-                                "nullCount": part.nulls,
-                            }
-                        ),
-                    }
-                }
-            )
-        )
+    files = [
+        {"path": part.name, "size": part.size, "rows": part.rows, "least": part.least,
+         "most": part.most, "nulls": part.nulls}
         for part in parts
-    ]
-    with lake.told(metadata):
-        log = delta.DeltaLog.forTable(lake.spark._jsparkSession, lake.path(table.name))
-        operation = getattr(
-            getattr(java, "org.apache.spark.sql.delta.DeltaOperations$ManualUpdate$"), "MODULE$"
-        )
-        return int(log.startTransaction().commit(java.PythonUtils.toSeq(actions), operation))
+    ]  # fmt: skip
+    version = add_files(lake.path(table.name), files, metadata)
+    if version % CHECKPOINTS == 0:
+        lake.checkpoint(table.name)
+    return version
