@@ -19,7 +19,7 @@ from ampel_spark.archive.ztf import alerts_table
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part
-from ampel_spark.lake.scan import may_have
+from ampel_spark.lake.scan import groups_with
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -183,9 +183,7 @@ def _any_twice(members: Members, known: Sequence[str]) -> bool:
         return True
     for path in known:
         with parquet.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                if not may_have(file.metadata.row_group(group), {"alert_id": members.ids}):
-                    continue
+            for group in groups_with(file, {"alert_id": members.ids}):
                 there = file.read_row_group(group, columns=["alert_id"])["alert_id"].to_numpy()
                 places = np.minimum(np.searchsorted(ids, there), len(ids) - 1)
                 if (ids[places] == there).any():

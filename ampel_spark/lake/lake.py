@@ -69,6 +69,7 @@ class Lake:
         self.root = Path(root).resolve()
         # Tables that were seen to be as they should be: looking again costs as much as writing.
         self._ensured: dict[str, Table] = {}
+        self._logs: dict[str, tuple[int | None, Any, Any]] = {}
         mark(self.root)
 
     def path(self, name: str) -> str:
@@ -179,16 +180,11 @@ class Lake:
 
     def files_between(self, name: str, by: str, low: float, high: float) -> list[str]:
         """Return the files of a table that may hold rows with `by` from `low` to `high`."""
-        import pyarrow as pa
         import pyarrow.compute as pc
-        from deltalake import DeltaTable
 
         if not self.has(name):
             return []
-        there = DeltaTable(self.path(name))
-        if "deletionVectors" in (there.protocol().reader_features or ()):
-            raise LakeError(f"table {name}: deletion vectors are on; switch them off")
-        actions = pa.table(there.get_add_actions(flatten=True))
+        actions = self._files(name)
         if f"min.{by}" in actions.column_names:
             # A file of which nothing is known is read.
             least, most = (pc.fill_null(actions[f"{m}.{by}"], v)
@@ -196,6 +192,21 @@ class Lake:
             near = pc.and_(pc.less_equal(least, high), pc.greater_equal(most, low))
             actions = actions.filter(near)
         return [f"{self.path(name)}/{path}" for path in actions["path"].to_pylist()]
+
+    def _files(self, name: str) -> pa.Table:
+        """Return the files of a table and their statistics; only what is new of its log is read."""
+        import pyarrow as pa
+        from deltalake import DeltaTable
+
+        newest = self.version(name)
+        version, there, actions = self._logs.get(name) or (None, DeltaTable(self.path(name)), None)
+        if version != newest:
+            there.update_incremental()
+            if "deletionVectors" in (there.protocol().reader_features or ()):
+                raise LakeError(f"table {name}: deletion vectors are on; switch them off")
+            actions = pa.table(there.get_add_actions(flatten=True))
+            self._logs[name] = (newest, there, actions)
+        return actions
 
     def arrow(
         self, name: str, columns: Sequence[str] | None = None, version: int | None = None

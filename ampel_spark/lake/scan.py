@@ -9,7 +9,10 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
-__all__ = ["may_have", "scan"]
+__all__ = ["groups_with", "scan"]
+
+# Rows that are read at once: looking at some of their columns first would save nothing.
+_SMALL = 10_000
 
 
 def scan(
@@ -37,34 +40,40 @@ def scan(
     if between is not None:
         wanted[between[0]] = between[1:]
     with parquet.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            if not may_have(file.metadata.row_group(group), wanted):
-                continue
-            where = file.read_row_group(group, columns=list(wanted))
-            mine = pc.is_in(where[name], value_set=values)
+        for group in groups_with(file, wanted):
+            small = file.metadata.row_group(group).num_rows <= _SMALL
+            first = [*wanted, *columns] if small else [*wanted]
+            rows = file.read_row_group(group, columns=list(dict.fromkeys(first)))
+            mine = pc.is_in(rows[name], value_set=values)
             if between is not None:
                 by, low, high = between
-                within = pc.and_(pc.greater_equal(where[by], low), pc.less_equal(where[by], high))
+                within = pc.and_(pc.greater_equal(rows[by], low), pc.less_equal(rows[by], high))
                 mine = pc.and_(mine, within)
             if pc.any(mine).as_py():
-                rows = file.read_row_group(group, columns=list(columns))
+                if not small:
+                    rows = file.read_row_group(group, columns=list(columns))
                 yield rows.filter(mine).select(list(columns))
 
 
-def may_have(group: Any, wanted: Mapping[str, tuple[float, float]]) -> bool:
-    """Say whether a row group may have rows within some ranges, by what its file notes of it.
+def groups_with(
+    file: parquet.ParquetFile, wanted: Mapping[str, tuple[float, float]]
+) -> Iterator[int]:
+    """Yield the row groups that may have rows within some ranges, by what a file notes of them.
 
     Parameters
     ----------
-    group : RowGroupMetaData
+    file : ParquetFile
     wanted : mapping of str to (float, float)
         By column: the least and the largest value looked for.
     """
-    for i in range(group.num_columns):
-        column = group.column(i)
-        known = column.statistics
-        if column.path_in_schema in wanted and known is not None and known.has_min_max:
-            low, high = wanted[column.path_in_schema]
-            if known.max < low or known.min > high:
-                return False
-    return True
+    metadata = file.metadata
+    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
+    columns = {names.index(name): ends for name, ends in wanted.items()}
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if all(_may_have(group.column(i).statistics, *ends) for i, ends in columns.items()):
+            yield number
+
+
+def _may_have(known: Any, low: float, high: float) -> bool:
+    return known is None or not known.has_min_max or (known.max >= low and known.min <= high)
