@@ -34,8 +34,8 @@ __all__ = ["BATCH_ROWS", "arrow_type", "packet_schema", "read_batches"]
 #: Decode packets one by one, with fastavro: the plain twin, for tests.
 PLAIN = False
 
-#: Packets per Arrow batch: bounds memory, not results.
-BATCH_ROWS = 500
+#: Packets per Arrow batch, and their bytes: they bound memory, not results.
+BATCH_ROWS, BATCH_BYTES = 2000, 24 << 20
 
 _POINT = pa.struct([(name, arrow_type(kind)) for name, kind in ztf.POINT_COLUMNS])
 
@@ -76,18 +76,19 @@ def _read_file(path: str) -> Iterator[pa.RecordBatch]:
     digest = Digest()
     waiting: list[tuple[str, bytes]] = []
     rows: list[dict[str, Any]] = []
-    seen = 0
+    seen = size = 0
     for item in read_members(path, digest):
         if isinstance(item, Broken):
             rows.append({"row": "broken", "sha256": digest.hexdigest(), "reason": item.reason,
                          "detail": item.detail})  # fmt: skip
             continue
         waiting.append((item.name, item.data))
-        if len(waiting) >= BATCH_ROWS:
+        size += len(item.data)
+        if len(waiting) >= BATCH_ROWS or size >= BATCH_BYTES:
             count, make = _members(path, waiting)
             seen += count
             yield make([])
-            waiting = []
+            waiting, size = [], 0
     count, make = _members(path, waiting)
     rows.append({"row": "end", "sha256": digest.hexdigest(), "seen": seen + count,
                  "bytes": digest.size})  # fmt: skip
@@ -119,7 +120,7 @@ def _members(
 
 def _at_once(members: list[tuple[str, bytes]]) -> tuple[list[pa.Table], list[int]]:
     """Decode and shape what is as it should be, column by column; return what is left, by place."""
-    groups: dict[int, tuple[Program, list[int], list[bytes]]] = {}
+    groups: dict[int, tuple[Program, list[int], list[bytes | memoryview]]] = {}
     left: list[int] = []
     for i, (_, data) in enumerate(members):
         found = payload_of(data)
