@@ -259,13 +259,19 @@ def program_of(schema: str, codec: str = "null") -> Program | None:
     except NotImplementedError:
         return None
     compiler.add(_END)
-    return Program(
+    made = Program(
         np.array(compiler.steps, np.int64).reshape(-1, 5),
         np.array([*compiler.branches, 0], np.int64),
         compiler.fields,
         (compiler.widths[0], compiler.widths[1], compiler.widths[2]),
         codec,
     )
+    # Schemas that differ in words alone are one program, and their packets go together.
+    told = (made.steps.tobytes(), made.branches.tobytes(), tuple(made.fields.items()), codec)
+    return _PROGRAMS.setdefault(told, made)
+
+
+_PROGRAMS: dict[tuple[Any, ...], Program] = {}
 
 
 #: Lists of a packet that are asked for, and the record whose scalars count as the packet's.

@@ -35,7 +35,7 @@ __all__ = ["BATCH_ROWS", "arrow_type", "packet_schema", "read_batches"]
 PLAIN = False
 
 #: Packets per Arrow batch, and their bytes: they bound memory, not results.
-BATCH_ROWS, BATCH_BYTES = 2000, 24 << 20
+BATCH_ROWS, BATCH_BYTES = 2000, 64 << 20
 
 _POINT = pa.struct([(name, arrow_type(kind)) for name, kind in ztf.POINT_COLUMNS])
 
