@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
-from ampel_spark.lake.log import CHECKPOINTS, newest_version
+from ampel_spark.lake.log import CHECKPOINTS, create, newest_version
 from ampel_spark.lake.tables import TABLES, Table
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Lake:
 
     def has(self, name: str) -> bool:
         """Say whether a table exists."""
-        return (self.root / name / "_delta_log").is_dir()
+        return (self.root / name / "_delta_log" / f"{0:020d}.json").is_file()
 
     def version(self, name: str) -> int | None:
         """Return the newest version of a table; None where it does not exist."""
@@ -93,9 +93,7 @@ class Lake:
 
     def _ensure(self, table: Table) -> None:
         if not self.has(table.name):
-            # Two drivers that make one table at once would be a conflict.
-            with self.lock(f"make-{table.name}"):
-                self._make(table)
+            self._make(table)
             return
         there = {f.name: f.dataType for f in self.read(table.name).schema}
         for column in table.schema():
@@ -110,15 +108,10 @@ class Lake:
                 )
 
     def _make(self, table: Table) -> None:
-        from delta.tables import DeltaTable
-
-        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table.name))
-        builder = builder.addColumns(table.schema()).comment(table.comment)
-        for key, value in _PROPERTIES.items():
-            builder = builder.property(key, value)
+        properties = dict(_PROPERTIES)
         if table.indexed is not None:
-            builder = builder.property("delta.dataSkippingNumIndexedCols", str(table.indexed))
-        builder.execute()
+            properties["delta.dataSkippingNumIndexedCols"] = str(table.indexed)
+        create(self.path(table.name), table.schema().json(), table.comment, properties)
 
     def _widen(self, table: Table, column: StructField) -> None:
         comment = column.metadata["comment"].replace("'", "\\'")

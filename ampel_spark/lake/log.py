@@ -1,4 +1,4 @@
-"""The log of a Delta table, without Spark: its newest version, and commits that only add files.
+"""The log of a Delta table, without Spark: its first version, its newest, and files that are added.
 
 Spark's own transaction works out the state of a table before it commits, by a job: half a second,
 five times a night. A commit that adds files and looks at nothing needs no more than the number of
@@ -20,7 +20,7 @@ from typing import Any
 
 import ampel_spark
 
-__all__ = ["CHECKPOINTS", "add_files", "newest_version"]
+__all__ = ["CHECKPOINTS", "add_files", "create", "newest_version"]
 
 #: Commits from one checkpoint to the next: it costs some seconds, reading fifty far less than one.
 CHECKPOINTS = 50
@@ -39,6 +39,34 @@ def newest_version(table: str | Path) -> int | None:
     )
 
 
+def create(table: str | Path, schema: str, comment: str, properties: Mapping[str, str]) -> bool:
+    """Make a table; say whether it was not there before.
+
+    Parameters
+    ----------
+    table : path
+    schema : str
+        Spark's schema as JSON.
+    comment : str
+        What a row is.
+    properties : mapping of str to str
+        Of the table; ``delta.enableInCommitTimestamps`` among them.
+    """
+    now = int(time.time() * 1000)
+    lines = [
+        _commit_info(now, "CREATE TABLE", {"partitionBy": "[]", "description": comment,
+                                           "isManaged": "false"}),
+        {"metaData": {"id": str(uuid.uuid4()), "description": comment,
+                      "format": {"provider": "parquet", "options": {}}, "schemaString": schema,
+                      "partitionColumns": [], "configuration": dict(properties),
+                      "createdTime": now}},
+        {"protocol": {"minReaderVersion": 1, "minWriterVersion": 7,
+                      "writerFeatures": ["inCommitTimestamp", "invariants", "appendOnly"]}},
+    ]  # fmt: skip
+    (Path(table) / "_delta_log").mkdir(parents=True, exist_ok=True)
+    return _link(table, 0, lines)
+
+
 def add_files(
     table: str | Path, files: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]
 ) -> int:
@@ -54,51 +82,56 @@ def add_files(
     metadata : mapping
         Goes into the commit's user metadata as JSON.
     """
+    sums = {"numFiles": len(files), "numOutputRows": sum(file["rows"] for file in files),
+            "numOutputBytes": sum(file["size"] for file in files)}  # fmt: skip
+    while True:
+        before = newest_version(table)
+        if before is None:
+            raise FileNotFoundError(f"{table} is no Delta table")
+        with (Path(table) / "_delta_log" / f"{before:020d}.json").open() as stream:
+            last = json.loads(stream.readline())["commitInfo"]["inCommitTimestamp"]
+        # Times of commits grow, whatever the clock does.
+        now = max(int(time.time() * 1000), last + 1)
+        info = _commit_info(now, "WRITE", {"mode": "Append", "partitionBy": "[]"})
+        info["commitInfo"] |= {
+            "readVersion": before,
+            "operationMetrics": {name: str(number) for name, number in sums.items()},
+            "userMetadata": json.dumps(metadata, sort_keys=True),
+        }
+        # Files that are only added are in nobody's way: whoever came first, these come next.
+        if _link(table, before + 1, [info, *map(_action, files)]):
+            return before + 1
+
+
+def _link(table: str | Path, version: int, lines: Sequence[Mapping[str, Any]]) -> bool:
+    """Write a commit; False where somebody made this version first."""
     log = Path(table) / "_delta_log"
     partial = log / f".{uuid.uuid4()}.tmp"
     try:
-        while True:
-            before = newest_version(table)
-            if before is None:
-                raise FileNotFoundError(f"{table} is no Delta table")
-            lines = [_about(log, before, files, metadata), *map(_action, files)]
-            partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
-            try:
-                # Whoever links a version first has made it; files that are only added are in
-                # nobody's way.
-                os.link(partial, log / f"{before + 1:020d}.json")
-            except FileExistsError:
-                continue
-            return before + 1
+        partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        os.link(partial, log / f"{version:020d}.json")
+    except FileExistsError:
+        return False
     finally:
         partial.unlink(missing_ok=True)
+    return True
 
 
-def _about(
-    log: Path, before: int, files: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]
-) -> dict[str, Any]:
-    with (log / f"{before:020d}.json").open() as stream:
-        last = json.loads(stream.readline())["commitInfo"]["inCommitTimestamp"]
-    return {
-        "commitInfo": {
-            # times of commits grow, whatever the clock does
-            "inCommitTimestamp": max(int(time.time() * 1000), last + 1),
-            "timestamp": int(time.time() * 1000),
-            "operation": "WRITE",
-            "operationParameters": {"mode": "Append", "partitionBy": "[]"},
-            "readVersion": before,
-            "isolationLevel": "Serializable",
-            "isBlindAppend": True,
-            "operationMetrics": {
-                "numFiles": str(len(files)),
-                "numOutputRows": str(sum(file["rows"] for file in files)),
-                "numOutputBytes": str(sum(file["size"] for file in files)),
-            },
-            "userMetadata": json.dumps(metadata, sort_keys=True),
-            "engineInfo": f"ampel_spark/{ampel_spark.__version__}",
-            "txnId": str(uuid.uuid4()),
-        }
+def _commit_info(
+    now: int, operation: str, parameters: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    about = {
+        "inCommitTimestamp": now,
+        "timestamp": now,
+        "operation": operation,
+        "operationParameters": dict(parameters),
+        "isolationLevel": "Serializable",
+        "isBlindAppend": True,
+        "operationMetrics": {},
+        "engineInfo": f"ampel_spark/{ampel_spark.__version__}",
+        "txnId": str(uuid.uuid4()),
     }
+    return {"commitInfo": about}
 
 
 def _action(file: Mapping[str, Any]) -> dict[str, Any]:
