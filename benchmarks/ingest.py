@@ -112,7 +112,7 @@ def reader(path: Path) -> int:
     """Read a file as the workers do: what is left is Spark's."""
     from ampel_spark.archive.packets import read_batches
 
-    return sum(batch.num_rows for batch in read_batches([(str(path), "")]))
+    return sum(batch.num_rows for batch in read_batches([str(path)]))
 
 
 def spread(work: Callable[[Path], int], files: list[Path], cores: int) -> float:

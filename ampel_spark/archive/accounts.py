@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from pyarrow import parquet
+
 from ampel_spark.archive.files import ArchiveFile
 from ampel_spark.archive.packets import read_batches
 from ampel_spark.archive.readers import Reader
-from ampel_spark.archive.staging import INDEX, OTHERS, POINTS, TOLD, stage
+from ampel_spark.archive.staging import INDEX, OTHERS, POINTS, stage
 from ampel_spark.archive.ztf import alerts_table
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part
+from ampel_spark.lake.scan import groups_with
+from ampel_spark.lake.tasks import run_tasks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,16 +34,13 @@ class Members:
 
     Attributes
     ----------
-    index : DataFrame
-        What tells readable packets apart: ``survey, alert_id, content_hash, file, member, night``.
-    others : DataFrame
-        What could not be taken: ``row`` (bad or broken), ``file, member, sha256, reason, detail``.
-    points : DataFrame
-        Datapoints as packets show them.
+    spark : SparkSession
+    indexed, left : tuple of str
+        The files of `index` and of `others`.
     alerts : tuple of Part
         The alerts, as parts of the table that are not committed.
     places : dict of int to str
-        The files of staged points, by task.
+        The files of `points`, by task.
     files : dict of str to dict
         What was counted of each file.
     shown : int
@@ -50,15 +51,30 @@ class Members:
         JD of the first and the last datapoint.
     """
 
-    index: DataFrame
-    others: DataFrame
-    points: DataFrame
+    spark: SparkSession
+    indexed: tuple[str, ...]
+    left: tuple[str, ...]
     alerts: tuple[Part, ...]
     places: Mapping[int, str]
     files: Mapping[str, Mapping[str, Any]]
     shown: int
     ids: tuple[int, int]
     span: tuple[float, float]
+
+    @property
+    def index(self) -> DataFrame:
+        """What tells packets apart: ``survey, alert_id, content_hash, file, member, night``."""
+        return _read(self.spark, INDEX, self.indexed)
+
+    @property
+    def others(self) -> DataFrame:
+        """What could not be taken: ``row`` (bad or broken), ``file, member, sha256, reason``…"""
+        return _read(self.spark, OTHERS, self.left)
+
+    @property
+    def points(self) -> DataFrame:
+        """Datapoints as packets show them."""
+        return _read(self.spark, POINTS, list(self.places.values()))
 
 
 def decode(
@@ -69,30 +85,24 @@ def decode(
     reader: Reader = read_batches,
 ) -> Members:
     """Decode `files` into staging in `folder`; the big files first, each in one task."""
-    from pyspark.sql.pandas.types import from_arrow_schema
-
     order = sorted(files, key=lambda file: (-file.size, file.path))
     slices = min(len(order), 4 * spark.sparkContext.defaultParallelism)
-    bins: list[list[tuple[str, str, int]]] = [[] for _ in range(slices)]
+    bins: list[list[tuple[str, int]]] = [[] for _ in range(slices)]
     loads = [0] * slices
     for file in order:
         lightest = loads.index(min(loads))
-        bins[lightest].append((file.path, file.sha256, lightest))
+        bins[lightest].append((file.path, lightest))
         loads[lightest] += file.size + 100_000  # a file costs something to open, however small
-    source = spark.createDataFrame(
-        [row for rows in bins for row in rows], "path string, sha256 string, task int"
-    ).repartitionById(slices, "task")
-    told = source.mapInArrow(functools.partial(stage, reader, folder, run_id),
-                             from_arrow_schema(TOLD)).collect()  # fmt: skip
-    tasks = [json.loads(row["told"]) for row in told]
+    work = functools.partial(stage, reader, folder, run_id)
+    tasks = run_tasks(spark, work, [row for rows in bins for row in rows], "path string, task int")
     ids = [i for task in tasks for i in task["ids"] or ()]
     jds = [jd for task in tasks for jd in task["span"] or ()]
     return Members(
-        _read(spark, INDEX, [task["index"] for task in tasks]),
-        _read(spark, OTHERS, [task["others"] for task in tasks]),
-        _read(spark, POINTS, [task["points"] for task in tasks]),
+        spark,
+        tuple(task["index"] for task in tasks if task["index"]),
+        tuple(task["others"] for task in tasks if task["others"]),
         tuple(Part(**task["alerts"]) for task in tasks if task["alerts"]),
-        {task["task"]: task["points"] for task in tasks},
+        {task["task"]: task["points"] for task in tasks if task["points"]},
         _by_file(tasks),
         sum(task["shown"] for task in tasks),
         (min(ids, default=0), max(ids, default=0)),
@@ -100,13 +110,12 @@ def decode(
     )
 
 
-def _read(spark: SparkSession, schema: pa.Schema, paths: Sequence[str | None]) -> DataFrame:
+def _read(spark: SparkSession, schema: pa.Schema, paths: Sequence[str]) -> DataFrame:
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    there = [path for path in paths if path]
-    if not there:
+    if not paths:
         return spark.createDataFrame([], from_arrow_schema(schema))
-    return spark.read.schema(from_arrow_schema(schema)).parquet(*there)
+    return spark.read.schema(from_arrow_schema(schema)).parquet(*paths)
 
 
 def _by_file(tasks: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -124,10 +133,12 @@ def sort_packets(lake: Lake, members: Members, path: str) -> DataFrame | None:
     from pyspark.sql import Window
     from pyspark.sql import functions as f
 
+    # Alert ids grow with time: only files of the same nights are looked at.
+    if not _any_twice(members, lake.files_between("alerts", "alert_id", *members.ids)):
+        return None
     key = ["survey", "alert_id"]
     packets = members.index
     ids = packets.select(*key, f.lit(None).cast("bigint").alias("known_hash"))
-    # Alert ids grow with time: only files of the same nights are looked at.
     known = lake.between(alerts_table(), [*key, "content_hash"], "alert_id", *members.ids)
     ids = ids.unionByName(known.select(*key, f.col("content_hash").alias("known_hash")))
     repeated = ids.groupBy("alert_id", "survey").agg(
@@ -157,6 +168,27 @@ def sort_packets(lake: Lake, members: Members, path: str) -> DataFrame | None:
     )
     fates.write.mode("overwrite").parquet(f"{path}_fates")
     return lake.spark.read.parquet(f"{path}_fates")
+
+
+def _any_twice(members: Members, known: Sequence[str]) -> bool:
+    """Say whether an alert id, of whatever survey, stands twice: in `members`, or files of alerts.
+
+    Nearly never does one; that is seen without Spark.
+    """
+    found = [parquet.read_table(path, columns=["alert_id"]) for path in members.indexed]
+    if not found:
+        return False
+    ids = np.sort(np.concatenate([rows["alert_id"].to_numpy() for rows in found]))
+    if (ids[1:] == ids[:-1]).any():
+        return True
+    for path in known:
+        with parquet.ParquetFile(path) as file:
+            for group in groups_with(file, {"alert_id": members.ids}):
+                there = file.read_row_group(group, columns=["alert_id"])["alert_id"].to_numpy()
+                places = np.minimum(np.searchsorted(ids, there), len(ids) - 1)
+                if (ids[places] == there).any():
+                    return True
+    return False
 
 
 def stored_of(rows: DataFrame, fates: DataFrame | None, alert: str, *others: str) -> DataFrame:
@@ -198,13 +230,13 @@ def accounts_of(
     Returns
     -------
     mapping of str to dict
-        By path: ``packets, stored, duplicate, quarantined, broken``, and ``nights``, those of the
-        stored packets.
+        By path: ``packets, stored, duplicate, quarantined, broken``, ``nights``, those of the
+        stored packets, and ``sha256``, that of the bytes they are from.
 
     Raises
     ------
     ArchiveError
-        If the accounts of a file do not close.
+        If the accounts of a file do not close, or it is not what it was when it was looked at.
     """
     from pyspark.sql import functions as f
 
@@ -222,11 +254,17 @@ def accounts_of(
         seen = members.files.get(file.path)
         if seen is None:
             raise ArchiveError(f"{file.path} was not read; nothing of this chunk was committed")
+        if seen["bytes"] != file.size or file.sha256 not in (None, seen["sha256"]):
+            raise ArchiveError(
+                f"{file.path} changed since it was looked at, or cannot be read to its end: it had "
+                f"{file.size} bytes, {seen['bytes']} were read; nothing of this chunk was "
+                "committed, ingest it when it is complete"
+            )
         none: dict[str, Any] = {"stored": 0, "duplicate": 0, "quarantined": 0, "nights": []}
         all_stored = none | {"stored": seen["good"], "nights": seen["nights"]}
         account = all_stored if fates is None else none | fate_of.get(file.path, {})
         account["quarantined"] += seen["bad"]
-        account |= {"packets": seen["packets"], "broken": seen["broken"]}
+        account |= {name: seen[name] for name in ("packets", "broken", "sha256")}
         taken = account["stored"] + account["duplicate"] + account["quarantined"]
         if account["packets"] != taken:
             raise ArchiveError(

@@ -6,13 +6,14 @@ are in one chunk.
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ampel_spark.archive.files import ArchiveFile, hash_files
+from ampel_spark.archive.files import ArchiveFile, hash_files, sizes_of
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.tables import TABLES
 
@@ -25,6 +26,7 @@ __all__ = [
     "Chunk",
     "Pinned",
     "chunks",
+    "looked_at",
     "night_of",
     "pinned",
     "to_read",
@@ -119,10 +121,25 @@ def undo_unfinished(lake: Lake, run_id: str) -> list[str]:
     return list(dict.fromkeys(undone))
 
 
+def looked_at(lake: Lake, files: Sequence[ArchiveFile]) -> list[ArchiveFile]:
+    """Hash those of `files` that may have been read before, or be copies of each other.
+
+    These are as large as one that was read, or as another of them. Nothing else needs to be known
+    of a file before it is read: its hash is taken from the same bytes as its packets.
+    """
+    sizes = collections.Counter(file.size for file in files)
+    if lake.has("archive_files"):
+        sizes.update(lake.arrow("archive_files", ["bytes"])["bytes"].to_pylist())
+    alike = [file for file in files if file.sha256 is None and sizes[file.size] > 1]
+    hashed = {file.path: file for file in hash_files(alike)}
+    return [hashed.get(file.path, file) for file in files]
+
+
 def to_read(lake: Lake, files: Sequence[ArchiveFile], replace: bool) -> list[Chunk]:
     """Return what is to be read of `files`: one chunk of replaced ones, if any, and one of others.
 
-    Files read before are left out, told by their hash, and so are copies among `files`.
+    Files read before are left out, told by their hash, and so are copies among `files`. One without
+    a hash (see `looked_at`) is neither.
 
     Raises
     ------
@@ -131,24 +148,28 @@ def to_read(lake: Lake, files: Sequence[ArchiveFile], replace: bool) -> list[Chu
         with it is gone.
     """
     lake.ensure(TABLES["archive_files"])
-    table = lake.arrow("archive_files", ["path", "sha256", "duplicate"])
+    table = lake.arrow("archive_files", ["path", "sha256", "bytes", "duplicate"])
     known = set(table["sha256"].to_pylist())
     by_path = dict(zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+    sizes = dict(zip(table["path"].to_pylist(), table["bytes"].to_pylist(), strict=True))
     present = {file.sha256 for file in files}
     replaced: list[str] = []
     new: dict[str, ArchiveFile] = {}
     for file in files:
-        was = by_path.get(file.path, file.sha256)
-        if was != file.sha256 and was not in present:
+        was = by_path.get(file.path)
+        if was is not None and was != file.sha256 and was not in present:
             if not replace:
+                how = f"{sizes[file.path]} bytes then, {file.size} now"
+                if file.sha256 is not None:
+                    how = f"sha256 {was[:12]}… then, {file.sha256[:12]}… now"
                 raise ArchiveError(
-                    f"{file.path} changed since it was read (sha256 {was[:12]}… then, "
-                    f"{file.sha256[:12]}… now); restore it, read it with --replace-file, or give "
-                    "the new file another name: packets stored before then count as duplicates"
+                    f"{file.path} changed since it was read ({how}); restore it, read it with "
+                    "--replace-file, or give the new file another name: packets stored before then "
+                    "count as duplicates"
                 )
             replaced.append(file.path)
         if file.sha256 not in known:
-            new.setdefault(file.sha256, file)
+            new.setdefault(file.sha256 or file.path, file)
     if not replaced:
         return [Chunk(list(new.values()))] if new else []
     # A packet that was a duplicate of one that goes is to be stored now: read its file again.
@@ -172,7 +193,7 @@ def _read_again(paths: list[str], by_path: dict[str, str]) -> list[ArchiveFile]:
     for path in paths:
         if not Path(path).is_file():
             raise ArchiveError(f"{path} is gone: {cure}")
-    again = hash_files([Path(path) for path in paths])
+    again = hash_files(sizes_of(Path(path) for path in paths))
     for file in again:
         if file.sha256 != by_path[file.path]:
             raise ArchiveError(f"{file.path} changed since it was read: {cure}; name it as well")

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from ampel_spark.archive import ztf
 from ampel_spark.archive.accounts import (
     Members,
@@ -31,18 +33,19 @@ from ampel_spark.archive.chunks import (
     Chunk,
     Pinned,
     chunks,
+    looked_at,
     pinned,
     to_read,
     undo_unfinished,
 )
-from ampel_spark.archive.datapoints import merge_datapoints, withdraw
-from ampel_spark.archive.files import find_files, hash_files
+from ampel_spark.archive.datapoints import merge_datapoints, staged_files, withdraw
+from ampel_spark.archive.files import find_files, sizes_of
 from ampel_spark.archive.readers import check_settings, name_patterns, reader_of
 from ampel_spark.archive.staging import how_far
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.parts import commit_parts
+from ampel_spark.lake.parts import PartWriter, arrow_schema, commit_parts
 from ampel_spark.lake.progress import INTERVAL, progress
 from ampel_spark.lake.runs import new_run_id, utc_now
 from ampel_spark.lake.tables import TABLES
@@ -118,10 +121,11 @@ def ingest(
         raise ArchiveError(f"chunk of {chunk_bytes} bytes: it must be more than nothing")
     lake = lake if isinstance(lake, Lake) else Lake(spark, lake)
     run_id = run_id or new_run_id("ingest", utc_now())
-    files = hash_files(find_files(paths, name_patterns(survey)))
+    files = looked_at(lake, sizes_of(find_files(paths, name_patterns(survey))))
     with lake.lock("archive"):
         for unfinished in undo_unfinished(lake, run_id):
             out(f"ingest: took back chunk {unfinished}, which was never finished")
+        files = looked_at(lake, files)  # another ingest may have read some meanwhile
         plan: list[Chunk] = []
         for chunk in to_read(lake, files, replace):
             if chunk.replaced:
@@ -132,7 +136,7 @@ def ingest(
         total = sum(len(chunk.files) for chunk in plan)
         # Files that shared packets with one that gave way are read anew, asked for or not.
         to_come = {file.sha256 for chunk in plan for file in chunk.files}
-        known = sum(file.sha256 not in to_come for file in files)
+        known = sum(file.sha256 is not None and file.sha256 not in to_come for file in files)
         if known:
             out(f"ingest: {known} of {len(files)} files were read before")
         totals = dict.fromkeys(_COUNTS, 0)
@@ -179,15 +183,17 @@ def _ingest_chunk(
         fates = sort_packets(lake, members, f"{folder}/repeated")
         accounts = accounts_of(members, fates, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
-        points = stored_of(members.points, fates, "first_alert_id")
-        merge_datapoints(lake, points, members.places, members.shown, info, folder, members.span)
-        _add_alerts(lake, members, fates, info, folder)
-        bad = members.others.drop("row")
+        shown = list(members.places.values())
         if fates is not None:
-            bad = bad.unionByName(conflicts(fates))
-        bad = bad.withColumn("run_id", f.lit(run_id))
+            stored = stored_of(members.points, fates, "first_alert_id")
+            shown = staged_files(stored, f"{folder}/stored")
+        merge_datapoints(lake, members, shown, info, folder)
+        _add_alerts(lake, members, fates, info, folder)
         if any(a["quarantined"] or a["broken"] for a in accounts.values()):
-            lake.insert(TABLES["quarantine"], bad, info)
+            bad = members.others.drop("row")
+            if fates is not None:
+                bad = bad.unionByName(conflicts(fates))
+            lake.insert(TABLES["quarantine"], bad.withColumn("run_id", f.lit(run_id)), info)
         else:
             commit_parts(lake, TABLES["quarantine"], [], info)
         _mark(lake, chunk, survey, accounts, info)
@@ -230,17 +236,21 @@ def _mark(
         a = accounts[file.path]
         nights = a["nights"] or [None]
         row = {
-            "path": file.path, "sha256": file.sha256, "survey": survey.label, "bytes": file.size,
+            "path": file.path, "sha256": a["sha256"], "survey": survey.label, "bytes": file.size,
             **{k: a[k] for k in _COUNTS}, "broken": a["broken"] > 0, "night_first": nights[0],
             "night_last": nights[-1], "chunk": info["chunk"], **versions,
             "run_id": info["run_id"],
         }  # fmt: skip
         rows.append(tuple(row[column] for column in table.names))
-    frame = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
     if chunk.replaced:
+        frame = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
         lake.replace(table, frame, _one_of("path", chunk.replaced), info)
-    else:
-        lake.insert(table, frame, info)
+        return
+    # That no file stands here already was seen under the lock "archive", which is still held.
+    writer = PartWriter(lake.path(table.name), arrow_schema(table), ())
+    columns = zip(*rows, strict=True)
+    writer.write(pa.table(dict(zip(table.names, columns, strict=True)), arrow_schema(table)))
+    commit_parts(lake, table, [writer.close()], info)
 
 
 def _give_way(lake: Lake, paths: list[str], info: Mapping[str, Any], folder: str) -> None:

@@ -6,19 +6,20 @@ an id, a hash of the values, the alert, and the place where the values are stage
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import parquet
 
-from ampel_spark.archive.staging import TOLD
+from ampel_spark.lake.scan import scan
+from ampel_spark.lake.tasks import tell
 
-__all__ = ["CHANGES", "look_up"]
+__all__ = ["CHANGES", "SIGHTINGS", "look_up", "look_up_slices"]
 
 #: A datapoint that is not new and not known as it is: ``change`` is earlier or varied.
 CHANGES = pa.schema(
@@ -31,7 +32,78 @@ CHANGES = pa.schema(
     ]
 )
 
+#: A sighting, as `look_up` takes it.
+SIGHTINGS = pa.schema(
+    [
+        ("survey", pa.string()),
+        ("stock", pa.int64()),
+        ("datapoint_id", pa.int64()),
+        ("first_alert_jd", pa.float64()),
+        ("first_alert_id", pa.int64()),
+        ("value_hash", pa.int64()),
+        ("place", pa.int64()),
+    ]
+)
+
 Array = np.ndarray[Any, Any]
+
+
+def look_up_slices(
+    shown: Sequence[str],
+    known: Sequence[str],
+    span: tuple[float, float],
+    slices: int,
+    folder: str,
+    batches: Iterable[pa.RecordBatch],
+) -> Iterator[pa.RecordBatch]:
+    """Sort out what staged files show, against what the lake knows of the same objects.
+
+    Parameters
+    ----------
+    shown : sequence of str
+        Staged files with the columns of `SIGHTINGS`.
+    known : sequence of str
+        Files of ``datapoints`` and ``sightings``. What is of other objects or times is passed over,
+        by row groups where these say so.
+    span : (float, float)
+        First and last JD of what is looked for.
+    slices : int
+        Parts that the objects are dealt out to.
+    folder : str
+        See `look_up`.
+    batches : iterable of Arrow batches
+        ``task``: the slices to do.
+
+    Yields
+    ------
+    Arrow batch of `ampel_spark.lake.tasks.TOLD`
+        See `look_up`.
+    """
+    for batch in batches:
+        for number in batch.column("task").to_pylist():
+            rows = [part for path in shown for part in _shown(path, number, slices)]
+            if rows:
+                stocks = pc.unique(
+                    pa.concat_tables(part.select(["stock"]) for part in rows)["stock"]
+                )
+                rows += [part for path in known for part in _known(path, span, stocks)]
+                yield from look_up(folder, [b for part in rows for b in part.to_batches()])
+
+
+def _shown(path: str, number: int, slices: int) -> Iterator[pa.Table]:
+    with parquet.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, columns=SIGHTINGS.names).select(SIGHTINGS.names)
+            if slices > 1:
+                rows = rows.filter(pa.array(rows["stock"].to_numpy() % slices == number))
+            yield rows.cast(SIGHTINGS)
+
+
+def _known(path: str, span: tuple[float, float], stocks: pa.Array) -> Iterator[pa.Table]:
+    columns = [name for name in SIGHTINGS.names if name != "place"]
+    for rows in scan(path, columns, ("stock", stocks), ("jd", *span)):
+        places = pa.array(np.full(len(rows), -1, np.int64))
+        yield rows.append_column("place", places).cast(SIGHTINGS)
 
 
 def look_up(folder: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -47,7 +119,7 @@ def look_up(folder: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Recor
 
     Yields
     ------
-    Arrow batch of `ampel_spark.archive.staging.TOLD`
+    Arrow batch of `ampel_spark.lake.tasks.TOLD`
         The files, and how many rows of each kind they have.
     """
     parts = [batch for batch in batches if batch.num_rows]
@@ -110,4 +182,4 @@ def _told(
     if len(changes):
         told["changes"] = str(folder / f"changes-{name}.parquet")
         parquet.write_table(changes, told["changes"], compression="lz4")
-    return pa.RecordBatch.from_pylist([{"told": json.dumps(told)}], schema=TOLD)
+    return tell(told)

@@ -20,7 +20,7 @@ from typing import Any
 
 import fastavro
 
-from ampel_spark.archive.files import Broken, read_members
+from ampel_spark.archive.files import Broken, Digest, read_members
 from ampel_spark.archive.ids import measured_id
 from ampel_spark.archive.rows import Packet, Point, bad_row, point
 from ampel_spark.archive.surveys import Packets, Survey
@@ -41,22 +41,22 @@ _NAMES = {
 }
 
 
-def read_packets(path: str, sha256: str, survey: Survey) -> Iterator[Packet | dict[str, Any]]:
+def read_packets(path: str, survey: Survey, digest: Digest) -> Iterator[Packet | dict[str, Any]]:
     """Yield the alerts of an archive file, and the rows of what could not be taken.
 
     Parameters
     ----------
     path : str
         A tar file of Avro containers, or one of these.
-    sha256 : str
-        Of the file.
     survey : Survey
         With a section ``packets``.
+    digest : Digest
+        Takes the bytes of the file.
     """
-    for item in read_members(path):
+    for item in read_members(path, digest):
         if isinstance(item, Broken):
-            yield {"row": "broken", "file": path, "sha256": sha256, "reason": item.reason,
-                   "detail": item.detail}  # fmt: skip
+            yield {"row": "broken", "file": path, "sha256": digest.hexdigest(),
+                   "reason": item.reason, "detail": item.detail}  # fmt: skip
             continue
         for member, body in _decoded(item.name, item.data):
             try:

@@ -26,7 +26,7 @@ from astropy_healpix import HEALPix
 from ampel_spark.archive import ztf
 from ampel_spark.archive.avro import Program, decode, payload_of
 from ampel_spark.archive.columns import Shapes, shaped, value_hashes
-from ampel_spark.archive.files import Broken, read_members
+from ampel_spark.archive.files import Broken, Digest, read_members
 from ampel_spark.lake.parts import arrow_type
 
 __all__ = ["BATCH_ROWS", "arrow_type", "packet_schema", "read_batches"]
@@ -34,13 +34,13 @@ __all__ = ["BATCH_ROWS", "arrow_type", "packet_schema", "read_batches"]
 #: Decode packets one by one, with fastavro: the plain twin, for tests.
 PLAIN = False
 
-#: Packets per Arrow batch: bounds memory, not results.
-BATCH_ROWS = 500
+#: Packets per Arrow batch, and their bytes: they bound memory, not results.
+BATCH_ROWS, BATCH_BYTES = 2000, 64 << 20
 
 _POINT = pa.struct([(name, arrow_type(kind)) for name, kind in ztf.POINT_COLUMNS])
 
 # One row per member ('packet' or 'bad'), one 'broken' where a file ended early, one 'end' per file
-# with the number of members seen.
+# with the number of members seen, the bytes read and their SHA-256.
 _HEAD = pa.schema(
     [
         ("row", pa.string()),
@@ -50,6 +50,7 @@ _HEAD = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("seen", pa.int64()),
+        ("bytes", pa.int64()),
         ("points", pa.list_(_POINT)),
         ("forced", pa.list_(_POINT)),
     ]
@@ -65,35 +66,32 @@ def packet_schema() -> pa.Schema:
     return pa.schema([*_HEAD, *(pa.field(c.name, arrow_type(c.type)) for c in columns)])
 
 
-def read_batches(files: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
-    """Read archive files into batches of `packet_schema`.
-
-    Parameters
-    ----------
-    files : iterable of (path, sha256)
-    """
-    for path, sha256 in files:
-        yield from _read_file(path, sha256)
+def read_batches(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
+    """Read archive files into batches of `packet_schema`."""
+    for path in paths:
+        yield from _read_file(path)
 
 
-def _read_file(path: str, sha256: str) -> Iterator[pa.RecordBatch]:
+def _read_file(path: str) -> Iterator[pa.RecordBatch]:
+    digest = Digest()
     waiting: list[tuple[str, bytes]] = []
     rows: list[dict[str, Any]] = []
-    seen = 0
-    for item in read_members(path):
+    seen = size = 0
+    for item in read_members(path, digest):
         if isinstance(item, Broken):
-            rows.append(
-                {"row": "broken", "sha256": sha256, "reason": item.reason, "detail": item.detail}
-            )
+            rows.append({"row": "broken", "sha256": digest.hexdigest(), "reason": item.reason,
+                         "detail": item.detail})  # fmt: skip
             continue
         waiting.append((item.name, item.data))
-        if len(waiting) >= BATCH_ROWS:
+        size += len(item.data)
+        if len(waiting) >= BATCH_ROWS or size >= BATCH_BYTES:
             count, make = _members(path, waiting)
             seen += count
             yield make([])
-            waiting = []
+            waiting, size = [], 0
     count, make = _members(path, waiting)
-    rows.append({"row": "end", "sha256": sha256, "seen": seen + count})
+    rows.append({"row": "end", "sha256": digest.hexdigest(), "seen": seen + count,
+                 "bytes": digest.size})  # fmt: skip
     yield make(rows)
 
 
@@ -122,7 +120,7 @@ def _members(
 
 def _at_once(members: list[tuple[str, bytes]]) -> tuple[list[pa.Table], list[int]]:
     """Decode and shape what is as it should be, column by column; return what is left, by place."""
-    groups: dict[int, tuple[Program, list[int], list[bytes]]] = {}
+    groups: dict[int, tuple[Program, list[int], list[bytes | memoryview]]] = {}
     left: list[int] = []
     for i, (_, data) in enumerate(members):
         found = payload_of(data)
@@ -322,7 +320,7 @@ def _list(values: pa.Array, counts: Any) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
 
 
-_NULL = frozenset({"file", "sha256", "reason", "detail", "seen", "own"})
+_NULL = frozenset({"file", "sha256", "reason", "detail", "seen", "bytes", "own"})
 _SKY = HEALPix(2**29, order="nested")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ampel_spark.archive.files import SUFFIXES
+from ampel_spark.archive.files import SUFFIXES, Digest
 from ampel_spark.archive.packets import BATCH_ROWS, read_batches
 from ampel_spark.archive.rows import Packet, batch_of, end_row
 from ampel_spark.archive.surveys import Survey
@@ -33,7 +33,7 @@ SETTINGS = "settings"
 #: Datapoints per Arrow batch: bounds memory, not results.
 BATCH_POINTS = 100_000
 
-Reader = Callable[[Iterable[tuple[str, str]]], Iterator[pa.RecordBatch]]
+Reader = Callable[[Iterable[str]], Iterator[pa.RecordBatch]]
 Items = Iterator[Packet | dict[str, Any]]
 
 
@@ -49,7 +49,7 @@ def name_patterns(survey: Survey) -> tuple[str, ...]:
 
 
 def reader_of(survey: Survey) -> Reader:
-    """Return what reads (path, sha256) of a survey's files into batches, in Spark's workers."""
+    """Return what reads a survey's files into batches, in Spark's workers."""
     if survey.reader == "ztf_avro":
         return read_batches
     return functools.partial(_read, survey)
@@ -74,13 +74,13 @@ def check_settings(others: DataFrame) -> None:
         raise ArchiveError("; ".join(details[:3]) + more + "; nothing of this chunk was committed")
 
 
-def _read(survey: Survey, files: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
+def _read(survey: Survey, paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
     packets: list[Packet] = []
     others: list[dict[str, Any]] = []
     points = 0
-    for path, sha256 in files:
-        seen = 0
-        for item in _items(path, sha256, survey):
+    for path in paths:
+        seen, digest = 0, Digest()
+        for item in _items(path, digest, survey):
             if isinstance(item, Packet):
                 packets.append(item)
                 points += len(item.points) + len(item.forced)
@@ -90,16 +90,30 @@ def _read(survey: Survey, files: Iterable[tuple[str, str]]) -> Iterator[pa.Recor
             if len(packets) + len(others) >= BATCH_ROWS or points >= BATCH_POINTS:
                 yield batch_of(packets, others)
                 packets, others, points = [], [], 0
-        others.append(end_row(path, sha256, seen))
+        others.append(end_row(path, digest, seen))
     yield batch_of(packets, others)
 
 
-def _items(path: str, sha256: str, survey: Survey) -> Items:
+def _items(path: str, digest: Digest, survey: Survey) -> Items:
     if survey.reader == "lsst_avro":
         from ampel_spark.archive.lsst import read_packets
 
-        yield from read_packets(path, sha256, survey)
+        yield from read_packets(path, survey, digest)
         return
+    # Tables are read from their ends on, or by libraries that take paths: they are hashed before.
+    try:
+        before = Path(path).stat()
+        digest.take_file(path)
+        yield from _rows_of_table(path, digest.hexdigest(), survey)
+        now = Path(path).stat()
+    except OSError as error:
+        yield _broken(path, digest.hexdigest(), SETTINGS, f"{path} cannot be read: {error}")
+        return
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        yield _broken(path, digest.hexdigest(), SETTINGS, f"{path} was written to as it was read")
+
+
+def _rows_of_table(path: str, sha256: str, survey: Survey) -> Items:
     if survey.reader == "ztf_parquet":
         from ampel_spark.archive.parquet import read_alerts
 

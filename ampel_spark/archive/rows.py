@@ -18,6 +18,7 @@ import pyarrow as pa
 from astropy_healpix import HEALPix
 
 from ampel_spark.archive.columns import value_hashes
+from ampel_spark.archive.files import Digest
 from ampel_spark.archive.packets import packet_schema
 
 __all__ = ["Packet", "bad_row", "batch_of", "end_row", "point"]
@@ -109,9 +110,10 @@ def bad_row(file: str, member: str, data: bytes, reason: str, detail: str) -> di
     }
 
 
-def end_row(file: str, sha256: str, seen: int) -> dict[str, Any]:
-    """Return the row that ends a file: how many members were seen."""
-    return {"row": "end", "file": file, "sha256": sha256, "seen": seen}
+def end_row(file: str, digest: Digest, seen: int) -> dict[str, Any]:
+    """Return the row that ends a file: how many members were seen, and of which bytes."""
+    return {"row": "end", "file": file, "sha256": digest.hexdigest(), "seen": seen,
+            "bytes": digest.size}  # fmt: skip
 
 
 def batch_of(packets: Sequence[Packet], others: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:

@@ -12,7 +12,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from pyarrow import parquet
 from ampel_spark.archive.columns import row_hashes
 from ampel_spark.archive.readers import Reader
 from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
-from ampel_spark.lake.parts import TOLD, PartWriter, arrow_schema, arrow_type
+from ampel_spark.lake.parts import PartWriter, arrow_schema, arrow_type
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.lake.tasks import tell
 
-__all__ = ["INDEX", "OTHERS", "POINTS", "TOLD", "how_far", "stage", "write_values"]
+__all__ = ["INDEX", "OTHERS", "POINTS", "POINTS_TOLD", "how_far", "stage", "write_values"]
 
 INDEX = pa.schema(
     [
@@ -69,12 +70,13 @@ _PART_ROWS = 1_000_000
 
 # What says nothing of what a packet holds, or follows from what does.
 _NO_CONTENT = frozenset(
-    {"row", "file", "member", "sha256", "reason", "detail", "seen", "extra", "datapoint_ids",
-     "datapoint_jds", "datapoint_programids", "forced_ids", "hpx", "night"}
+    {"row", "file", "member", "sha256", "reason", "detail", "seen", "bytes", "extra",
+     "datapoint_ids", "datapoint_jds", "datapoint_programids", "forced_ids", "hpx", "night"}
 )  # fmt: skip
 
 _ALERTS_TOLD = ("stock", "alert_id", "jd", "ra", "dec", "hpx", "night", "programid")
-_POINTS_TOLD = ("stock", "datapoint_id", "revision", "jd", "first_alert_jd", "first_alert_id",
+#: Columns of ``datapoints`` by whose extremes readers may pass a part over.
+POINTS_TOLD = ("stock", "datapoint_id", "revision", "jd", "first_alert_jd", "first_alert_id",
                 "programid")  # fmt: skip
 
 
@@ -88,7 +90,17 @@ class _Staged:
 
     def of(self, path: str) -> dict[str, Any]:
         return self.files.setdefault(
-            path, {"packets": 0, "bad": 0, "broken": 0, "good": 0, "nights": [], "done": False}
+            path,
+            {
+                "packets": 0,
+                "bad": 0,
+                "broken": 0,
+                "good": 0,
+                "nights": [],
+                "done": False,
+                "bytes": 0,
+                "sha256": None,
+            },
         )
 
 
@@ -138,7 +150,7 @@ class _Writer:
         if self._file is None:
             return None
         done = self._file.close()
-        return json.loads(done.as_json()) if self._kind == "alerts" else str(self.path)
+        return asdict(done) if self._kind == "alerts" else str(self.path)
 
 
 def stage(
@@ -153,25 +165,24 @@ def stage(
     folder : str
     run_id : str
     batches : iterable of Arrow batches
-        ``path, sha256, task`` of files, of one task or of several.
+        ``path, task`` of files, of one task or of several.
 
     Yields
     ------
-    Arrow batch of `TOLD`
+    Arrow batch of `ampel_spark.lake.tasks.TOLD`
         Per task: accounts by file, the staged files, the smallest and the largest alert id, and JD
         of the first and the last datapoint.
     """
-    tasks: dict[int, list[tuple[str, str]]] = {}
+    tasks: dict[int, list[str]] = {}
     for batch in batches:
         for row in batch.to_pylist():
-            tasks.setdefault(row["task"], []).append((row["path"], row["sha256"]))
-    for task, pairs in sorted(tasks.items()):
-        told = json.dumps(_stage_one(reader, Path(folder), run_id, task, pairs))
-        yield pa.RecordBatch.from_pylist([{"told": told}], schema=TOLD)
+            tasks.setdefault(row["task"], []).append(row["path"])
+    for task, paths in sorted(tasks.items()):
+        yield tell(_stage_one(reader, Path(folder), run_id, task, paths))
 
 
 def _stage_one(
-    reader: Reader, folder: Path, run_id: str, task: int, pairs: list[tuple[str, str]]
+    reader: Reader, folder: Path, run_id: str, task: int, paths: list[str]
 ) -> dict[str, Any]:
     schemas = {
         "alerts": arrow_schema(alerts_table()), "index": INDEX, "points": POINTS, "others": OTHERS
@@ -180,7 +191,7 @@ def _stage_one(
     staged = _Staged()
     rows_before = 0
     note = _Note(folder / f"{_NOTE}{task}")
-    for batch in reader(pairs):
+    for batch in reader(paths):
         rows = pa.Table.from_batches([batch])
         good = pc.equal(rows["row"], "packet")
         packets, others = rows.filter(good), rows.filter(pc.invert(good))
@@ -283,11 +294,11 @@ def _points(packets: pa.Table, task: int, before: int) -> pa.Table:
 
 
 def _count_others(staged: _Staged, others: pa.Table) -> None:
-    for row in others.select(["row", "file", "seen"]).to_pylist():
+    for row in others.select(["row", "file", "seen", "bytes", "sha256"]).to_pylist():
         account = staged.of(row["file"])
         if row["row"] == "end":
             account["packets"] += row["seen"] or 0
-            account["done"] = True
+            account |= {"done": True, "bytes": row["bytes"], "sha256": row["sha256"]}
         else:
             account[row["row"]] += 1
 
@@ -325,7 +336,7 @@ def write_values(
 
     Yields
     ------
-    Arrow batch of `TOLD`
+    Arrow batch of `ampel_spark.lake.tasks.TOLD`
         A part each.
     """
     for batch in batches:
@@ -333,7 +344,7 @@ def write_values(
             first = row["task"] << ROW_BITS
             places = _places(found, first, first + (1 << ROW_BITS))
             for part in _parts(row["points"], places - first, folder, run_id):
-                yield pa.RecordBatch.from_pylist([{"told": part}], schema=TOLD)
+                yield tell(part)
 
 
 def _places(found: Sequence[str], low: int, high: int) -> np.ndarray[Any, Any]:
@@ -342,7 +353,9 @@ def _places(found: Sequence[str], low: int, high: int) -> np.ndarray[Any, Any]:
     return np.sort(np.concatenate(rows))
 
 
-def _parts(path: str, rows: np.ndarray[Any, Any], folder: str, run_id: str) -> Iterator[str]:
+def _parts(
+    path: str, rows: np.ndarray[Any, Any], folder: str, run_id: str
+) -> Iterator[dict[str, Any]]:
     held: list[pa.Table] = []
     count = start = 0
     with parquet.ParquetFile(path) as file:
@@ -358,14 +371,14 @@ def _parts(path: str, rows: np.ndarray[Any, Any], folder: str, run_id: str) -> I
                 held, count = [], 0
 
 
-def _part(rows: pa.Table, folder: str, run_id: str) -> str:
+def _part(rows: pa.Table, folder: str, run_id: str) -> dict[str, Any]:
     schema = arrow_schema(TABLES["datapoints"])
     keys = ("stock", "jd", "datapoint_id", "survey")
     rows = rows.take(pc.sort_indices(rows, sort_keys=[(k, "ascending") for k in keys]))
     n = len(rows)
     rows = rows.append_column("revision", pa.array(np.zeros(n, np.int32)))
     rows = rows.append_column("run_id", pa.array([run_id] * n, pa.string()))
-    writer = PartWriter(folder, schema, _POINTS_TOLD)
+    writer = PartWriter(folder, schema, POINTS_TOLD)
     for first in range(0, n, _GROUP["points"]):
         writer.write(rows.slice(first, _GROUP["points"]).select(schema.names))
-    return writer.close().as_json()
+    return asdict(writer.close())

@@ -9,14 +9,26 @@ from the start: the plain twin of `members_of`.
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 __all__ = ["Broken", "Member", "members_of", "members_plainly", "pieces_of", "unpacked"]
+
+
+def _fastest() -> Any:
+    try:
+        return importlib.import_module("zlib_ng.zlib_ng")
+    except ImportError:  # not on every platform
+        return zlib
+
+
+#: What unpacks gzip: zlib-ng is half as fast again as zlib, and gives the same bytes.
+INFLATE = _fastest()
 
 _BLOCK = 512
 
@@ -58,7 +70,7 @@ def unpacked(packed: Iterable[bytes]) -> Iterator[bytes]:
     EOFError, zlib.error, gzip.BadGzipFile
         As `gzip` does.
     """
-    inflate = zlib.decompressobj(31)
+    inflate = INFLATE.decompressobj(31)
     begun = False
     for piece in packed:
         rest = piece
@@ -68,16 +80,16 @@ def unpacked(packed: Iterable[bytes]) -> Iterator[bytes]:
                 rest = rest.lstrip(b"\0")
                 if not rest:
                     break
-                inflate, begun = zlib.decompressobj(31), False
+                inflate, begun = INFLATE.decompressobj(31), False
             if not begun and not b"\x1f\x8b".startswith(rest[:2]):
                 raise gzip.BadGzipFile(f"Not a gzipped file ({rest[:2]!r})")
             begun = True
             before = inflate.copy()
             try:
                 made = inflate.decompress(rest, _MOST)
-            except zlib.error:
+            except INFLATE.error as error:
                 yield from _to_the_error(before, rest)
-                raise
+                raise zlib.error(str(error)) from None
             if made:
                 yield made
             rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
@@ -85,12 +97,12 @@ def unpacked(packed: Iterable[bytes]) -> Iterator[bytes]:
         raise EOFError("Compressed file ended before the end-of-stream marker was reached")
 
 
-def _to_the_error(inflate: zlib._Decompress, packed: bytes) -> Iterator[bytes]:
+def _to_the_error(inflate: Any, packed: bytes) -> Iterator[bytes]:
     """Yield what can be had of bytes somewhere in which there is an error."""
     for i in range(len(packed)):
         try:
             made = inflate.decompress(packed[i : i + 1])
-        except zlib.error:
+        except INFLATE.error:
             return
         if made:
             yield made

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
+from ampel_spark.lake.log import CHECKPOINTS, create, newest_version
 from ampel_spark.lake.tables import TABLES, Table
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ _PROPERTIES = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.enableInCommitTimestamps": "true",
-    # A checkpoint costs some seconds, and reading fifty commits far less than one.
-    "delta.checkpointInterval": "50",
+    "delta.checkpointInterval": str(CHECKPOINTS),
 }
 
 
@@ -67,6 +67,9 @@ class Lake:
     def __init__(self, spark: SparkSession, root: str | Path) -> None:
         self.spark = spark
         self.root = Path(root).resolve()
+        # Tables that were seen to be as they should be: looking again costs as much as writing.
+        self._ensured: dict[str, Table] = {}
+        self._logs: dict[str, tuple[int | None, Any, Any]] = {}
         mark(self.root)
 
     def path(self, name: str) -> str:
@@ -75,22 +78,22 @@ class Lake:
 
     def has(self, name: str) -> bool:
         """Say whether a table exists."""
-        return (self.root / name / "_delta_log").is_dir()
+        return (self.root / name / "_delta_log" / f"{0:020d}.json").is_file()
 
     def version(self, name: str) -> int | None:
         """Return the newest version of a table; None where it does not exist."""
-        if not self.has(name):
-            return None
-        from deltalake import DeltaTable
-
-        return int(DeltaTable(self.path(name)).version())
+        return newest_version(self.path(name))
 
     def ensure(self, table: Table) -> None:
         """Make a table where it is absent, and add columns that it lacks."""
+        if self._ensured.get(table.name) is table and self.has(table.name):
+            return
+        self._ensure(table)
+        self._ensured[table.name] = table
+
+    def _ensure(self, table: Table) -> None:
         if not self.has(table.name):
-            # Two drivers that make one table at once would be a conflict.
-            with self.lock(f"make-{table.name}"):
-                self._make(table)
+            self._make(table)
             return
         there = {f.name: f.dataType for f in self.read(table.name).schema}
         for column in table.schema():
@@ -105,15 +108,10 @@ class Lake:
                 )
 
     def _make(self, table: Table) -> None:
-        from delta.tables import DeltaTable
-
-        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(table.name))
-        builder = builder.addColumns(table.schema()).comment(table.comment)
-        for key, value in _PROPERTIES.items():
-            builder = builder.property(key, value)
+        properties = dict(_PROPERTIES)
         if table.indexed is not None:
-            builder = builder.property("delta.dataSkippingNumIndexedCols", str(table.indexed))
-        builder.execute()
+            properties["delta.dataSkippingNumIndexedCols"] = str(table.indexed)
+        create(self.path(table.name), table.schema().json(), table.comment, properties)
 
     def _widen(self, table: Table, column: StructField) -> None:
         comment = column.metadata["comment"].replace("'", "\\'")
@@ -162,31 +160,46 @@ class Lake:
         Files are chosen by their statistics without Spark, whose own choice costs some seconds of
         planning on a table of many columns.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-        from deltalake import DeltaTable
         from pyspark.sql import functions as f
         from pyspark.sql.types import StructType
 
         names = dict.fromkeys((*columns, by))
         schema = StructType([field for field in table.schema() if field.name in names])
-        files: list[str] = []
-        if self.version(table.name):
-            there = DeltaTable(self.path(table.name))
-            if "deletionVectors" in (there.protocol().reader_features or ()):
-                raise LakeError(f"table {table.name}: deletion vectors are on; switch them off")
-            actions = pa.table(there.get_add_actions(flatten=True))
-            if f"min.{by}" in actions.column_names:
-                # A file of which nothing is known is read.
-                least, most = (pc.fill_null(actions[f"{m}.{by}"], v)
-                               for m, v in (("min", low), ("max", high)))  # fmt: skip
-                near = pc.and_(pc.less_equal(least, high), pc.greater_equal(most, low))
-                actions = actions.filter(near)
-            files = [f"{self.path(table.name)}/{path}" for path in actions["path"].to_pylist()]
+        files = self.files_between(table.name, by, low, high)
         if not files:
             return self.spark.createDataFrame([], schema).select(*columns)
         rows = self.spark.read.schema(schema).parquet(*files)
         return rows.where(f.col(by).between(low, high)).select(*columns)
+
+    def files_between(self, name: str, by: str, low: float | str, high: float | str) -> list[str]:
+        """Return the files of a table that may hold rows with `by` from `low` to `high`."""
+        import pyarrow.compute as pc
+
+        if not self.has(name):
+            return []
+        actions = self._files(name)
+        if f"min.{by}" in actions.column_names:
+            # A file of which nothing is known is read.
+            least, most = (pc.fill_null(actions[f"{m}.{by}"], v)
+                           for m, v in (("min", low), ("max", high)))  # fmt: skip
+            near = pc.and_(pc.less_equal(least, high), pc.greater_equal(most, low))
+            actions = actions.filter(near)
+        return [f"{self.path(name)}/{path}" for path in actions["path"].to_pylist()]
+
+    def _files(self, name: str) -> pa.Table:
+        """Return the files of a table and their statistics; only what is new of its log is read."""
+        import pyarrow as pa
+        from deltalake import DeltaTable
+
+        newest = self.version(name)
+        version, there, actions = self._logs.get(name) or (None, DeltaTable(self.path(name)), None)
+        if version != newest:
+            there.update_incremental()
+            if "deletionVectors" in (there.protocol().reader_features or ()):
+                raise LakeError(f"table {name}: deletion vectors are on; switch them off")
+            actions = pa.table(there.get_add_actions(flatten=True))
+            self._logs[name] = (newest, there, actions)
+        return actions
 
     def arrow(
         self, name: str, columns: Sequence[str] | None = None, version: int | None = None
@@ -309,6 +322,15 @@ class Lake:
 
         with self.told(metadata):
             DeltaTable.forPath(self.spark, self.path(name)).restoreToVersion(version)
+
+    def checkpoint(self, name: str) -> None:
+        """Write down the state of a table, so that its log need not be read from the beginning."""
+        java: Any = self.spark._jvm
+        log = java.org.apache.spark.sql.delta.DeltaLog.forTable(
+            self.spark._jsparkSession, self.path(name)
+        )
+        log.startTransaction()  # looks for the newest version
+        log.checkpoint()
 
     def commits(self, name: str, since: int) -> list[dict[str, Any]]:
         """Return the user metadata of a table's commits after version `since`, newest first."""

@@ -6,11 +6,9 @@ where nobody sees it until a commit names it; what a killed driver left there is
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,12 +19,14 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
+from ampel_spark.lake.log import CHECKPOINTS, add_files
+from ampel_spark.lake.tasks import tell
+
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
     from ampel_spark.lake.tables import Table
 
 __all__ = [
-    "TOLD",
     "Part",
     "PartWriter",
     "arrow_schema",
@@ -35,9 +35,6 @@ __all__ = [
     "insert_parts",
     "write_part",
 ]
-
-#: What tasks tell the driver: a line of JSON.
-TOLD = pa.schema([("told", pa.string())])
 
 _ARROW = {
     "binary": pa.binary(),
@@ -75,10 +72,6 @@ class Part:
     least: Mapping[str, Any]
     most: Mapping[str, Any]
     nulls: Mapping[str, int]
-
-    def as_json(self) -> str:
-        """Return the part as text, for a task to tell its driver."""
-        return json.dumps(asdict(self))
 
 
 class PartWriter:
@@ -151,7 +144,7 @@ def write_part(
 
     Yields
     ------
-    Arrow batch of `TOLD`
+    Arrow batch of `ampel_spark.lake.tasks.TOLD`
         The part.
     """
     writer: PartWriter | None = None
@@ -166,7 +159,7 @@ def write_part(
         writer = writer or PartWriter(folder, schema, told)
         writer.write(pa.Table.from_batches(held))
     if writer is not None:
-        yield pa.RecordBatch.from_pylist([{"told": writer.close().as_json()}], schema=TOLD)
+        yield tell(asdict(writer.close()))
 
 
 def insert_parts(
@@ -225,40 +218,15 @@ def commit_parts(
 ) -> int:
     """Add parts to a table in one commit, which there is also without any; return its version.
 
-    Delta's Python package cannot write tables with in-commit timestamps, so the JVM's own
-    transaction does it, which also makes checkpoints as after any other commit.
+    A log of fifty commits more than at its last checkpoint gets another one, as by Spark's commits.
     """
     lake.ensure(table)
-    java: Any = lake.spark._jvm
-    delta = java.org.apache.spark.sql.delta
-    now = int(time.time() * 1000)
-    actions = [
-        delta.actions.Action.fromJson(
-            json.dumps(
-                {
-                    "add": {
-                        "path": part.name,
-                        "partitionValues": {},
-                        "size": part.size,
-                        "modificationTime": now,
-                        "dataChange": True,
-                        "stats": json.dumps(
-                            {
-                                "numRecords": part.rows,
-                                "minValues": part.least,
-                                "maxValues": part.most,
-                                "nullCount": part.nulls,
-                            }
-                        ),
-                    }
-                }
-            )
-        )
+    files = [
+        {"path": part.name, "size": part.size, "rows": part.rows, "least": part.least,
+         "most": part.most, "nulls": part.nulls}
         for part in parts
-    ]
-    with lake.told(metadata):
-        log = delta.DeltaLog.forTable(lake.spark._jsparkSession, lake.path(table.name))
-        operation = getattr(
-            getattr(java, "org.apache.spark.sql.delta.DeltaOperations$ManualUpdate$"), "MODULE$"
-        )
-        return int(log.startTransaction().commit(java.PythonUtils.toSeq(actions), operation))
+    ]  # fmt: skip
+    version = add_files(lake.path(table.name), files, metadata)
+    if version % CHECKPOINTS == 0:
+        lake.checkpoint(table.name)
+    return version

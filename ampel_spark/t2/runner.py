@@ -25,9 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampel_spark.errors import UnitError
-from ampel_spark.lake.parts import TOLD, Part, arrow_schema, arrow_type, write_part
+from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
 from ampel_spark.lake.tables import Column as TableColumn
 from ampel_spark.lake.tables import Table, result_table
+from ampel_spark.lake.tasks import TOLD
 from ampel_spark.t1.assemble import batch_of
 from ampel_spark.t2.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit

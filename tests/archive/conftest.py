@@ -115,6 +115,6 @@ def rows_of() -> Callable[[Path], list[dict[str, Any]]]:
     from ampel_spark.archive.packets import read_batches
 
     def read(path: Path) -> list[dict[str, Any]]:
-        return [row for batch in read_batches([(str(path), "f" * 64)]) for row in batch.to_pylist()]
+        return [row for batch in read_batches([str(path)]) for row in batch.to_pylist()]
 
     return read

@@ -35,7 +35,7 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> Routes:
     """Read files by both routes: rows, rows of the plain one, packets left to that by the first."""
 
     def read(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int]:
-        files = [(str(path), "f" * 64) for path in paths]
+        files = [str(path) for path in paths]
         one_by_one: list[str] = []
         plain = packets._decode
 

@@ -1,11 +1,20 @@
 """Archives are found however they are named, and no damage to a tar goes unsaid."""
 
 import gzip
+import hashlib
 from pathlib import Path
 
 import pytest
 
-from ampel_spark.archive.files import Broken, Member, find_files, hash_files, read_members
+from ampel_spark.archive.files import (
+    Broken,
+    Digest,
+    Member,
+    find_files,
+    hash_files,
+    read_members,
+    sizes_of,
+)
 from ampel_spark.errors import ArchiveError
 
 
@@ -15,7 +24,12 @@ def members() -> dict[str, bytes]:
 
 
 def read(path: Path) -> tuple[dict[str, bytes], list[Broken]]:
-    items = list(read_members(path))
+    digest = Digest()
+    items = list(read_members(path, digest))
+    # whatever is wrong with a file, all of its bytes are in its hash
+    assert digest.hexdigest() == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest.size == path.stat().st_size
+    assert items == list(read_members(path))
     return {m.name: m.data for m in items if isinstance(m, Member)}, [
         b for b in items if isinstance(b, Broken)
     ]
@@ -40,11 +54,20 @@ def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_files_are_hashed(tmp_path: Path) -> None:
     (tmp_path / "a.avro").write_bytes(b"abc")
-    (file,) = hash_files([tmp_path / "a.avro"])
+    (file,) = hash_files(sizes_of([tmp_path / "a.avro"]))
     assert file.size == 3
     assert (
         file.sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )  # FIPS 180-2
+
+
+def test_a_file_that_grows_as_it_is_hashed_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.avro"
+    path.write_bytes(b"abc")
+    files = sizes_of([path])
+    path.write_bytes(b"abcd")
+    with pytest.raises(ArchiveError, match=r"a.avro is being written: it had 3 bytes and has 4"):
+        hash_files(files)
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from ampel_spark.archive import ingest as ingesting
 from ampel_spark.archive.ingest import Ingested, Pinned, ingest, pinned
 from ampel_spark.errors import ArchiveError, LakeError
 from ampel_spark.lake.lake import Lake
@@ -90,17 +91,16 @@ def test_an_archive_becomes_tables_whose_accounts_close(at_once: AtOnce) -> None
         0,
     )
     assert "3/3 files, 4 packets" in lines[-1]
-    # revisions are a commit of their own
-    assert pinned(lake) == Pinned(1, 2, 1, archive_files=1)
+    assert pinned(lake) == Pinned(1, 1, 1, archive_files=1)
     files = read(
         lake,
         "archive_files",
         ["path", "packets", "stored", "night_first", "broken", "datapoints_version"],
     )
     assert [f[1:] for f in files] == [
-        (2, 2, 20180701, False, 2),
-        (1, 1, 20180702, False, 2),
-        (1, 1, 20180703, False, 2),
+        (2, 2, 20180701, False, 1),
+        (1, 1, 20180702, False, 1),
+        (1, 1, 20180703, False, 1),
     ]
     # the first values stay, rounding is nothing new, a change of 0.05 mag is a revision that
     # alert 3 sees
@@ -158,6 +158,28 @@ def test_a_file_that_changed_is_an_error_that_names_it(
         r"give the new file another name",
     ):
         ingest(spark, lake, [changed_night], out=lambda line: None)
+
+
+def test_a_file_that_changes_before_it_is_read_is_an_error_and_nothing_is_stored(
+    spark: SparkSession,
+    lake_path: Path,
+    tmp_path: Path,
+    nights: list[Path],
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lake = Lake(spark, lake_path)
+    late = make.night(tmp_path / "late.tar.gz", [make.packet(make.detection(1, JD))])
+    read = ingesting.decode
+
+    def grown(*args: Any) -> Any:
+        late.write_bytes(nights[0].read_bytes())
+        return read(*args)
+
+    monkeypatch.setattr(ingesting, "decode", grown)
+    with pytest.raises(ArchiveError, match=r"late.tar.gz changed since it was looked at"):
+        ingest(spark, lake, [late], out=lambda line: None)
+    assert not lake.has("alerts")
 
 
 def test_a_replaced_file_leaves_the_lake_that_would_be_without_the_old_one(

@@ -81,7 +81,7 @@ def test_shuffled_and_split_packets_give_the_same_tables_bit_for_bit(lakes: Lake
 def test_revisions_are_those_of_the_rule_in_plain_python(lakes: Lakes) -> None:
     packets = [
         row
-        for batch in read_batches((str(path), "") for path in lakes.files)
+        for batch in read_batches(str(path) for path in lakes.files)
         for row in batch.to_pylist()
         if row["row"] == "packet"
     ]

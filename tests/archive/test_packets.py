@@ -211,7 +211,7 @@ def test_the_real_archive_has_the_counts_that_were_counted_otherwise(shared_data
     from ampel_spark.archive.files import find_files
     from ampel_spark.archive.packets import read_batches
 
-    files = [(str(p), "") for p in find_files([shared_data / "ztf_alerts" / "archive"])]
+    files = [str(p) for p in find_files([shared_data / "ztf_alerts" / "archive"])]
     rows = [
         row
         for batch in read_batches(files)

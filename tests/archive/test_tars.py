@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from ampel_spark.archive import tars
 from ampel_spark.archive.tars import Broken, Member, members_of, members_plainly, unpacked
 
 
@@ -124,6 +125,13 @@ def our_gunzipped(data: bytes, size: int) -> tuple[bytes, bool]:
     return bytes(made), True
 
 
+@pytest.fixture(params=["zlib", "zlib_ng.zlib_ng"])
+def inflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpack with zlib, and with what is taken in its place where it is installed."""
+    monkeypatch.setattr(tars, "INFLATE", pytest.importorskip(request.param))
+
+
+@pytest.mark.usefixtures("inflate")
 def test_gzip_is_unpacked_to_the_last_byte_before_an_error() -> None:
     draw = random.Random(2)
     content = draw.randbytes(300) + b"z" * 5000 + draw.randbytes(300)
@@ -140,3 +148,22 @@ def test_gzip_is_unpacked_to_the_last_byte_before_an_error() -> None:
         assert we == fine
         assert ours == made if fine else ours.startswith(made)
         assert our_gunzipped(bytes(data), 1 << 20) == (ours, we)
+
+
+def test_damaged_gzip_gives_the_same_bytes_whatever_unpacks_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = pytest.importorskip("zlib_ng.zlib_ng")
+    draw = random.Random(4)
+    words = [draw.choice((draw.randbytes(90), b"candidate", bytes(40))) for _ in range(90)]
+    content = b"".join(words)
+    for level in (1, 6, 9):
+        whole = gzip.compress(content, level)
+        for _ in range(100):
+            data = bytearray(whole)
+            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+            found = []
+            for module in (zlib, other):
+                monkeypatch.setattr(tars, "INFLATE", module)
+                found.append(our_gunzipped(bytes(data), 10_000))
+            assert found[0] == found[1]

@@ -1,0 +1,67 @@
+"""Commits that are written without Spark are commits as Spark's are."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.log import add_files, newest_version
+from ampel_spark.lake.parts import Part, PartWriter, arrow_schema, commit_parts
+from ampel_spark.lake.tables import TABLES
+
+TABLE = TABLES["quarantine"]
+
+
+def part(lake: Lake, member: str) -> Part:
+    schema = arrow_schema(TABLE)
+    writer = PartWriter(lake.path(TABLE.name), schema, ())
+    row = dict.fromkeys(schema.names, "x") | {"member": member}
+    writer.write(pa.Table.from_pylist([row], schema))
+    return writer.close()
+
+
+@pytest.mark.spark
+def test_parts_committed_at_once_are_all_there_for_every_reader(
+    spark: SparkSession, lake_path: Path
+) -> None:
+    lake = Lake(spark, lake_path)
+    lake.ensure(TABLE)
+    parts = [part(lake, str(i)) for i in range(52)]
+    with ThreadPoolExecutor(4) as pool:
+        versions = list(pool.map(lambda p: commit_parts(lake, TABLE, [p], {"run_id": "r"}), parts))
+    assert sorted(versions) == list(range(1, 53))
+    assert lake.version(TABLE.name) == DeltaTable(lake.path(TABLE.name)).version() == 52
+    members = sorted(str(i) for i in range(52))
+    assert sorted(r["member"] for r in lake.read(TABLE.name).collect()) == members
+    assert sorted(lake.arrow(TABLE.name)["member"].to_pylist()) == members
+    # as of a version, and by a log that has a checkpoint
+    assert lake.read(TABLE.name, 7).count() == 7
+    log = lake.root / TABLE.name / "_delta_log"
+    (checkpoint,) = log.glob("*.checkpoint*.parquet")
+    assert 50 <= int(checkpoint.name[:20]) <= 52
+    # Spark commits after them, and all of them tell of their run
+    lake.delete(TABLE.name, "member = '3'", {"run_id": "s"})
+    assert [told["run_id"] for told in lake.commits(TABLE.name, 50)] == ["s", "r", "r"]
+    times = [
+        json.loads(path.read_text().splitlines()[0])["commitInfo"]["inCommitTimestamp"]
+        for path in sorted(log.glob("*.json"))
+    ]
+    assert times == sorted(set(times))
+    assert commit_parts(lake, TABLE, [], {"run_id": "none"}) == 54
+    assert lake.read(TABLE.name).count() == 51
+
+
+def test_a_folder_without_a_log_has_no_version_and_takes_no_files(tmp_path: Path) -> None:
+    assert newest_version(tmp_path) is None
+    (tmp_path / "_delta_log").mkdir()
+    assert newest_version(tmp_path) is None
+    with pytest.raises(FileNotFoundError, match="is no Delta table"):
+        add_files(tmp_path, [], {})
+    assert list((tmp_path / "_delta_log").iterdir()) == []
