@@ -78,7 +78,7 @@ class Lake:
 
     def has(self, name: str) -> bool:
         """Say whether a table exists."""
-        return (self.root / name / "_delta_log" / f"{0:020d}.json").is_file()
+        return self.version(name) is not None
 
     def version(self, name: str) -> int | None:
         """Return the newest version of a table; None where it does not exist."""
