@@ -40,6 +40,9 @@ KERNEL_SOURCES = (
     "kernel.py",
     "gather.py",
     "search.py",
+    "doubt.py",
+    "starts.py",
+    "rounds.py",
     "batch.py",
 )
 #: What the compiler may do to floating point: contract and reorder, but keep NaN and infinity.
