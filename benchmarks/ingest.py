@@ -125,7 +125,7 @@ def spread(work: Callable[[Path], int], files: list[Path], cores: int) -> float:
 
 
 def layout(spark: Any, place: Path, folder: Path) -> None:
-    """Read what tiers read of a lake as it was ingested, and of one put in order by object."""
+    """Read what tiers read of a lake as it was ingested, and of one put in order in three ways."""
     from ampel_spark.archive.ingest import ingest
     from ampel_spark.lake.lake import Lake
     from ampel_spark.lake.maintenance import compact
@@ -151,15 +151,20 @@ def layout(spark: Any, place: Path, folder: Path) -> None:
         "datapoints, three nights": ("datapoints", f"jd BETWEEN {low} AND {high}"),
     }
     print(f"{'read':<26}{'rows':>9}  " + "".join(f"{name:>26}" for name in
-          ("as ingested", "by object", "by object and place")))  # fmt: skip
-    took: dict[str, list[str]] = {name: [] for name in reads}
+          ("as ingested", "months, by object", "by object", "by object and place")))  # fmt: skip
+    took: dict[str, list[str]] = {name: [] for name in (*reads, _LOOK_UP)}
     rows = {}
-    for step in range(3):
+    for step in range(4):
         if step == 1:
             compact(lake, ["alerts", "datapoints"], out=lambda line: None)
         if step == 2:
+            for name in ("alerts", "datapoints"):
+                rewritten(lake, name, ("stock",))
+        if step == 3:
             for name, columns in (("alerts", ("stock", "hpx")), ("datapoints", ("stock", "jd"))):
                 rewritten(lake, name, columns)
+        rows[_LOOK_UP], text = looked_up(lake)
+        took[_LOOK_UP].append(text)
         for name, (tab, condition) in reads.items():
             times = []
             for _ in range(5):
@@ -170,6 +175,29 @@ def layout(spark: Any, place: Path, folder: Path) -> None:
             took[name].append(f"{sorted(times)[2]:.2f} s of {files} files")
     for name, each in took.items():
         print(f"{name:<26}{rows[name]:>9}  " + "".join(f"{text:>26}" for text in each))
+
+
+_LOOK_UP = "datapoints, a night's"
+
+
+def looked_up(lake: Any) -> tuple[int, str]:
+    """Read what the ingest reads for the newest night: datapoints of its objects, of 31 days."""
+    import pyarrow.compute as pc
+
+    from ampel_spark.lake.scan import scan
+
+    alerts = lake.arrow("alerts", ["stock", "jd"])
+    last = pc.max(alerts["jd"]).as_py()
+    stocks = pc.unique(alerts.filter(pc.greater(alerts["jd"], last - 0.7))["stock"])
+    names = ["survey", "stock", "datapoint_id", "first_alert_jd", "first_alert_id", "value_hash"]
+    near = (last - 31, last + 1)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        files = lake.files_between("datapoints", "jd", *near)
+        parts = [p for f in files for p in scan(f, names, ("stock", stocks), ("jd", *near))]
+        times.append(time.perf_counter() - started)
+    return sum(len(part) for part in parts), f"{sorted(times)[2]:.2f} s of {len(files)} files"
 
 
 def timed_read(lake: Any, table: str, condition: str) -> int:

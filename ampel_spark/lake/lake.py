@@ -177,7 +177,7 @@ class Lake:
 
         if not self.has(name):
             return []
-        actions = self._files(name)
+        actions = self.files(name)
         if f"min.{by}" in actions.column_names:
             # A file of which nothing is known is read.
             least, most = (pc.fill_null(actions[f"{m}.{by}"], v)
@@ -186,7 +186,7 @@ class Lake:
             actions = actions.filter(near)
         return [f"{self.path(name)}/{path}" for path in actions["path"].to_pylist()]
 
-    def _files(self, name: str) -> pa.Table:
+    def files(self, name: str) -> pa.Table:
         """Return the files of a table and their statistics; only what is new of its log is read."""
         import pyarrow as pa
         from deltalake import DeltaTable

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import ampel_spark
+from ampel_spark.errors import LakeError
 
-__all__ = ["CHECKPOINTS", "add_files", "create", "newest_version"]
+__all__ = ["CHECKPOINTS", "add_files", "create", "newest_version", "replace_files"]
 
 #: Commits from one checkpoint to the next: it costs some seconds, reading fifty far less than one.
 CHECKPOINTS = 50
@@ -82,25 +83,72 @@ def add_files(
     metadata : mapping
         Goes into the commit's user metadata as JSON.
     """
-    sums = {"numFiles": len(files), "numOutputRows": sum(file["rows"] for file in files),
-            "numOutputBytes": sum(file["size"] for file in files)}  # fmt: skip
     while True:
-        before = newest_version(table)
-        if before is None:
-            raise FileNotFoundError(f"{table} is no Delta table")
-        with (Path(table) / "_delta_log" / f"{before:020d}.json").open() as stream:
-            last = json.loads(stream.readline())["commitInfo"]["inCommitTimestamp"]
-        # Times of commits grow, whatever the clock does.
-        now = max(int(time.time() * 1000), last + 1)
-        info = _commit_info(now, "WRITE", {"mode": "Append", "partitionBy": "[]"})
-        info["commitInfo"] |= {
-            "readVersion": before,
-            "operationMetrics": {name: str(number) for name, number in sums.items()},
-            "userMetadata": json.dumps(metadata, sort_keys=True),
-        }
+        before, info = _next(table, "WRITE", {"mode": "Append", "partitionBy": "[]"}, files)
+        info["commitInfo"]["userMetadata"] = json.dumps(metadata, sort_keys=True)
         # Files that are only added are in nobody's way: whoever came first, these come next.
         if _link(table, before + 1, [info, *map(_action, files)]):
             return before + 1
+
+
+def replace_files(
+    table: str | Path,
+    files: Sequence[Mapping[str, Any]],
+    old: Sequence[str],
+    metadata: Mapping[str, Any],
+) -> int:
+    """Put files with the same rows in the place of others, in one commit; return its version.
+
+    The old ones must be of the newest version: whoever may remove files must be kept out by a lock.
+
+    Parameters
+    ----------
+    table, files, metadata
+        As for `add_files`.
+    old : sequence of str
+        Paths in the table's folder.
+
+    Raises
+    ------
+    LakeError
+        If something was committed meanwhile.
+    """
+    before, info = _next(table, "OPTIMIZE", {"predicate": "[]"}, files)
+    info["commitInfo"] |= {
+        "isBlindAppend": False,
+        "userMetadata": json.dumps(metadata, sort_keys=True),
+    }
+    now = info["commitInfo"]["timestamp"]
+    gone = [
+        {"remove": {"path": path, "deletionTimestamp": now, "dataChange": False}} for path in old
+    ]
+    new = [_action(file, changes=False) for file in files]
+    if not _link(table, before + 1, [info, *gone, *new]):
+        raise LakeError(f"{table} was written to while its files were put together; do it again")
+    return before + 1
+
+
+def _next(
+    table: str | Path,
+    operation: str,
+    parameters: Mapping[str, Any],
+    files: Sequence[Mapping[str, Any]],
+) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return the newest version, and the first line of the commit after it."""
+    before = newest_version(table)
+    if before is None:
+        raise FileNotFoundError(f"{table} is no Delta table")
+    with (Path(table) / "_delta_log" / f"{before:020d}.json").open() as stream:
+        last = json.loads(stream.readline())["commitInfo"]["inCommitTimestamp"]
+    # Times of commits grow, whatever the clock does.
+    info = _commit_info(max(int(time.time() * 1000), last + 1), operation, parameters)
+    sums = {"numFiles": len(files), "numOutputRows": sum(file["rows"] for file in files),
+            "numOutputBytes": sum(file["size"] for file in files)}  # fmt: skip
+    info["commitInfo"] |= {
+        "readVersion": before,
+        "operationMetrics": {name: str(number) for name, number in sums.items()},
+    }
+    return before, info
 
 
 def _link(table: str | Path, version: int, lines: Sequence[Mapping[str, Any]]) -> bool:
@@ -134,7 +182,7 @@ def _commit_info(
     return {"commitInfo": about}
 
 
-def _action(file: Mapping[str, Any]) -> dict[str, Any]:
+def _action(file: Mapping[str, Any], *, changes: bool = True) -> dict[str, Any]:
     stats = {"numRecords": file["rows"], "minValues": file["least"], "maxValues": file["most"],
              "nullCount": file["nulls"]}  # fmt: skip
     return {
@@ -143,7 +191,7 @@ def _action(file: Mapping[str, Any]) -> dict[str, Any]:
             "partitionValues": {},
             "size": file["size"],
             "modificationTime": int(time.time() * 1000),
-            "dataChange": True,
+            "dataChange": changes,
             "stats": json.dumps(stats),
         }
     }

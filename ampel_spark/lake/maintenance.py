@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ampel_spark.errors import LakeError
+from ampel_spark.lake.months import MONTHLY, compact_months
 from ampel_spark.lake.pins import live_pins
 from ampel_spark.lake.reading import GONE, open_table, read, removed_versions, table_names
 
@@ -37,8 +38,6 @@ _MARKED = {
 }
 #: By what the big tables are read: rows of one object close together.
 _CLUSTERED = {
-    "alerts": ("stock",),
-    "datapoints": ("stock",),
     "decisions": ("stock",),
     "states": ("stock",),
 }
@@ -68,20 +67,26 @@ def compact(
 ) -> None:
     """Write small files together; tables that are read by object are ordered by object.
 
-    What was there stays readable by its version. Rows stay as they are.
+    Tables of the archive are put together month by month, when a month is over. What was there
+    stays readable by its version. Rows stay as they are.
     """
     from delta.tables import DeltaTable
 
     for name in tables or table_names(lake.root):
-        with lake.lock(name):
+        with ExitStack() as locks:
+            for lock in (*(["archive"] if name in MONTHLY else []), name):
+                locks.enter_context(lake.lock(lock))
             before = len(open_table(lake.root, name).file_uris())
             if before < 2:
                 continue
-            optimizer = DeltaTable.forPath(lake.spark, lake.path(name)).optimize()
-            if name in _CLUSTERED:
-                optimizer.executeZOrderBy(*_CLUSTERED[name])
+            if name in MONTHLY:
+                compact_months(lake, name)
             else:
-                optimizer.executeCompaction()
+                optimizer = DeltaTable.forPath(lake.spark, lake.path(name)).optimize()
+                if name in _CLUSTERED:
+                    optimizer.executeZOrderBy(*_CLUSTERED[name])
+                else:
+                    optimizer.executeCompaction()
             after = len(open_table(lake.root, name).file_uris())
         out(f"compact: {name}: {before} files, now {after}, version {lake.version(name)}")
 

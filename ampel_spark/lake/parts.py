@@ -73,6 +73,11 @@ class Part:
     most: Mapping[str, Any]
     nulls: Mapping[str, int]
 
+    def as_file(self) -> dict[str, Any]:
+        """Return what `ampel_spark.lake.log` is told of a file."""
+        return {"path": self.name, "size": self.size, "rows": self.rows, "least": self.least,
+                "most": self.most, "nulls": self.nulls}  # fmt: skip
+
 
 class PartWriter:
     """Writes one part, a table of rows at a time, each a row group.
@@ -221,11 +226,7 @@ def commit_parts(
     A log of fifty commits more than at its last checkpoint gets another one, as by Spark's commits.
     """
     lake.ensure(table)
-    files = [
-        {"path": part.name, "size": part.size, "rows": part.rows, "least": part.least,
-         "most": part.most, "nulls": part.nulls}
-        for part in parts
-    ]  # fmt: skip
+    files = [part.as_file() for part in parts]
     version = add_files(lake.path(table.name), files, metadata)
     if version % CHECKPOINTS == 0:
         lake.checkpoint(table.name)

@@ -1,0 +1,99 @@
+"""Compaction of tables that grow night by night: the files of a month that is over, by object.
+
+A look-up of a night reads files of the same days, and one of an object reads row groups that have
+it: files of a month, in order of object, serve both. One file of all years would have every night
+read all of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from ampel_spark.lake.log import replace_files
+from ampel_spark.lake.parts import Part, PartWriter
+
+if TYPE_CHECKING:
+    from ampel_spark.lake.lake import Lake
+
+__all__ = ["FILE_BYTES", "MONTHLY", "compact_months"]
+
+#: Tables that are compacted so.
+MONTHLY = ("alerts", "datapoints", "sightings")
+
+#: Size of a file that is aimed at.
+FILE_BYTES = 128 << 20
+
+_GROUP = 64_000
+_TOLD = pa.schema([("told", pa.string())])
+
+
+def compact_months(lake: Lake, name: str) -> int:
+    """Write the files of each month that is over together; return of how many months.
+
+    Parameters
+    ----------
+    lake : Lake
+        Whose locks "archive" and of the table are held.
+    name : str
+        One of `MONTHLY`. A file is of the month of its newest row.
+    """
+    from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+
+    files = lake.files(name)
+    if "max.jd" not in files.column_names or not len(files):
+        return 0
+    days = np.floor(files["max.jd"].to_numpy() - 2440587.5).astype("datetime64[D]")
+    months = days.astype("datetime64[M]")
+    numbers = [c[4:] for c in files.column_names if c.startswith("min.")]
+    paths, sizes = files["path"].to_pylist(), files["size_bytes"].to_numpy()
+    schema = lake.read(name).schema
+    arrow = to_arrow_schema(schema)
+    told = [n for n in numbers if pa.types.is_integer(arrow.field(n).type)
+            or pa.types.is_floating(arrow.field(n).type)]  # fmt: skip
+    done = 0
+    for month in np.unique(months[months < months.max()]):
+        mine = np.flatnonzero(months == month)
+        wanted = math.ceil(sizes[mine].sum() / FILE_BYTES)
+        if len(mine) <= wanted:
+            continue
+        old = [paths[i] for i in mine]
+        rows = lake.spark.read.schema(schema).parquet(*(f"{lake.path(name)}/{p}" for p in old))
+        rows = rows.repartitionByRange(wanted, "stock").sortWithinPartitions("stock", "jd")
+        write = functools.partial(_write, lake.path(name), arrow, told)
+        parts = [
+            Part(**json.loads(row["told"]))
+            for row in rows.mapInArrow(write, from_arrow_schema(_TOLD)).collect()
+        ]
+        if sum(part.rows for part in parts) != int(files["num_records"].to_numpy()[mine].sum()):
+            raise AssertionError(f"{name}: rows of {month} were lost as they were written anew")
+        replace_files(lake.path(name), [part.as_file() for part in parts], old, {})
+        done += 1
+    return done
+
+
+def _write(
+    folder: str, schema: pa.Schema, told: Sequence[str], batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Write the rows of a task as a part, and tell of it."""
+    writer: PartWriter | None = None
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(b) for b in held) >= _GROUP:
+            writer = writer or PartWriter(folder, schema, told)
+            writer.write(pa.Table.from_batches(held))
+            held = []
+    if held and any(len(b) for b in held):
+        writer = writer or PartWriter(folder, schema, told)
+        writer.write(pa.Table.from_batches(held))
+    if writer is not None:
+        line = json.dumps(asdict(writer.close()))
+        yield pa.RecordBatch.from_pylist([{"told": line}], schema=_TOLD)
