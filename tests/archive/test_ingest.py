@@ -320,25 +320,3 @@ def test_a_lake_of_another_format_or_a_folder_of_other_things_is_refused(
     (tmp_path / "lake" / "_ampel_spark.json").write_text('{"format": 99}')
     with pytest.raises(LakeError, match="has format 99, this version reads format 1"):
         Lake(spark, tmp_path / "lake")
-
-
-@pytest.mark.real_data
-def test_the_real_archive_is_stored_whole(
-    spark: SparkSession, lake_path: Path, shared_data: Path
-) -> None:
-    done = ingest(spark, lake_path, [shared_data / "ztf_alerts" / "archive"], out=lambda line: None)
-    assert (done.files, done.packets, done.stored, done.duplicate, done.quarantined) == (
-        91,
-        1216,
-        1216,
-        0,
-        0,
-    )
-    lake = Lake(spark, lake_path)
-    assert lake.read("alerts").select("stock").distinct().count() == 1144
-    kinds = {
-        r["kind"]: r["count"] for r in lake.read("datapoints").groupBy("kind").count().collect()
-    }
-    assert kinds == {"detection": 7997, "upper_limit": 15500, "forced": 431}
-    # 62 detections are not bit-identical where they are seen again: rounding, not revisions
-    assert lake.read("datapoints").where("revision > 0").count() == 0
