@@ -95,11 +95,10 @@ def replace_files(
     table: str | Path,
     files: Sequence[Mapping[str, Any]],
     old: Sequence[str],
+    since: int | None,
     metadata: Mapping[str, Any],
 ) -> int:
     """Put files with the same rows in the place of others, in one commit; return its version.
-
-    The old ones must be of the newest version: whoever may remove files must be kept out by a lock.
 
     Parameters
     ----------
@@ -107,6 +106,8 @@ def replace_files(
         As for `add_files`.
     old : sequence of str
         Paths in the table's folder.
+    since : int
+        Version whose files `old` are: it has to be the newest one still.
 
     Raises
     ------
@@ -123,7 +124,7 @@ def replace_files(
         {"remove": {"path": path, "deletionTimestamp": now, "dataChange": False}} for path in old
     ]
     new = [_action(file, changes=False) for file in files]
-    if not _link(table, before + 1, [info, *gone, *new]):
+    if before != since or not _link(table, before + 1, [info, *gone, *new]):
         raise LakeError(f"{table} was written to while its files were put together; do it again")
     return before + 1
 

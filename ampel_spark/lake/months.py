@@ -10,15 +10,14 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from ampel_spark.lake.log import replace_files
-from ampel_spark.lake.parts import Part, PartWriter
+from ampel_spark.lake.parts import Part, write_part
+from ampel_spark.lake.tasks import TOLD
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
@@ -32,7 +31,6 @@ MONTHLY = ("alerts", "datapoints", "sightings")
 FILE_BYTES = 128 << 20
 
 _GROUP = 64_000
-_TOLD = pa.schema([("told", pa.string())])
 
 
 def compact_months(lake: Lake, name: str) -> int:
@@ -47,7 +45,7 @@ def compact_months(lake: Lake, name: str) -> int:
     """
     from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
-    files = lake.files(name)
+    version, files = lake.version(name), lake.files(name)
     if "max.jd" not in files.column_names or not len(files):
         return 0
     days = np.floor(files["max.jd"].to_numpy() - 2440587.5).astype("datetime64[D]")
@@ -67,33 +65,14 @@ def compact_months(lake: Lake, name: str) -> int:
         old = [paths[i] for i in mine]
         rows = lake.spark.read.schema(schema).parquet(*(f"{lake.path(name)}/{p}" for p in old))
         rows = rows.repartitionByRange(wanted, "stock").sortWithinPartitions("stock", "jd")
-        write = functools.partial(_write, lake.path(name), arrow, told)
+        write = functools.partial(write_part, lake.path(name), arrow, told, _GROUP)
         parts = [
             Part(**json.loads(row["told"]))
-            for row in rows.mapInArrow(write, from_arrow_schema(_TOLD)).collect()
+            for row in rows.mapInArrow(write, from_arrow_schema(TOLD)).collect()
         ]
         if sum(part.rows for part in parts) != int(files["num_records"].to_numpy()[mine].sum()):
             raise AssertionError(f"{name}: rows of {month} were lost as they were written anew")
-        replace_files(lake.path(name), [part.as_file() for part in parts], old, {})
+        new = [part.as_file() for part in parts]
+        version = replace_files(lake.path(name), new, old, version, {})
         done += 1
     return done
-
-
-def _write(
-    folder: str, schema: pa.Schema, told: Sequence[str], batches: Iterable[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
-    """Write the rows of a task as a part, and tell of it."""
-    writer: PartWriter | None = None
-    held: list[pa.RecordBatch] = []
-    for batch in batches:
-        held.append(batch)
-        if sum(len(b) for b in held) >= _GROUP:
-            writer = writer or PartWriter(folder, schema, told)
-            writer.write(pa.Table.from_batches(held))
-            held = []
-    if held and any(len(b) for b in held):
-        writer = writer or PartWriter(folder, schema, told)
-        writer.write(pa.Table.from_batches(held))
-    if writer is not None:
-        line = json.dumps(asdict(writer.close()))
-        yield pa.RecordBatch.from_pylist([{"told": line}], schema=_TOLD)

@@ -11,8 +11,9 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from ampel_spark.errors import LakeError
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.log import add_files, newest_version
+from ampel_spark.lake.log import add_files, create, newest_version, replace_files
 from ampel_spark.lake.parts import Part, PartWriter, arrow_schema, commit_parts
 from ampel_spark.lake.tables import TABLES
 
@@ -65,3 +66,21 @@ def test_a_folder_without_a_log_has_no_version_and_takes_no_files(tmp_path: Path
     with pytest.raises(FileNotFoundError, match="is no Delta table"):
         add_files(tmp_path, [], {})
     assert list((tmp_path / "_delta_log").iterdir()) == []
+
+
+def test_files_that_are_put_together_take_no_place_of_a_version_that_came_meanwhile(
+    tmp_path: Path,
+) -> None:
+    schema = '{"type":"struct","fields":[{"name":"a","type":"long","nullable":true,"metadata":{}}]}'
+    assert create(tmp_path, schema, "a row", {"delta.enableInCommitTimestamps": "true"})
+    file = {"path": "a.parquet", "size": 1, "rows": 1, "least": {}, "most": {}, "nulls": {}}
+    first = add_files(tmp_path, [file], {})
+    add_files(tmp_path, [file | {"path": "b.parquet"}], {})
+    with pytest.raises(LakeError, match="was written to while its files were put together"):
+        replace_files(tmp_path, [file | {"path": "c.parquet"}], ["a.parquet"], first, {})
+    assert newest_version(tmp_path) == first + 1
+    again = [file | {"path": "c.parquet", "rows": 2}]
+    version = replace_files(tmp_path, again, ["a.parquet", "b.parquet"], first + 1, {})
+    table = DeltaTable(tmp_path)
+    assert (version, table.version()) == (first + 2, first + 2)
+    assert [Path(uri).name for uri in table.file_uris()] == ["c.parquet"]
