@@ -1,11 +1,12 @@
 """States as wanted, as known then, and as those may see them who ask."""
 
+from collections import defaultdict
 from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from ampel_spark.archive.datapoints import revisions
+from ampel_spark.archive.revisions import Sighting, history, revisions
 from ampel_spark.archive.ztf import POINT_COLUMNS
 from ampel_spark.t1.states import Wanted, light_curves, requests, visible_alerts, visible_points
 
@@ -69,14 +70,22 @@ def _frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFram
         for a in alerts
         for i, mag in a["shows"].items()
     ]  # fmt: skip
+    shown = defaultdict(list)
+    for row in sighted:
+        values = dict.fromkeys(name for name, _ in POINT_COLUMNS) | row
+        key = row["survey"], row["stock"], row["datapoint_id"]
+        shown[key].append(Sighting(row["first_alert_jd"], row["first_alert_id"], values))
+    datapoints = [
+        kept.values
+        | {"revision": number, "first_alert_jd": kept.jd, "first_alert_id": kept.alert_id}
+        for own in shown.values()
+        for number, kept in enumerate(revisions(history((), (), own)))
+    ]
     columns = ", ".join(f"{n} {k}" for n, k in POINT_COLUMNS)
-    datapoints = revisions(
-        spark.createDataFrame(
-            sighted,
-            "survey string, stock bigint, first_alert_jd double, first_alert_id bigint, " + columns,
-        )
+    head = (
+        "survey string, stock bigint, revision int, first_alert_jd double, first_alert_id bigint, "
     )
-    return frame, spark.createDataFrame(datapoints.collect(), datapoints.schema)
+    return frame, spark.createDataFrame(datapoints, head + columns)
 
 
 def states(
