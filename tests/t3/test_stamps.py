@@ -34,7 +34,14 @@ def test_pixels_are_those_of_the_fits_file(source: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [None, b"", b"junk", gzip.compress(b"junk"), image(np.zeros((5, 5)))[:40], image(np.zeros(9))],
+    [
+        pytest.param(None, id="nothing"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"junk", id="not packed"),
+        pytest.param(gzip.compress(b"junk"), id="not FITS"),
+        pytest.param(image(np.zeros((5, 5)))[:40], id="cut short"),
+        pytest.param(image(np.zeros(9)), id="a row of pixels"),
+    ],
 )
 def test_what_is_no_image_is_none(data: bytes | None) -> None:
     assert pixels(data) is None
