@@ -42,12 +42,12 @@ def page(template: str, view: Mapping[str, Any]) -> str:
         "number": number,
         "percent": percent,
     }
-    script = _template("report.js")
+    script = _template("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     shared = {
         "script": Markup(script),
         "script_hash": Markup(f"sha256-{digest}"),
-        "style": Markup(_template("report.css")),
+        "style": Markup(_template("page.css")),
     }
     return environment.get_template(template).render({**shared, **view})
 
