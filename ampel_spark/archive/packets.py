@@ -28,6 +28,7 @@ from ampel_spark.archive.avro import Program, decode, payload_of
 from ampel_spark.archive.columns import Shapes, shaped, value_hashes
 from ampel_spark.archive.files import Broken, Digest, read_members
 from ampel_spark.lake.parts import arrow_type
+from ampel_spark.lake.tasks import ahead
 
 __all__ = ["BATCH_ROWS", "arrow_type", "packet_schema", "read_batches"]
 
@@ -73,10 +74,21 @@ def read_batches(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _read_file(path: str) -> Iterator[pa.RecordBatch]:
+    seen = 0
+    for members, rows in ahead(_groups(path)):
+        count, make = _members(path, members)
+        seen += count
+        if rows:
+            rows[-1]["seen"] = seen
+        yield make(rows)
+
+
+def _groups(path: str) -> Iterator[tuple[list[tuple[str, bytes]], list[dict[str, Any]]]]:
+    """Yield members of a file, as many as make a batch; with the last ones how the file ends."""
     digest = Digest()
     waiting: list[tuple[str, bytes]] = []
     rows: list[dict[str, Any]] = []
-    seen = size = 0
+    size = 0
     for item in read_members(path, digest):
         if isinstance(item, Broken):
             rows.append({"row": "broken", "sha256": digest.hexdigest(), "reason": item.reason,
@@ -85,14 +97,10 @@ def _read_file(path: str) -> Iterator[pa.RecordBatch]:
         waiting.append((item.name, item.data))
         size += len(item.data)
         if len(waiting) >= BATCH_ROWS or size >= BATCH_BYTES:
-            count, make = _members(path, waiting)
-            seen += count
-            yield make([])
+            yield waiting, []
             waiting, size = [], 0
-    count, make = _members(path, waiting)
-    rows.append({"row": "end", "sha256": digest.hexdigest(), "seen": seen + count,
-                 "bytes": digest.size})  # fmt: skip
-    yield make(rows)
+    rows.append({"row": "end", "sha256": digest.hexdigest(), "bytes": digest.size})
+    yield waiting, rows
 
 
 def _members(

@@ -26,7 +26,7 @@ from ampel_spark.archive.readers import Reader
 from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.parts import PartWriter, arrow_schema, arrow_type
 from ampel_spark.lake.tables import TABLES
-from ampel_spark.lake.tasks import tell
+from ampel_spark.lake.tasks import ahead, tell
 
 __all__ = ["INDEX", "OTHERS", "POINTS", "POINTS_TOLD", "how_far", "stage", "write_values"]
 
@@ -191,7 +191,7 @@ def _stage_one(
     staged = _Staged()
     rows_before = 0
     note = _Note(folder / f"{_NOTE}{task}")
-    for batch in reader(paths):
+    for batch in ahead(reader(paths)):
         rows = pa.Table.from_batches([batch])
         good = pc.equal(rows["row"], "packet")
         packets, others = rows.filter(good), rows.filter(pc.invert(good))

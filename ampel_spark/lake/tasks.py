@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["TOLD", "run_tasks", "tell"]
+__all__ = ["TOLD", "ahead", "run_tasks", "tell"]
 
 #: What tasks tell the driver: a line of JSON.
 TOLD = pa.schema([("told", pa.string())])
 
 Work = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+_T = TypeVar("_T")
+
+
+def ahead(items: Iterable[_T]) -> Iterator[_T]:
+    """Yield items, the next of which is made in a thread while one is worked on.
+
+    Most of what tasks do leaves the interpreter to others, so that a file takes more than one core
+    where there are idle ones. What making an item raises is raised in its place.
+    """
+    end = object()
+    source: Iterator[Any] = iter(items)
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, source, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, source, end)
+            yield item
 
 
 def tell(what: Any) -> pa.RecordBatch:
