@@ -252,7 +252,8 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=24.0,
         metavar="HOURS",
-        help="age of files that no commit names (left by killed writers) to go (default: 24)",
+        help="how long files stay that killed writers left, or that a commit took out of a table "
+        "which a run may still be reading (default: 24)",
     )
     maintain.add_argument(
         "--dry-run", action="store_true", help="tell what --remove-files would remove"

@@ -33,12 +33,12 @@ import sncosmo
 from ampel_spark.job import tiers
 from ampel_spark.job.model import UnitStep
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.salt import LightCurves, SaltFitter
 from ampel_spark.session import get_session
 from ampel_spark.settings import sncosmo_data_dir
 from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA
 from ampel_spark.t2 import runner
-from ampel_spark.t2.lightcurve import POINT_FIELDS
 from ampel_spark.t2.registry import build
 from ampel_spark.t2.trace import trace_of
 

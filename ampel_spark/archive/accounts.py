@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["Members", "accounts_of", "conflicts", "decode", "sort_packets", "stored_of"]
+__all__ = [
+    "Members",
+    "accounts_of",
+    "check_read",
+    "conflicts",
+    "decode",
+    "sort_packets",
+    "stored_of",
+]
 
 
 @dataclass(frozen=True)
@@ -222,6 +230,26 @@ def conflicts(packets: DataFrame) -> DataFrame:
     )  # fmt: skip
 
 
+def check_read(members: Members, files: Sequence[ArchiveFile]) -> None:
+    """Refuse a file that is not what it was when it was looked at.
+
+    Raises
+    ------
+    ArchiveError
+        If one was not read, or other bytes.
+    """
+    for file in files:
+        seen = members.files.get(file.path)
+        if seen is None:
+            raise ArchiveError(f"{file.path} was not read; nothing of this chunk was committed")
+        if seen["bytes"] != file.size or file.sha256 not in (None, seen["sha256"]):
+            raise ArchiveError(
+                f"{file.path} changed since it was looked at, or cannot be read to its end: it had "
+                f"{file.size} bytes, {seen['bytes']} were read; nothing of this chunk was "
+                "committed, ingest it when it is complete"
+            )
+
+
 def accounts_of(
     members: Members, fates: DataFrame | None, files: list[ArchiveFile]
 ) -> Mapping[str, dict[str, Any]]:
@@ -236,7 +264,7 @@ def accounts_of(
     Raises
     ------
     ArchiveError
-        If the accounts of a file do not close, or it is not what it was when it was looked at.
+        If the accounts of a file do not close.
     """
     from pyspark.sql import functions as f
 
@@ -251,15 +279,7 @@ def accounts_of(
         fate_of = {row["file"]: row.asDict() for row in counted.collect()}
     accounts: dict[str, dict[str, Any]] = {}
     for file in files:
-        seen = members.files.get(file.path)
-        if seen is None:
-            raise ArchiveError(f"{file.path} was not read; nothing of this chunk was committed")
-        if seen["bytes"] != file.size or file.sha256 not in (None, seen["sha256"]):
-            raise ArchiveError(
-                f"{file.path} changed since it was looked at, or cannot be read to its end: it had "
-                f"{file.size} bytes, {seen['bytes']} were read; nothing of this chunk was "
-                "committed, ingest it when it is complete"
-            )
+        seen = members.files[file.path]
         none: dict[str, Any] = {"stored": 0, "duplicate": 0, "quarantined": 0, "nights": []}
         all_stored = none | {"stored": seen["good"], "nights": seen["nights"]}
         account = all_stored if fates is None else none | fate_of.get(file.path, {})
@@ -268,8 +288,8 @@ def accounts_of(
         taken = account["stored"] + account["duplicate"] + account["quarantined"]
         if account["packets"] != taken:
             raise ArchiveError(
-                f"the accounts of {file.path} do not close: {account}; "
-                "nothing of this chunk was committed"
+                f"the accounts of {file.path} do not close: {account}; this chunk is not in the "
+                "lake, and readers see none of it"
             )
         accounts[file.path] = account
     return accounts

@@ -7,13 +7,16 @@ are in one chunk.
 from __future__ import annotations
 
 import collections
+import fnmatch
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.files import ArchiveFile, hash_files, sizes_of
+from ampel_spark.archive.readers import name_patterns
+from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.tables import TABLES
 
@@ -78,7 +81,7 @@ def pinned(lake: Lake, version: int | None = None) -> Pinned:
     """
     marks = _marks(lake, version)
     if marks is None:
-        if version:
+        if version is not None:
             raise ArchiveError(
                 f"lake {lake.root} held no alerts at version {version} of archive_files; "
                 f"the newest is {lake.version('archive_files')}"
@@ -135,69 +138,115 @@ def looked_at(lake: Lake, files: Sequence[ArchiveFile]) -> list[ArchiveFile]:
     return [hashed.get(file.path, file) for file in files]
 
 
-def to_read(lake: Lake, files: Sequence[ArchiveFile], replace: bool) -> list[Chunk]:
+def to_read(lake: Lake, files: Sequence[ArchiveFile], replace: bool, survey: Survey) -> list[Chunk]:
     """Return what is to be read of `files`: one chunk of replaced ones, if any, and one of others.
 
     Files read before are left out, told by their hash, and so are copies among `files`. One without
     a hash (see `looked_at`) is neither.
 
+    Parameters
+    ----------
+    lake : Lake
+    files : sequence of ArchiveFile
+    replace : bool
+        Whether what changed since it was read gives way.
+    survey : Survey
+        Whose files they are.
+
     Raises
     ------
     ArchiveError
         If a file changed since it was read, and `replace` is false; or if one that must be read
-        with it is gone.
+        with it is gone, changed, or another survey's.
     """
     lake.ensure(TABLES["archive_files"])
-    table = lake.arrow("archive_files", ["path", "sha256", "bytes", "duplicate"])
-    known = set(table["sha256"].to_pylist())
-    by_path = dict(zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True))
-    sizes = dict(zip(table["path"].to_pylist(), table["bytes"].to_pylist(), strict=True))
+    columns = ["path", "sha256", "bytes", "survey", "duplicate", "alerts_version"]
+    rows = lake.arrow("archive_files", columns).to_pylist()
+    known = {row["sha256"]: row for row in sorted(rows, key=lambda row: row["alerts_version"])}
+    contents: dict[str, list[str]] = {}  # a name may have had several, one after the other
+    for content, row in known.items():
+        contents.setdefault(row["path"], []).append(content)
     present = {file.sha256 for file in files}
-    replaced: list[str] = []
+    replaced: set[str] = set()
+    gone: set[str] = set()
     new: dict[str, ArchiveFile] = {}
     for file in files:
-        was = by_path.get(file.path)
+        was = contents.get(file.path, [None])[-1]
         if was is not None and was != file.sha256 and was not in present:
             if not replace:
-                how = f"{sizes[file.path]} bytes then, {file.size} now"
-                if file.sha256 is not None:
-                    how = f"sha256 {was[:12]}… then, {file.sha256[:12]}… now"
-                raise ArchiveError(
-                    f"{file.path} changed since it was read ({how}); restore it, read it with "
-                    "--replace-file, or give the new file another name: packets stored before then "
-                    "count as duplicates"
-                )
-            replaced.append(file.path)
+                raise _changed(file, known[was])
+            replaced.add(file.path)
+            gone.add(was)
         if file.sha256 not in known:
             new.setdefault(file.sha256 or file.path, file)
     if not replaced:
         return [Chunk(list(new.values()))] if new else []
-    # A packet that was a duplicate of one that goes is to be stored now: read its file again.
-    sharing = {
-        path
-        for path, n in zip(table["path"].to_pylist(), table["duplicate"].to_pylist(), strict=True)
-        if n
+    # A packet that was a duplicate of one that goes is to be stored now: read its file again; and
+    # so with content that a file has now and was read from another, which may have shared it.
+    paths = replaced | _sharing(lake, known, survey)
+    paths |= {
+        known[file.sha256]["path"]
+        for file in files
+        if file.path in replaced and file.sha256 in known
     }
+    while True:
+        wanted = sorted({content for path in paths for content in contents.get(path, ())} - gone)
+        again = [_source(known[content], files, survey) for content in wanted]
+        more = {file.path for file in again} - paths
+        if not more:
+            break
+        paths |= more  # what was read under this name gives way, too
+    first = [*(file for file in new.values() if file.path in paths), *again]
+    rest = [file for file in new.values() if file.path not in paths]
+    return [Chunk(first, sorted(paths)), *([Chunk(rest)] if rest else [])]
+
+
+def _changed(file: ArchiveFile, was: Mapping[str, Any]) -> ArchiveError:
+    how = f"{was['bytes']} bytes then, {file.size} now"
+    if file.sha256 is not None:
+        how = f"sha256 {was['sha256'][:12]}… then, {file.sha256[:12]}… now"
+    return ArchiveError(
+        f"{file.path} changed since it was read ({how}); restore it, read it with "
+        "--replace-file, or give the new file another name: packets stored before then "
+        "count as duplicates"
+    )
+
+
+def _sharing(lake: Lake, known: Mapping[str, Mapping[str, Any]], survey: Survey) -> set[str]:
+    """Return the files of a survey that have packets in common with others."""
+    mine = [row for row in known.values() if row["survey"] == survey.label]
+    found = {row["path"] for row in mine if row["duplicate"]}
     if lake.has("quarantine"):
         bad = lake.arrow("quarantine", ["file", "reason"]).to_pylist()
-        sharing |= {row["file"] for row in bad if row["reason"] == "conflict"}
-    again = _read_again(sorted(sharing - set(replaced)), by_path)
-    paths = [*replaced, *(file.path for file in again)]
-    first = [*(file for file in new.values() if file.path in replaced), *again]
-    rest = [file for file in new.values() if file.path not in replaced]
-    return [Chunk(first, paths), *([Chunk(rest)] if rest else [])]
+        found |= {row["file"] for row in bad if row["reason"] == "conflict"}
+    return found & {row["path"] for row in mine}
 
 
-def _read_again(paths: list[str], by_path: dict[str, str]) -> list[ArchiveFile]:
-    cure = "it has packets in common with others, and must be read again to replace a file"
-    for path in paths:
-        if not Path(path).is_file():
-            raise ArchiveError(f"{path} is gone: {cure}")
-    again = hash_files(sizes_of(Path(path) for path in paths))
-    for file in again:
-        if file.sha256 != by_path[file.path]:
-            raise ArchiveError(f"{file.path} changed since it was read: {cure}; name it as well")
-    return again
+def _source(row: Mapping[str, Any], files: Sequence[ArchiveFile], survey: Survey) -> ArchiveFile:
+    """Return the file from which content that was read is to be read again."""
+    path, content = row["path"], row["sha256"]
+    if row["survey"] != survey.label:
+        raise ArchiveError(
+            f"{path} was read as one of {row['survey']}, and a file of {survey.label} has the same "
+            "content now: take that file away"
+        )
+    named = [file for file in files if file.sha256 == content]
+    if named:
+        return next((file for file in named if file.path == path), named[0])
+    patterns = name_patterns(survey)
+    if not Path(path).is_file():
+        trouble = "is gone"
+    elif not any(fnmatch.fnmatchcase(Path(path).name, pattern) for pattern in patterns):
+        trouble = f"is not called as files of {survey.name} are ({', '.join(patterns)})"
+    else:
+        (file,) = hash_files(sizes_of([Path(path)]))
+        if file.sha256 == content:
+            return file
+        trouble = "has other content now"
+    raise ArchiveError(
+        f"{path} {trouble}, and what was read of it (sha256 {content[:12]}…) must be read again "
+        "to replace a file with which it may have packets in common; name the file that has it"
+    )
 
 
 def night_of(path: str) -> str | None:

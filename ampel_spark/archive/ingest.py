@@ -22,6 +22,7 @@ from ampel_spark.archive import ztf
 from ampel_spark.archive.accounts import (
     Members,
     accounts_of,
+    check_read,
     conflicts,
     decode,
     sort_packets,
@@ -31,10 +32,8 @@ from ampel_spark.archive.chunks import (
     CHUNK_BYTES,
     CHUNK_TABLES,
     Chunk,
-    Pinned,
     chunks,
     looked_at,
-    pinned,
     to_read,
     undo_unfinished,
 )
@@ -53,7 +52,7 @@ from ampel_spark.lake.tables import TABLES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["Ingested", "Pinned", "ingest", "pinned"]
+__all__ = ["Ingested", "ingest"]
 
 _COUNTS = ("packets", "stored", "duplicate", "quarantined", "broken")
 
@@ -127,7 +126,7 @@ def ingest(
             out(f"ingest: took back chunk {unfinished}, which was never finished")
         files = looked_at(lake, files)  # another ingest may have read some meanwhile
         plan: list[Chunk] = []
-        for chunk in to_read(lake, files, replace):
+        for chunk in to_read(lake, files, replace, survey):
             if chunk.replaced:
                 plan.append(chunk)
                 out(f"ingest: {len(chunk.replaced)} files read before give way")
@@ -173,13 +172,14 @@ def _ingest_chunk(
     if chunk.replaced:
         info["replaced"] = chunk.replaced
     with lake.staging(f"ingest-{name}") as folder:
-        if chunk.replaced:
-            _give_way(lake, chunk.replaced, info, folder)
         far = functools.partial(how_far, folder, {file.path: file.size for file in files})
         with progress(lake.spark, "ingest: reading", out, interval, far):
             members = decode(lake.spark, files, folder, run_id, reader_of(survey))
         if survey.reader != "ztf_avro":
             check_settings(members.others)
+        check_read(members, files)
+        if chunk.replaced:
+            _give_way(lake, chunk.replaced, info, folder)
         fates = sort_packets(lake, members, f"{folder}/repeated")
         accounts = accounts_of(members, fates, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})

@@ -30,7 +30,7 @@ from ampel_spark.archive.files import Broken, Digest, read_members
 from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.tasks import ahead
 
-__all__ = ["BATCH_ROWS", "arrow_type", "packet_schema", "read_batches"]
+__all__ = ["BATCH_ROWS", "packet_schema", "read_batches"]
 
 #: Decode packets one by one, with fastavro: the plain twin, for tests.
 PLAIN = False

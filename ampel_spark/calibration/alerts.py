@@ -16,7 +16,7 @@ import pyarrow as pa
 from ampel_spark.archive.ztf import BANDS
 from ampel_spark.calibration.apply import apply
 from ampel_spark.calibration.release import Release
-from ampel_spark.t2.lightcurve import DETECTION
+from ampel_spark.lightcurve import DETECTION
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ampel_spark.calibration.cells import Cells, sort_into_cells, values_in
 from ampel_spark.calibration.release import Release, Replacement
 from ampel_spark.calibration.tables import load_replacement
-from ampel_spark.t2.lightcurve import FORCED, UPPER_LIMIT
+from ampel_spark.lightcurve import FORCED, UPPER_LIMIT
 
 __all__ = ["LN10_04", "Applied", "apply", "replaced_rows"]
 
@@ -79,7 +79,7 @@ def apply(
     ----------
     release : Release
     points : mapping of arrays with shape (N,)
-        The fields of `ampel_spark.t2.lightcurve.POINT_FIELDS`, as issued; missing floats are NaN.
+        The fields of `ampel_spark.lightcurve.POINT_FIELDS`, as issued; missing floats are NaN.
     group : ndarray of int64 with shape (N,)
         Light curve of each point, in order.
     survey, stock : ndarray of str and int64 with shape (M,)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ampel_spark.calibration.release import Release, Rule, RuleTable
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, UPPER_LIMIT
+from ampel_spark.lightcurve import DETECTION, FORCED, UPPER_LIMIT
 
 __all__ = ["KINDS", "Cells", "issued_mag", "sort_into_cells", "values_in"]
 

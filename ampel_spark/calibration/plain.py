@@ -10,7 +10,7 @@ from typing import Any
 from ampel_spark.calibration.cells import KINDS
 from ampel_spark.calibration.release import Release, Replacement, Rule, Selects
 from ampel_spark.calibration.tables import load_replacement
-from ampel_spark.t2.lightcurve import FORCED, UPPER_LIMIT
+from ampel_spark.lightcurve import FORCED, UPPER_LIMIT
 
 __all__ = ["Calibrated", "calibrated"]
 

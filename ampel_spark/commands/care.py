@@ -62,7 +62,10 @@ def _remove(lake: Lake, args: Namespace) -> None:
         for r in found
     ]
     print_rows(
-        rows, ["table", "files", "MB", "versions that go"], args.format, empty="nothing to remove"
+        rows,
+        ["table", "files", "MB", "versions that go"],
+        args.format,
+        empty=f"nothing to remove that has been needless for {args.older_than:g} hours",
     )
     if not args.dry_run and found:
         remove(lake, found)

@@ -62,7 +62,7 @@ def systematics(args: Namespace) -> int:
     grid = run_systematics(job, lake, inputs=inputs, out=functools.partial(print, flush=True))
     for path in write_results(lake, grid, args.report):
         print(f"systematics: {path}")
-    return 0
+    return grid.code
 
 
 def reproduce(args: Namespace) -> int:

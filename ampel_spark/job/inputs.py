@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ampel_spark.archive.ingest import Pinned, pinned
+from ampel_spark.archive.chunks import Pinned, pinned
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.model import Survey, as_of_jd
 

@@ -21,7 +21,7 @@ from ampel_spark.t3.stamps import KINDS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ampel_spark.t2.lightcurve import LightCurve
+    from ampel_spark.lightcurve import LightCurve
 
 __all__ = ["column_meanings", "pulls", "report_content"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ampel_spark.archive.ingest import Pinned
+from ampel_spark.archive.chunks import Pinned
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.inputs import Inputs, recorded
 from ampel_spark.job.load import load_recorded

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ampel_spark.archive.ingest import Ingested, Pinned, ingest
+from ampel_spark.archive.chunks import Pinned
+from ampel_spark.archive.ingest import Ingested, ingest
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError

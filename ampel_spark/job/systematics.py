@@ -87,6 +87,8 @@ class Grid:
     nominal, errors : dict of str to ndarray with shape (N,)
         By parameter.
     variations : tuple of Varied
+    code : int
+        Exit code: that of the nominal run, or 3 where an object ended in an exception in one.
     """
 
     run_id: str
@@ -95,6 +97,7 @@ class Grid:
     nominal: Mapping[str, Array]
     errors: Mapping[str, Array]
     variations: tuple[Varied, ...]
+    code: int = 0
 
 
 def run_systematics(
@@ -139,6 +142,7 @@ def run_systematics(
             "there is nothing to vary"
         )
     done = []
+    code = outcome.code
     for i, variation in enumerate(entry.variations):
         out(f"systematics: {variation.name}, {i + 1} of {len(entry.variations)}")
         varied = load_recorded(parent, variation.settings, variation.calibration, lake)
@@ -149,6 +153,7 @@ def run_systematics(
             selections=tuple(dataclasses.replace(s, export=()) for s in varied.selections),
         )
         result = run_job(varied, lake, inputs=recorded(parent), out=_warnings(out))
+        code = max(code, result.code)
         values = _values(lake, find_run(lake, result.run_id), entry, stocks)[0]
         deltas = {k: values[k] - nominal[k] for k in nominal if k in errors}
         done.append(
@@ -163,7 +168,7 @@ def run_systematics(
             )
         )
         out(f"systematics: {told(nominal, done[-1], entry)}")
-    grid = Grid(outcome.run_id, names, stocks, nominal, errors, tuple(done))
+    grid = Grid(outcome.run_id, names, stocks, nominal, errors, tuple(done), code)
     _write(open_lake(job.name, lake), grid, entry)
     return grid
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from pyarrow.dataset import dataset
 
-from ampel_spark.archive.ingest import Pinned
+from ampel_spark.archive.chunks import Pinned
 from ampel_spark.job.catalogs import star_files
 from ampel_spark.job.model import ResolvedJob, UnitStep
 from ampel_spark.lake.lake import Lake

@@ -247,7 +247,7 @@ class Lake:
                     return self._now(table)
                 same = [rows[k].eqNullSafe(there[k]) for k in table.key]
                 rows = rows.join(there.select(*table.key), reduce(operator.and_, same), "left_anti")
-            return self.append(table, rows, metadata)
+            return self._append(table, rows, metadata)
 
     def append(
         self, table: Table, rows: DataFrame, metadata: Mapping[str, Any], *, always: bool = False
@@ -258,6 +258,14 @@ class Lake:
         commit, unless `always` there is to be one.
         """
         self.ensure(table)
+        # Not even what is only added goes without: on a local file system Delta looks whether a
+        # version is there and then renames, so that one of two drivers could lose its commit.
+        with self.lock(table.name):
+            return self._append(table, rows, metadata, always=always)
+
+    def _append(
+        self, table: Table, rows: DataFrame, metadata: Mapping[str, Any], *, always: bool = False
+    ) -> int:
         writer = rows.select(*table.names).write.format("delta").mode("append")
         writer = writer.option("userMetadata", json.dumps(metadata, sort_keys=True))
         if always:

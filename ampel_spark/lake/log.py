@@ -9,6 +9,7 @@ Delta transaction log protocol: https://github.com/delta-io/delta/blob/master/PR
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -25,6 +26,9 @@ __all__ = ["CHECKPOINTS", "add_files", "create", "newest_version", "replace_file
 
 #: Commits from one checkpoint to the next: it costs some seconds, reading fifty far less than one.
 CHECKPOINTS = 50
+
+# What a file system says that has none.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 
@@ -161,6 +165,13 @@ def _link(table: str | Path, version: int, lines: Sequence[Mapping[str, Any]]) -
         os.link(partial, log / f"{version:020d}.json")
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        raise LakeError(
+            f"{log} is on a file system without hard links ({error.strerror}), by which a commit "
+            "takes its version or finds it taken; put the lake on one that has them"
+        ) from None
     finally:
         partial.unlink(missing_ok=True)
     return True

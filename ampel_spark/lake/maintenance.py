@@ -10,6 +10,7 @@ lose files are noted in the lake first, and reading one is a clear error from th
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import urllib.parse
@@ -17,11 +18,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.months import MONTHLY, compact_months
-from ampel_spark.lake.pins import live_pins
+from ampel_spark.lake.pins import PINNING, live_pins
 from ampel_spark.lake.reading import GONE, open_table, read, removed_versions, table_names
 
 if TYPE_CHECKING:
@@ -103,8 +104,11 @@ def needed(lake: str | Path, name: str, pins: Sequence[Mapping[str, object]]) ->
         Those that hold; see `ampel_spark.lake.pins.live_pins`.
     """
     versions = {int(str(row["version"])) for row in pins if row["table"] == name}
-    versions.add(open_table(lake, name).version())
-    if name in _MARKED and "archive_files" in table_names(lake):
+    newest = open_table(lake, name).version()
+    versions.add(newest)
+    if name == "archive_files":
+        versions.update(range(newest + 1))  # by which ``--as-of vN`` goes
+    elif name in _MARKED and "archive_files" in table_names(lake):
         versions |= set(read(lake, "archive_files", [_MARKED[name]])[0].to_pylist())
     return versions
 
@@ -116,7 +120,8 @@ def plan_removal(lake: Lake, older_than: float = 86_400.0) -> list[Removal]:
     ----------
     lake : Lake
     older_than : float
-        Age in seconds below which a file that no commit names stays: its writer may be at work.
+        Seconds for which a file stays that no commit names, whose writer may be at work, or that a
+        commit has taken out of the table: who reads the version before may be at work, too.
     """
     pins, now = live_pins(lake), time.time()
     found = []
@@ -127,11 +132,12 @@ def plan_removal(lake: Lake, older_than: float = 86_400.0) -> list[Removal]:
         lost: set[int] = set()
         for path in _data_files(lake.root / name):
             spans = lives.get(path, [])
-            if any(begin <= version < end for version in keep for begin, end in spans):
+            if any(span.begin <= version < span.end for version in keep for span in spans):
                 continue
-            if spans or now - path.stat().st_mtime >= older_than:
+            since = max((span.until for span in spans), default=path.stat().st_mtime)
+            if now - since >= older_than:
                 gone.append(path)
-                lost.update(version for begin, end in spans for version in range(begin, end))
+                lost.update(v for span in spans for v in range(span.begin, span.end))
         if gone:
             size = sum(path.stat().st_size for path in gone)
             found.append(Removal(name, tuple(sorted(gone)), size, tuple(sorted(lost))))
@@ -147,7 +153,8 @@ def remove(lake: Lake, removals: Sequence[Removal]) -> None:
         If a version that something needs by now would lose a file.
     """
     with ExitStack() as locks:
-        for name in sorted({"archive", "pins", *(r.table for r in removals)}):
+        # The archive's first, as everyone takes them who needs more than one.
+        for name in ("archive", PINNING, *sorted(r.table for r in removals)):
             locks.enter_context(lake.lock(name))
         pins = live_pins(lake)
         for removal in removals:
@@ -168,8 +175,16 @@ def remove(lake: Lake, removals: Sequence[Removal]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _lives(root: Path, name: str) -> dict[Path, list[tuple[int, int]]]:
-    """Return from which version to before which one each data file belongs to a table.
+class _Span(NamedTuple):
+    """Versions that hold a file, from `begin` to before `end`; when it was taken out [s]."""
+
+    begin: int
+    end: int
+    until: float
+
+
+def _lives(root: Path, name: str) -> dict[Path, list[_Span]]:
+    """Return which versions of a table each data file belongs to.
 
     Raises
     ------
@@ -177,7 +192,7 @@ def _lives(root: Path, name: str) -> dict[Path, list[tuple[int, int]]]:
         If the log is not whole.
     """
     newest = open_table(root, name).version()
-    found: dict[Path, list[tuple[int, int]]] = {}
+    found: dict[Path, list[_Span]] = {}
     since: dict[Path, int] = {}
     for version in range(newest + 1):
         commit = root / name / "_delta_log" / f"{version:020d}.json"
@@ -189,14 +204,16 @@ def _lives(root: Path, name: str) -> dict[Path, list[tuple[int, int]]]:
             ) from None
         for action in map(json.loads, lines):
             if "remove" in action:
-                path = root / name / urllib.parse.unquote(action["remove"]["path"])
+                removed = action["remove"]
+                path = root / name / urllib.parse.unquote(removed["path"])
                 if path in since:
-                    found.setdefault(path, []).append((since.pop(path), version))
+                    span = _Span(since.pop(path), version, removed["deletionTimestamp"] / 1e3)
+                    found.setdefault(path, []).append(span)
             elif "add" in action:
                 path = root / name / urllib.parse.unquote(action["add"]["path"])
                 since.setdefault(path, version)
     for path, version in since.items():
-        found.setdefault(path, []).append((version, newest + 1))
+        found.setdefault(path, []).append(_Span(version, newest + 1, math.inf))
     return found
 
 

@@ -33,8 +33,8 @@ FILE_BYTES = 128 << 20
 _GROUP = 64_000
 
 
-def compact_months(lake: Lake, name: str) -> int:
-    """Write the files of each month that is over together; return of how many months.
+def compact_months(lake: Lake, name: str) -> None:
+    """Write the files of each month that is over together.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def compact_months(lake: Lake, name: str) -> int:
 
     version, files = lake.version(name), lake.files(name)
     if "max.jd" not in files.column_names or not len(files):
-        return 0
+        return
     days = np.floor(files["max.jd"].to_numpy() - 2440587.5).astype("datetime64[D]")
     months = days.astype("datetime64[M]")
     numbers = [c[4:] for c in files.column_names if c.startswith("min.")]
@@ -56,7 +56,6 @@ def compact_months(lake: Lake, name: str) -> int:
     arrow = to_arrow_schema(schema)
     told = [n for n in numbers if pa.types.is_integer(arrow.field(n).type)
             or pa.types.is_floating(arrow.field(n).type)]  # fmt: skip
-    done = 0
     for month in np.unique(months[months < months.max()]):
         mine = np.flatnonzero(months == month)
         wanted = math.ceil(sizes[mine].sum() / FILE_BYTES)
@@ -74,5 +73,3 @@ def compact_months(lake: Lake, name: str) -> int:
             raise AssertionError(f"{name}: rows of {month} were lost as they were written anew")
         new = [part.as_file() for part in parts]
         version = replace_files(lake.path(name), new, old, version, {})
-        done += 1
-    return done

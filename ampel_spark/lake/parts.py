@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -205,17 +204,10 @@ def insert_parts(
     with lake.lock(table.name):
         if since is not None and lake.version(table.name) == since:
             for part in parts:
-                _take(Path(folder, part.name), Path(lake.path(table.name), part.name))
+                os.link(Path(folder, part.name), Path(lake.path(table.name), part.name))
             return commit_parts(lake, table, parts, metadata), True
     rows = lake.spark.read.schema(table.schema()).parquet(*(f"{folder}/{p.name}" for p in parts))
     return lake.insert(table, rows, metadata, replacing), False
-
-
-def _take(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
 
 
 def commit_parts(

@@ -10,13 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError, nearest
+from ampel_spark.lake.reading import check_version
 from ampel_spark.lake.runs import utc_now
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
 
-__all__ = ["live_pins", "pin", "release"]
+__all__ = ["PINNING", "live_pins", "pin", "release"]
+
+#: The lock under which pins are made, and files removed that none needs.
+PINNING = "pinning"
 
 #: Nothing of a run in a row of SQL needs quotes.
 _QUOTE = str.maketrans({"'": "''"})
@@ -31,14 +35,21 @@ def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
     run_id : str
     versions : mapping of str to int
         By table.
+
+    Raises
+    ------
+    LakeError
+        If one of them has lost files already.
     """
     table = TABLES["pins"]
     now = utc_now()
     rows = [(run_id, name, version, now, None) for name, version in sorted(versions.items())]
     lake.ensure(table)
-    lake.append(
-        table, lake.spark.createDataFrame(rows, table.schema()).coalesce(1), {"run_id": run_id}
-    )
+    pins = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
+    with lake.lock(PINNING):
+        for name, version in sorted(versions.items()):
+            check_version(lake.root, name, version)
+        lake.append(table, pins, {"run_id": run_id})
 
 
 def live_pins(lake: Lake) -> list[dict[str, Any]]:

@@ -307,8 +307,6 @@ released | timestamp | when the pin was let go, UTC; null while it holds
 """
 )
 
-_TRUTH_COMMENT = "one simulated object, as it was made; no tier reads it"
-
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (

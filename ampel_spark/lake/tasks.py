@@ -29,8 +29,8 @@ def ahead(items: Iterable[_T]) -> Iterator[_T]:
     Most of what tasks do leaves the interpreter to others, so that a file takes more than one core
     where there are idle ones. What making an item raises is raised in its place.
     """
-    end = object()
-    source: Iterator[Any] = iter(items)
+    end: Any = object()
+    source = iter(items)
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, source, end)
         while (item := coming.result()) is not end:

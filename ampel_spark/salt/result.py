@@ -137,11 +137,6 @@ class FitResult:
         k = _position(name)
         return np.sqrt(self.covariance[:, k, k])
 
-    def fitted_covariance(self) -> Array:
-        """Return the covariance of the fitted parameters alone, shape (n, m, m)."""
-        keep = [_position(name) for name in self.fitted]
-        return self.covariance[:, keep][:, :, keep]
-
 
 def outcome(refusal: NDArray[np.int8], flags: NDArray[np.int32]) -> NDArray[np.int8]:
     """Return the status that refusals and flags amount to."""

@@ -142,10 +142,6 @@ class Schedule:
     serial: Ints
     start: Ints
 
-    def of_field(self, field: int) -> slice:
-        """Return where the exposures of a field (its index) stand."""
-        return slice(int(self.start[field]), int(self.start[field + 1]))
-
     def images(self, rows: NDArray[np.intp], rcid: NDArray[np.int64] | int, seed: int) -> Images:
         """Return the images of exposures (rows of the schedule) on readout channels."""
         key = key_of(self.serial[rows], rcid)

@@ -17,9 +17,7 @@ import pyarrow.compute as pc
 
 from ampel_spark.calibration.apply import apply
 from ampel_spark.calibration.release import Release
-from ampel_spark.t1.links import links, state_ids
-from ampel_spark.t1.photometry import canonical, integers, newest, unsuperseded
-from ampel_spark.t2.lightcurve import (
+from ampel_spark.lightcurve import (
     DETECTION,
     FORCED,
     POINT_FIELDS,
@@ -27,6 +25,8 @@ from ampel_spark.t2.lightcurve import (
     LightCurveBatch,
     Lookup,
 )
+from ampel_spark.t1.links import links, state_ids
+from ampel_spark.t1.photometry import canonical, integers, newest, unsuperseded
 
 __all__ = ["KIND_CODES", "LIGHT_CURVE_SCHEMA", "assemble", "batch_of"]
 

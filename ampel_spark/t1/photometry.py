@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, UPPER_LIMIT
+from ampel_spark.lightcurve import DETECTION, FORCED, UPPER_LIMIT
 
 __all__ = ["NULL", "canonical", "integers", "newest", "packed", "unsuperseded"]
 

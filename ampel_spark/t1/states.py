@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ampel_spark.calibration.release import Release
+from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.t1.assemble import KIND_CODES, LIGHT_CURVE_SCHEMA, assemble
-from ampel_spark.t2.lightcurve import POINT_FIELDS
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-__all__ = ["ALL", "Wanted", "light_curves", "requests", "visible_alerts", "visible_points"]
+__all__ = ["ALL", "Wanted", "light_curves", "requests", "visible_points"]
 
 #: Time of a state that is not bounded: later than any alert.
 ALL = 9e9
@@ -48,14 +48,6 @@ class Wanted:
     points: Sequence[str] = ("detection", "upper_limit")
 
 
-def visible_alerts(alerts: DataFrame, access: frozenset[int], as_of: float | None) -> DataFrame:
-    """Return the alerts that `access` may see, up to a time."""
-    from pyspark.sql import functions as f
-
-    seen = alerts.where(f.col("programid").isin(*sorted(access)))
-    return seen if as_of is None else seen.where(f.col("jd") <= as_of)
-
-
 def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[int]) -> DataFrame:
     """Return datapoints that `access` may see, and from when: ``seen_jd, seen_alert_id``.
 
@@ -73,16 +65,16 @@ def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[i
         f.col("first_alert_jd").alias("seen_jd"),
         f.col("first_alert_id").alias("seen_alert_id"),
     )
+    none = f.array().cast("array<bigint>")
+    ids = f.concat("datapoint_ids", f.coalesce("forced_ids", none))
     shown = (
         alerts.join(f.broadcast(hidden), "stock", "left_semi")
         .where(f.col("programid").isin(*codes))
-        .select("stock", "jd", "alert_id", f.explode("datapoint_ids").alias("datapoint_id"))
+        .select("stock", "jd", "alert_id", f.explode(ids).alias("datapoint_id"))
         .groupBy("stock", "datapoint_id")
         .agg(f.min(f.struct("jd", "alert_id")).alias("first"))
     )
-    # Forced points are not in datapoint_ids; their object's hidden alerts are few, and so is what
-    # is lost. A revision counts from its own first alert, and no earlier than the datapoint itself
-    # is seen.
+    # A revision counts from its own first alert, and no earlier than the datapoint itself is seen.
     revised = f.struct(
         f.col("first_alert_jd").alias("jd"), f.col("first_alert_id").alias("alert_id")
     )

@@ -29,8 +29,8 @@ from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
 from ampel_spark.lake.tables import Column as TableColumn
 from ampel_spark.lake.tables import Table, result_table
 from ampel_spark.lake.tasks import TOLD
+from ampel_spark.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
 from ampel_spark.t1.assemble import batch_of
-from ampel_spark.t2.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
 
 if TYPE_CHECKING:
@@ -368,7 +368,7 @@ def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.Record
     columns = unit.output_columns()
     curves = _with_ties(batch_of(batch), batch)
     n = len(curves)
-    status, message, duration, values = _at_once(unit, columns, curves) or _one_by_one(
+    status, message, duration, values = _together(unit, columns, curves) or _one_by_one(
         unit, columns, curves
     )
     schema = result_schema(columns)
@@ -393,27 +393,27 @@ def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.Record
 _Results: TypeAlias = "tuple[pa.Array, pa.Array, Any, dict[str, pa.Array]]"
 
 
-def _at_once(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) -> _Results | None:
+def _together(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) -> _Results | None:
     """Return what `process_batch` makes; None where the unit has none, or where it fails.
 
     One light curve that it fails on must not cost the others their results: then they are taken
-    one by one.
+    one by one, and what it raises is told in the row of that one.
     """
+    try:
+        return _at_once(unit, columns, curves)
+    except Exception:  # which comes again for the light curve that it is about
+        return None
+
+
+def _at_once(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) -> _Results | None:
     n = len(curves)
     started = time.perf_counter()
-    try:
-        found = unit.process_batch(curves) if n else None
-        if found is None:
-            return None
-        values = {
-            c.name: _column(found.get(c.name, pa.nulls(n)), arrow_type(c.type)) for c in columns
-        }
-        status = pa.array(found.get("status", np.zeros(n, np.int32)), pa.int32())
-        message = _column(found.get("message", pa.nulls(n)), pa.string())
-    except Exception:
-        if n == 1 and type(unit).process is Unit.process:
-            raise
+    found = unit.process_batch(curves) if n else None
+    if found is None:
         return None
+    values = {c.name: _column(found.get(c.name, pa.nulls(n)), arrow_type(c.type)) for c in columns}
+    status = pa.array(found.get("status", np.zeros(n, np.int32)), pa.int32())
+    message = _column(found.get("message", pa.nulls(n)), pa.string())
     each = (time.perf_counter() - started) * 1e3 / n
     return status, message, np.full(n, each), values
 

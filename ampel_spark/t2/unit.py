@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from ampel_spark.t2.lightcurve import LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import LightCurve, LightCurveBatch
 
 __all__ = [
     "EXCEPTION",

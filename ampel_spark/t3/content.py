@@ -10,10 +10,9 @@ from typing import Any
 import numpy.typing as npt
 import pandas as pd
 
-from ampel_spark.t2.lightcurve import LightCurve
+from ampel_spark.lightcurve import LightCurve
 from ampel_spark.t2.unit import Column
 from ampel_spark.t3.plots import Model, Step
-from ampel_spark.t3.selection import Losses
 
 __all__ = [
     "ArchiveFile",
@@ -27,7 +26,6 @@ __all__ = [
     "Selected",
     "StateCount",
     "UnitRun",
-    "cuts_of",
 ]
 
 
@@ -99,14 +97,6 @@ class Cut:
     n_unknown: int = 0
     #: It is switched off, and lets everything through.
     off: bool = False
-
-
-def cuts_of(losses: Losses) -> list[Cut]:
-    """Return the cuts of a selection for the funnel of its channel."""
-    return [
-        Cut("T3", cut.cut, cut.n_in, cut.n_out, counted="states", n_unknown=cut.n_unknown)
-        for cut in losses.cuts
-    ]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, UPPER_LIMIT, LightCurve
+from ampel_spark.lightcurve import DETECTION, FORCED, UPPER_LIMIT, LightCurve
 from ampel_spark.t3.figures import COLOURS, Band, band_style, bare, draw
 from ampel_spark.t3.numbers import date_of, percent
 

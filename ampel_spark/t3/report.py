@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from ampel_spark.t2.lightcurve import FORCED
+from ampel_spark.lightcurve import FORCED
 from ampel_spark.t3 import plots
 from ampel_spark.t3.cells import candidate_table, result_rows
 from ampel_spark.t3.content import Candidate, Funnel, ReportContent, Run, Selected, UnitRun

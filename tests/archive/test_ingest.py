@@ -11,7 +11,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ampel_spark.archive import ingest as ingesting
-from ampel_spark.archive.ingest import Ingested, Pinned, ingest, pinned
+from ampel_spark.archive.chunks import Pinned, pinned
+from ampel_spark.archive.ingest import Ingested, ingest
+from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError, LakeError
 from ampel_spark.lake.lake import Lake
 from tests.archive.conftest import Make
@@ -92,6 +94,8 @@ def test_an_archive_becomes_tables_whose_accounts_close(at_once: AtOnce) -> None
     )
     assert "3/3 files, 4 packets" in lines[-1]
     assert pinned(lake) == Pinned(1, 1, 1, archive_files=1)
+    with pytest.raises(ArchiveError, match="held no alerts at version 0 of archive_files"):
+        pinned(lake, 0)
     files = read(
         lake,
         "archive_files",
@@ -117,7 +121,7 @@ def test_an_archive_becomes_tables_whose_accounts_close(at_once: AtOnce) -> None
 def test_any_order_and_chunking_gives_the_same_tables(
     spark: SparkSession, tmp_path: Path, nights: list[Path], at_once: AtOnce
 ) -> None:
-    def tables(lake: Lake) -> tuple[list[tuple[Any, ...]], ...]:
+    def content_of(lake: Lake) -> tuple[list[tuple[Any, ...]], ...]:
         content = [c for c in lake.read("alerts").columns if c not in ("run_id", "file")]
         return read(lake, "datapoints", POINT), read(lake, "alerts", content)
 
@@ -125,7 +129,7 @@ def test_any_order_and_chunking_gives_the_same_tables(
     lake = Lake(spark, tmp_path / "backwards")
     for chunk in ([nights[2]], [nights[1], nights[0]]):
         ingest(spark, lake, chunk, out=lambda line: None)
-    assert tables(lake) == tables(at_once.lake)
+    assert content_of(lake) == content_of(at_once.lake)
 
 
 def test_the_same_file_again_is_a_no_op_renamed_or_not(
@@ -204,15 +208,85 @@ def test_a_replaced_file_leaves_the_lake_that_would_be_without_the_old_one(
     ingest(spark, tmp_path / "fresh", [archive], out=lambda line: None)
     assert done.files == 4  # the two that changed, and the two that shared a packet
     assert done.known == len(list(archive.iterdir())) - 4
-    lake, fresh = Lake(spark, tmp_path / "lake"), Lake(spark, tmp_path / "fresh")
+    lake = Lake(spark, tmp_path / "lake")
     # of what now stands under alert 2 one is stored, and which one is told by its content
     assert [r["reason"] for r in lake.read("quarantine").collect()] == ["conflict"]
-    for name in ("alerts", "datapoints", "sightings", "quarantine", "archive_files"):
-        columns = [
+    assert tables(lake) == tables(Lake(spark, tmp_path / "fresh"))
+
+
+def tables(lake: Lake) -> dict[str, list[tuple[Any, ...]]]:
+    """Return what is in a lake, but for runs and versions."""
+    return {
+        name: read(lake, name, [
             c for c in lake.read(name).columns
             if c not in ("run_id", "chunk") and not c.endswith("_version")
-        ]  # fmt: skip
-        assert read(lake, name, columns) == read(fresh, name, columns), name
+        ])
+        for name in ("alerts", "datapoints", "sightings", "quarantine", "archive_files")
+    }  # fmt: skip
+
+
+def test_a_file_replaced_by_what_another_holds_gives_way(
+    spark: SparkSession, tmp_path: Path, nights: list[Path]
+) -> None:
+    archive = tmp_path / "archive"
+    shutil.copytree(nights[0].parent, archive)
+    lake = Lake(spark, tmp_path / "lake")
+    ingest(spark, lake, [archive], out=lambda line: None)
+    shutil.copyfile(archive / nights[2].name, archive / nights[0].name)
+    changed = archive / nights[0].name
+    done = ingest(spark, lake, [changed], out=lambda line: None, replace=True)
+    assert (done.files, done.stored) == (1, 1)
+    (archive / nights[2].name).unlink()
+    ingest(spark, tmp_path / "fresh", [archive], out=lambda line: None)
+    assert tables(lake) == tables(Lake(spark, tmp_path / "fresh"))
+
+
+def test_what_a_name_held_before_is_not_lost_with_what_it_holds(
+    spark: SparkSession, tmp_path: Path, make: Make, nights: list[Path]
+) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    night, old = archive / nights[0].name, archive / "old.tar.gz"
+    shutil.copyfile(nights[0], night)
+    lake = Lake(spark, tmp_path / "lake")
+    ingest(spark, lake, [night], out=lambda line: None)
+    night.rename(old)
+    shutil.copyfile(nights[1], night)
+    assert ingest(spark, lake, [archive], out=lambda line: None).stored == 1
+    # both are known, in whatever order they were read
+    assert ingest(spark, lake, [night], out=lambda line: None).known == 1
+    make.night(night, [make.packet(make.detection(5, JD + 3))])
+    with pytest.raises(ArchiveError, match=r"has other content now.*name the file that has it"):
+        ingest(spark, lake, [night], out=lambda line: None, replace=True)
+    assert ingest(spark, lake, [archive], out=lambda line: None, replace=True).stored == 3
+    ingest(spark, tmp_path / "fresh", [archive], out=lambda line: None)
+    assert tables(lake) == tables(Lake(spark, tmp_path / "fresh"))
+
+
+def test_files_of_other_surveys_are_left_alone_where_one_is_replaced(
+    spark: SparkSession, lake_path: Path, tmp_path: Path, make: Make
+) -> None:
+    table = tmp_path / "other.csv"
+    table.write_text("object,jd,band,flux,fluxerr\na,2458300.5,ztfg,100,2\n")
+    copy = tmp_path / "zz.csv"
+    copy.write_text(table.read_text() + "b,2458300.5,ztfg,100,2\n")
+    columns = {name: name for name in ("object", "band", "flux", "fluxerr")}
+    other = Survey.model_validate({
+        "name": "Other", "reader": "photometry", "access": {"PUB": 1},
+        "photometry": columns | {"time": "jd", "zp": 25.0, "programid": 1},
+    })  # fmt: skip
+    lake = Lake(spark, lake_path)
+    for path in (table, copy):
+        ingest(spark, lake, [path], other, out=lambda line: None)
+    assert max(read(lake, "archive_files", ["duplicate"])) == (1,)
+    before = [row for row in read(lake, "alerts", ["survey", "name"]) if row[0] == "Other"]
+    night = make.night(tmp_path / "night.tar.gz", [make.packet(make.detection(1, JD))])
+    ingest(spark, lake, [night], out=lambda line: None)
+    make.night(night, [make.packet(make.detection(2, JD)), make.packet(make.detection(3, JD))])
+    assert ingest(spark, lake, [night], out=lambda line: None, replace=True).stored == 2
+    after = read(lake, "alerts", ["survey", "name"])
+    assert [row for row in after if row[0] == "Other"] == before
+    assert len(after) == len(before) + 2
 
 
 def test_two_ingests_at_once_of_overlapping_files_take_every_file_once(

@@ -22,9 +22,9 @@ from ampel_spark.archive.ingest import ingest
 from ampel_spark.archive.packets import read_batches
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.tables import INCOMPARABLE
+from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.t1.assemble import KIND_CODES, assemble
 from ampel_spark.t1.states import Wanted, light_curves, requests, visible_points
-from ampel_spark.t2.lightcurve import POINT_FIELDS
 from tests.archive.conftest import Make
 from tests.archive.twin import JD, objects, revisions
 

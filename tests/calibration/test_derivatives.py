@@ -17,9 +17,9 @@ from ampel_spark.archive.ids import stock_of
 from ampel_spark.calibration.apply import apply
 from ampel_spark.calibration.release import RAW, Release
 from ampel_spark.job.load import load_calibration
+from ampel_spark.lightcurve import FORCED, LightCurve, LightCurveBatch
 from ampel_spark.salt import FitOptions, LightCurves, SaltFitter
 from ampel_spark.t1.photometry import canonical
-from ampel_spark.t2.lightcurve import FORCED, LightCurve, LightCurveBatch
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_data]
 

@@ -12,7 +12,7 @@ from ampel_spark.calibration.apply import apply
 from ampel_spark.calibration.examine import COLUMNS, examine_batches
 from ampel_spark.calibration.release import RAW, Release, Rule, RuleTable, Selects
 from ampel_spark.calibration.tables import read_replacement
-from ampel_spark.t2.lightcurve import UPPER_LIMIT
+from ampel_spark.lightcurve import UPPER_LIMIT
 from tests.calibration.test_apply import columns, point
 
 _TYPES = {"survey": pa.string(), "kind": pa.string(), "band": pa.string(), "stock": pa.int64(),

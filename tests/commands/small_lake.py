@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from ampel_spark.archive.packets import arrow_type
 from ampel_spark.archive.ztf import alerts_table
 from ampel_spark.job.load import load_job
+from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.tables import TABLES, Column, Table, result_table
 
 __all__ = ["ALERTS", "JOB", "RUNS", "STOCK", "change_run", "make_lake"]

@@ -15,7 +15,7 @@ from ampel_spark.archive.photometry import objects_of, read_photometry
 from ampel_spark.archive.readers import name_patterns
 from ampel_spark.archive.ztf import POINT_COLUMNS
 from ampel_spark.job.load import load_job
-from ampel_spark.t2.lightcurve import FORCED, POINT_FIELDS, LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import FORCED, POINT_FIELDS, LightCurve, LightCurveBatch
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAMES = [name for name, _ in POINT_COLUMNS]

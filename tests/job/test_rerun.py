@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from ampel_spark.archive.chunks import pinned
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.job.inputs import Inputs, as_of, recorded
 from ampel_spark.job.load import load_job, load_recorded
@@ -19,7 +20,7 @@ from ampel_spark.job.reproduce import compare, reproduce
 from ampel_spark.job.run import forecast, run_job
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.maintenance import compact, plan_removal, remove
-from ampel_spark.lake.pins import live_pins, release
+from ampel_spark.lake.pins import live_pins, pin, release
 from ampel_spark.lake.reading import find_run, open_table, read, runs
 from tests.conftest import PROJECT, QUICK
 
@@ -141,7 +142,9 @@ def test_maintenance_keeps_what_pins_hold_and_removes_what_nothing_needs(
     first = runs(path)[-1]
     orphan = path / "datapoints" / "part-killed.parquet"
     orphan.write_bytes(b"left by a killed writer")
-    compact(lake, ["datapoints", "state_channels"], out=lambda line: None)
+    compact(lake, out=lambda line: None)
+    # what was put together just now may be read still
+    assert plan_removal(lake) == []
     # versions that commits of the archive name stay; of other tables only the newest does
     found = {r.table: r for r in plan_removal(lake, older_than=0)}
     assert orphan in found["datapoints"].files
@@ -150,6 +153,9 @@ def test_maintenance_keeps_what_pins_hold_and_removes_what_nothing_needs(
     remove(lake, list(found.values()))
     assert not orphan.exists()
     assert plan_removal(lake, older_than=0) == []
+    with pytest.raises(LakeError, match="cannot be read any more"):
+        pin(lake, "late", {"state_channels": 1})
+    assert "late" not in {row["run_id"] for row in live_pins(lake)}
     version = first["inputs"]["datapoints"]
     there = read(grown, "datapoints", version=version).num_rows
     assert lake.read("datapoints", version).count() == there
@@ -157,6 +163,10 @@ def test_maintenance_keeps_what_pins_hold_and_removes_what_nothing_needs(
         with pytest.raises(LakeError, match=r"version 1 of table 'state_channels' .* be read any"):
             reading("state_channels", 1)
     assert lake.read("state_channels").count() == read(grown, "state_channels").num_rows
+    # every chunk of archive is there as it stood
+    for mark in range(1, lake.version("archive_files") or 0):
+        assert pinned(lake, mark).alerts <= pinned(lake).alerts
+        assert lake.read("alerts", pinned(lake, mark).alerts).count() > 0
 
 
 def test_pins_are_listed_and_let_go(grown: Path, spark: SparkSession, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_a_folder_without_a_log_has_no_version_and_takes_no_files(tmp_path: Path
     assert newest_version(tmp_path) is None
     with pytest.raises(FileNotFoundError, match="is no Delta table"):
         add_files(tmp_path, [], {})
+    assert list((tmp_path / "_delta_log").iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*paths: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    with pytest.raises(LakeError, match="is on a file system without hard links"):
+        create(tmp_path, "{}", "a row", {})
     assert list((tmp_path / "_delta_log").iterdir()) == []
 
 

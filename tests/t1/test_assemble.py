@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ampel_spark.lightcurve import DETECTION, POINT_FIELDS, UPPER_LIMIT
 from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA, assemble, batch_of
 from ampel_spark.t1.links import link_of
-from ampel_spark.t2.lightcurve import DETECTION, POINT_FIELDS, UPPER_LIMIT
 
 _ARROW = {"i8": pa.int64(), "i4": pa.int32(), "i1": pa.int8(), "f8": pa.float64(), "O": pa.string()}
 POINT = pa.struct(

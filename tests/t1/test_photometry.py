@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ampel_spark.lightcurve import DETECTION, FORCED, UPPER_LIMIT
 from ampel_spark.t1.photometry import NULL, canonical, integers, newest, packed, unsuperseded
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, UPPER_LIMIT
 
 
 def points(n: int, **columns: object) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from ampel_spark.archive.revisions import Sighting, history, revisions
 from ampel_spark.archive.ztf import POINT_COLUMNS
-from ampel_spark.t1.states import Wanted, light_curves, requests, visible_alerts, visible_points
+from ampel_spark.t1.states import ALL, Wanted, light_curves, requests, visible_points
 
 pytestmark = pytest.mark.spark
 
@@ -22,11 +22,12 @@ def alert(
     programid: int = 1,
     stock: int = 17,
     hidden: tuple[int, ...] = (),
+    forced: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """An alert that shows datapoints: magnitude by id; `hidden` ones belong to program 2."""
     return {"survey": "ztf", "stock": stock, "name": f"ZTF{stock}", "alert_id": i, "jd": JD + day,
-            "programid": programid, "datapoint_ids": list(shows), "shows": shows,
-            "hidden": hidden}  # fmt: skip
+            "programid": programid, "datapoint_ids": [i for i in shows if i not in forced],
+            "forced_ids": list(forced) or None, "shows": shows, "hidden": hidden}  # fmt: skip
 
 
 ALERTS = [
@@ -37,6 +38,12 @@ ALERTS = [
     alert(11, 3, {11: 17.5, 10: 17.0, 12: 17.2}, stock=33, hidden=(12,)),
     alert(13, 1, {13: 17.4, 10: 17.0}, stock=33, programid=2, hidden=(13,)),
 ]
+
+
+def kind(alert: dict[str, Any], i: int) -> str:
+    if i in (alert["forced_ids"] or ()):
+        return "forced"
+    return "detection" if i > 0 else "upper_limit"
 
 
 #: Frames of the same alerts are made once: tests differ in what they ask.
@@ -54,7 +61,7 @@ def frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame
 def _frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFrame, DataFrame]:
     schema = (
         "survey string, stock bigint, name string, alert_id bigint, jd double, programid int, "
-        "datapoint_ids array<bigint>"
+        "datapoint_ids array<bigint>, forced_ids array<bigint>"
     )
     names = [part.split()[0] for part in schema.split(", ")]
     frame = spark.createDataFrame([tuple(a[n] for n in names) for a in alerts], schema)
@@ -62,7 +69,7 @@ def _frames(spark: SparkSession, alerts: list[dict[str, Any]]) -> tuple[DataFram
         {
             "survey": a["survey"], "stock": a["stock"], "first_alert_jd": a["jd"],
             "first_alert_id": a["alert_id"], "datapoint_id": i, "jd": JD + i / 10, "band": "ztfg",
-            "kind": "detection" if i > 0 else "upper_limit", "mag": mag if i > 0 else None,
+            "kind": kind(a, i), "mag": mag if i > 0 else None, "flux": 10.0, "fluxerr": 1.0,
             "magerr": 0.1 if i > 0 else None, "limit_mag": 20.0, "sign": 1 if i > 0 else 0,
             "zpsys": "ab", "programid": 2 if i in a["hidden"] else 1, "field": 1, "rcid": 1,
             "pid": 1, "value_hash": int(mag * 1000),
@@ -95,10 +102,11 @@ def states(
     access: frozenset[int] = frozenset({1, 2}),
     as_of: float | None = None,
 ) -> list[dict[str, Any]]:
-    every, datapoints = frames(spark, alerts)
-    frame = visible_alerts(every, access, as_of)
     from pyspark.sql import functions as f
 
+    every, datapoints = frames(spark, alerts)
+    # T0 accepts what may be seen, up to the run's time
+    frame = every.where(f.col("programid").isin(*access) & (f.col("jd") <= (as_of or ALL)))
     asked = requests(frame.withColumn("channel", f.lit("c")), wanted, as_of)
     points = visible_points(every, datapoints, access)
     made = (
@@ -170,6 +178,18 @@ def test_a_public_point_that_only_a_hidden_alert_showed_is_not_known(spark: Spar
     ]
     (mine,) = states(spark, alerts, Wanted("latest"), frozenset({1}))
     assert mine["datapoint_ids"] == [1]
+
+
+def test_public_forced_photometry_stays_where_another_alert_is_hidden(spark: SparkSession) -> None:
+    alerts = [
+        alert(1, 0, {1: 18.0, 21: 0.0}, forced=(21,)),
+        alert(2, 1, {2: 18.5, 1: 18.0, 22: 0.0}, programid=2, hidden=(2, 22), forced=(22,)),
+    ]
+    wanted = Wanted("latest", points=("forced",))
+    (mine,) = states(spark, alerts, wanted, frozenset({1}))
+    assert mine["datapoint_ids"] == [21]
+    (everything,) = states(spark, alerts, wanted)
+    assert everything["datapoint_ids"] == [21, 22]
 
 
 def test_kinds_of_points_are_chosen(spark: SparkSession) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA
-from ampel_spark.t2.lightcurve import POINT_FIELDS
 
 
 def curves(mags: list[list[float]], **own: Any) -> pa.RecordBatch:

@@ -12,10 +12,10 @@ from astropy.coordinates import SkyCoord
 from pyarrow import parquet
 
 from ampel_spark.errors import ConfigError, UnitError
+from ampel_spark.lightcurve import TiedResults
 from ampel_spark.sky import tiles
 from ampel_spark.sky.store import add
 from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal, Unit
-from ampel_spark.t2.lightcurve import TiedResults
 from ampel_spark.t2.registry import build, describe
 from ampel_spark.t2.trace import trace_of
 from ampel_spark.t2.units.catalog_match import positions

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ampel_spark.lightcurve import DETECTION, FORCED, UPPER_LIMIT
 from ampel_spark.t2 import LightCurve, LightCurveBatch
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, UPPER_LIMIT
 from ampel_spark.t2.registry import build
 from ampel_spark.t2.units.light_curve_summary import LightCurveSummary
 

@@ -8,7 +8,7 @@ import pytest
 from astropy.table import MaskedColumn, Table
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.t2.lightcurve import LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import LightCurve, LightCurveBatch
 from ampel_spark.t2.units.object_table import ObjectTable
 
 COLUMNS = ("z", "n", "kind", "host")

@@ -136,6 +136,9 @@ def test_a_batch_form_that_fails_on_one_light_curve_costs_the_others_nothing() -
     assert [r["status"] for r in rows] == [0, -4, -2008]
     assert (rows[0]["brightest"], rows[1]["brightest"]) == (17.5, None)
     assert rows[1]["message"] == "ZeroDivisionError: too bright"
+    # nor does the batch that it is alone in end the run
+    (row,) = runner.compute_batch(BatchAlone(), curves([[4.0, 6.0]]), "t").to_pylist()
+    assert (row["status"], row["message"]) == (-4, "ZeroDivisionError: too bright")
 
 
 def test_attempts_are_counted_on() -> None:

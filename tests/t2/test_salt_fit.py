@@ -15,9 +15,9 @@ import pytest
 import sncosmo
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.lightcurve import DETECTION, FORCED
 from ampel_spark.sky.store import add
 from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal
-from ampel_spark.t2.lightcurve import DETECTION, FORCED
 from ampel_spark.t2.registry import build
 from ampel_spark.t2.trace import trace_of
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO

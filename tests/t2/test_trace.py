@@ -147,7 +147,7 @@ def test_the_record_tells_what_went_into_it(folder: Path) -> None:
     content = traced(folder, table="table.csv").content
     assert content["class"] == "Own"
     assert list(content["code"]) == [
-        "ampel_spark.t2.lightcurve", "ampel_spark.t2.unit", "own", "traced_base",
+        "ampel_spark.lightcurve", "ampel_spark.t2.unit", "own", "traced_base",
         "traced_package.deeper", "traced_package.defining", "traced_package.inner",
     ]  # fmt: skip
     assert [file["name"] for file in content["files"]] == ["model"]

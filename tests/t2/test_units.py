@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA
 from ampel_spark.t2 import LightCurve
-from ampel_spark.t2.lightcurve import POINT_FIELDS
 from ampel_spark.t2.registry import UNITS, build
 from ampel_spark.t2.runner import compute_batch, result_schema
 from tests.t2.supernovae import injected, truth

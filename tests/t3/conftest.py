@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, UPPER_LIMIT, LightCurve
+from ampel_spark.lightcurve import DETECTION, FORCED, UPPER_LIMIT, LightCurve
 
 
 class StandIn:

@@ -12,7 +12,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from matplotlib.figure import Figure
 
-from ampel_spark.t2.lightcurve import DETECTION, UPPER_LIMIT, LightCurve
+from ampel_spark.lightcurve import DETECTION, UPPER_LIMIT, LightCurve
 from ampel_spark.t3 import figures, plots
 
 Make = Callable[..., LightCurve]

@@ -22,12 +22,11 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 
-from ampel_spark.t2.lightcurve import LightCurve
+from ampel_spark.lightcurve import LightCurve
 from ampel_spark.t2.unit import Column
 from ampel_spark.t3 import content as c
 from ampel_spark.t3.plots import Step
 from ampel_spark.t3.report import render, write_report
-from ampel_spark.t3.selection import CutLoss, Losses
 
 EVIL = "<script>alert('x')</script>&\"'><img src=x onerror=alert(1)>"
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
@@ -124,7 +123,7 @@ def content(curve: Callable[..., LightCurve], make_model: Any) -> c.ReportConten
                 "SN", [Step("alerts", 5000), Step("accepted", 902), Step("candidates", 6)],
                 [c.Cut("T0", "min_rb", 5000, 902, "≥ 0.3", n_unknown=7),
                  c.Cut("T0", "gaia", 902, 902, "no catalogue", off=True),
-                 *c.cuts_of(Losses("SN", 6, 30, 2, 6, (CutLoss("fit.c < 0.5", 38, 6, 2),)))],
+                 c.Cut("T3", "fit.c < 0.5", 38, 6, counted="states", n_unknown=2)],
                 ["ZTF_PUB"],
             )
         ],

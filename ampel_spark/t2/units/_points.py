@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import sncosmo
 
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, LightCurveBatch
+from ampel_spark.lightcurve import DETECTION, FORCED, LightCurveBatch
 from ampel_spark.t2.units import _sncosmo
 
 __all__ = ["FIELDS", "POINT", "Choice", "Points", "choose", "numbers"]

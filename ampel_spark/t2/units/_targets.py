@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ampel_spark.lightcurve import LightCurveBatch
 from ampel_spark.sky.store import is_stored
-from ampel_spark.t2.lightcurve import LightCurveBatch
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO
 from ampel_spark.t2.units.catalog_match import read_catalog
 

@@ -20,10 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from ampel_spark.lightcurve import DETECTION, LightCurve, LightCurveBatch
 from ampel_spark.sky.catalogs import Catalog, StoredCatalog, open_catalog
 from ampel_spark.sky.matching import Pairs, first_of_each, within_counts
 from ampel_spark.sky.where import Condition
-from ampel_spark.t2.lightcurve import DETECTION, LightCurve, LightCurveBatch
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO, Column, Refusal, Unit
 
 __all__ = ["CatalogMatch", "Match", "Radius", "positions", "read_catalog"]

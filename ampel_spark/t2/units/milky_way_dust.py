@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 from pydantic import BeforeValidator
 
+from ampel_spark.lightcurve import LightCurve, LightCurveBatch
 from ampel_spark.sky.dust import DustMap
-from ampel_spark.t2.lightcurve import LightCurve, LightCurveBatch
 from ampel_spark.t2.unit import MISSING_INFO, Column, Refusal, Unit
 
 __all__ = ["MilkyWayDust"]

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from ampel_spark.archive.tables import read_table
 from ampel_spark.errors import ArchiveError, ConfigError
-from ampel_spark.t2.lightcurve import LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import LightCurve, LightCurveBatch
 from ampel_spark.t2.unit import Column, Unit
 
 __all__ = ["ObjectTable"]

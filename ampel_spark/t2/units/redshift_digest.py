@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.t2.lightcurve import LightCurve
+from ampel_spark.lightcurve import LightCurve
 from ampel_spark.t2.unit import Column, Unit
 
 __all__ = ["RedshiftDigest"]

@@ -25,7 +25,7 @@ import sncosmo
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ampel_spark.errors import ConfigError, UnitError, nearest
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
 from ampel_spark.t2.unit import Column, Refusal, Unit
 from ampel_spark.t2.units import _batch_fit, _fit_lc, _sncosmo
 from ampel_spark.t2.units._fits import (

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from ampel_spark.archive.packets import arrow_type
+from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.results import input_hashes
 from ampel_spark.lake.tables import TABLES, Column, Table, result_table
 

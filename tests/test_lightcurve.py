@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ampel_spark.t2.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
 
 
 def test_positions_are_those_of_detections_and_else_of_forced_measurements() -> None:
