@@ -7,7 +7,7 @@
     python benchmarks/ingest.py --layout             what reads cost, as ingested and otherwise
 
 The plain loop untars and calls ``fastavro.reader`` on every packet. Both sides read the same files,
-one per core and more, in processes of their own. The loop, and the floor, unpack with zlib, as
+one per core and more, in processes of their own that are pinned to as many cores. The loop, and the floor, unpack with zlib, as
 Python does; ours with zlib-ng. Packets are resampled from original ones (``--originals``, a folder
 of ``.avro`` files), else simulated with real cutouts.
 """
@@ -123,6 +123,17 @@ def spread(work: Callable[[Path], int], files: list[Path], cores: int) -> float:
         started = time.perf_counter()
         pool.map(work, files, chunksize=1)
         return time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def pinned(cores: int) -> Iterator[None]:
+    """Keep this process, and all that it starts, on some cores: a JVM would take what is idle."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(mine)[:cores])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
 def layout(spark: Any, place: Path, folder: Path) -> None:
@@ -307,9 +318,10 @@ def rates(folder: Path, warm: Path, cores: list[int], loop: bool) -> None:
     print(f"{len(files)} files of {size / 1e6:.0f} MB in all")
     print("cores   plain loop    gunzip  our reader    ingest  ratio")
     for n in cores:
-        lines = ours(folder, n, warm, {})
-        seconds, packets = table(lines, "seconds")
-        took = [spread(work, files, n) for work in (plain, gunzip, reader)] if loop else [0.0] * 3
+        with pinned(n):
+            lines = ours(folder, n, warm, {})
+            seconds, packets = table(lines, "seconds")
+            took = [spread(w, files, n) for w in (plain, gunzip, reader)] if loop else [0.0] * 3
         shown = [packets / t if t else float("nan") for t in (*took, seconds)]
         print(f"{n:>5} {shown[0]:>12.0f} {shown[1]:>9.0f} {shown[2]:>11.0f} {shown[3]:>9.0f} "
               f"{shown[3] / shown[0]:>6.2f}")  # fmt: skip

@@ -33,7 +33,7 @@ INFLATE = _fastest()
 _BLOCK = 512
 
 # Compressed bytes taken at a time, and bytes that they may become at a time.
-_PIECE, _MOST = 1 << 17, 1 << 22
+_PIECE, _MOST = 1 << 20, 1 << 24
 
 # Mode, owners, size, time, sum and type of an ordinary file or folder, and its device numbers.
 _NUMBERS = re.compile(rb"(?:[0-7]{7}[\0 ]){3}([0-7]{11})[\0 ][0-7]{11}[\0 ]([0-7]{6})\0 ([0\0]|5)")
