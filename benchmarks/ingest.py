@@ -7,9 +7,9 @@
     python benchmarks/ingest.py --layout             what reads cost, as ingested and otherwise
 
 The plain loop untars and calls ``fastavro.reader`` on every packet. Both sides read the same files,
-one per core and more, in processes of their own that are pinned to as many cores. The loop, and the floor, unpack with zlib, as
-Python does; ours with zlib-ng. Packets are resampled from original ones (``--originals``, a folder
-of ``.avro`` files), else simulated with real cutouts.
+one per core and more, in processes of their own that are pinned to as many cores. The loop, and the
+floor, unpack with zlib, as Python does; ours with zlib-ng. Packets are resampled from original ones
+(``--originals``, a folder of ``.avro`` files), else simulated with real cutouts.
 """
 
 from __future__ import annotations
