@@ -20,7 +20,8 @@ from ampel_spark.errors import AmpelSparkError, ArchiveError, LakeError
 __all__ = ["main", "make_parser"]
 
 _EPILOG = """\
-Every command takes --lake; without it AMPEL_SPARK_LAKE counts, then the job's lake, then ./lake.
+Where a command takes --lake and none is given, AMPEL_SPARK_LAKE counts, then the job's lake, then
+./lake.
 RUN is a run's id, the beginning of one, or 'latest'. `ampel-spark COMMAND --help` tells more.
 """
 
@@ -267,7 +268,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     validate = command(
-        "validate", "jobs.validate", "check jobs, and tell all that is wrong with them", lake=False
+        "validate", "jobs.validate", "check jobs, and tell all that is wrong with them"
     )
     validate.add_argument("jobs", nargs="+", type=Path, metavar="JOB.yml")
     validate.add_argument(

@@ -58,7 +58,7 @@ def test_every_command_has_help_and_a_function(
     assert cli.main([name, "--help"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: ampel-spark {name}")
-    assert ("--lake" in out) == (name not in ("simulate", "units", "validate", "catalog"))
+    assert ("--lake" in out) == (name not in ("simulate", "units", "catalog"))
     assert ("--format" in out) == (name not in ("run", "rerun", "systematics", "catalog"))
     words = {
         "run": ["job.yml"], "ingest": ["a"], "simulate": ["a"], "show": ["latest"], "diff": ["a", "b"],

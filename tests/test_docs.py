@@ -1,5 +1,6 @@
 """What the documents show is so: jobs validate, paths exist, links lead somewhere."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -32,6 +33,24 @@ def test_the_architecture_page_names_every_package() -> None:
     text = (PROJECT / "docs" / "architecture.md").read_text()
     packages = {p.parent.name for p in (PROJECT / "ampel_spark").glob("*/__init__.py")}
     assert {name for name in packages if f"`ampel_spark/{name}`" not in text} == set()
+
+
+def test_a_module_imports_only_what_stands_above_it_in_the_architecture() -> None:
+    text = (PROJECT / "docs" / "architecture.md").read_text()
+    order = re.findall(r"`ampel_spark/(\w+)(?:\.py)?`", text[: text.index("`jobs/` holds")])
+    package = PROJECT / "ampel_spark"
+    wrong = []
+    for path in sorted(package.rglob("*.py")):
+        mine = path.relative_to(package).parts[0].removesuffix(".py")
+        if mine == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            above = module.removeprefix("ampel_spark.").split(".")[0]
+            ours = module.startswith("ampel_spark.") and above != mine
+            if ours and order.index(above) > order.index(mine):
+                wrong.append(f"{path.relative_to(PROJECT)} imports {module}")
+    assert wrong == []
 
 
 def test_the_jobs_releases_and_surveys_of_the_guide_are_valid(tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ of measurements, ``packets`` for alerts in LSST's schema; ZTF's packets need non
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["Flag", "Packets", "Photometry", "Source", "Survey", "Time"]
+from ampel_spark.errors import ConfigError
+
+__all__ = ["Flag", "Packets", "Photometry", "Source", "Survey", "Time", "as_of_jd"]
 
 
 class _Section(BaseModel):
@@ -205,3 +208,37 @@ class Survey(_Section):
                 f"no data right lets see program id {section.programid}: add it to 'access'"
             )
         return self
+
+
+def as_of_jd(value: float | str | datetime.date, survey: Survey | None = None) -> float:
+    """Return the JD up to which alerts count.
+
+    Parameters
+    ----------
+    value : float, str or date
+        A JD, or a night: a date, ``2020-01-31`` or ``20200131``. A night is included to its end.
+    survey : Survey, optional
+        Its nights; without it, a night is the UTC date.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    text = str(value).strip()
+    night = re.fullmatch(r"(\d{4})-?(\d\d)-?(\d\d)", text)
+    if night is not None:
+        try:
+            date = datetime.date(*map(int, night.groups()))
+        except ValueError:
+            raise ConfigError(f"{text!r} is no date: give a JD, or a night as YYYY-MM-DD") from None
+        # ordinal 1 is 0001-01-01, which begins at JD 1721425.5
+        end = date.toordinal() + 1721425.5 + (survey.night_starts / 24.0 if survey else 0.0)
+        return math.nextafter(end, 0.0)
+    try:
+        jd = float(text)
+    except ValueError:
+        jd = math.nan
+    if not 2_400_000.0 <= jd < 2_600_000.0:
+        raise ConfigError(f"{text!r} is neither a JD (such as 2458849.5) nor a night (YYYY-MM-DD)")
+    return jd

@@ -16,15 +16,16 @@ import numpy as np
 from pydantic import ValidationError
 
 from ampel_spark.archive.ids import stock_of
+from ampel_spark.archive.surveys import as_of_jd
 from ampel_spark.calibration.entries import ReleaseEntry, RuleEntry, SelectEntry
 from ampel_spark.calibration.release import Release, Rule, Selects
 from ampel_spark.calibration.tables import read_replacement, read_rule_table
+from ampel_spark.document import Document, read_document
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.job.document import Document, read_document
-from ampel_spark.job.problems import note_refusals
+from ampel_spark.problems import note_refusals
 
 if TYPE_CHECKING:
-    from ampel_spark.job.model import Survey
+    from ampel_spark.archive.surveys import Survey
 
 __all__ = ["WAVELENGTHS", "load_release"]
 
@@ -141,8 +142,6 @@ def _selects(
 def _times(
     document: Document, where: _Place, entry: SelectEntry, survey: Survey | None
 ) -> tuple[float, float]:
-    from ampel_spark.job.model import as_of_jd
-
     time = entry.time
     assert time is not None
     bounds = [-math.inf, math.inf]

@@ -105,7 +105,7 @@ def _go(args: Namespace, job: ResolvedJob, lake: Path, inputs: Inputs) -> int:
 
 def validate(args: Namespace) -> int:
     """Check jobs, and tell all that is wrong with any of them."""
-    from ampel_spark.job.document import DocumentError
+    from ampel_spark.document import DocumentError
     from ampel_spark.job.load import load_job
 
     rows: list[dict[str, Any]] = []
@@ -118,7 +118,7 @@ def validate(args: Namespace) -> int:
             "problems": [],
         }
         try:
-            job = load_job(path, args.set)
+            job = load_job(path, args.set, lake=args.lake)
             row |= {"job": job.name, "hash": job.hash}
         except DocumentError as error:
             row |= {"good": False, "problems": list(error.problems)}

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from ampel_spark.document import Document
 from ampel_spark.errors import LakeError, nearest
-from ampel_spark.job.document import Document
 from ampel_spark.job.model import Catalog, CatalogEntry
-from ampel_spark.job.problems import entries
+from ampel_spark.problems import entries
 
 if TYPE_CHECKING:
     from ampel_spark.sky.sources import CatalogSettings
@@ -115,8 +115,8 @@ def load_settings(name: str, path: Path | None = None) -> CatalogSettings:
     ConfigError
         If the file is not there, or something is wrong with it.
     """
-    from ampel_spark.job.document import read_document
-    from ampel_spark.job.problems import note_refusals
+    from ampel_spark.document import read_document
+    from ampel_spark.problems import note_refusals
     from ampel_spark.settings import conf_dir
     from ampel_spark.sky.sources import CatalogSettings
 

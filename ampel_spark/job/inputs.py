@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.chunks import Pinned, pinned
+from ampel_spark.archive.surveys import Survey, as_of_jd
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.model import Survey, as_of_jd
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake

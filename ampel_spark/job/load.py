@@ -22,28 +22,20 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ampel_spark import __version__
+from ampel_spark.archive.surveys import Survey, as_of_jd
 from ampel_spark.calibration.load import load_release
 from ampel_spark.calibration.release import Release
+from ampel_spark.document import Document, DocumentError, parse_document, read_document
 from ampel_spark.errors import ArchiveError, ConfigError, nearest
 from ampel_spark.job.catalogs import build_catalogs
-from ampel_spark.job.document import Document, DocumentError, parse_document, read_document
-from ampel_spark.job.model import (
-    Channel,
-    ChannelEntry,
-    Job,
-    ResolvedJob,
-    Simulation,
-    States,
-    Survey,
-    as_of_jd,
-)
-from ampel_spark.job.problems import entries, note_refusals
+from ampel_spark.job.model import Channel, ChannelEntry, Job, ResolvedJob, Simulation, States
 from ampel_spark.job.steps import (
     build_filters,
     build_selections,
     build_units,
     check_systematics,
 )
+from ampel_spark.problems import entries, note_refusals
 from ampel_spark.settings import conf_dir, share_dir
 
 __all__ = [

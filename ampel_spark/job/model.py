@@ -9,8 +9,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +26,6 @@ from pydantic import (
 )
 
 from ampel_spark.archive.surveys import Survey
-from ampel_spark.errors import ConfigError
 
 if TYPE_CHECKING:
     from ampel_spark.calibration.release import Release
@@ -53,12 +50,10 @@ __all__ = [
     "Simulation",
     "States",
     "StatesEntry",
-    "Survey",
     "SystematicsEntry",
     "UnitEntry",
     "UnitStep",
     "VariationEntry",
-    "as_of_jd",
 ]
 
 _T = TypeVar("_T")
@@ -585,37 +580,3 @@ class ResolvedJob:
     def hash(self) -> str:
         """SHA-256 of `canonical`, hexadecimal: two jobs that ask the same have the same."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()
-
-
-def as_of_jd(value: float | str | datetime.date, survey: Survey | None = None) -> float:
-    """Return the JD up to which alerts count.
-
-    Parameters
-    ----------
-    value : float, str or date
-        A JD, or a night: a date, ``2020-01-31`` or ``20200131``. A night is included to its end.
-    survey : Survey, optional
-        Its nights; without it, a night is the UTC date.
-
-    Raises
-    ------
-    ConfigError
-        If it is neither.
-    """
-    text = str(value).strip()
-    night = re.fullmatch(r"(\d{4})-?(\d\d)-?(\d\d)", text)
-    if night is not None:
-        try:
-            date = datetime.date(*map(int, night.groups()))
-        except ValueError:
-            raise ConfigError(f"{text!r} is no date: give a JD, or a night as YYYY-MM-DD") from None
-        # ordinal 1 is 0001-01-01, which begins at JD 1721425.5
-        end = date.toordinal() + 1721425.5 + (survey.night_starts / 24.0 if survey else 0.0)
-        return math.nextafter(end, 0.0)
-    try:
-        jd = float(text)
-    except ValueError:
-        jd = math.nan
-    if not 2_400_000.0 <= jd < 2_600_000.0:
-        raise ConfigError(f"{text!r} is neither a JD (such as 2458849.5) nor a night (YYYY-MM-DD)")
-    return jd

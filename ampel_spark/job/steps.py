@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from ampel_spark.document import Document
 from ampel_spark.errors import AmpelSparkError, ConfigError, UnitError, nearest
 from ampel_spark.job.catalogs import catalog_config, paths_in, replaced
-from ampel_spark.job.document import Document
 from ampel_spark.job.model import (
     Catalog,
     FilterEntry,
@@ -27,8 +27,8 @@ from ampel_spark.job.model import (
     UnitEntry,
     UnitStep,
 )
-from ampel_spark.job.problems import entries, note_refusals
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.problems import entries, note_refusals
 
 if TYPE_CHECKING:
     from ampel_spark.t2.unit import Unit

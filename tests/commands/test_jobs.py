@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from ampel_spark.archive.surveys import as_of_jd
 from ampel_spark.job.inputs import Inputs
 from ampel_spark.job.load import load_job
-from ampel_spark.job.model import as_of_jd
 from ampel_spark.job.run import Outcome
 from tests.commands.conftest import Command
 from tests.commands.small_lake import JOB

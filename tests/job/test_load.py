@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from ampel_spark.archive.ztf import ACCESS
+from ampel_spark.document import DocumentError
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.catalogs import catalog_inputs, load_settings
-from ampel_spark.job.document import DocumentError
 from ampel_spark.job.load import conf_dir, load_calibration, load_job, load_survey, simulated_dir
 from ampel_spark.job.model import ResolvedJob, Simulation
 

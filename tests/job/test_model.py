@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from ampel_spark.archive.surveys import Survey, as_of_jd
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.model import Job, Report, Simulation, Survey, as_of_jd
+from ampel_spark.job.model import Job, Report, Simulation
 
 SMALL: dict[str, Any] = {
     "name": "small",

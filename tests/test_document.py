@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ampel_spark.document import Document, DocumentError, path_text, read_document, show_value
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.document import Document, DocumentError, path_text, read_document, show_value
 
 TEXT = """\
 "%base": &base {min_ndet: 2, min_rb: 0.3}

@@ -15,8 +15,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from ampel_spark.document import Document, show_value
 from ampel_spark.errors import nearest
-from ampel_spark.job.document import Document, show_value
 
 __all__ = ["entries", "note_refusals"]
 
