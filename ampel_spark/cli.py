@@ -305,6 +305,14 @@ def make_parser() -> argparse.ArgumentParser:
     where.add_argument("--skymap", metavar="FILE.fits", help="multi-order sky map")
     search.add_argument("--radius", type=float, metavar="ARCSEC", help="of all --cones")
     search.add_argument("--level", type=float, default=0.9, help="of --skymap (default: 0.9)")
+    search.add_argument(
+        "--programid",
+        nargs="+",
+        type=int,
+        default=[1],
+        metavar="N",
+        help="of tables with data rights: rows of these (default: 1, public)",
+    )
     search.add_argument("--columns", metavar="A,B,…", help="default: all")
     search.add_argument("--version", type=int, metavar="N", help="default: the newest")
     search.add_argument("--limit", type=int, default=20, metavar="N", help="rows to print")

@@ -27,11 +27,11 @@ def search(args: Namespace) -> int:
     columns = args.columns.split(",") if args.columns else None
     if args.cone is not None or args.cones is not None:
         ra, dec, radius = _circles(args)
-        found = around(lake, args.table, ra, dec, radius, columns, args.version)
+        found = around(lake, args.table, ra, dec, radius, columns, args.version, args.programid)
         if args.cone is not None:
             found = found.drop_columns(["cone"])
     else:
-        found = find(lake, args.table, _region(args), columns, args.version)
+        found = find(lake, args.table, _region(args), columns, args.version, args.programid)
     rows = found.slice(0, args.limit).to_pylist() if args.format == "table" else found.to_pylist()
     print_rows(rows, found.column_names, args.format, empty=f"nothing of {args.table} is there")
     if args.format == "table" and len(found) > args.limit:

@@ -28,7 +28,15 @@ from ampel_spark.calibration.release import Release
 from ampel_spark.document import Document, DocumentError, parse_document, read_document
 from ampel_spark.errors import ArchiveError, ConfigError, nearest
 from ampel_spark.job.catalogs import build_catalogs
-from ampel_spark.job.model import Channel, ChannelEntry, Job, ResolvedJob, Simulation, States
+from ampel_spark.job.model import (
+    Channel,
+    ChannelEntry,
+    Job,
+    ResolvedJob,
+    Simulation,
+    States,
+    SystematicsEntry,
+)
 from ampel_spark.job.steps import (
     build_filters,
     build_selections,
@@ -175,7 +183,7 @@ def _resolve(
         states=States(mode, as_of, job.t1.points),
         units=tuple(units),
         selections=tuple(selections),
-        systematics=job.systematics,
+        systematics=_placed(job.systematics, base),
         report=job.report or None,
         notes=tuple(notes),
         varied=varied,
@@ -268,6 +276,19 @@ def _calibration_source(document: Document, base: Path, given: str | None) -> st
     if not _is_path(source):
         return source
     return str(_absolute(source, base if given is None else Path.cwd()))
+
+
+def _placed(entry: SystematicsEntry | None, base: Path) -> SystematicsEntry | None:
+    """Return variations with absolute paths of the releases that are files beside the job."""
+    if entry is None:
+        return None
+    placed = tuple(
+        v.model_copy(update={"calibration": str(_absolute(v.calibration, base))})
+        if v.calibration is not None and _is_path(v.calibration)
+        else v
+        for v in entry.variations
+    )
+    return entry.model_copy(update={"variations": placed})
 
 
 def _release(

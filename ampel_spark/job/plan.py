@@ -103,7 +103,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         f"  T1: states: {job.states.mode} of {', '.join(job.states.points)}, "
         f"calibration {job.calibration.name}"
     )
-    yield from (f"  {line}" for line in _calibration(job, lake))
+    yield from (f"  {line}" for line in _calibration(job, lake, inputs))
     for unit in job.units:
         # A catalogue of an archive that is still to be made has no content to hash yet.
         made = job.simulated_in is None or job.simulated_in.is_dir()
@@ -158,8 +158,10 @@ def estimate(
     yield f"T2: about {total:.0f} s in all" + (", as far as that is known" if unknown else "")
 
 
-def _calibration(job: ResolvedJob, lake: Path) -> Iterator[str]:
-    """Yield what the release would do to the points that are in the lake, of all access."""
+def _calibration(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
+    """Yield what the release would do to the points that the run would read, of all access."""
+    import pyarrow.compute as pc
+
     from ampel_spark.calibration.examine import COLUMNS, examine_batches
     from ampel_spark.lake.reading import read
 
@@ -170,7 +172,13 @@ def _calibration(job: ResolvedJob, lake: Path) -> Iterator[str]:
     if not (lake / "datapoints" / "_delta_log").is_dir():
         yield "calibration: there are no datapoints yet to hold its rules against"
         return
-    found = examine_batches(read(lake, "datapoints", COLUMNS).to_batches(), release)
+    version = None if inputs.versions is None else inputs.versions.datapoints
+    if inputs.chunk is not None:
+        marks = read(lake, "archive_files", ["datapoints_version"], version=inputs.chunk)
+        version = pc.max(marks["datapoints_version"]).as_py()
+    known = None if inputs.until is None else pc.field("first_alert_jd") <= inputs.until
+    points = read(lake, "datapoints", COLUMNS, known, version=version)
+    found = examine_batches(points.to_batches(), release)
     for rule in release.rules:
         yield f"calibration: {rule} acts on {found.counts[rule.number]} of {found.points} points"
     yield from (f"warning: {line}" for line in found.warnings)

@@ -13,7 +13,7 @@ from ampel_spark.archive.truth import TRUTH
 from ampel_spark.job.model import ResolvedJob, Selection, UnitStep
 from ampel_spark.job.tiers import Context, Results, selections_of
 from ampel_spark.lake.runs import Run
-from ampel_spark.t0.cuts import Cut
+from ampel_spark.t0.cuts import MASKED, Cut
 from ampel_spark.t0.selection import cuts_off
 from ampel_spark.t3 import content as c
 from ampel_spark.t3.stamps import KINDS
@@ -139,15 +139,15 @@ def _alerts_in_cells(context: Context) -> Any:
 
 
 def _archive(context: Context) -> list[c.ArchiveFile]:
-    table = context.lake.arrow(
-        "archive_files", ["path", "packets", "stored", "duplicate", "quarantined"]
-    )
+    names = ["path", "packets", "stored", "duplicate", "quarantined"]
+    table = context.lake.arrow("archive_files", names, context.versions.archive_files)
     rows = sorted(table.to_pylist(), key=lambda r: (Path(r["path"]).name, r["path"]))
     return [c.ArchiveFile(**row) for row in rows]
 
 
 def _quarantine(context: Context) -> list[c.Quarantined]:
-    rows = context.lake.arrow("quarantine", ["reason", "detail"]).to_pylist()
+    names = ["reason", "detail"]
+    rows = context.lake.arrow("quarantine", names, context.versions.quarantine).to_pylist()
     by_reason: dict[str, list[str]] = {}
     for row in rows:
         by_reason.setdefault(row["reason"], []).append(row["detail"])
@@ -163,7 +163,7 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
     counts, job = context.counts, context.job
     t0 = counts["t0"][channel]
     filter_step = next(step for step in job.filters if step.channel == channel)
-    rules = {cut.name: cut for cut in filter_step.filter.cuts()}
+    rules = {cut.name: cut for cut in (MASKED, *filter_step.filter.cuts())}
     cuts, left = [], t0["alerts"]
     for name, lost in t0["cuts"]:
         off = rules[name].needs_stars and filter_step.gaia is None

@@ -96,6 +96,7 @@ def compare(
     differences : tuple of Difference
         The first of each table.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     rows: dict[str, int] = {}
@@ -137,8 +138,12 @@ def compare(
             for (lake, run), f in zip(sides, mine, strict=True)
         ]
         # The first lake may hold results for other inputs of other runs.
-        both = pc.field("input_hash").isin(results[1]["input_hash"].combine_chunks())
-        results[0] = results[0].filter(both)
+        keys_a, keys_b = (
+            list(zip(t["state_id"].to_pylist(), t["input_hash"].to_pylist(), strict=True))
+            for t in results
+        )
+        there = set(keys_b)
+        results[0] = results[0].filter(pa.array([key in there for key in keys_a], pa.bool_()))
         hold(name, results, ["state_id", "input_hash"], "trace_id")
     return rows, tuple(found)
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,8 @@ def run_job(
         if job.simulation is not None:
             archive.append(str(simulate_archive(job, out)))
             # Units of a simulated archive's catalogues can be built now that these are there.
-            job = job.varied()
+            there = job.varied()
+            job = replace(job, units=there.units, catalogs=there.catalogs)
         selections = selections_of(job)
         traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
         place = opening.result()

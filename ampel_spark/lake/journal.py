@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.reading import runs as all_runs
-from ampel_spark.lake.results import Results, catalogs_of
+from ampel_spark.lake.results import Results, catalogs_by_run
 from ampel_spark.lake.tables import TABLES, result_table
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _told(
     there = table_names(lake)
     results = Results(
         {u: read(lake, f"t2_{u}", filters=wanted) for u in units if f"t2_{u}" in there},
-        {run["run_id"]: catalogs_of(run) for run in all_runs(lake)},
+        catalogs_by_run(all_runs(lake)),
     )
     entries = [_alert(row, rights) for row in alerts]
     for run, access in runs:

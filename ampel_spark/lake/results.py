@@ -3,14 +3,17 @@
 A state has several results under one trace where what the unit reads beside it changed. The one a
 run used is that whose ``input_hash`` is over the run's own tied results. It is computed here
 without Spark, as Spark's ``xxhash64`` does: one column after the other, each with the hash so far
-as its seed (42 at first); null changes nothing, structs and lists are their elements in order.
+as its seed (42 at first); null changes nothing, lists are their elements in order. Before each
+value that is not null goes a number for its column, so that values in other columns are another
+hash, and after each list which of its elements are null. (A column that a table gets later is null
+in older rows, and changes no hash of theirs.)
 What a unit tells of itself (`Unit.inputs`, after a colon) is not computed anew: of results that
 fit, a run used its own, then that of a run which read the same catalogues.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +27,13 @@ from ampel_spark.lake.tables import result_table
 __all__ = [
     "HEAD",
     "Results",
+    "catalogs_by_run",
     "catalogs_of",
     "flattened",
     "input_hashes",
     "needs_of",
     "preference",
+    "seed_of",
     "tied_hash",
     "unit_entries",
 ]
@@ -60,7 +65,7 @@ class Results:
     ----------
     tables : mapping of str to pyarrow.Table
     catalogs : mapping of str to mapping
-        What each run read of catalogues, by its id: `catalogs_of`.
+        What each run read of catalogues: `catalogs_by_run`.
     """
 
     tables: Mapping[str, pa.Table]
@@ -96,10 +101,10 @@ class Results:
         for need in needs_of(run, unit):
             table, at = self.tables.get(need), self._place(run, need, state_id)
             if table is not None and at is not None:
-                names = ["status", *sorted(n for n in table.column_names if n not in HEAD)]
-                ties[need] = [table[n].combine_chunks().slice(at, 1) for n in names]
+                names = ["status", *(n for n in table.column_names if n not in HEAD)]
+                ties[need] = {n: table[n].combine_chunks().slice(at, 1) for n in names}
             else:
-                ties[need] = []  # no result: null, which changes no hash
+                ties[need] = {}  # no result: null, which changes no hash
         return int(input_hashes(ties, 1)[0])
 
 
@@ -114,18 +119,33 @@ def catalogs_of(run: Mapping[str, Any]) -> dict[str, str]:
     return {k: v["hash"] for k, v in inputs.items() if k.startswith("catalog ") and "hash" in v}
 
 
+def catalogs_by_run(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return `catalogs_of` each run by its id, in the order in which the runs started."""
+    return {
+        run["run_id"]: catalogs_of(run)
+        for run in sorted(runs, key=lambda run: (run["started"], run["run_id"]))
+    }
+
+
 def preference(
     run_id: str, catalogs: Mapping[str, Mapping[str, str]]
-) -> Callable[[str], tuple[bool, bool, bool, str]]:
+) -> Callable[[str], tuple[bool, bool, bool, int, str]]:
     """Return what orders, by the runs that made them, results that a run can have used.
 
     The last one is the likeliest: the run's own, else that of a run with the same catalogues, else
-    the newest that was there when a run first had these. (Ids of runs of one job sort by start.)
+    the newest that was there when a run first had these. `catalogs` has the runs as they started,
+    the first one first.
     """
     mine = catalogs.get(run_id)
     alike = {run_id, *(other for other, read in catalogs.items() if mine and read == mine)}
-    since = min(alike)
-    return lambda made: (made == run_id, made in alike, made <= since, made)
+    place = {run: i for i, run in enumerate(catalogs)}
+    since = min(place.get(run, len(place)) for run in alike)
+
+    def order(made: str) -> tuple[bool, bool, bool, int, str]:
+        at = place.get(made, -1)
+        return made == run_id, made in alike, at <= since, at, made
+
+    return order
 
 
 def unit_entries(run: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -160,22 +180,35 @@ def flattened(value: Any, path: str = "") -> dict[str, Any]:
     return {path: value}
 
 
-def input_hashes(ties: Mapping[str, Sequence[pa.Array]], count: int) -> Words:
+def seed_of(unit: str, column: str) -> int:
+    """Return the number that goes into the hash before a value of a tied unit's column."""
+    number = xxhash.xxh64_intdigest(f"{unit}.{column}".encode())
+    return number - (1 << 64) if number >> 63 else number
+
+
+def input_hashes(ties: Mapping[str, Mapping[str, pa.Array]], count: int) -> Words:
     """Return the hash over tied results, as ``t2_<unit>.input_hash`` has it in hexadecimal.
 
     Parameters
     ----------
-    ties : mapping of str to sequence of pyarrow.Array with shape (N,)
-        By the tied unit's name: its status and then its columns by name; null: no result.
+    ties : mapping of str to mapping of str to pyarrow.Array with shape (N,)
+        By the tied unit's name: ``status`` and its columns; null: no result.
     count : int
         N.
     """
     hashes = np.full(count, _SEED, np.uint64)
     if not ties:
         return np.zeros(count, np.uint64)
-    for name in sorted(ties):
-        for column in ties[name]:
-            hashes = _hashed(column, hashes)
+    for name, columns in sorted(ties.items()):
+        for label in sorted(columns, key=lambda n: (n != "status", n)):
+            column = columns[label]
+            seed = np.full(count, seed_of(name, label), np.int64).view(np.uint64)
+            known = np.asarray(column.is_valid())
+            hashes = _hashed(column, np.where(known, _word8(seed, hashes), hashes))
+            if pa.types.is_list(column.type):
+                lists = (None if each is None else [v is None for v in each]
+                         for each in column.to_pylist())  # fmt: skip
+                hashes = _hashed(pa.array(lists, pa.list_(pa.bool_())), hashes)
     return hashes
 
 

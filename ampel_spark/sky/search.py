@@ -7,7 +7,7 @@ as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def search(
     region: Region,
     columns: Sequence[str] | None = None,
     version: int | None = None,
+    programids: Collection[int] | None = None,
 ) -> pa.Table:
     """Return the rows of a table of a lake, or of a catalogue of it, that lie in a region.
 
@@ -50,6 +51,8 @@ def search(
         Default: all.
     version : int, optional
         Default: the newest.
+    programids : collection of int, optional
+        Of a table with data rights: rows of these alone; default: all.
 
     Raises
     ------
@@ -76,6 +79,9 @@ def search(
             raise ConfigError(f"table {name} has no positions (ra, dec): {', '.join(types)}")
         names = _columns(name, types, columns)
         where = _condition(region) if "hpx" in types else None
+        if programids is not None and "programid" in types:
+            seen = pc.field("programid").isin(sorted(programids))
+            where = seen if where is None else where & seen
         rows = data.to_table(columns=[*dict.fromkeys(["ra", "dec", *names])], filter=where)
     ra, dec = (rows[n].combine_chunks().fill_null(np.nan).to_numpy() for n in ("ra", "dec"))
     return rows.filter(pa.array(region.contains(ra, dec))).select(names)
@@ -89,6 +95,7 @@ def around(
     radius: ArrayLike,
     columns: Sequence[str] | None = None,
     version: int | None = None,
+    programids: Collection[int] | None = None,
 ) -> pa.Table:
     """Return the rows within a radius (arcsec) of each of many positions (degrees).
 
@@ -99,7 +106,7 @@ def around(
         a row that is in several cones is there several times.
     """
     rows = search(lake, name, cones(ra, dec, radius), None if columns is None else
-                  [*dict.fromkeys([*columns, "ra", "dec"])], version)  # fmt: skip
+                  [*dict.fromkeys([*columns, "ra", "dec"])], version, programids)  # fmt: skip
     rows_ra, rows_dec = (rows[n].combine_chunks().to_numpy() for n in ("ra", "dec"))
     pairs = match(
         ra, dec, rows_ra, rows_dec, radius, how="all", engine=engine_for(np.size(ra), len(rows_ra))

@@ -84,6 +84,9 @@ def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.Record
 
     kept = newest(points, group)
     group, points = group[kept], {k: v[kept] for k, v in points.items()}
+    # Forced photometry without a flux is none, and so is what a revision has taken the flux of.
+    kept = (points["kind"] != FORCED) | np.isfinite(points["flux"])
+    group, points = group[kept], {k: v[kept] for k, v in points.items()}
     kept = unsuperseded(points, group)
     group, points = group[kept], {k: v[kept] for k, v in points.items()}
     touched = None

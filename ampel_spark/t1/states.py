@@ -55,6 +55,7 @@ def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[i
     with an alert that may not be seen need the alerts' histories; for the others the datapoints
     know their first alert themselves.
     """
+    from pyspark.sql import Window
     from pyspark.sql import functions as f
 
     codes = sorted(access)
@@ -70,18 +71,29 @@ def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[i
     shown = (
         alerts.join(f.broadcast(hidden), "stock", "left_semi")
         .where(f.col("programid").isin(*codes))
-        .select("stock", "jd", "alert_id", f.explode(ids).alias("datapoint_id"))
-        .groupBy("stock", "datapoint_id")
-        .agg(f.min(f.struct("jd", "alert_id")).alias("first"))
+        .select(
+            "survey",
+            "stock",
+            f.explode(ids).alias("datapoint_id"),
+            f.struct("jd", "alert_id").alias("shown"),
+        )
     )
-    # A revision counts from its own first alert, and no earlier than the datapoint itself is seen.
-    revised = f.struct(
+    # A revision counts from the first of these alerts that showed it: one between the alert that
+    # brought it, which may not be seen, and the one that brought the next.
+    key = ["survey", "stock", "datapoint_id"]
+    brought = f.struct(
         f.col("first_alert_jd").alias("jd"), f.col("first_alert_id").alias("alert_id")
     )
-    mixed = mine.join(shown, ["stock", "datapoint_id"]).withColumn(
-        "seen", f.greatest("first", revised)
+    following = f.lead(brought).over(Window.partitionBy(*key).orderBy("revision"))
+    revised = (
+        datapoints.join(f.broadcast(hidden), "stock", "left_semi")
+        .select(*key, "revision", brought.alias("brought"), following.alias("following"))
+        .join(shown, key)
+        .where("shown >= brought AND (following IS NULL OR shown < following)")
+        .groupBy(*key, "revision")
+        .agg(f.min("shown").alias("seen"))
     )
-    mixed = mixed.select(
+    mixed = mine.join(revised, [*key, "revision"]).select(
         *mine.columns,
         f.col("seen.jd").alias("seen_jd"),
         f.col("seen.alert_id").alias("seen_alert_id"),
@@ -167,9 +179,7 @@ def light_curves(
     each = wanted.select(
         "request", "survey", "stock", "name", "until_jd", "until_alert_id"
     ).dropDuplicates(["request"])
-    usable = points.where(f.col("kind").isin(*kinds)).where(
-        (f.col("kind") != "forced") | f.col("flux").isNotNull()
-    )
+    usable = points.where(f.col("kind").isin(*kinds))
     fields = [
         f.col(name) if name != "kind" else _kind_code().alias("kind") for name in POINT_FIELDS
     ]

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from ampel_spark.errors import UnitError
 from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
+from ampel_spark.lake.results import seed_of
 from ampel_spark.lake.tables import Column as TableColumn
 from ampel_spark.lake.tables import Table, result_table
 from ampel_spark.lake.tasks import TOLD
@@ -132,10 +133,24 @@ def wanted(
         rows = rows.join(
             results.select("state_id", f.struct(*fields).alias(f"tie_{name}")), "state_id", "left"
         )
-    hashed = f.hex(f.xxhash64(*(f"tie_{name}" for name in sorted(ties)))) if ties else f.lit("")
+    parts = [p for name in sorted(ties) for p in _hashed(name, ties[name][1])]
+    hashed = f.hex(f.xxhash64(*parts)) if ties else f.lit("")
     if unit is not None and reads_inputs(unit):
         hashed = f.concat(hashed, f.lit(":"), _inputs_column(unit, rows))
     return rows.withColumn("input_hash", hashed)
+
+
+def _hashed(name: str, columns: Sequence[Column]) -> list[SparkColumn]:
+    """Return what of a tied result goes into the hash (`ampel_spark.lake.results.input_hashes`)."""
+    from pyspark.sql import functions as f
+
+    parts = []
+    for column, kind in [("status", "int"), *sorted((c.name, c.type) for c in columns)]:
+        value = f.col(f"tie_{name}.{column}")
+        parts += [f.when(value.isNotNull(), f.lit(seed_of(name, column))), value]
+        if kind.startswith("array<"):
+            parts.append(f.transform(value, lambda x: x.isNull()))
+    return parts
 
 
 def reads_inputs(unit: Unit) -> bool:
@@ -162,7 +177,8 @@ def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
         none = pa.nulls(n, pa.string())
         columns = [none, pa.array(np.zeros(n, np.int64)), none, *points]
         batch = pa.RecordBatch.from_arrays(columns, names=["state_id", "stock", "name", *names])
-        return pa.array(_unpacked(data).inputs(batch_of(batch)), pa.string())
+        found = _unpacked(data).inputs(batch_of(batch))
+        return pa.array([""] * n if found is None else found, pa.string())
 
     # Annotations are strings in this module, and Spark looks for the types themselves.
     told.__annotations__ = {"points": pa.Array, "return": pa.Array}
@@ -411,6 +427,9 @@ def _at_once(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) -> 
     found = unit.process_batch(curves) if n else None
     if found is None:
         return None
+    _check_names(found, columns)
+    if lengths := {name: len(each) for name, each in found.items() if len(each) != n}:
+        raise ValueError(f"process_batch returned {lengths} values for {n} light curves")
     values = {c.name: _column(found.get(c.name, pa.nulls(n)), arrow_type(c.type)) for c in columns}
     status = pa.array(found.get("status", np.zeros(n, np.int32)), pa.int32())
     message = _column(found.get("message", pa.nulls(n)), pa.string())
@@ -438,13 +457,19 @@ def _one(
         if missing:
             raise Refusal(f"no result of {', '.join(missing)}", MISSING_DEPENDENCY)
         result = _checked(_processed(unit, columns, curve), columns)
-        status = int(result.pop("status", OK))
-        message = result.pop("message", None)
+        status, message = _outcome(result.pop("status", OK), result.pop("message", None))
     except Refusal as refusal:
         status, message = refusal.status, str(refusal)
     except Exception as error:  # one object's failure is one row; the stage goes on
         status, message = EXCEPTION, f"{type(error).__name__}: {error}"[:1000]
     return status, message, (time.perf_counter() - started) * 1e3, result
+
+
+def _outcome(status: Any, message: Any) -> tuple[int, str | None]:
+    """Hold a unit to a status of 32 bits and a message of text."""
+    if not isinstance(message, str | None):
+        raise TypeError(f"message is {message!r}, no text")
+    return pa.scalar(int(status), pa.int32()).as_py(), message
 
 
 def _processed(unit: Unit, columns: Sequence[Column], curve: LightCurve) -> Mapping[str, Any]:
@@ -459,15 +484,19 @@ def _processed(unit: Unit, columns: Sequence[Column], curve: LightCurve) -> Mapp
     return row | {"status": status[0].as_py(), "message": message[0].as_py()}
 
 
+def _check_names(result: Mapping[str, Any], columns: Sequence[Column]) -> None:
+    names = [c.name for c in columns]
+    if unknown := set(result) - {*names, "status", "message"}:
+        raise ValueError(
+            f"process returned {', '.join(sorted(unknown))}, "
+            f"not among the unit's columns ({', '.join(names)})"
+        )
+
+
 def _checked(result: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
     """Hold a unit to its declared columns and types, so that one odd value is its own row."""
     types = {c.name: c.type for c in columns}
-    unknown = set(result) - set(types) - {"status", "message"}
-    if unknown:
-        raise ValueError(
-            f"process returned {', '.join(sorted(unknown))}, "
-            f"not among the unit's columns ({', '.join(types)})"
-        )
+    _check_names(result, columns)
     checked: dict[str, Any] = {}
     for name, value in result.items():
         if name in types:

@@ -256,9 +256,12 @@ def _digest(source: str) -> str:
     return hashlib.sha256(ast.unparse(_bare(ast.parse(source))).encode()).hexdigest()
 
 
+_FOR_TYPES = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
 def _imports_in(tree: ast.AST, package: str) -> Iterator[tuple[str, str | None, str | None]]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in _FOR_TYPES:
             for other in node.orelse:
                 yield from _imports_in(other, package)
         elif isinstance(node, ast.Import):

@@ -111,6 +111,20 @@ def test_a_dry_run_counts_what_is_stale_and_writes_nothing(grown: Path) -> None:
     assert not (grown / "t2_dust_again").exists()
 
 
+def test_a_channel_that_judges_calibrated_photometry_has_its_report(
+    grown: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "lake"
+    shutil.copytree(grown, path)
+    parent = runs(path)[0]
+    job = load_recorded(
+        parent, ["t0.0.photometry=calibrated", "report={candidates: 2}"], "zp_g_10mmag", path
+    )
+    outcome = run_job(job, path, inputs=recorded(parent), out=lambda line: None)
+    (page,) = (path / "reports").glob(f"*{outcome.run_id}*.html")
+    assert "masked" in page.read_text()
+
+
 def test_a_run_reproduced_in_a_new_lake_is_equal_in_every_table(
     grown: Path, tmp_path: Path
 ) -> None:

@@ -8,37 +8,71 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
+from pyspark.sql import SparkSession
 
+from ampel_spark.lake import results
 from ampel_spark.lake.reading import find_run, read
 from ampel_spark.lake.results import (
     HEAD,
     Results,
+    catalogs_by_run,
     catalogs_of,
     flattened,
     input_hashes,
     needs_of,
+    preference,
     tied_hash,
 )
+from ampel_spark.t2.runner import wanted
+from ampel_spark.t2.unit import Column
 
 
 def test_the_hash_is_that_of_sparks_manual() -> None:
     # SELECT xxhash64('Spark', array(123), 2)
-    columns = [
-        pa.array(["Spark"]),
-        pa.array([[123]], pa.list_(pa.int32())),
-        pa.array([2], pa.int32()),
-    ]
-    (found,) = input_hashes({"tie": columns}, 1).view(np.int64)
-    assert found == 5602566077635097486
+    hashes = np.array([42], np.uint64)
+    for column in (pa.array(["Spark"]), pa.array([[123]], pa.list_(pa.int32())),
+                   pa.array([2], pa.int32())):  # fmt: skip
+        hashes = results._hashed(column, hashes)
+    assert hashes.view(np.int64)[0] == 5602566077635097486
 
 
 def test_null_changes_no_hash_and_zero_has_no_sign() -> None:
-    known = [pa.array([1], pa.int32())]
-    assert input_hashes({"a": [*known, pa.array([None], pa.float64())]}, 1) == input_hashes(
-        {"a": known, "b": []}, 1
-    )
-    zeros = [input_hashes({"a": [pa.array([z])]}, 1)[0] for z in (0.0, -0.0)]
+    known = {"status": pa.array([1], pa.int32())}
+    absent = {"x": pa.array([None], pa.float64()), "y": pa.array([None], pa.list_(pa.string()))}
+    assert input_hashes({"a": known | absent}, 1) == input_hashes({"a": known, "b": {}}, 1)
+    zeros = [input_hashes({"a": {"x": pa.array([z])}}, 1)[0] for z in (0.0, -0.0)]
     assert zeros[0] == zeros[1]
+
+
+@pytest.mark.spark
+def test_the_hash_tells_in_which_column_a_value_stands_and_where_a_list_ends(
+    spark: SparkSession,
+) -> None:
+    texts = pa.list_(pa.string())
+    rows = [
+        {"a": 0.05, "b": None, "k": ["x"], "m": []},
+        {"a": None, "b": 0.05, "k": ["x"], "m": []},
+        {"a": None, "b": 0.05, "k": [], "m": ["x"]},
+        {"a": None, "b": 0.05, "k": ["x", None], "m": []},
+        {"a": None, "b": 0.05, "k": [None, "x"], "m": []},
+        {"a": None, "b": 0.05, "k": ["x"], "m": None},
+    ]
+    types = {"a": pa.float64(), "b": pa.float64(), "k": texts, "m": texts}
+    tie = {"status": pa.array([0] * len(rows), pa.int32())} | {
+        name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()
+    }
+    mine = [f"{h:X}" for h in input_hashes({"tie": tie}, len(rows)).tolist()]
+    assert len(set(mine)) == len(rows)
+    columns = [Column(name, {"a": "double", "b": "double"}.get(name, "array<string>"), "", "")
+               for name in types]  # fmt: skip
+    schema = "state_id string, status int, a double, b double, k array<string>, m array<string>"
+    frame = spark.createDataFrame(
+        [(str(i), 0, *row.values()) for i, row in enumerate(rows)], schema
+    )
+    states = frame.select("state_id")
+    found = wanted(states, {"tie": (frame, columns)}).select("state_id", "input_hash").collect()
+    assert [row["input_hash"] for row in sorted(found)] == mine
 
 
 def test_the_hashes_of_a_run_are_those_that_spark_wrote(quick_lake: Path) -> None:
@@ -52,8 +86,8 @@ def test_the_hashes_of_a_run_are_those_that_spark_wrote(quick_lake: Path) -> Non
         rows = read(quick_lake, f"t2_{need}", filters=pc.field("state_id").isin(fits["state_id"]))
         rows = rows.sort_by("state_id").combine_chunks()
         assert rows["state_id"].to_pylist() == fits["state_id"].to_pylist()
-        names = ["status", *sorted(name for name in rows.column_names if name not in HEAD)]
-        ties[need] = [rows[name].combine_chunks() for name in names]
+        names = ["status", *(name for name in rows.column_names if name not in HEAD)]
+        ties[need] = {name: rows[name].combine_chunks() for name in names}
     expected = input_hashes(ties, len(fits))
     assert [f"{h:X}" for h in expected.tolist()] == fits["input_hash"].to_pylist()
     assert len(set(expected.tolist())) > 5
@@ -78,21 +112,21 @@ def test_of_two_results_the_run_used_that_of_its_own_ties() -> None:
          "run_id": ["r1", "r2"], "status": pa.array([0, 0], pa.int32()), "ebv": [0.1, 0.2]}
     )  # fmt: skip
     hashes = [
-        f"{input_hashes({'dust': [pa.array([0], pa.int32()), pa.array([ebv])]}, 1)[0]:X}"
-        for ebv in (0.1, 0.2)
+        f"{input_hashes({'dust': {'status': pa.array([0], pa.int32()), 'ebv': column}}, 1)[0]:X}"
+        for column in (pa.array([0.1]), pa.array([0.2]))
     ]
     fits = pa.table(
         {"state_id": ["s", "s"], "trace_id": ["f", "f"], "input_hash": hashes,
          "run_id": ["r1", "r2"], "status": pa.array([0, 0], pa.int32()), "c": [1.0, 2.0]}
     )  # fmt: skip
-    results = Results({"dust": dust, "fit": fits})
+    found_of = Results({"dust": dust, "fit": fits})
     used = {
-        name: results.used(run_of(trace, name), "fit", "s")
+        name: found_of.used(run_of(trace, name), "fit", "s")
         for trace, name in (("old", "r1"), ("new", "r2"), ("old", "r3"))
     }
     assert {name: row and row["c"] for name, row in used.items()} == {"r1": 1, "r2": 2, "r3": 1}
-    assert results.used(run_of("old", "r1"), "fit", "other") is None
-    assert results.used(run_of("old", "r1"), "nothing", "s") is None
+    assert found_of.used(run_of("old", "r1"), "fit", "other") is None
+    assert found_of.used(run_of("old", "r1"), "nothing", "s") is None
 
 
 def test_of_results_by_catalogues_a_run_used_its_own_or_one_of_a_run_with_the_same() -> None:
@@ -102,8 +136,8 @@ def test_of_results_by_catalogues_a_run_used_its_own_or_one_of_a_run_with_the_sa
     )  # fmt: skip
     read = {"r1": {"catalog g": "v0"}, "r2": {"catalog g": "v1"}, "r3": {"catalog g": "v0"},
             "r4": {"catalog g": "v0", "catalog h": "v0"}, "r5": {}}  # fmt: skip
-    results = Results({"dust": found}, read)
-    used = {run: results.used(run_of("old", run), "dust", "s") for run in read}
+    found_of = Results({"dust": found}, read)
+    used = {run: found_of.used(run_of("old", run), "dust", "s") for run in read}
     # r4 read what none of them did: the newest before it
     expected = {"r1": 0.1, "r2": 0.2, "r3": 0.1, "r4": 0.2, "r5": 0.2}
     assert {run: row and row["z"] for run, row in used.items()} == expected
@@ -113,6 +147,13 @@ def test_of_results_by_catalogues_a_run_used_its_own_or_one_of_a_run_with_the_sa
         "catalog g": "v0"
     }
     assert catalogs_of({}) == {}
+
+
+def test_runs_are_in_the_order_of_their_start_whatever_they_are_called() -> None:
+    runs = [{"run_id": "a-2", "started": 2}, {"run_id": "z-1", "started": 1}]
+    assert list(catalogs_by_run(runs)) == ["z-1", "a-2"]
+    prefer = preference("m", {"z-1": {}, "m": {"g": "v1"}, "a-2": {}})
+    assert max(["z-1", "a-2"], key=prefer) == "z-1"  # the other one was made later
 
 
 def test_ties_that_are_not_recorded_are_found_in_the_parameters() -> None:

@@ -74,6 +74,20 @@ def test_a_single_cone_needs_neither_spark_nor_a_compiler(lake: Path) -> None:
     assert done.stdout.split()[0] == "distance"
 
 
+def test_rows_of_other_programs_are_left_out(
+    lake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pa.table({"id": [1, 2, 3], "ra": [1.0] * 3, "dec": [1.0] * 3,
+                     "programid": pa.array([1, 2, 1], pa.int32())})  # fmt: skip
+    write_deltalake(str(lake / "mixed"), rows)
+    words = ["search", "mixed", "--lake", str(lake), "--format", "json", "--cone", "1", "1", "1"]
+    assert cli.main(words) == 0
+    assert [row["id"] for row in json.loads(capsys.readouterr().out)] == [1, 3]
+    assert cli.main([*words, "--programid", "1", "2"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 3
+    assert len(search(lake, "mixed", regions.cone(1.0, 1.0, 1.0))) == 3
+
+
 def test_the_command_prints_rows_without_starting_spark(
     lake: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ampel_spark.lightcurve import DETECTION, POINT_FIELDS, UPPER_LIMIT
+from ampel_spark.lightcurve import DETECTION, FORCED, POINT_FIELDS, UPPER_LIMIT
 from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA, assemble, batch_of
 from ampel_spark.t1.links import link_of
 
@@ -66,6 +66,15 @@ def plain(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for p in sorted(last.values(), key=lambda p: p["datapoint_id"]):
         kept[p["jd"], p["rcid"]] = p
     return sorted(kept.values(), key=lambda p: (p["jd"], p["datapoint_id"]))
+
+
+def test_a_revision_without_a_flux_takes_forced_photometry_away() -> None:
+    forced = {"kind": FORCED, "flux": 100.0, "fluxerr": 2.0, "zp": 25.0}
+    taken = point(7, 2458001.5, revision=1, **(forced | {"flux": None, "fluxerr": None}))
+    given = [point(5, 2458000.5), point(7, 2458001.5, **forced)]
+    kept, rest, nothing = ([*given], [*given, taken], [given[1], taken])
+    rows = assemble(batch([kept, rest, nothing])).to_pylist()
+    assert [row["datapoint_ids"] for row in rows] == [[5, 7], [5]]
 
 
 def test_states_are_those_of_a_plain_loop(objects) -> None:

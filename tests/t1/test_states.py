@@ -180,6 +180,22 @@ def test_a_public_point_that_only_a_hidden_alert_showed_is_not_known(spark: Spar
     assert mine["datapoint_ids"] == [1]
 
 
+def test_a_revision_that_a_hidden_alert_brought_is_known_once_an_alert_that_may_be_seen_shows_it(
+    spark: SparkSession,
+) -> None:
+    public = frozenset({1})
+    first, hidden = alert(1, 0, {1: 19.0}), alert(2, 1, {2: 18.0, 1: 19.5}, 2, hidden=(2,))
+    later = alert(3, 2, {3: 18.0, 1: 19.5})
+    (without,) = states(spark, [first], Wanted("latest"), public)
+    (beside,) = states(spark, [first, hidden], Wanted("latest"), public)
+    assert beside["lc_mag"] == [19.0]
+    assert beside["state_id"] == without["state_id"]
+    (shown,) = states(spark, [first, hidden, later], Wanted("latest"), public)
+    assert shown["lc_mag"] == [19.5, 18.0]
+    (all_of_it,) = states(spark, [first, hidden], Wanted("latest"))
+    assert all_of_it["lc_mag"] == [19.5, 18.0]
+
+
 def test_public_forced_photometry_stays_where_another_alert_is_hidden(spark: SparkSession) -> None:
     alerts = [
         alert(1, 0, {1: 18.0, 21: 0.0}, forced=(21,)),

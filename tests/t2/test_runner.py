@@ -1,5 +1,6 @@
 """Units on batches: results, refusals, failures, ties; and what is stale."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,39 @@ def test_a_batch_form_that_fails_on_one_light_curve_costs_the_others_nothing() -
     # nor does the batch that it is alone in end the run
     (row,) = runner.compute_batch(BatchAlone(), curves([[4.0, 6.0]]), "t").to_pylist()
     assert (row["status"], row["message"]) == (-4, "ZeroDivisionError: too bright")
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ({"message": 5}, "TypeError: message is 5, no text"),
+        ({"status": 1 << 40}, "OverflowError|ArrowInvalid"),
+        ({"status": "good"}, "ValueError"),
+    ],
+)
+def test_an_odd_outcome_is_the_objects_own_failure(returned: dict[str, Any], message: str) -> None:
+    class Odd(Brightest):
+        def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
+            return returned if light_curve.stock == 1 else {"count": 1}
+
+    rows = runner.compute_batch(Odd(), curves([[18.0], [18.0], [18.0]]), "t").to_pylist()
+    assert [r["status"] for r in rows] == [0, -4, 0]
+    assert re.match(message, rows[1]["message"])
+
+
+def test_a_batch_form_is_held_to_its_columns_and_to_one_value_a_light_curve() -> None:
+    class Misspelt(Together):
+        def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
+            return {"brighest": np.ones(len(batch))}
+
+    class Short(Together):
+        def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
+            return {"brightest": np.ones(7)}
+
+    for unit, text in ((Misspelt(), "returned brighest, not among"), (Short(), "{'brightest': 7}")):
+        rows = runner.compute_batch(unit, curves([[18.0], [18.0]]), "t").to_pylist()
+        assert [r["status"] for r in rows] == [-4, -4]
+        assert text in rows[0]["message"]
 
 
 def test_attempts_are_counted_on() -> None:

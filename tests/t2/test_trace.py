@@ -43,7 +43,11 @@ FILES = {
         "from traced_package.defining import handed_on\nfrom . import aside\n"
     ),
     "traced_package/inner.py": "K = 1\n",
-    "traced_package/defining.py": "from .deeper import L\ndef handed_on(): return L\n",
+    "traced_package/defining.py": (
+        "from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import traced_late\n"
+        "from .deeper import L\ndef handed_on(): return L\n"
+    ),
+    "traced_late.py": "Z = 1\n",
     "traced_package/deeper.py": "L = 1\n",
     "traced_package/aside.py": "M = 1\n",
     "traced_unrelated.py": "N = 1\n",
@@ -84,6 +88,7 @@ def changed(folder: Path, name: str, old: str, new: str) -> bool:
         ("traced_package/inner.py", "K = 1", "K = 2"),
         ("traced_package/defining.py", "return L", "return -L"),
         ("traced_package/deeper.py", "L = 1", "L = 2"),
+        ("traced_late.py", "Z = 1", "Z = 2"),
         ("model/a.dat", "1", "2"),
         ("table.csv", "ra", "RA"),
     ],
@@ -147,7 +152,7 @@ def test_the_record_tells_what_went_into_it(folder: Path) -> None:
     content = traced(folder, table="table.csv").content
     assert content["class"] == "Own"
     assert list(content["code"]) == [
-        "ampel_spark.lightcurve", "ampel_spark.t2.unit", "own", "traced_base",
+        "ampel_spark.lightcurve", "ampel_spark.t2.unit", "own", "traced_base", "traced_late",
         "traced_package.deeper", "traced_package.defining", "traced_package.inner",
     ]  # fmt: skip
     assert [file["name"] for file in content["files"]] == ["model"]

@@ -21,7 +21,7 @@ from ampel_spark.lake.reading import open_table, read, table_names
 from ampel_spark.lake.reading import runs as all_runs
 from ampel_spark.lake.results import (
     HEAD,
-    catalogs_of,
+    catalogs_by_run,
     input_hashes,
     needs_of,
     preference,
@@ -152,14 +152,13 @@ class Side:
         for name in needs_of(self.run, unit):
             columns = sorted(self.columns(name))
             found = self.results(name, columns)
-            ties[name] = [found.column(column, asked) for column in ("status", *columns)]
+            ties[name] = {column: found.column(column, asked) for column in ("status", *columns)}
         expected = input_hashes(ties, len(asked))
         hashes = table["input_hash"].take(pa.array(rows)).to_pylist()
         given = np.array([tied_hash(h) for h in hashes], object)
         fits = given == expected[np.searchsorted(asked, states[rows])].astype(object)
         made = table["run_id"].take(pa.array(rows)).to_pylist()
-        read_by = {run["run_id"]: catalogs_of(run) for run in all_runs(self.lake)}
-        prefer = preference(self.run_id, read_by)
+        prefer = preference(self.run_id, catalogs_by_run(all_runs(self.lake)))
         rank = {run: i for i, run in enumerate(sorted(set(made), key=prefer))}
         order = np.lexsort((np.array([rank[run] for run in made]), fits.astype(bool)))
         ordered: Array = rows[order]

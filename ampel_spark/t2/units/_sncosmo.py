@@ -175,6 +175,12 @@ def shifted(band: sncosmo.Bandpass, shift: float) -> sncosmo.Bandpass:
     return sncosmo.Bandpass(band.wave + shift, band.trans, name=f"{band.name}{shift:+g}A")
 
 
+def standards() -> tuple[Path, ...]:
+    """Return the folder of the standards' spectra, by which magnitude systems are; none without."""
+    folder = data_dir() / "spectra"
+    return (folder,) if folder.is_dir() else ()
+
+
 def ab_offset(system: str, band: sncosmo.Bandpass, name: str) -> float:
     """Return what makes a zero point of a magnitude system an AB one [mag].
 

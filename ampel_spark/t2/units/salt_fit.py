@@ -236,11 +236,12 @@ class SaltFit(Unit):
         return tied_columns(self.redshift, self.dust)
 
     def files(self) -> Sequence[Path]:
-        """Return the files of the model and the curves of the bands."""
+        """Return the files of the model, the curves of the bands, and the spectra of standards."""
         if not self.is_salt:
             self._check_names(("t0", *_sncosmo.source(self.model).param_names))
         bands = (_sncosmo.bandpass(band)[1] for band in self.bands)
-        return (*_sncosmo.model_files(self.model), *(file for file in bands if file is not None))
+        curves = (file for file in bands if file is not None)
+        return (*_sncosmo.model_files(self.model), *curves, *_sncosmo.standards())
 
     def output_columns(self) -> Sequence[Column]:
         """Return the columns, with the observed maximum in each band."""

@@ -287,7 +287,8 @@ def empty_lake(folder: Path) -> Path:
 
 
 def _hash(dust: Mapping[str, Any]) -> str:
-    columns = [pa.array([0], pa.int32()), pa.array([dust["ebv"]], pa.float64())]
+    ebv = pa.array([dust["ebv"]], pa.float64())
+    columns = {"status": pa.array([0], pa.int32()), "ebv": ebv}
     return f"{int(input_hashes({'dust': columns}, 1)[0]):X}"
 
 
