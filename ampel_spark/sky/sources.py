@@ -207,7 +207,7 @@ def _numbers(
 
 
 def _plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one of the four types; blanks at the end of text go."""
+    """Return a column as one of the four types: NaN is null, blanks at the end of text go."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -230,6 +230,8 @@ def _plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
         plain = pc.cast(column, to).combine_chunks()
     except pa.ArrowInvalid as error:
         raise ConfigError(f"catalogue {path}: column {name!r}: {error}") from None
+    if pa.types.is_floating(to):
+        return pc.if_else(pc.is_nan(plain), None, plain)
     return pc.utf8_rtrim_whitespace(plain) if pa.types.is_string(to) else plain
 
 

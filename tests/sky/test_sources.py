@@ -17,6 +17,7 @@ from pyarrow import csv, parquet
 from ampel_spark.errors import ConfigError
 from ampel_spark.sky.sources import CatalogSettings, read_source
 from ampel_spark.sky.tiles import canonical, cut
+from ampel_spark.sky.where import Condition
 
 COLUMNS: dict[str, Any] = {
     "RA": [10.5, 20.25, 359.875],
@@ -53,6 +54,19 @@ def test_all_forms_say_the_same(tmp_path: Path) -> None:
     assert tables["c.csv"].column_names == ["id", "ra", "dec", "z", "type"]
     hashes = {name: cut(canonical(table)).content_hash for name, table in tables.items()}
     assert len(set(hashes.values())) == 1, hashes
+
+
+def test_what_is_no_number_is_null_in_all_forms(tmp_path: Path) -> None:
+    table = pa.table({"ra": [1.0, 2.0], "dec": [3.0, 4.0], "z": [np.nan, 0.05]})
+    parquet.write_table(table, tmp_path / "c.parquet")
+    for name, form in (("c.fits", "fits"), ("c.ecsv", "ascii.ecsv"), ("c.vot", "votable")):
+        Table(table.to_pydict()).write(tmp_path / name, format=form)
+    (tmp_path / "c.csv").write_text("ra,dec,z\n1,3,\n2,4,0.05\n")
+    for path in tmp_path.glob("c.*"):
+        read = read_source([path], CatalogSettings())
+        assert read["z"].to_pylist() == [None, 0.05], path
+        for text in ("z is not null", "z != 0", "not (z <= 0)"):
+            assert Condition.read(text).mask(read).tolist() == [False, True]
 
 
 def test_units_of_the_position(tmp_path: Path) -> None:
