@@ -150,24 +150,26 @@ def _from_csv(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict
     # Files are many and small, and Spark has a process for every core.
     alone = csv.ReadOptions(use_threads=False)
     options = csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
-    return _arrow(csv.read_csv(path, read_options=alone, convert_options=options)), {}
+    return _arrow(csv.read_csv(path, read_options=alone, convert_options=options), text), {}
 
 
-def _from_parquet(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+def _from_parquet(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     from pyarrow import parquet
 
     table = parquet.ParquetFile(path).read()
-    return _arrow(table), {
+    return _arrow(table, text), {
         k.decode(errors="replace"): v.decode(errors="replace")
         for k, v in (table.schema.metadata or {}).items()
     }
 
 
-def _arrow(table: Any) -> dict[str, Array]:
+def _arrow(table: Any, text: Collection[str]) -> dict[str, Array]:
     import pyarrow as pa
 
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
+        if name in text and pa.types.is_integer(column.type):
+            column = column.cast(pa.string())
         numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
         if numeric and not column.null_count:
             columns[name] = column.to_numpy()
@@ -178,10 +180,10 @@ def _arrow(table: Any) -> dict[str, Array]:
     return columns
 
 
-def _from_ecsv(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+def _from_ecsv(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     from astropy.table import Table
 
-    return _astropy(Table.read(path, format="ascii.ecsv"))
+    return _astropy(Table.read(path, format="ascii.ecsv"), text)
 
 
 def _from_ascii(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -191,14 +193,14 @@ def _from_ascii(path: Path, text: Collection[str]) -> tuple[dict[str, Array], di
         commented = stream.read(1) == "#"  # the line of names is a comment, or it is not
     kind = "ascii.commented_header" if commented else "ascii.basic"
     words = dict.fromkeys(text, str)
-    return _astropy(Table.read(path, format=kind, guess=False, converters=words))
+    return _astropy(Table.read(path, format=kind, guess=False, converters=words), text)
 
 
-def _from_votable(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+def _from_votable(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     from astropy.io import votable
 
     first = votable.parse_single_table(path, verify="ignore")
-    columns, meta = _astropy(first.to_table(use_names_over_ids=True))
+    columns, meta = _astropy(first.to_table(use_names_over_ids=True), text)
     return columns, {p.name: _plain(p.value) for p in first.params} | meta
 
 
@@ -217,17 +219,25 @@ def _from_fits(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[s
     return columns, meta
 
 
-def _astropy(table: Any) -> tuple[dict[str, Array], dict[str, Any]]:
+def _astropy(table: Any, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     columns = {}
     for name in table.colnames:
         column = table[name]
         values, mask = np.asarray(column), np.ma.getmaskarray(np.ma.asarray(column))
-        if mask.any():
-            kind = float if values.dtype.kind in "fiu" else object
-            values = values.astype(kind)
-            values[mask] = np.nan if kind is float else None
-        columns[name] = values
+        columns[name] = _with_gaps(values, mask, name in text)
     return columns, {str(k): v for k, v in table.meta.items()}
+
+
+def _with_gaps(values: Array, absent: Array, is_text: bool) -> Array:
+    """Return values with NaN, or None among text, for what is absent."""
+    if is_text and values.dtype.kind in "iu":
+        values = values.astype(str)  # before a gap makes floats of them
+    if not absent.any():
+        return values
+    kind = float if values.dtype.kind in "fiu" else object
+    values = values.astype(kind)
+    values[absent] = np.nan if kind is float else None
+    return values
 
 
 def _plain(value: Any) -> Any:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.table import MaskedColumn, Table
+from pyarrow import parquet
 
 from ampel_spark.archive.tables import FORMATS, read_table
 from ampel_spark.errors import ArchiveError
@@ -49,6 +51,19 @@ def test_every_format_gives_the_same_columns(kind: str, table: Table, tmp_path: 
     assert len(read) == 3
     if kind in ("ecsv", "fits"):
         assert read.header("SURVEY") == "mine"
+
+
+@pytest.mark.parametrize("kind", ["csv", "ecsv", "parquet", "votable"])
+def test_a_row_without_a_name_leaves_the_other_names_alone(kind: str, tmp_path: Path) -> None:
+    ids = MaskedColumn([1237648720693755919, 1002, 3], mask=[False, False, True])
+    table = Table({"name": ids, "flux": [1.0, 2.0, 3.0]})
+    path = tmp_path / f"table{FORMATS[kind][0]}"
+    if kind == "parquet":
+        parquet.write_table(pa.table({"name": ids.tolist(), "flux": [1.0, 2.0, 3.0]}), path)
+    else:
+        table.write(path, format=WRITERS[kind])
+    read = read_table(path, text=("name",))
+    assert read.texts("name").tolist() == ["1237648720693755919", "1002", ""]
 
 
 def test_snfit_has_a_header_and_named_columns(tmp_path: Path) -> None:
