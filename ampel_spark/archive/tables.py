@@ -204,7 +204,7 @@ def _from_votable(path: Path, text: Collection[str]) -> tuple[dict[str, Array], 
     return columns, {p.name: _plain(p.value) for p in first.params} | meta
 
 
-def _from_fits(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+def _from_fits(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     from astropy.io import fits
 
     with fits.open(path) as units:
@@ -212,9 +212,12 @@ def _from_fits(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[s
         if not tables:
             raise ArchiveError(f"{path}: the file has no table")
         columns = {}
-        for name in tables[0].columns.names:
-            values = np.asarray(tables[0].data[name])
-            columns[name] = values.astype(values.dtype.newbyteorder("="))
+        for column in tables[0].columns:
+            values = np.asarray(tables[0].data[column.name])
+            none = np.zeros(values.shape, bool)
+            absent = none if column.null in (None, "") else values == column.null  # TNULL
+            native = values.astype(values.dtype.newbyteorder("="))
+            columns[column.name] = _with_gaps(native, absent, column.name in text)
         meta = dict(units[0].header) | dict(tables[0].header)
     return columns, meta
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 from pyarrow import parquet
 
@@ -64,6 +65,19 @@ def test_a_row_without_a_name_leaves_the_other_names_alone(kind: str, tmp_path: 
         table.write(path, format=WRITERS[kind])
     read = read_table(path, text=("name",))
     assert read.texts("name").tolist() == ["1237648720693755919", "1002", ""]
+
+
+def test_a_fits_file_s_own_value_for_nothing_is_no_number(tmp_path: Path) -> None:
+    columns = [
+        fits.Column(name="name", format="K", array=np.array([2**53 + 1, -99, 7]), null=-99),
+        fits.Column(name="flux", format="J", array=np.array([5, -99, 6]), null=-99),
+        fits.Column(name="flag", format="J", array=np.array([5, -99, 6])),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "table.fits")
+    read = read_table(tmp_path / "table.fits", text=("name",))
+    assert read.texts("name").tolist() == [str(2**53 + 1), "", "7"]
+    assert np.array_equal(read.numbers("flux"), [5, np.nan, 6], equal_nan=True)
+    assert read.numbers("flag").tolist() == [5, -99, 6]
 
 
 def test_snfit_has_a_header_and_named_columns(tmp_path: Path) -> None:
