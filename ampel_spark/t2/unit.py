@@ -48,7 +48,10 @@ MISSING_DEPENDENCY = -2006
 MISSING_INFO = -2008
 
 #: Column types a unit may declare, as Spark SQL names them.
-TYPES = ("boolean", "int", "bigint", "double", "string", "array<double>", "array<string>")
+TYPES = (
+    "boolean", "int", "bigint", "double", "string", "array<bigint>", "array<double>",
+    "array<string>",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,18 @@ def test_all_rows_the_k_nearest_and_whether_there_is_any(hosts: Path) -> None:
     assert ring["host"] == "NGC 2"
 
 
+def test_whole_numbers_of_several_rows_stay_whole(tmp_path: Path) -> None:
+    rows = {"ra": [10.0, 10.0, 10.0], "dec": [0.0, 0.0001, 0.0002], "star": [True, None, False]}
+    ids = [5853498713190525697, None, 5853498713190525699]  # a float would round them
+    parquet.write_table(pa.table(rows | {"number": ids}), tmp_path / "stars.parquet")
+    for how in ("all", "k"):
+        config = {"catalog": "stars.parquet", "radius": 5, "append": ["number", "star"]}
+        unit = build("catalog_match", config | {"how": how, "k": 3}, tmp_path)
+        row = unit.process(curve(10.0))
+        assert (row["number"], row["star"]) == (ids, [1.0, None, 0.0])
+        assert {c.type for c in unit.output_columns() if c.name == "number"} == {"array<bigint>"}
+
+
 def test_several_catalogues_stand_side_by_side_under_their_names(hosts: Path) -> None:
     table = pa.table({"ra": [10.0], "dec": [0.001], "kind": ["star"]})
     parquet.write_table(table, hosts / "stars.parquet")

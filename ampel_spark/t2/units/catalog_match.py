@@ -31,7 +31,7 @@ __all__ = ["CatalogMatch", "Match", "Radius", "positions", "read_catalog"]
 Array = npt.NDArray[Any]
 
 _NO_POSITION = "no detection has a position"
-_SEVERAL = {"bigint": "array<double>", "double": "array<double>", "boolean": "array<double>",
+_SEVERAL = {"bigint": "array<bigint>", "double": "array<double>", "boolean": "array<double>",
             "string": "array<string>"}  # fmt: skip
 
 
@@ -417,7 +417,7 @@ def _lists(
     columns = {"distance": pa.array(pairs.distance)}
     for name, source in append.items():
         values = table[source].combine_chunks()
-        columns[name] = values if pa.types.is_string(values.type) else values.cast(pa.float64())
+        columns[name] = values.cast(pa.float64()) if pa.types.is_boolean(values.type) else values
     mask = pa.array(nowhere)
     return {
         name: pa.ListArray.from_arrays(pa.array(offsets), values, mask=mask)
