@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pyarrow as pa
 
 from ampel_spark.archive.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
@@ -32,6 +33,8 @@ _FIT = "salt_fit"
 _CHART = 43.0
 #: HEALPix order of the cells of the map of the alerts.
 _CELLS = 4
+#: Types that Spark's whole numbers have in Arrow.
+_INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 #: Newest detections of a candidate among which its cutouts are looked for.
 _IMAGES = 50
 
@@ -62,7 +65,7 @@ def report_content(
         Of the run, its staging still there.
     run : Run
         Finished.
-    found : mapping of str to pandas.DataFrame
+    found : mapping of str to Arrow table
         Candidates by selection.
     results : dict
         Results of the units.
@@ -244,7 +247,7 @@ def _selected(
     return c.Selected(
         name=selection.name,
         channel=selection.channel,
-        candidates=table.drop(columns=["channel", "state_id"]),
+        candidates=_frame(table.drop_columns(["channel", "state_id"])),
         condition=selection.select.text,
         rank=selection.rank.text if selection.rank else "",
         limit=selection.limit,
@@ -255,13 +258,20 @@ def _selected(
     )
 
 
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """Return a table as pandas; integers with nulls stay integers, which a float may round."""
+    frame = cast("pd.DataFrame", table.to_pandas(integer_object_nulls=True))
+    gaps = [f.name for f in table.schema if f.type in _INTEGERS and table[f.name].null_count]
+    return frame.astype(dict.fromkeys(gaps, "Int64"))
+
+
 def _candidates(
     context: Context, found: Mapping[str, Any], results: Results, limit: int
 ) -> list[c.Candidate]:
     """Return the first `limit` candidates of all selections, each with light curve and results."""
     wanted: list[str] = []
     for table in found.values():
-        wanted += [s for s in table["state_id"] if s not in wanted]
+        wanted += [s for s in table["state_id"].to_pylist() if s not in wanted]
     wanted = wanted[:limit]
     if not wanted:
         return []
@@ -347,8 +357,6 @@ def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any
 
 
 def _light_curves(context: Context, state_ids: Sequence[str]) -> dict[str, LightCurve]:
-    import pyarrow as pa
-
     from ampel_spark.t1.assemble import batch_of
 
     frame = context.lake.spark.read.parquet(f"{context.folder}/light_curves")

@@ -389,12 +389,15 @@ def _show(name: str, table: Any, out: Callable[[str], None], rows: int = 15) -> 
         out(f"{name}: no candidates")
         return
     shown = [
-        c for c in table.columns if c not in ("channel", "stock", "state_id", "selection", "run_id")
+        c
+        for c in table.column_names
+        if c not in ("channel", "stock", "state_id", "selection", "run_id")
     ][:9]
     out(f"{name}: {len(table)} candidates" + (f", the first {rows}:" if len(table) > rows else ":"))
     out(
-        table[shown]
-        .head(rows)
+        table.select(shown)
+        .slice(0, rows)
+        .to_pandas(integer_object_nulls=True)
         .where(lambda t: t.notna(), float("nan"))  # an absent text too is told by na_rep
         .to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-")
     )

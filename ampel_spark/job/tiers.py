@@ -470,7 +470,7 @@ def _compute(
 
 
 def candidates(context: Context, states: DataFrame, results: Results) -> dict[str, Any]:
-    """T3: select, rank and write the candidates; return them as pandas by selection name."""
+    """T3: select, rank and write the candidates; return them as Arrow by selection name."""
     from pyspark.sql import functions as f
 
     from ampel_spark.t3.selection import losses, select
@@ -504,7 +504,7 @@ def candidates(context: Context, states: DataFrame, results: Results) -> dict[st
             .withColumn("selection", f.lit(selection.name))
             .orderBy("rank"),
         )
-        found[selection.name] = rows.orderBy("rank").toPandas()
+        found[selection.name] = rows.orderBy("rank").toArrow()
         lost = [asdict(each) for each in losses(mine, selection.rule)]
         context.counts["t3"][selection.name] = {
             "channel": selection.channel,

@@ -35,7 +35,8 @@ _ARITHMETIC = {
     ast.Mult: "multiply",
     ast.Div: "divide",
 }
-_NULL = re.compile(r"\bis\s+(not\s+)?null\b")
+_NULL = re.compile(r"\bis (not )?null\b")
+_QUOTED = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,10 @@ class Condition:
 
 
 def _tree(text: str) -> ast.expr:
-    plain = _NULL.sub(lambda m: f"is {'not ' if m[1] else ''}None", " ".join(text.split()))
+    # What stands in quotes stays as it is written: every second part.
+    parts = _QUOTED.split(text.strip())
+    parts[::2] = [_NULL.sub(r"is \1None", re.sub(r"\s+", " ", part)) for part in parts[::2]]
+    plain = "".join(parts)
     try:
         return ast.parse(plain, mode="eval").body
     except (SyntaxError, ValueError) as error:

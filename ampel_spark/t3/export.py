@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ampel_spark.errors import ConfigError, nearest
@@ -133,9 +134,17 @@ def write_parquet(
 
 def _table(candidates: pa.Table | pd.DataFrame) -> pa.Table:
     if isinstance(candidates, pa.Table):
-        return candidates.replace_schema_metadata(None)
+        known = [_known(column) for column in candidates.columns]
+        return pa.table(known, candidates.schema.remove_metadata())
     table = pa.Table.from_pandas(candidates, preserve_index=False)
     return table.replace_schema_metadata(None)
+
+
+def _known(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column with nulls for NaN, as one of pandas has them."""
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_nan(column), None, column)
 
 
 def _cell(value: Any) -> str | int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
@@ -204,6 +205,36 @@ def test_as_of_a_night_equals_a_lake_that_never_held_more(
 
     assert states(quick_lake, bounded) == states(lake, last_run(lake))
     assert len(states(quick_lake, bounded)) > 3
+
+
+def test_whole_numbers_reach_exports_and_report_though_some_are_absent(
+    spark: SparkSession, quick_lake: Path, tmp_path: Path
+) -> None:
+    truth = truth_of(quick_lake).iloc[::2]
+    numbers = np.arange(len(truth)) + 5853498713190525697  # a float would round them
+    stars = tmp_path / "numbered.parquet"
+    pq.write_table(pa.table({"ra": truth.ra, "dec": truth.dec, "number": numbers}), stars)
+    job = load_job(
+        QUICKSTART,
+        (
+            *QUICK,
+            "catalog.numbered={file: " + str(stars) + ", columns: [number]}",
+            "t2=[{unit: catalog_match, config: {catalog: numbered, radius: 2, append: [number]}}]",
+            "t3=[{name: all, channel: SN, columns: {number: catalog_match.number},"
+            " export: [csv, parquet]}]",
+        ),
+    )
+    lines: list[str] = []
+    outcome = run_job(job, quick_lake, out=lines.append)
+    folder = quick_lake / "exports" / outcome.run_id
+    found = pq.read_table(folder / "all.parquet")["number"].to_pylist()
+    assert {n for n in found if n is not None} <= set(numbers.tolist())
+    assert 0 < found.count(None) < len(found)
+    rows = (folder / "all.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[-1] for row in rows] == ["" if n is None else str(n) for n in found]
+    known = next(str(n) for n in found if n is not None)
+    assert known in (quick_lake / "reports" / f"{outcome.run_id}.html").read_text()
+    assert known in "\n".join(lines)
 
 
 def test_a_run_that_fails_says_so_in_its_record(spark: SparkSession, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from astropy.coordinates import SkyCoord
 from pyarrow import parquet
 
 from ampel_spark.errors import ConfigError, UnitError
-from ampel_spark.lightcurve import TiedResults
+from ampel_spark.lightcurve import FORCED, TiedResults
 from ampel_spark.sky import tiles
 from ampel_spark.sky.store import add
 from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal, Unit
@@ -210,6 +210,20 @@ def test_the_position_is_the_jobs_choice() -> None:
         assert all(value != value for value in (found[0][0], found[0][2], found[2][0]))
     assert positions(batch, "first")[2][1] == 2000.0
     assert positions(batch, "latest")[2][1] == pytest.approx(2000 + 2 / 365.25)
+
+
+def test_an_object_of_forced_photometry_alone_is_where_its_points_are(hosts: Path) -> None:
+    forced = LightCurve.of(
+        jd=[1.0, 2.0, 3.0], ra=[10.0, 10.0001, 10.0002], dec=[0.0, 0.0, 0.0], kind=FORCED,
+        flux=[1.0, 2.0, 3.0], fluxerr=1.0,
+    )  # fmt: skip
+    batch = LightCurveBatch.of([curve(50.0), forced])
+    assert positions(batch, "mean")[0] == pytest.approx(batch.positions()[0])
+    for which, ra in {"first": 10.0, "latest": 10.0002, "median": 10.0001, "weighted": 10.0001,
+                      "mean": 10.0001}.items():  # fmt: skip
+        assert positions(batch, which)[0] == pytest.approx([50.0, ra])
+        row = unit_of(hosts, position=which, append=["n_spec"]).process(forced)
+        assert (row["matched"], row["n_spec"]) == (True, 4)
 
 
 def test_stars_are_met_where_they_were_when_the_object_was_seen(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ class CatalogMatch(Match, Unit):
     "Several catalogues, by the name that their columns begin with."
 
     position: Literal["mean", "first", "latest", "median", "weighted"] = "mean"
-    "Of the detections: the mean, the first, the last, the median, or the mean weighted by 1/σ²."
+    "Mean, first, last, median or 1/σ²-weighted mean of the detections, else of forced points."
 
     libraries = ("numpy", "pyarrow")
     input_fields: ClassVar[Sequence[str]] = ("kind", "jd", "ra", "dec", "magerr")
@@ -330,7 +330,8 @@ def positions(batch: LightCurveBatch, which: str) -> tuple[Array, Array, Array]:
     batch : LightCurveBatch
     which : str
         Of the detections: ``mean``, ``first``, ``latest``, ``median`` (of each coordinate), or
-        ``weighted``, the mean with weights 1/magerr², or equal ones where no error is known.
+        ``weighted``, the mean with weights 1/magerr², or equal ones where no error is known. Of a
+        light curve without detections the other points count, as for `LightCurveBatch.positions`.
 
     Returns
     -------
@@ -338,8 +339,10 @@ def positions(batch: LightCurveBatch, which: str) -> tuple[Array, Array, Array]:
         Degrees, and Julian years (mean time of these detections); NaN where there is none.
     """
     p, n = batch.points, len(batch)
-    good = (p["kind"] == DETECTION) & np.isfinite(p["ra"]) & np.isfinite(p["dec"])
-    i, jd, ra, dec = batch.index()[good], p["jd"][good], p["ra"][good], p["dec"][good]
+    i, detected = batch.index(), p["kind"] == DETECTION
+    without = np.bincount(i[detected], minlength=n) == 0
+    good = (detected | without[i]) & np.isfinite(p["ra"]) & np.isfinite(p["dec"])
+    i, jd, ra, dec = i[good], p["jd"][good], p["ra"][good], p["dec"][good]
     if which in ("first", "latest"):
         # points are in order of time
         at = np.full(n, -1)

@@ -33,7 +33,10 @@ def _map_file(value: Any) -> Any:
 
 
 class MilkyWayDust(Unit):
-    """E(B-V) from a HEALPix map, at the mean position of the detections."""
+    """E(B-V) from a HEALPix map, at the mean position of the detections.
+
+    Of the forced points where there is no detection.
+    """
 
     map: Annotated[Path, BeforeValidator(_map_file)]
     "Name of a map in conf/dust, or the path of a FITS file or of its sidecar."
