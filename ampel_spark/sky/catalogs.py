@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.files import stamp
 from ampel_spark.sky.angles import separation
 from ampel_spark.sky.matching import How, Motion, Pairs, match, within_counts
 from ampel_spark.sky.sources import OWN, CatalogSettings, read_source
@@ -318,8 +319,7 @@ def open_catalog(
 
                 raise ConfigError(f"catalogue {path}: no column {column!r}{nearest(column, types)}")
         return stored
-    stamp = (path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else ()
-    return _read(path, ra, dec, columns, id, *stamp)
+    return _read(path, ra, dec, columns, id, stamp(path))
 
 
 @functools.lru_cache(maxsize=32)
@@ -335,7 +335,7 @@ def _read(
     dec: str,
     columns: tuple[str, ...],
     id: str | None,  # noqa: A002
-    *stamp: int,
+    known_by: tuple[int, ...],
 ) -> Catalog:
     return Catalog.read(path, ra, dec, columns, id)
 

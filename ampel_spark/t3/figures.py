@@ -46,6 +46,8 @@ class Band:
 
 
 _MARKERS = {"u": "p", "g": "o", "r": "s", "i": "D", "z": "^", "y": "P"}
+#: Of all other bands, which share a colour: each name has always the same.
+_OTHER_MARKERS = "Xv<>dhp*"
 
 _STYLE = {
     "axes.edgecolor": COLOURS["muted"],
@@ -89,7 +91,7 @@ def band_style(band: str) -> Band:
     letter = band[-1:].lower()
     if letter in _MARKERS:
         return Band(letter, COLOURS[f"band-{letter}"], _MARKERS[letter])
-    return Band(band, COLOURS["band-other"], "X")
+    return Band(band, COLOURS["band-other"], _OTHER_MARKERS[sum(band.encode()) % 8])
 
 
 def draw(size: tuple[float, float], plot: Callable[[Figure], None], form: str = "svg") -> bytes:

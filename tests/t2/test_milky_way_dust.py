@@ -62,7 +62,10 @@ def test_the_map_s_values_are_part_of_the_trace(tmp_path: Path) -> None:
     traces = set()
     for name in ("made.yml", "made.fits"):
         traces.add(trace_of(build("milky_way_dust", {"map": name}, tmp_path), "dust").trace_id)
+    unit = build("milky_way_dust", {"map": "made.yml"}, tmp_path)
+    before = unit.process(CURVES[0])["ebv"]
     a_map(tmp_path, factor=2.0)
+    assert unit.process(CURVES[0])["ebv"] == pytest.approx(2 * before, abs=2e-6)
     for name in ("made.yml", "made.fits"):
         traces.add(trace_of(build("milky_way_dust", {"map": name}, tmp_path), "dust").trace_id)
     assert len(traces) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -368,6 +369,7 @@ def test_dust_comes_from_a_tied_unit() -> None:
             r"redshift\.unti = 'm': no such parameter; did you mean 'unit'",
         ),
         ({"dust": {"law": "SFD"}}, r"config\.dust\.law = 'SFD'"),
+        ({"dust": {"unit": None}}, "give unit or ebv; for a fit without dust, dust: null"),
         ({"phase_range": [40, -10]}, r"config\.phase_range = \[40, -10\]"),
         ({"bounds": {"x1": [1, 1]}}, "x1: give"),
         ({"fixed": {"z": 1}}, "config.fixed = .*'z' is not one of x1, c"),
@@ -752,6 +754,21 @@ def test_a_prior_on_the_redshift_weighs_with_the_data() -> None:
     assert wide["z"] == pytest.approx(0.5 * (free["z"] + 0.07), abs=0.5 * free["z_err"])
     assert wide["z_err"] == pytest.approx(free["z_err"] / np.sqrt(2), rel=0.3)
     assert wide["fitted"][0] == "z"
+    near = fitted(injected(truth(z=6e-5)), redshift={"value": 6e-5, "sigma": 1e-6})
+    assert near["z"] == pytest.approx(6e-5, abs=5e-6)
+
+
+def test_a_changed_model_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(_sncosmo.model_dir("salt3/2.0"), tmp_path / "models/salt3/salt3-f22")
+    shutil.copytree(_sncosmo.data_dir() / "bandpasses", tmp_path / "bandpasses")
+    monkeypatch.setenv("SNCOSMO_DATA_DIR", str(tmp_path))
+    unit, curve = built(), injected(truth())
+    before, trace = unit.process(curve), trace_of(unit, "salt_fit").trace_id
+    law = tmp_path / "models/salt3/salt3-f22/salt3_color_correction.dat"
+    words = law.read_text().split("\n", 2)
+    law.write_text("\n".join([words[0], str(float(words[1]) + 0.3), words[2]]))
+    assert trace_of(unit, "salt_fit").trace_id != trace
+    assert unit.process(curve)["c"] != before["c"]
 
 
 @pytest.mark.real_data

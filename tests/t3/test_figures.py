@@ -74,3 +74,4 @@ def test_bands_are_told_apart_by_colour_and_by_marker() -> None:
     assert [b.label for b in (g, r, i)] == ["g", "r", "i"]
     assert len({b.colour for b in (g, r, i)}) == len({b.marker for b in (g, r, i)}) == 3
     assert band_style("atlaso").label == "atlaso"
+    assert band_style("bessellb").marker != band_style("bessellv").marker

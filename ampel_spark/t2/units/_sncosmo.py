@@ -24,6 +24,7 @@ from sncosmo.bandpasses import _BANDPASSES
 from sncosmo.models import _SOURCES
 
 from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.files import Read, current
 
 __all__ = [
     "DUST_LAWS",
@@ -123,11 +124,11 @@ def model_files(name: str) -> tuple[Path, ...]:
     """
     if name in MODELS:
         return (model_dir(name),)
-    return _other_source(name, data_dir())[1]
+    return current(_other_source, name, data_dir()).files
 
 
 def source(name: str) -> sncosmo.Source:
-    """Return a source, read once in a process; nobody may change it.
+    """Return a source, read once in a process while its files stay; nobody may change it.
 
     Parameters
     ----------
@@ -140,8 +141,8 @@ def source(name: str) -> sncosmo.Source:
         If there is no such model, or its files are not there.
     """
     if name in MODELS:
-        return _source(model_dir(name), name)
-    return _other_source(name, data_dir())[0]
+        return current(_source, model_dir(name), name).what
+    return current(_other_source, name, data_dir()).what
 
 
 def model(name: str, dust_law: str | None = None) -> sncosmo.Model:
@@ -164,7 +165,11 @@ def bandpass(name: str) -> tuple[sncosmo.Bandpass | None, Path | None]:
 
     The bands that come inside sncosmo (Bessell's) have no file.
     """
-    return _bandpass(name, data_dir())
+    try:
+        found = current(_bandpass, name, data_dir())
+    except FileNotFoundError:
+        return None, None
+    return found.what, found.files[0] if found.files else None
 
 
 @functools.lru_cache(maxsize=64)
@@ -204,13 +209,14 @@ def ab_offset(system: str, band: sncosmo.Bandpass, name: str) -> float:
 
 
 @functools.lru_cache(maxsize=8)
-def _source(folder: Path, name: str) -> sncosmo.Source:
+def _source(folder: Path, name: str) -> Read:
     source, version = name.split("/")
-    return MODELS[name][1](modeldir=str(folder), name=source, version=version)
+    loaded = MODELS[name][1](modeldir=str(folder), name=source, version=version)
+    return Read.of(loaded, [folder])
 
 
 @functools.lru_cache(maxsize=8)
-def _other_source(name: str, folder: Path) -> tuple[sncosmo.Source, tuple[Path, ...]]:
+def _other_source(name: str, folder: Path) -> Read:
     base, _, version = name.partition("/")
     entry = _SOURCES._loaders.get((base.lower(), version))
     if entry is None:
@@ -223,7 +229,7 @@ def _other_source(name: str, folder: Path) -> tuple[sncosmo.Source, tuple[Path, 
         except FileNotFoundError as error:
             path = Path(error.filename or str(error))
             raise _absent(name, str(path.relative_to(folder))) from None
-    return loaded, tuple(dict.fromkeys(files))
+    return Read.of(loaded, list(dict.fromkeys(files)))
 
 
 def _absent(name: str, path: str) -> ConfigError:
@@ -234,20 +240,17 @@ def _absent(name: str, path: str) -> ConfigError:
 
 
 @functools.lru_cache(maxsize=64)
-def _bandpass(name: str, folder: Path) -> tuple[sncosmo.Bandpass | None, Path | None]:
+def _bandpass(name: str, folder: Path) -> Read:
     # By the registry's loader and not through the registry, which keeps bands of other folders.
     entry = _BANDPASSES._loaders.get((name.lower(), None))
     if entry is None:
-        return None, None
+        return Read.of(None, [])
     loader, arguments, _ = entry
     with _no_download(folder) as files:
-        try:
-            band = loader(*arguments, name=name)
-        except FileNotFoundError:
-            return None, None
+        band = loader(*arguments, name=name)
     if not isinstance(band, sncosmo.Bandpass):
-        return None, None  # bands that vary over the focal plane
-    return band, files[0] if files else None
+        return Read.of(None, [])  # bands that vary over the focal plane
+    return Read.of(band, files[:1])
 
 
 @contextmanager

@@ -119,6 +119,12 @@ class Dust(Part):
     scale: float = Field(default=1.0, ge=0)
     "What E(B-V) is multiplied by: 0.86 makes SFD's that of Schlafly & Finkbeiner 2011."
 
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Dust:
+        if self.unit is None and self.ebv is None:
+            raise ValueError("give unit or ebv; for a fit without dust, dust: null")
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Targets:
@@ -204,7 +210,8 @@ def targets_of(batch: LightCurveBatch, redshift: Redshift, dust: Dust | None) ->
     source[~known], distance = "fit", np.where(known, distance, np.nan)
     prior = known & np.isfinite(sigma) & (sigma > 0)
     width = np.where(prior, _WIDTH * sigma, 0.0)
-    low = np.where(known, np.where(prior, np.maximum(found - width, _LOWEST), found), bounds[0])
+    lowest = np.maximum(found - width, np.minimum(_LOWEST, 0.5 * found))
+    low = np.where(known, np.where(prior, lowest, found), bounds[0])
     ebv = np.full(m, np.nan)
     if dust is not None and dust.ebv is not None:
         ebv[:] = dust.ebv * dust.scale

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 from pydantic import BeforeValidator
 
+from ampel_spark.files import Read, current
 from ampel_spark.lightcurve import LightCurve, LightCurveBatch
 from ampel_spark.sky.dust import DustMap
 from ampel_spark.t2.unit import MISSING_INFO, Column, Refusal, Unit
@@ -51,10 +52,7 @@ class MilkyWayDust(Unit):
     def files(self) -> Sequence[Path]:
         """Return the FITS file that a sidecar names, or the sidecar of a FITS file."""
         _read(self.map)  # an error tells what is wrong with the map
-        if self.map.suffix in (".yml", ".yaml"):
-            return (self.map.parent / str(yaml.safe_load(self.map.read_text())["file"]),)
-        sidecar = self.map.with_suffix(".yml")
-        return (sidecar,) if sidecar.is_file() else ()
+        return _beside(self.map)
 
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Look one position up."""
@@ -80,6 +78,19 @@ class MilkyWayDust(Unit):
         }
 
 
-@functools.lru_cache(maxsize=4)
 def _read(path: Path) -> DustMap:
-    return DustMap.read(path)
+    found: DustMap = current(_map, path).what
+    return found
+
+
+@functools.lru_cache(maxsize=4)
+def _map(path: Path) -> Read:
+    return Read.of(DustMap.read(path), [path, *_beside(path)])
+
+
+def _beside(path: Path) -> tuple[Path, ...]:
+    """Return the FITS file that a sidecar names, or the sidecar of a FITS file."""
+    if path.suffix in (".yml", ".yaml"):
+        return (path.parent / str(yaml.safe_load(path.read_text())["file"]),)
+    sidecar = path.with_suffix(".yml")
+    return (sidecar,) if sidecar.is_file() else ()

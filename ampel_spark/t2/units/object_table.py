@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from ampel_spark.archive.tables import read_table
 from ampel_spark.errors import ArchiveError, ConfigError
+from ampel_spark.files import stamp
 from ampel_spark.lightcurve import LightCurve, LightCurveBatch
 from ampel_spark.t2.unit import Column, Unit
 
@@ -80,13 +81,13 @@ class ObjectTable(Unit):
         }
 
     def _table(self) -> tuple[dict[str, int], dict[str, pa.Array]]:
-        stamp = (self.file.stat().st_mtime_ns, self.file.stat().st_size)
-        return _read(self.file, self.name, tuple(dict.fromkeys(self.append.values())), *stamp)
+        columns = tuple(dict.fromkeys(self.append.values()))
+        return _read(self.file, self.name, columns, stamp(self.file))
 
 
 @functools.lru_cache(maxsize=8)
 def _read(
-    path: Path, name: str, columns: tuple[str, ...], *stamp: int
+    path: Path, name: str, columns: tuple[str, ...], known_by: tuple[int, ...]
 ) -> tuple[dict[str, int], dict[str, pa.Array]]:
     """Return the row of each name, and columns; read once as long as the file stays as it is."""
     try:

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.files import stamp
 from ampel_spark.lightcurve import LightCurve
 from ampel_spark.t2.unit import Column, Unit
 
@@ -191,11 +192,11 @@ def _decimals(value: Any) -> int:
 
 
 def _read(path: Path) -> _Sources:
-    return _table(path, path.stat().st_mtime_ns if path.exists() else 0)
+    return _table(path, stamp(path))
 
 
 @functools.lru_cache(maxsize=8)
-def _table(path: Path, stamp: int) -> _Sources:
+def _table(path: Path, known_by: tuple[int, ...]) -> _Sources:
     import yaml
 
     try:

@@ -377,11 +377,15 @@ class SaltFit(Unit):
     def _judge(self, fits: Fits, points: Points, status: Array, message: Array) -> None:
         """Refuse what was not fitted well enough; say what there is to say of the others."""
         chosen = points.where(fits.used)
-        lost = ~np.isfinite(fits.chisq) | (chosen.count < self.min_points)
-        lost |= ~(chosen.best(chosen.snr) > self.min_peak_snr)
-        for i in numbers((status == 0) & lost):
-            text = _joined("too few points in the phase range", *points.notes.get(i, ()))
-            status[i], message[i] = NO_PHASE_COVERAGE, text
+        few, dark = chosen.count < self.min_points, ~(chosen.best(chosen.snr) > self.min_peak_snr)
+        where = f"in the phase range above S/N {self.min_peak_snr:g}"
+        for lost, code, text in (
+            (few, NO_PHASE_COVERAGE, f"fewer than {self.min_points} points, or none {where}"),
+            (dark, NO_SIGNAL, f"no point {where}"),
+            (~np.isfinite(fits.chisq), NOT_CONVERGED, "no finite chi-square"),
+        ):
+            for i in numbers((status == 0) & lost):
+                status[i], message[i] = code, _joined(text, *points.notes.get(i, ()))
         if self.coverage is not None:
             self._check_coverage(fits, chosen, status, message)
         status[(status == 0) & ~fits.success] = NOT_CONVERGED
