@@ -219,12 +219,18 @@ def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]
     Raises
     ------
     ConfigError
-        If the run has no such channel.
+        If the run has no such channel, or the survey no longer has its data rights.
     """
     from ampel_spark.job.load import load_survey
 
     job = run["job_resolved"]
     survey = load_survey(job["survey"])
+    gone = {right for c in job["channel"] for right in c["access"]} - set(survey.access)
+    if gone:
+        raise ConfigError(
+            f"channels of run {run['run_id']} have the data rights {', '.join(sorted(gone))}, "
+            f"which survey {survey.name} no longer has: enter them in its 'access' again"
+        )
     access = {
         c["name"]: frozenset(survey.access[right] for right in c["access"]) for c in job["channel"]
     }

@@ -223,6 +223,9 @@ def test_data_rights_are_those_that_the_job_gave() -> None:
     assert access_of(run, "B") == {"B": frozenset({1, 3})}
     with pytest.raises(ConfigError, match="run r has no channel 'C'"):
         access_of(run, "C")
+    run["job_resolved"]["channel"][1]["access"].append("ztf_old")
+    with pytest.raises(ConfigError, match=r"data rights ztf_old, which survey ztf no longer has"):
+        access_of(run)
 
 
 def test_the_stars_of_a_run_are_found_again(tmp_path: Path) -> None:
