@@ -223,10 +223,11 @@ def _replace(replacement: Replacement, out: Points, selected: Array, stock: Arra
 
 def _move(out: Points, effect: _Effect, cell: Array) -> None:
     """Add to magnitudes and limits, and scale forced fluxes."""
-    if not (effect.shift.any() or effect.slope.any()):
+    # Slopes that cancel leave what their pivots are apart.
+    bent = bool(effect.slope.any() or effect.offset.any())
+    if not (effect.shift.any() or bent):
         return
     shift = effect.shift[cell]
-    bent = bool(effect.slope.any())
     slope, offset = effect.slope[cell], effect.offset[cell]
 
     def moved_by(mag: Array) -> Array:

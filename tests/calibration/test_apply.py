@@ -84,7 +84,7 @@ CHANGES = st.one_of(
         optional={
             "zero_point": SHIFTS,
             "slope": st.just({"ztfg": 0.0005, "ztfi": -0.002}),
-            "nonlinearity": st.sampled_from([(0.01, 17.5), (-0.1, 18.0)]),
+            "nonlinearity": st.sampled_from([(0.01, 17.5), (-0.1, 18.0), (-0.01, 18.0)]),
             "flux_scale": st.sampled_from([1.02, 0.5]),
             "error_scale": st.sampled_from([1.1, 0.5]),
             "error_floor": st.sampled_from([0.02, 0.3]),
@@ -203,6 +203,18 @@ def test_non_linearity_acts_on_a_points_own_magnitude_and_on_a_limits_limit() ->
     mag = 26 - 2.5 * np.log10(200)
     expected = -200 * 10 ** (-0.4 * 0.01 * (mag - 17.5))
     assert found.points["flux"][3] == pytest.approx(expected)
+
+
+def test_slopes_that_cancel_leave_what_their_pivots_are_apart() -> None:
+    rules = (Rule(1, nonlinearity=(0.01, 18.0)), Rule(2, nonlinearity=(-0.01, 20.0)))
+    found = applied(Release("x", rules=rules), EVERY)
+    assert found.points["mag"][0] == pytest.approx(18.02)
+    assert found.points["limit_mag"][1] == pytest.approx(20.02)
+    assert found.points["flux"][3] == pytest.approx(-200 * 10 ** (-0.4 * 0.02))
+    # whatever else is calibrated beside them
+    bent = Rule(3, select=Selects(rcid=(6,)), nonlinearity=(0.01, 18.0))
+    beside = applied(Release("x", rules=(*rules, bent)), [*EVERY, point(rcid=6)])
+    assert np.array_equal(beside.points["mag"][:4], found.points["mag"], equal_nan=True)
 
 
 def test_a_correction_and_its_inverse_are_no_correction() -> None:
