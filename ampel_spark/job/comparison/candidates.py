@@ -49,11 +49,14 @@ class Both:
         """Return the run that has the objects and the one that lacks them."""
         return (self.a, self.b) if gone else (self.b, self.a)
 
-    def tables(self, states_a: Array, states_b: Array) -> tuple[Table, Table]:
-        """Return the results of both for pairs of states."""
+    def tables(
+        self, states_a: Array, states_b: Array, rules: tuple[Rule, Rule] | None = None
+    ) -> tuple[Table, Table]:
+        """Return the results of both for pairs of states, for the channels of `rules`."""
+        channels = (None, None) if rules is None else (rules[0].channel, rules[1].channel)
         return (
-            Table(self.a, states_a, self.types[0]),
-            Table(self.b, states_b, self.types[1]),
+            Table(self.a, states_a, self.types[0], channels[0]),
+            Table(self.b, states_b, self.types[1], channels[1]),
         )
 
 
@@ -141,7 +144,7 @@ def _followed(
     own = "a" if gone else "b"
     known = (rules[0] or there, rules[1] or there)
     pairs = _against(both, known, rows, own)
-    tables = both.tables(pairs["state_a"].to_numpy(), pairs["state_b"].to_numpy())
+    tables = both.tables(pairs["state_a"].to_numpy(), pairs["state_b"].to_numpy(), known)
     stateless = pairs[f"state_{'b' if gone else 'a'}"].to_numpy() < 0
     _at_t3(out, tables, known, pairs["why"].to_numpy(), ~stateless, gone)
     channels = (known[0].channel, known[1].channel)
@@ -241,7 +244,7 @@ def _moved(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame) -> pd.DataF
     """Say why common candidates have another rank."""
     out = _blank(rows)
     states = [rows[f"state_{side}"].to_numpy().astype(np.int64) for side in "ab"]
-    tables = both.tables(*states)
+    tables = both.tables(states[0], states[1], rules)
     ranks = [rule.rank for rule in rules]
     if None in ranks:
         out["reason"] = "others" if ranks[0] is ranks[1] else "expression"

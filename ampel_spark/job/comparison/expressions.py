@@ -23,7 +23,7 @@ __all__ = ["Rule", "Table", "measured", "rule_of", "types_of", "units_in"]
 
 Array = npt.NDArray[Any]
 
-_OWN = ("name", "n_detections", "n_upper_limits", "jd_first", "jd_last")
+_OWN = ("stock", "state_id", "name", "n_detections", "n_upper_limits", "jd_first", "jd_last")
 _HIDDEN = ("state_id", "stock", "name", "trace_id", "input_hash", "run_id")
 _COMPARED = ("<", "<=", ">", ">=", "==", "!=")
 
@@ -56,6 +56,7 @@ def rule_of(entry: Mapping[str, Any]) -> Rule:
 def types_of(side: Side) -> dict[str, str]:
     """Return the Spark SQL type of every name that an expression of a run can use."""
     types = {c.name: c.type for c in TABLES["states"].columns if c.name in _OWN}
+    types["channel"] = "string"
     there = table_names(side.lake)
     for unit in unit_entries(side.run):
         if f"t2_{unit}" in there:
@@ -90,10 +91,26 @@ def measured(cut: Expression) -> tuple[Expression | None, float]:
 
 
 class Table:
-    """The results of a run for some states, as expressions see them: read once, by name."""
+    """The results of a run for some states, as expressions see them: read once, by name.
 
-    def __init__(self, side: Side, states: Array, types: Mapping[str, str] | None = None) -> None:
-        self.side, self.states = side, states
+    Parameters
+    ----------
+    side : Side
+    states : ndarray of int
+    types : mapping of str to str, optional
+        Of all names; default: looked up.
+    channel : str, optional
+        Of the selection that asks; null for expressions otherwise.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        states: Array,
+        types: Mapping[str, str] | None = None,
+        channel: str | None = None,
+    ) -> None:
+        self.side, self.states, self.channel = side, states, channel
         self.types = types_of(side) if types is None else types
         self._columns: dict[str, Any] = {}
 
@@ -111,7 +128,9 @@ class Table:
                 raise ConfigError(
                     f"run {self.side.run_id} has no column {name!r}{nearest(name, self.types)}"
                 )
-        own = [name for name in sorted(names) if "." not in name]
+        if "channel" in names:
+            self._columns["channel"] = np.full(len(self.states), self.channel, object)
+        own = [name for name in sorted(names - {"channel"}) if "." not in name]
         if own:
             rows = state_rows(self.side, self.states, own)
             self._columns |= {name: _values(rows[name], self.types[name]) for name in own}
@@ -151,7 +170,7 @@ class Table:
 
     def at(self, rows: Array) -> Table:
         """Return the table for some of its states."""
-        part = Table(self.side, self.states[rows], self.types)
+        part = Table(self.side, self.states[rows], self.types, self.channel)
         part._columns = {name: values[rows] for name, values in self._columns.items()}
         return part
 

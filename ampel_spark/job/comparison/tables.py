@@ -230,7 +230,10 @@ def state_rows(side: Side, states: Array, columns: Sequence[str]) -> dict[str, p
     asked = np.unique(states[states >= 0])
     ids = side.ids.take(pa.array(asked))
     table = read(
-        side.lake, "states", ["state_id", *columns], pc.field("state_id").isin(ids)
+        side.lake,
+        "states",
+        list(dict.fromkeys(["state_id", *columns])),
+        pc.field("state_id").isin(ids),
     ).combine_chunks()
     row = np.full(len(side.ids) + 1, -1, np.int64)
     row[places(table["state_id"], side.ids)] = np.arange(len(table))

@@ -291,3 +291,16 @@ def test_an_exception_that_was_tried_again_is_the_cause(tmp_path: Path) -> None:
     assert told(found, "SN1") == (
         "gained", "status", "fit.status: ValueError: no", "fit: an exception, tried again",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "quantity", ["stock == 1", "state_id == 's1'", "channel == 'SN'", "name != 'SN2'"]
+)
+def test_all_that_a_selection_may_name_can_be_compared(tmp_path: Path, quantity: str) -> None:
+    lake = empty_lake(tmp_path)
+    first = [Object(1, "s1", fit=fit(0.5, 0.1), dust={"ebv": 0.1})]
+    for run, bound, chosen in ((BEFORE, 1, [(1, "s1")]), (AFTER, 0.2, [])):
+        asked = {"select": f"{quantity} and fit.x1 < {bound}", "rank": "stock"}
+        add_run(lake, run, first if run == BEFORE else [Object(1, "s1")], chosen, asked=asked)
+    found = compare(lake, BEFORE, AFTER)
+    assert told(found, "SN1")[1:3] == ("expression", "fit.x1 < 0.2")
