@@ -6,7 +6,7 @@ their order, ``limit``. What is gained is followed in the run before, what is lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,9 +184,10 @@ def _at_t3(
             cause[:] = f"limit {_limit(rules[0])} → {_limit(rules[1])}"
         if rule.rank is not None and rule_there.rank is not None:
             parts = (tables[0].at(at), tables[1].at(at))
-            values = [t.numbers(r.rank) for t, r in zip(parts, rules, strict=True) if r.rank]
+            ranks = [r.rank for r in rules if r.rank is not None]
+            values = [t.numbers(rank) for t, rank in zip(parts, ranks, strict=True)]
             out.loc[at, "value_a"], out.loc[at, "value_b"] = values
-            differ = ~_equal(*values)
+            differ = _differ(parts, ranks)
             found = causes_of(*parts, units_in(rule.rank, rule_there.rank), why[at])
             cause = joined([cause, np.where(differ, found, "").astype(object)])
         out.loc[at, "cause"] = np.where(cause == "", "others come before it", cause)
@@ -250,17 +251,18 @@ def _moved(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame) -> pd.DataF
         out["reason"] = "others" if ranks[0] is ranks[1] else "expression"
         out["what"] = "order of names" if ranks[0] is ranks[1] else "rank"
         return out
-    values = [t.numbers(r) for t, r in zip(tables, ranks, strict=True) if r is not None]
-    texts = [rank.text for rank in ranks if rank is not None]
+    known = [rank for rank in ranks if rank is not None]
+    values = [t.numbers(rank) for t, rank in zip(tables, known, strict=True)]
+    texts = [rank.text for rank in known]
     out["value_a"], out["value_b"] = values
     pairs = _against(both, rules, rows, "a")
     same = pairs["state_b"].to_numpy() == states[1]
     why = np.where(same, pairs["why"].to_numpy(), "another of its states")
-    cause = causes_of(*tables, units_in(*(r for r in ranks if r is not None)), why)
-    differ = ~_equal(*values)
+    cause = causes_of(*tables, units_in(*known), why)
     if _squeezed(texts[0]) != _squeezed(texts[1]):
         out["reason"], out["what"] = "expression", f"rank: {texts[0]} → {texts[1]}"
         return out
+    differ = _differ(tables, known)
     out["reason"] = np.where(differ, "rank", "others").astype(object)
     out["what"] = np.where(differ, texts[1], "others before it came, went or moved").astype(object)
     out["cause"] = np.where(differ, cause, "").astype(object)
@@ -271,8 +273,11 @@ def _limit(rule: Rule) -> str:
     return "none" if rule.limit is None else str(rule.limit)
 
 
-def _equal(a: Array, b: Array) -> Array:
-    found: Array = (a == b) | (np.isnan(a) & np.isnan(b))
+def _differ(tables: tuple[Table, Table], ranks: Sequence[Expression]) -> Array:
+    """Say where what two runs rank by, numbers or text, is not the same."""
+    a, b = (table.evaluate(rank) for table, rank in zip(tables, ranks, strict=True))
+    unknown = np.ma.getmaskarray(a), np.ma.getmaskarray(b)
+    found: Array = np.where(unknown[0] | unknown[1], unknown[0] != unknown[1], a.data != b.data)
     return found
 
 

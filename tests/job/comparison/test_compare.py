@@ -304,3 +304,18 @@ def test_all_that_a_selection_may_name_can_be_compared(tmp_path: Path, quantity:
         add_run(lake, run, first if run == BEFORE else [Object(1, "s1")], chosen, asked=asked)
     found = compare(lake, BEFORE, AFTER)
     assert told(found, "SN1")[1:3] == ("expression", "fit.x1 < 0.2")
+
+
+def test_a_rank_that_is_text_moves_objects_too(tmp_path: Path) -> None:
+    lake, elsewhere = empty_lake(tmp_path), empty_lake(tmp_path / "other")
+    for place, run, models in ((lake, BEFORE, "ab"), (elsewhere, AFTER, "ca")):
+        objects = [
+            Object(n, f"s{n}", fit=fit(0.5, 0.1, model=model), dust={"ebv": 0.1})
+            for n, model in enumerate([*models, "c"], start=1)
+        ]
+        order = [1, 2, 3] if run == BEFORE else [2, 1, 3]
+        chosen = [(n, f"s{n}") for n in order]
+        add_run(place, run, objects, chosen, asked={"rank": "fit.model"})
+    found = compare(lake, BEFORE, AFTER, lake_b=elsewhere)
+    assert told(found, "SN1")[:3] == ("moved", "rank", "fit.model")
+    assert told(found, "SN2")[:3] == ("moved", "rank", "fit.model")
