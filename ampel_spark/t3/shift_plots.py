@@ -54,7 +54,7 @@ def shift_plot(
     x = np.asarray(before, float)
     delta = np.asarray(after, float) - x
     crossed = np.zeros(len(x), bool) if hops is None else np.asarray(hops, bool)
-    middle, width = robust(delta)
+    middle, width = robust(delta) if len(delta) else (0.0, 0.0)
     low, high = _range(delta, middle, width)
     origin = np.floor(x.min()) if len(x) and np.abs(x).max() > 1e5 else 0.0
 

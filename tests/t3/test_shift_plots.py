@@ -48,6 +48,10 @@ def test_one_object_and_shifts_of_no_width_can_be_drawn() -> None:
     assert shift_plot("c", np.arange(9.0), np.arange(9.0) + np.eye(9)[4]).startswith(b"<?xml")
 
 
+def test_a_variation_that_leaves_no_value_has_a_plot_without_points() -> None:
+    assert shift_plot("c", [], [], []).startswith(b"<?xml")
+
+
 def test_a_long_expression_is_no_label() -> None:
     name = "mag(salt_fit.x0) + 0.14 * salt_fit.x1 - 3.1 * salt_fit.c"
     text = shift_plot(name, *some(20)).decode()
