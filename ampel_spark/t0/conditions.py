@@ -154,4 +154,8 @@ def _value(text: str, kind: str, written: str) -> float | int | str:
         raise ConfigError(f"condition {text!r}: {word!r} is no number") from None
     if math.isnan(number):
         raise ConfigError(f"condition {text!r}: NaN compares with nothing; use 'or missing'")
-    return int(word) if re.fullmatch(r"[+-]?\d+", word) else number
+    if not re.fullmatch(r"[+-]?\d+", word):
+        return number
+    if not -(1 << 63) <= int(word) < 1 << 63:
+        raise ConfigError(f"condition {text!r}: {word} has more than 64 bits")
+    return int(word)

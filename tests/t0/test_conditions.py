@@ -59,6 +59,8 @@ def test_large_integers_keep_all_their_digits() -> None:
         ("magpsf < 19 and rb > 0.3", "is no number"),
         ("magpsf < rb", "'rb' is no number"),
         ("magpsf < nan", "NaN"),
+        ("candid < 9223372036854775808", "more than 64 bits"),
+        ("candid in [1, -9223372036854775809]", "more than 64 bits"),
         ("__import__('os').system('x') < 1", "no column"),
         ("isdiffpos > t", "is a string"),
         ("abs(isdiffpos) == t", "no magnitude"),
