@@ -114,7 +114,7 @@ class Lake:
         create(self.path(table.name), table.schema().json(), table.comment, properties)
 
     def _widen(self, table: Table, column: StructField) -> None:
-        comment = column.metadata["comment"].replace("'", "\\'")
+        comment = column.metadata["comment"].replace("\\", "\\\\").replace("'", "\\'")
         with self.lock(table.name):
             # Another driver may have added it meanwhile.
             if column.name not in self.read(table.name).columns:

@@ -144,6 +144,14 @@ def test_a_table_takes_new_columns_and_refuses_another_type(lake: Lake) -> None:
         lake.ensure(other)
 
 
+def test_the_meaning_of_a_new_column_is_kept_as_it_is_written(lake: Lake) -> None:
+    lake.insert(KEYED, rows(lake, (1, "a")), {})
+    meaning = r"name == 'it\'s', as \selection\ asks for it"
+    lake.ensure(Table("keyed", "a row", (*KEYED.columns, Column("w", "double", meaning)), ("k",)))
+    field = DeltaTable(lake.path("keyed")).schema().fields[-1]
+    assert (field.name, field.metadata["comment"]) == ("w", meaning)
+
+
 def test_a_table_that_is_not_there_is_named(lake: Lake) -> None:
     with pytest.raises(LakeError, match="has no table 'nothing' yet"):
         lake.read("nothing")
