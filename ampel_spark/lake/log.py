@@ -159,12 +159,13 @@ def _next(
 def _link(table: str | Path, version: int, lines: Sequence[Mapping[str, Any]]) -> bool:
     """Write a commit; False where somebody made this version first."""
     log = Path(table) / "_delta_log"
-    partial = log / f".{uuid.uuid4()}.tmp"
+    partial, commit = log / f".{uuid.uuid4()}.tmp", log / f"{version:020d}.json"
     try:
         partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        os.link(partial, log / f"{version:020d}.json")
+        os.link(partial, commit)
     except FileExistsError:
-        return False
+        # A network file system that lost its answer, and was asked again, finds our own link.
+        return partial.samefile(commit)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,6 +80,24 @@ def test_a_file_system_without_hard_links_is_named(
     with pytest.raises(LakeError, match="is on a file system without hard links"):
         create(tmp_path, "{}", "a row", {})
     assert list((tmp_path / "_delta_log").iterdir()) == []
+
+
+def test_a_link_that_was_made_and_then_reported_as_there_already_is_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        real(source, target)
+        real(source, target)
+
+    monkeypatch.setattr("os.link", twice)
+    properties = {"delta.enableInCommitTimestamps": "true"}
+    assert create(tmp_path, "{}", "a row", properties)
+    file = {"path": "a.parquet", "size": 1, "rows": 1, "least": {}, "most": {}, "nulls": {}}
+    assert add_files(tmp_path, [file], {}) == 1
+    assert newest_version(tmp_path) == 1
+    assert not create(tmp_path, "{}", "a row", properties)
 
 
 def test_files_that_are_put_together_take_no_place_of_a_version_that_came_meanwhile(
