@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,3 +52,22 @@ def test_files_of_a_month_that_is_over_become_one_in_order_of_object(
     assert len(stocks) == 10
     compact(lake, [TABLE.name], out=lines.append)
     assert lake.version(TABLE.name) == 8  # there is nothing left to do
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("name", ["quarantine", "archive_files", "datapoints", "decisions"])
+def test_tables_of_the_archive_are_put_together_while_no_ingest_is_at_work(
+    spark: SparkSession, lake_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    lake = Lake(spark, lake_path)
+    lake.ensure(TABLES[name])
+    held: list[str] = []
+    real = lake.lock
+
+    def lock(name: str) -> contextlib.AbstractContextManager[None]:
+        held.append(name)
+        return real(name)
+
+    monkeypatch.setattr(lake, "lock", lock)
+    compact(lake, [name], out=lambda line: None)
+    assert held == ([name] if name == "decisions" else ["archive", name])
