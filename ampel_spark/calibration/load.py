@@ -178,12 +178,20 @@ def _stocks(document: Document, where: _Place, entry: SelectEntry, base: Path) -
     stocks = set()
     for place, text in texts:
         try:
-            stocks.add(int(text) if re.fullmatch(r"-?\d+", text) else stock_of(text))
+            stocks.add(_stock(text))
         except ValueError as error:
             document.problem(place, f"{error}; other objects go by their stock id")
     if not texts:
         document.problem([*where, "objects_in"], "the file names no object")
     return np.array(sorted(stocks), np.int64)
+
+
+def _stock(text: str) -> int:
+    if not re.fullmatch(r"-?\d+", text):
+        return stock_of(text)
+    if not -(1 << 63) <= int(text) < 1 << 63:
+        raise ValueError(f"{text} has more than 64 bits")
+    return int(text)
 
 
 def _path(base: Path, text: str) -> Path:

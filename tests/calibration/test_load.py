@@ -148,6 +148,7 @@ rules:
 - {table: twice.csv}
 - {table: odd.csv}
 - {replace: {table: gone.csv}}
+- {select: {objects: 9223372036854775808}, mask: true}
 """
     tables = {"twice": "band,zero_point\nztfg,0.1\nztfg,0.2\n", "odd": "band,zeropoint\nztfg,0.1\n"}
     assert problems(tmp_path, text, **tables) == [
@@ -161,6 +162,7 @@ rules:
         "mine.yml:7: rules[4].table: twice.csv has two rows for band ztfg",
         "mine.yml:8: rules[5].table: odd.csv: unknown column 'zeropoint'; did you mean 'zero_point'?",
         "mine.yml:9: rules[6].replace.table: gone.csv cannot be read: [Errno 2] No such file or directory: 'gone.csv'",
+        "mine.yml:10: rules[7].select.objects: 9223372036854775808 has more than 64 bits; other objects go by their stock id",
     ]
 
 
