@@ -137,6 +137,8 @@ def _count_points(
             counts["rule", rule.number, 0, ""] += int(replaced[rule.number].sum())
         else:
             counts["rule", rule.number, 0, ""] += int(sizes[matches].sum())
+        if rule.slope and rule.select.band is None:
+            _count_unknown_bands(rule, points["band"][matches[cells.of]].astype(str), counts)
     for kind in ("zero point", "non-linearity", "flux scale", "error"):
         mine = [r.number for r in release.rules if kind in r.changes and not r.adds]
         _count_pairs(kind, mine, mine, acts, sizes, counts)
@@ -152,6 +154,15 @@ def _count_points(
                 counts["pair", number, other, "replace"] += int((found & too).sum())
     for band in np.unique(points["band"].astype(str)).tolist():
         counts["band", 0, 0, band] += 1
+
+
+def _count_unknown_bands(
+    rule: Rule, bands: Array, counts: Counter[tuple[str, int, int, str]]
+) -> None:
+    """Count the points of bands whose wavelength a slope does not know: it leaves them alone."""
+    for band, n in zip(*np.unique(bands, return_counts=True), strict=True):
+        if band and band not in rule.slope:
+            counts["unknown band", rule.number, 0, str(band)] += int(n)
 
 
 def _count_pairs(
@@ -191,6 +202,11 @@ def _examined(release: Release, rows: list[dict[str, Any]]) -> Examined:
             lines.append(f"{rule} replaces {n} points; its table has {rule.replace.rows}")
     by_number = {rule.number: rule for rule in release.rules}
     for (what, a, b, word), n in sorted(total.items()):
+        if what == "unknown band":
+            lines.append(
+                f"the slope of {by_number[a]} leaves {n} points of band {word} alone: give its "
+                f"wavelength, as wavelength: {{{word}: 5000}}"
+            )
         if what != "pair":
             continue
         one, two = by_number[a], by_number[b]

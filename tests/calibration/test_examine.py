@@ -62,7 +62,8 @@ def test_rules_that_select_nothing_say_why() -> None:
 
 def test_overlaps_are_told_unless_a_rule_says_that_it_adds() -> None:
     green, bright = Selects(band=("ztfg",)), Selects(mag=(-np.inf, 17.45))
-    rules = (Rule(1, select=green, zero_point=0.01), Rule(2, select=bright, slope={"ztfg": 0.01}))
+    slope = {"ztfg": 0.01, "ztfr": -0.01}
+    rules = (Rule(1, select=green, zero_point=0.01), Rule(2, select=bright, slope=slope))
     counts, lines = examined(*rules, Rule(3, error_scale=2.0))
     assert counts == {1: 5, 2: 4, 3: 10}
     # points 0 and 2 are green and brighter than 17.45; point 4 is a limit of 20 mag
@@ -90,6 +91,16 @@ def test_what_is_masked_and_changed_is_a_contradiction(tmp_path: Path) -> None:
         "rule 4 masks 1 points that rule 2 changes: they are left out",
         "rule 4 masks 1 points that rule 3 changes: they are left out",
     ]
+
+
+def test_bands_that_a_slope_has_no_wavelength_of_are_told() -> None:
+    slope = {"ztfg": 0.01}
+    _, lines = examined(Rule(1, select=Selects(kind=("detection",)), slope=slope))
+    assert lines == [
+        "the slope of rule 1 leaves 4 points of band ztfr alone: give its wavelength, as wavelength: {ztfr: 5000}"
+    ]
+    # a rule that names its bands has a wavelength of each
+    assert examined(Rule(1, select=Selects(band=("ztfg",)), slope=slope))[1] == []
 
 
 def test_raw_has_nothing_to_tell() -> None:
