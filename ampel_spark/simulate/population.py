@@ -33,7 +33,7 @@ def counts_for_alerts(alerts: int, nights: int) -> dict[str, int]:
     The others (asteroid, bogus) are left out: they fill up to the number wanted, see `cut_to`.
     """
     return {
-        kind: max(round(alerts * SHARES[kind] / _alerts_each(kind, nights)), kind == "snia")
+        kind: max(round(alerts * SHARES[kind] / _alerts_each(kind, nights)), int(kind == "snia"))
         for kind in KINDS[:4]
     }
 
@@ -126,7 +126,8 @@ def _number(objects: Objects, sky: Sky, before: Objects | None) -> None:
     if objects.size and objects["index"][-1] >= MAX_OBJECTS:
         raise ConfigError(f"{objects['index'][-1] + 1} objects: there are {MAX_OBJECTS} names")
     # A number prime to MAX_OBJECTS scatters names over the alphabet, each used once.
-    objects["number"] = (objects["index"] * 234_958_301 + sky.seed * 7_919) % MAX_OBJECTS
+    start = sky.seed * 7_919 % MAX_OBJECTS
+    objects["number"] = (objects["index"] * 234_958_301 + start) % MAX_OBJECTS
     channel = objects["field"].astype(np.int64) * 64 + objects["rcid"]
     taken = np.zeros(sky.grid.ra.size * 64, np.int64)
     if before is not None:

@@ -49,6 +49,14 @@ def test_a_number_of_objects_is_met_exactly(tmp_path: Path) -> None:
     assert min(made.objects.values()) > 0
 
 
+@pytest.mark.parametrize("few", [{"alerts": 1}, {"alerts": 60, "seed": (1 << 63) - 1}])
+def test_few_alerts_and_large_seeds_make_an_archive(tmp_path: Path, few: dict[str, int]) -> None:
+    made = simulate(tmp_path / "few", **TINY | few)
+    # a supernova may make more alerts than one
+    assert made.alerts >= few["alerts"]
+    assert made.objects["snia"] > 0
+
+
 def test_the_record_tells_hash_and_size_of_every_file(simulation: Simulation) -> None:
     record = json.loads((simulation.path / "simulation.json").read_text())
     found = contents(simulation.path)
