@@ -12,7 +12,7 @@ import pandas as pd
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.job.comparison.candidates import Both, changes_of
 from ampel_spark.job.comparison.differences import run_differences
-from ampel_spark.job.comparison.expressions import Rule, rule_of, types_of
+from ampel_spark.job.comparison.expressions import Rule, borrowed, rule_of, types_of
 from ampel_spark.job.comparison.numbers import default_columns, shifts_of
 from ampel_spark.job.comparison.states import pairs_of, reasons_of
 from ampel_spark.job.comparison.tables import (
@@ -91,7 +91,8 @@ def compare(
         names = [selection]
     pairs = pairs_of(a, b, _channels(a, b, rules))
     pairs["why"] = reasons_of(a, b, pairs)
-    both = Both(a, b, (types_of(a), types_of(b)), pairs)
+    own = types_of(a), types_of(b)
+    both = Both(a, b, (borrowed(own[0], a, own[1]), borrowed(own[1], b, own[0])), pairs)
     wanted = [parse(text) for text in columns] or default_columns(both, rules)
     _prime(both, rules, wanted)
     found = [candidates_of(side.lake, side.run_id) for side in (a, b)]

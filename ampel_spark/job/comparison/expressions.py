@@ -19,7 +19,7 @@ from ampel_spark.t3.expression import Expression, parse
 from ampel_spark.t3.operations import kind_of
 from ampel_spark.t3.syntax import Call, Literal, Name, Node
 
-__all__ = ["Rule", "Table", "measured", "rule_of", "types_of", "units_in"]
+__all__ = ["Rule", "Table", "borrowed", "measured", "rule_of", "types_of", "units_in"]
 
 Array = npt.NDArray[Any]
 
@@ -63,6 +63,16 @@ def types_of(side: Side) -> dict[str, str]:
             schema = pa.schema(open_table(side.lake, f"t2_{unit}").schema())
             types |= {f"{unit}.{f.name}": _spark(f.type) for f in schema if f.name not in _HIDDEN}
     return types
+
+
+def borrowed(types: Mapping[str, str], side: Side, other: Mapping[str, str]) -> dict[str, str]:
+    """Return types with those of the other run's units, where this one left no table of its own.
+
+    A run that failed before a unit has no result of it, and all that asks for one is unknown.
+    """
+    there = table_names(side.lake)
+    lacking = {unit for unit in unit_entries(side.run) if f"t2_{unit}" not in there}
+    return {n: t for n, t in other.items() if n.partition(".")[0] in lacking} | dict(types)
 
 
 def units_in(*expressions: Expression) -> list[str]:

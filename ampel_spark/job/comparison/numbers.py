@@ -14,7 +14,7 @@ from ampel_spark.errors import ConfigError
 from ampel_spark.job.comparison.candidates import Both
 from ampel_spark.job.comparison.expressions import Rule, units_in
 from ampel_spark.job.comparison.tables import Side, state_rows
-from ampel_spark.lake.reading import open_table
+from ampel_spark.lake.reading import open_table, table_names
 from ampel_spark.lake.results import unit_entries
 from ampel_spark.t3.changes import ShiftColumn
 from ampel_spark.t3.expression import Expression, parse
@@ -99,7 +99,7 @@ def shifts_of(
         found.append(
             ShiftColumn(
                 column=column.text,
-                unit=_unit(both.b, column),
+                unit=_unit(both, column),
                 summary=summary,
                 name=_name(both.b, compared, summary.at if summary.changed else None),
                 hopped=int(hops[column.text].sum()) if column.text in hops else None,
@@ -154,13 +154,16 @@ def _name(side: Side, compared: pd.DataFrame, at: int | None) -> str:
     return str(state_rows(side, states, ["name"])["name"][0])
 
 
-def _unit(side: Side, column: Expression) -> str:
+def _unit(both: Both, column: Expression) -> str:
     """Return the unit of measure that a column's comment ends with, in brackets."""
     if column.name is None or "." not in column.name:
         return ""
     unit, _, name = column.name.partition(".")
-    for field in open_table(side.lake, f"t2_{unit}").schema().fields:
-        if field.name == name:
-            found = re.search(r"\[([^\]]*)\]$", str((field.metadata or {}).get("comment", "")))
-            return found[1] if found else ""
+    for side in (both.b, both.a):
+        if f"t2_{unit}" not in table_names(side.lake):
+            continue
+        for field in open_table(side.lake, f"t2_{unit}").schema().fields:
+            if field.name == name:
+                found = re.search(r"\[([^\]]*)\]$", str((field.metadata or {}).get("comment", "")))
+                return found[1] if found else ""
     return ""

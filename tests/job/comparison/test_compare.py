@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,31 @@ def test_a_run_that_never_ended_is_told(tmp_path: Path) -> None:
     add_run(lake, "dead-20240105T000000-eeee", [], [], status="running")
     (note,) = compare(lake, BEFORE, "dead").notes
     assert note == "run dead-20240105T000000-eeee is running: not all of it is in its tables"
+
+
+@pytest.mark.parametrize(
+    ("lacking", "reason"),
+    [
+        (["t2_fit"], "unknown"),
+        (["t2_fit", "t2_dust", "candidates"], "unknown"),
+        (
+            ["t2_fit", "t2_dust", "candidates", "state_channels", "states", "decisions"],
+            "not judged",
+        ),
+    ],
+)
+def test_a_run_that_failed_in_a_lake_of_its_own_is_compared_as_far_as_it_came(
+    tmp_path: Path, lacking: list[str], reason: str
+) -> None:
+    lake, other = empty_lake(tmp_path), empty_lake(tmp_path / "other")
+    add_run(lake, BEFORE, [Object(1, "s1", fit=fit(0.5, 0.1), dust={"ebv": 0.1})], [(1, "s1")])
+    add_run(other, AFTER, [Object(1, "s1")], [], status="failed")
+    for name in lacking:
+        shutil.rmtree(other / name)
+    there = compare(lake, BEFORE, AFTER, lake_b=other)
+    back = compare(other, AFTER, BEFORE, lake_b=lake)
+    assert [*there.changes["reason"], *back.changes["reason"]] == [reason, reason]
+    assert "is failed" in there.notes[0]
 
 
 def test_a_state_of_an_alert_that_is_not_accepted_stands_against_another_of_the_object(
