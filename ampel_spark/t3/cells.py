@@ -74,9 +74,9 @@ def candidate_table(
     ]
     for label in table.columns:
         error = f"{label}_err"
-        if label in _HIDDEN or _is_error(label, table.columns):
+        if label in _HIDDEN or (_is_error(label, table.columns) and _counts(table[label[:-4]])):
             continue
-        numeric = is_numeric_dtype(table[label]) and not is_bool_dtype(table[label])
+        numeric = _counts(table[label])
         unit, meaning = selected.units.get(label, ""), selected.descriptions.get(label, "")
         heads.append(Head(label, unit, meaning, numeric))
         values = table[label].tolist()
@@ -99,7 +99,7 @@ def result_rows(result: Result) -> list[Value]:
     order += [name for name in result.values if name not in about]
     rows = []
     for name in order:
-        if _is_error(name, result.values):
+        if _is_error(name, result.values) and not isinstance(result.values[name[:-4]], str | bool):
             continue
         value, error = result.values[name], result.values.get(f"{name}_err")
         unit = about[name].unit if name in about else ""
@@ -107,6 +107,11 @@ def result_rows(result: Result) -> list[Value]:
         text = degrees(value) if unit == "deg" and error is None else with_error(value, error)
         rows.append(Value(name, text, _exact(value), unit, meaning, isinstance(value, Real)))
     return rows
+
+
+def _counts(column: pd.Series) -> bool:
+    """Say whether a column is of numbers, beside which an error stands."""
+    return is_numeric_dtype(column) and not is_bool_dtype(column)
 
 
 def _is_error(name: Any, names: Sequence[Any] | Mapping[str, Any] | pd.Index) -> bool:
