@@ -110,7 +110,7 @@ class Slope(_Section):
 class Errors(_Section):
     """A change of errors: sqrt((scale err)^2 + floor^2 + (flux_floor |flux|)^2)."""
 
-    scale: float = Field(default=1.0, gt=0, le=100, description="factor")
+    scale: float = Field(default=1.0, ge=1e-6, le=100, description="factor")
     floor: float = Field(default=0.0, ge=0, le=5, description="added in quadrature [mag]")
     flux_floor: float = Field(
         default=0.0, ge=0, le=5, description="added in quadrature [fraction of the flux]"

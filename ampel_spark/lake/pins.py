@@ -77,11 +77,13 @@ def release(lake: Lake, runs: Sequence[str]) -> int:
     table = TABLES["pins"]
     names = ", ".join(f"'{run.translate(_QUOTE)}'" for run in sorted(set(runs)))
     now = utc_now()
-    rows = [
-        tuple((row | {"released": row["released"] or now})[n] for n in table.names)
-        for row in lake.arrow("pins").to_pylist()
-        if row["run_id"] in set(runs)
-    ]
-    held = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
-    lake.replace(table, held, f"run_id IN ({names})", {"released": sorted(set(runs))})
+    # A pin that is made meanwhile must not be written over.
+    with lake.lock(PINNING):
+        rows = [
+            tuple((row | {"released": row["released"] or now})[n] for n in table.names)
+            for row in lake.arrow("pins").to_pylist()
+            if row["run_id"] in set(runs)
+        ]
+        held = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
+        lake.replace(table, held, f"run_id IN ({names})", {"released": sorted(set(runs))})
     return len(rows)

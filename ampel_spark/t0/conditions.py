@@ -155,6 +155,10 @@ def _value(text: str, kind: str, written: str) -> float | int | str:
     if math.isnan(number):
         raise ConfigError(f"condition {text!r}: NaN compares with nothing; use 'or missing'")
     if not re.fullmatch(r"[+-]?\d+", word):
+        if kind in ("int", "bigint", "long") and 2**53 < abs(number) < math.inf:
+            raise ConfigError(
+                f"condition {text!r}: write {word} as a whole number: a real one has 53 bits"
+            )
         return number
     if not -(1 << 63) <= int(word) < 1 << 63:
         raise ConfigError(f"condition {text!r}: {word} has more than 64 bits")

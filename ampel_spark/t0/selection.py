@@ -25,7 +25,9 @@ Photometry = Literal["issued", "calibrated"]
 # The modules whose code decides; a trace is over their text.
 _CODE = ("conditions", "cuts", "filters", "galactic", "history", "judge", "quantities", "selection")
 
-_CALIBRATION = tuple(f"ampel_spark.calibration.{name}" for name in ("alerts", "apply", "cells"))
+_CALIBRATION = tuple(
+    f"ampel_spark.calibration.{name}" for name in ("alerts", "apply", "cells", "release", "tables")
+)
 
 
 @dataclass(frozen=True)

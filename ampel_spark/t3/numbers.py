@@ -52,16 +52,18 @@ def number(value: Any, digits: int = 4) -> str:
 def aligned(values: Sequence[Any], digits: int = 4) -> list[str]:
     """Return the numbers of a column with one number of decimals, so that their points align.
 
-    Whole numbers stay whole; a column that spans more than six decades is written number by number.
+    Whole numbers stay whole; a column that spans more than six decades, or has a number that would
+    be written as zero, is written number by number.
     """
     known = np.array([float(value) for value in values if _finite(value)])
     if not len(known) or (np.all(known == np.round(known)) and np.abs(known).max() < 1e15):
         return [number(int(value) if _finite(value) else value) for value in values]
     sizes = np.abs(known[known != 0])
     largest = math.floor(math.log10(sizes.max()))
-    if largest - math.log10(sizes.min()) > 6 or largest < -3 or largest > 7:
-        return [number(value, digits) for value in values]
     places = 2 if largest >= 3 else digits - 1 - largest
+    wide = largest - math.log10(sizes.min()) > 6 or sizes.min() < 0.5 * 10.0**-places
+    if wide or largest < -3 or largest > 7:
+        return [number(value, digits) for value in values]
     return [
         f"{value:.{places}f}".replace("-", "−") if _finite(value) else number(value)
         for value in values

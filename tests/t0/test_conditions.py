@@ -60,6 +60,7 @@ def test_large_integers_keep_all_their_digits() -> None:
         ("magpsf < rb", "'rb' is no number"),
         ("magpsf < nan", "NaN"),
         ("candid < 9223372036854775808", "more than 64 bits"),
+        ("candid == 595147624915010001.0", "as a whole number: a real one has 53 bits"),
         ("candid in [1, -9223372036854775809]", "more than 64 bits"),
         ("__import__('os').system('x') < 1", "no column"),
         ("isdiffpos > t", "is a string"),

@@ -84,6 +84,7 @@ def test_a_column_has_one_number_of_decimals() -> None:
     assert numbers.aligned([3.0, float("nan"), 10.0]) == ["3", "–", "10"]
     assert numbers.aligned([2458183.50006, 2458548.8]) == ["2458183.50", "2458548.80"]
     assert numbers.aligned([1e-9, 1.0]) == ["1.000\u00a0×\u00a010⁻⁹", "1.000"]
+    assert numbers.aligned([1e-5, 1.0]) == ["1.000\u00a0×\u00a010⁻⁵", "1.000"]
     assert numbers.aligned([]) == []
 
 
