@@ -125,7 +125,7 @@ def _alerts_in_cells(context: Context) -> Any:
     """Count the alerts that the job's channels may see in each cell, file after file."""
     import pyarrow.compute as pc
 
-    from ampel_spark.lake.reading import open_table
+    from ampel_spark.lake.reading import dataset
     from ampel_spark.sky.healpix import ORDER
 
     rights = sorted({p for channel in context.job.channels.values() for p in channel.programids})
@@ -133,7 +133,7 @@ def _alerts_in_cells(context: Context) -> Any:
     where &= pc.field("programid").isin(rights)
     if context.as_of is not None:
         where &= pc.field("jd") <= context.as_of
-    alerts = open_table(context.lake.root, "alerts", context.versions.alerts).to_pyarrow_dataset()
+    alerts = dataset(context.lake.root, "alerts", context.versions.alerts)
     found = np.zeros(12 << (2 * _CELLS), np.int64)
     for batch in alerts.to_batches(columns=["hpx"], filter=where):
         hpx = batch.column("hpx").drop_null().to_numpy(zero_copy_only=False)

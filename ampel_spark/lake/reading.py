@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.compute as pc
     from deltalake import DeltaTable
+    from pyarrow.dataset import Dataset
 
 __all__ = [
     "GONE",
     "TableInfo",
     "check_lake",
     "check_version",
+    "dataset",
     "find_run",
     "open_table",
     "read",
@@ -188,22 +190,78 @@ def read(
     LakeError
         If there is no such lake, table, version or column.
     """
-    from pyarrow import fs
-
-    table = open_table(lake, name, version)
-    known = [field.name for field in table.schema().fields]
+    data = dataset(lake, name, version)
+    known = data.schema.names
     for column in columns or ():
         if column not in known:
             raise LakeError(
                 f"table {name!r} of lake {lake} has no column {column!r}{nearest(column, known)}"
             )
+    return data.to_table(columns=list(columns) if columns is not None else None, filter=filters)
+
+
+def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
+    """Return a table as an Arrow dataset, whose files are skipped by their statistics.
+
+    Raises
+    ------
+    LakeError
+        If there is no such lake, table or version.
+    """
+    from pyarrow import fs
+    from pyarrow.dataset import FileSystemDataset
+
+    table = open_table(lake, name, version)
     # Arrow's own file system: that of deltalake calls back into Python from Arrow threads, which
     # may outlive the interpreter ("terminate called without an active exception", exit code 134)
     files = fs.SubTreeFileSystem(
         str(Path(lake).expanduser().resolve() / name), fs.LocalFileSystem()
     )
-    dataset = table.to_pyarrow_dataset(filesystem=files)
-    return dataset.to_table(columns=list(columns) if columns is not None else None, filter=filters)
+    found = table.to_pyarrow_dataset(filesystem=files)
+    # deltalake says of a column without statistics that it is >= null, by which a filter on it
+    # passes every file over
+    bounds = _bounds(table, found.schema)
+    fragments = [
+        found.format.make_fragment(part.path, files, partition_expression=bounds.get(part.path))
+        for part in found.get_fragments()
+    ]
+    return FileSystemDataset(fragments, found.schema, found.format, files)
+
+
+def _bounds(table: DeltaTable, schema: pa.Schema) -> dict[str, pc.Expression]:
+    """Return what is known of the rows of each file, by path: extremes of numbers and texts.
+
+    Times are left out: Spark notes them to the millisecond, so that a row may be beyond.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    actions = pa.table(table.get_add_actions(flatten=True))
+    known: dict[str, pc.Expression] = {}
+    for field in schema:
+        kind = field.type
+        stats = [f"{what}.{field.name}" for what in ("min", "max", "null_count")]
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or _is_text(kind)):
+            continue
+        if not {*stats} <= {*actions.column_names}:
+            continue
+        column = pc.field(field.name)
+        columns = (actions[what].to_pylist() for what in ("path", *stats))
+        for path, least, most, nulls in zip(*columns, strict=True):
+            # of NaN nothing follows
+            if least is None or most is None or least != least or most != most:
+                continue
+            low, high = column >= pa.scalar(least, kind), column <= pa.scalar(most, kind)
+            if nulls != 0:
+                low, high = low | column.is_null(), high | column.is_null()
+            known[path] = known[path] & low & high if path in known else low & high
+    return known
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def table_info(lake: str | Path, name: str) -> TableInfo:

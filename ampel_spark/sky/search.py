@@ -61,7 +61,7 @@ def search(
     ConfigError
         If it has no such column, or no positions.
     """
-    from ampel_spark.lake.reading import open_table, table_names
+    from ampel_spark.lake.reading import dataset, table_names
 
     folder = folder_of(lake, name)
     if is_stored(folder):
@@ -73,7 +73,7 @@ def search(
         if name not in table_names(lake):
             known = [*table_names(lake), *catalog_names(lake)]
             raise LakeError(f"lake {lake} has no table or catalogue {name!r}{nearest(name, known)}")
-        data = open_table(lake, name, version).to_pyarrow_dataset()
+        data = dataset(lake, name, version)
         types = data.schema.names
         if not {"ra", "dec"} <= set(types):
             raise ConfigError(f"table {name} has no positions (ra, dec): {', '.join(types)}")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from math import nan
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,8 +19,11 @@ from deltalake import write_deltalake
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.journal import utc_of
 from ampel_spark.lake.lake import mark
+from ampel_spark.lake.log import add_files, create
+from ampel_spark.lake.parts import PartWriter
 from ampel_spark.lake.reading import (
     check_lake,
+    dataset,
     find_run,
     open_table,
     read,
@@ -72,6 +76,41 @@ def test_rows_and_columns_are_chosen_as_they_are_read(lake: Path) -> None:
     table = read(lake, "alerts", ["alert_id", "programid"], pc.field("programid") == 1)
     assert table.column_names == ["alert_id", "programid"]
     assert sorted(table["alert_id"].to_pylist()) == [11, 13]
+
+
+def test_rows_are_found_by_columns_that_a_file_tells_nothing_of(empty: Path) -> None:
+    """As in what the ingest writes: deltalake takes such a column's extremes for null."""
+    told = ["stock", "jd", "flux"]
+    names = ["stock", "name", "jd", "flux"]
+    kinds = ["long", "string", "double", "double"]
+    fields = [
+        {"name": n, "type": k, "nullable": True, "metadata": {}}
+        for n, k in zip(names, kinds, strict=True)
+    ]
+    schema = json.dumps({"type": "struct", "fields": fields})
+    create(empty / "alerts", schema, "", {"delta.enableInCommitTimestamps": "true"})
+    parts = [
+        pa.table({"stock": [1, 2], "name": ["a", "b"], "jd": [1.0, None], "flux": [1.0, 2.0]}),
+        pa.table({"stock": [2, 3], "name": ["b", None], "jd": [3.0, 4.0], "flux": [nan, 1.0]}),
+    ]
+    for rows in parts:
+        writer = PartWriter(empty / "alerts", rows.schema, told)
+        writer.write(rows)
+        add_files(empty / "alerts", [writer.close().as_file()], {})
+    jd, name, stock = map(pc.field, ("jd", "name", "stock"))
+
+    def count(rows: pc.Expression) -> int:
+        return read(empty, "alerts", ["stock"], rows).num_rows
+
+    assert count(name == "b") == 2
+    assert count(name.is_null()) == 1
+    assert (count(stock == 2), count(stock == 3), count(stock == 4)) == (2, 1, 0)
+    assert (count(jd.is_null()), count(jd > 1), count(jd <= 1)) == (1, 2, 1)
+    assert count(pc.field("flux") == 1) == 2
+    # a file whose extremes forbid it is not opened
+    wanted = [part.path for part in dataset(empty, "alerts").get_fragments(filter=stock == 3)]
+    assert len(wanted) == 1
+    assert read(empty, "alerts", ["name"], stock == 3)["name"].to_pylist() == [None]
 
 
 def test_an_earlier_version_is_read_as_it_was(lake: Path) -> None:
