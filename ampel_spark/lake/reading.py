@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow.compute as pc
     from deltalake import DeltaTable
     from pyarrow.dataset import Dataset
+    from pyarrow.fs import SubTreeFileSystem
 
 __all__ = [
     "GONE",
@@ -29,6 +30,7 @@ __all__ = [
     "check_lake",
     "check_version",
     "dataset",
+    "files_in",
     "find_run",
     "open_table",
     "read",
@@ -208,15 +210,10 @@ def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
     LakeError
         If there is no such lake, table or version.
     """
-    from pyarrow import fs
     from pyarrow.dataset import FileSystemDataset
 
     table = open_table(lake, name, version)
-    # Arrow's own file system: that of deltalake calls back into Python from Arrow threads, which
-    # may outlive the interpreter ("terminate called without an active exception", exit code 134)
-    files = fs.SubTreeFileSystem(
-        str(Path(lake).expanduser().resolve() / name), fs.LocalFileSystem()
-    )
+    files = files_in(Path(lake).expanduser() / name)
     found = table.to_pyarrow_dataset(filesystem=files)
     # deltalake says of a column without statistics that it is >= null, by which a filter on it
     # passes every file over
@@ -226,6 +223,17 @@ def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
         for part in found.get_fragments()
     ]
     return FileSystemDataset(fragments, found.schema, found.format, files)
+
+
+def files_in(folder: str | Path) -> SubTreeFileSystem:
+    """Return a folder as the file system through which its Delta table is to be read.
+
+    It is Arrow's own: that of deltalake calls back into Python from Arrow threads, which may
+    outlive the interpreter ("terminate called without an active exception", exit code 134).
+    """
+    from pyarrow import fs
+
+    return fs.SubTreeFileSystem(str(Path(folder).resolve()), fs.LocalFileSystem())
 
 
 def _bounds(table: DeltaTable, schema: pa.Schema) -> dict[str, pc.Expression]:

@@ -256,7 +256,9 @@ def _raw(path: Path, columns: list[str] | None) -> pa.Table:
         if kind == "delta":
             from deltalake import DeltaTable
 
-            return DeltaTable(str(path)).to_pyarrow_table()
+            from ampel_spark.lake.reading import files_in
+
+            return DeltaTable(str(path)).to_pyarrow_table(filesystem=files_in(path))
         return _parquet(path, columns)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ConfigError(f"catalogue {path}: cannot read it: {error}") from None

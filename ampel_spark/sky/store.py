@@ -101,6 +101,8 @@ class Stored:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
+        from ampel_spark.lake.reading import files_in
+
         path = Path(path)
         if not is_stored(path):
             names = catalog_names(path.parents[1])
@@ -115,7 +117,9 @@ class Stored:
             raise LakeError(
                 f"catalogue {path.name!r} has no version {version}: it has 0 to {newest}"
             ) from None
-        rows = table.to_pyarrow_table().sort_by([("order", "ascending"), ("pixel", "ascending")])
+        rows = table.to_pyarrow_table(filesystem=files_in(path / "tiles")).sort_by(
+            [("order", "ascending"), ("pixel", "ascending")]
+        )
         about = json.loads(_commit(path / "tiles", table.version())["userMetadata"])
         order, pixel, n = (rows[c].to_numpy() for c in ("order", "pixel", "rows"))
         found = Tiles(order, pixel, n, tuple(rows["hash"].to_pylist()), about["schema"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
 
+import ampel_spark
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.journal import utc_of
 from ampel_spark.lake.lake import mark
@@ -111,6 +113,14 @@ def test_rows_are_found_by_columns_that_a_file_tells_nothing_of(empty: Path) -> 
     wanted = [part.path for part in dataset(empty, "alerts").get_fragments(filter=stock == 3)]
     assert len(wanted) == 1
     assert read(empty, "alerts", ["name"], stock == 3)["name"].to_pylist() == [None]
+
+
+def test_delta_tables_are_read_through_arrows_own_file_system() -> None:
+    """That of deltalake may end a finished process with exit code 134."""
+    package = Path(ampel_spark.__file__).parent
+    for path in package.rglob("*.py"):
+        for call in re.findall(r"\.to_pyarrow_(?:dataset|table)\(.*", path.read_text()):
+            assert "filesystem=" in call, f"{path.relative_to(package)}: {call}"
 
 
 def test_an_earlier_version_is_read_as_it_was(lake: Path) -> None:
