@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import warnings
 import zlib
 from collections.abc import Mapping
 
@@ -28,11 +29,16 @@ def pixels(image: bytes | None) -> npt.NDArray[np.float64] | None:
         As ZTF's packets have it.
     """
     from astropy.io import fits
+    from astropy.utils.exceptions import AstropyWarning
 
     if not image:
         return None
     try:
-        with fits.open(io.BytesIO(gzip.decompress(image)), memmap=False) as file:
+        # the first card of real cutouts is not in the form that FITS wants, which is no news
+        with (
+            warnings.catch_warnings(action="ignore", category=AstropyWarning),
+            fits.open(io.BytesIO(gzip.decompress(image)), memmap=False) as file,
+        ):
             data = file[0].data
     except (OSError, EOFError, ValueError, TypeError, zlib.error):
         return None

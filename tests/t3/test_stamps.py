@@ -48,6 +48,16 @@ def test_what_is_no_image_is_none(data: bytes | None) -> None:
     assert stamps({"science": data}) == b""
 
 
+def test_a_first_card_in_a_form_of_its_own_is_read_without_a_warning(source: np.ndarray) -> None:
+    """As real cutouts have it; astropy warns of it."""
+    usual = b"SIMPLE  =                    T"
+    raw = gzip.decompress(image(source))
+    assert raw.startswith(usual)
+    read = pixels(gzip.compress(raw.replace(usual, b"SIMPLE  = T".ljust(len(usual)), 1)))
+    assert read is not None
+    np.testing.assert_array_equal(read, source.astype(np.float32))
+
+
 def test_the_brightest_pixels_are_drawn_where_the_source_is(source: np.ndarray) -> None:
     drawn = stamps({kind: image(source) for kind in KINDS[:2]})
     assert drawn == stamps({kind: image(source) for kind in KINDS[:2]})
