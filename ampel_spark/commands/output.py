@@ -62,7 +62,7 @@ def table_lines(rows: Sequence[Row], columns: Sequence[str], width: int | None =
     width : int, optional
         Width to keep to: the widest columns of text are cut, with ``…``. Without it nothing is.
     """
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    cells = [[_in_column(column, row.get(column)) for column in columns] for row in rows]
     widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
     right = [all(_is_number(row.get(column)) for row in rows) for column in columns]
     while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
@@ -110,6 +110,13 @@ def _is_number(value: Any) -> bool:
 
 def _cut(cell: str, width: int) -> str:
     return cell if len(cell) <= width else f"{cell[: width - 1]}…"
+
+
+def _in_column(name: str, value: Any) -> str:
+    # six digits would leave a position of 186.739 degrees uncertain by 2 arcsec
+    if name in ("ra", "dec") and isinstance(value, float) and math.isfinite(value):
+        return f"{value:.6f}"
+    return _cell(value)
 
 
 def _cell(value: Any) -> str:

@@ -399,5 +399,10 @@ def _show(name: str, table: Any, out: Callable[[str], None], rows: int = 15) -> 
         .slice(0, rows)
         .to_pandas(integer_object_nulls=True)
         .where(lambda t: t.notna(), float("nan"))  # an absent text too is told by na_rep
-        .to_string(index=False, float_format=lambda v: f"{v:.5g}", na_rep="-")
+        .to_string(index=False, float_format=_number, na_rep="-")
     )
+
+
+def _number(value: float) -> str:
+    # a JD of five digits would be a matter of years
+    return f"{value:.3f}" if 1e5 <= abs(value) < 1e9 else f"{value:.5g}"

@@ -25,6 +25,13 @@ def test_a_table_is_aligned_numbers_to_the_right() -> None:
     ]
 
 
+def test_a_position_is_told_to_a_few_milliarcsec() -> None:
+    lines = table_lines(
+        [{"ra": 186.7391234, "dec": -7.0811949}, {"ra": None, "dec": 2}], ["ra", "dec"]
+    )
+    assert [line.split() for line in lines[1:]] == [["186.739123", "-7.081195"], ["-", "2"]]
+
+
 def test_a_table_keeps_to_a_width_by_cutting_its_widest_text() -> None:
     rows = [{"cut": "ps1_confusion", "rule": "rejects where " + "x" * 80, "value": 123456.789}]
     lines = table_lines(rows, ["cut", "rule", "value"], width=50)

@@ -16,7 +16,7 @@ from ampel_spark.archive.ingest import ingest
 from ampel_spark.errors import ArchiveError
 from ampel_spark.job.inputs import as_of
 from ampel_spark.job.load import load_job
-from ampel_spark.job.run import run_job
+from ampel_spark.job.run import _show, run_job
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.tables import INCOMPARABLE
 from ampel_spark.t1.states import light_curves, visible_points
@@ -270,3 +270,9 @@ def test_two_executors_make_the_tables_that_one_process_makes(
             for frame in (one, two)
         ]
         assert keyed[0].equals(keyed[1]), name
+
+
+def test_times_of_candidates_are_told_to_minutes() -> None:
+    said: list[str] = []
+    _show("sn_ia", pa.table({"name": ["a"], "t0": [2460409.01234], "x1": [0.123456]}), said.append)
+    assert said[1].splitlines()[1].split() == ["a", "2460409.012", "0.12346"]
