@@ -119,6 +119,8 @@ def validate(args: Namespace) -> int:
         }
         try:
             job = load_job(path, args.set, lake=args.lake)
+            for variation in job.systematics.variations if job.systematics else ():
+                job.varied(variation.settings, variation.calibration)
             row |= {"job": job.name, "hash": job.hash}
         except DocumentError as error:
             row |= {"good": False, "problems": list(error.problems)}

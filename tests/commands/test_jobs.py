@@ -15,6 +15,7 @@ from ampel_spark.job.load import load_job
 from ampel_spark.job.run import Outcome
 from tests.commands.conftest import Command
 from tests.commands.small_lake import JOB
+from tests.conftest import PROJECT
 
 
 @pytest.fixture
@@ -129,6 +130,15 @@ def test_validate_tells_of_every_job(job: Path, command: Command) -> None:
         f"{job.with_name('none.yml')} is not there; known: bad.yml, small.yml",
     ]
     assert command("validate", job)[0] == 0
+
+
+def test_validate_tells_what_is_wrong_with_a_variation(command: Command) -> None:
+    """As `systematics` does before it starts."""
+    job = PROJECT / "jobs" / "quickstart.yml"
+    wrong = "{selection: sn_ia, variations: [{name: a, set: {t1.state: latest}}]}"
+    code, _, err = command("validate", job, "--set", f"systematics={wrong}")
+    assert code == 2
+    assert "t1.state: unknown key, value 'latest'; did you mean 'states'?" in err
 
 
 def test_validate_as_json_has_the_problems_apart(job: Path, command: Command) -> None:
