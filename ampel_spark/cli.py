@@ -203,7 +203,7 @@ def make_parser() -> argparse.ArgumentParser:
     show = command("show", "lakes.show", "tell what a run did, on what versions, and what it found")
     show.add_argument("run", metavar="RUN")
     show.add_argument(
-        "--limit", type=int, default=15, metavar="N", help="candidates to print (default: 15)"
+        "--limit", type=_whole, default=15, metavar="N", help="candidates to print (default: 15)"
     )
 
     diff = command(
@@ -219,7 +219,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--columns", metavar="COLUMN,…", help="tell the shifts of these columns or expressions"
     )
     diff.add_argument(
-        "--limit", type=int, default=15, metavar="N", help="objects to print of each (default: 15)"
+        "--limit",
+        type=_whole,
+        default=15,
+        metavar="N",
+        help="objects to print of each (default: 15)",
     )
     diff.add_argument(
         "--page", type=Path, metavar="FILE.html",
@@ -250,7 +254,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     maintain.add_argument(
         "--older-than",
-        type=float,
+        type=_hours,
         default=24.0,
         metavar="HOURS",
         help="how long files stay that killed writers left, or that a commit took out of a table "
@@ -315,7 +319,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--columns", metavar="A,B,…", help="default: all")
     search.add_argument("--version", type=int, metavar="N", help="default: the newest")
-    search.add_argument("--limit", type=int, default=20, metavar="N", help="rows to print")
+    search.add_argument("--limit", type=_whole, default=20, metavar="N", help="rows to print")
 
     explain = command(
         "explain",
@@ -337,6 +341,24 @@ def make_parser() -> argparse.ArgumentParser:
     )
     about.add_argument("--run", metavar="RUN", help="this run alone (default: every run)")
     return parser
+
+
+def _whole(text: str) -> int:
+    """Return how many rows to print: with a number below 0 the last would be missing."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows: 0, 1, 2 …")
+    return int(text)
+
+
+def _hours(text: str) -> float:
+    """Return an age: below 0 it would take the files that are being written."""
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = -1.0
+    if not 0 <= hours < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours: 0 or more")
+    return hours
 
 
 def _function(name: str) -> Callable[[argparse.Namespace], int]:

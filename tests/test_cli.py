@@ -168,3 +168,19 @@ def test_an_answer_that_nobody_reads_to_its_end_is_no_error() -> None:
     assert done.stderr == ""
     assert done.stdout.split() == ["column", "type", "comment"]
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "latest", "--limit", "-3"], "'-3' is no number of rows: 0, 1, 2 …"),
+        (["search", "alerts", "--cone", "1", "2", "3", "--limit", "x"], "'x' is no number of rows"),
+        (["maintain", "--older-than", "-5"], "'-5' is no number of hours: 0 or more"),
+        (["maintain", "--older-than", "nan"], "'nan' is no number of hours: 0 or more"),
+    ],
+)
+def test_a_number_that_is_none_is_refused(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    assert said in capsys.readouterr().err
