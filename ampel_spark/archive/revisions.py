@@ -19,7 +19,6 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
-from ampel_spark.archive.staging import POINTS_TOLD
 from ampel_spark.archive.ztf import POINT_COLUMNS
 from ampel_spark.lake.parts import PartWriter, arrow_schema
 from ampel_spark.lake.scan import scan
@@ -300,8 +299,7 @@ def _part(
     if not rows:
         return None
     made = _table(table, rows, run_id)
-    told = [name for name in POINTS_TOLD if name in made.column_names]
-    writer = PartWriter(Path(root) / table.name, arrow_schema(table), told)
+    writer = PartWriter(Path(root) / table.name, arrow_schema(table), table.told)
     for first in range(0, len(made), _GROUP):
         writer.write(made.slice(first, _GROUP))
     return asdict(writer.close())

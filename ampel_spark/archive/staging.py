@@ -28,7 +28,7 @@ from ampel_spark.lake.parts import PartWriter, arrow_schema, arrow_type
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.lake.tasks import ahead, tell
 
-__all__ = ["INDEX", "OTHERS", "POINTS", "POINTS_TOLD", "how_far", "stage", "write_values"]
+__all__ = ["INDEX", "OTHERS", "POINTS", "how_far", "stage", "write_values"]
 
 INDEX = pa.schema(
     [
@@ -73,11 +73,6 @@ _NO_CONTENT = frozenset(
     {"row", "file", "member", "sha256", "reason", "detail", "seen", "bytes", "extra",
      "datapoint_ids", "datapoint_jds", "datapoint_programids", "forced_ids", "hpx", "night"}
 )  # fmt: skip
-
-_ALERTS_TOLD = ("stock", "alert_id", "jd", "ra", "dec", "hpx", "night", "programid")
-#: Columns of ``datapoints`` by whose extremes readers may pass a part over.
-POINTS_TOLD = ("stock", "datapoint_id", "revision", "jd", "first_alert_jd", "first_alert_id",
-                "programid")  # fmt: skip
 
 
 @dataclass
@@ -136,7 +131,7 @@ class _Writer:
 
     def _open(self) -> Any:
         if self._kind == "alerts":
-            return PartWriter(self._folder, self._schema, _ALERTS_TOLD)
+            return PartWriter(self._folder, self._schema, alerts_table().told)
         self.path = self._folder / f"{self._kind}-{uuid.uuid4()}.parquet"
         words = [f.name for f in self._schema if pa.types.is_string(f.type)]
         return parquet.ParquetWriter(
@@ -378,7 +373,7 @@ def _part(rows: pa.Table, folder: str, run_id: str) -> dict[str, Any]:
     n = len(rows)
     rows = rows.append_column("revision", pa.array(np.zeros(n, np.int32)))
     rows = rows.append_column("run_id", pa.array([run_id] * n, pa.string()))
-    writer = PartWriter(folder, schema, POINTS_TOLD)
+    writer = PartWriter(folder, schema, TABLES["datapoints"].told)
     for first in range(0, n, _GROUP["points"]):
         writer.write(rows.slice(first, _GROUP["points"]).select(schema.names))
     return asdict(writer.close())

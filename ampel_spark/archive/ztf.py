@@ -127,7 +127,8 @@ run_id | string | run that wrote the row
     )
     names = {c.name for c in head}
     own = tuple(c for c in candidate_columns() if c.name not in names)
-    return Table("alerts", "one alert packet", (*head, *own), ("survey", "alert_id"))
+    noted = ("stock", "alert_id", "jd", "ra", "dec", "hpx", "night", "programid")
+    return Table("alerts", "one alert packet", (*head, *own), ("survey", "alert_id"), noted)
 
 
 def shape(packet: Mapping[str, Any]) -> Shaped:

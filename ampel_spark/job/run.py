@@ -146,13 +146,14 @@ def run_job(
         git_commit=git_commit(),
         traces=_traces(job, selections, traces),
     )
-    record(place, run)
-    out(f"run {run_id} on {place.root}")
     counts: dict[str, Any] = {}
     outputs: dict[str, int] = {}
     read: dict[str, Any] = {}
-    try:
-        with place.staging(run_id) as folder:
+    # A run is alive while it holds its staging, from before its first record to after its last.
+    with place.staging(run_id) as folder:
+        record(place, run)
+        out(f"run {run_id} on {place.root}")
+        try:
             if archive and not inputs.is_past:
                 counts["archive"] = _archive(place, archive, job.survey, run_id, out)
             if job.simulated_in is not None:
@@ -176,16 +177,19 @@ def run_job(
                 if job.report is not None
                 else None
             )
-    except BaseException as error:
-        # The record says how it ended, whatever ended it; the error goes on to the user.
-        text = (
-            str(error) if isinstance(error, AmpelSparkError) else f"{type(error).__name__}: {error}"
-        )
-        record(
-            place, run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts)
-        )
-        raise
-    record(place, run)
+        except BaseException as error:
+            # The record says how it ended, whatever ended it; the error goes on to the user.
+            text = (
+                str(error)
+                if isinstance(error, AmpelSparkError)
+                else f"{type(error).__name__}: {error}"
+            )
+            record(
+                place,
+                run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts),
+            )
+            raise
+        record(place, run)
     for name, table in found.items():
         _show(name, table, out)
     for path in exported:

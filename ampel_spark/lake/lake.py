@@ -108,9 +108,7 @@ class Lake:
                 )
 
     def _make(self, table: Table) -> None:
-        properties = dict(_PROPERTIES)
-        if table.indexed is not None:
-            properties["delta.dataSkippingNumIndexedCols"] = str(table.indexed)
+        properties = _PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.told)}
         create(self.path(table.name), table.schema().json(), table.comment, properties)
 
     def _widen(self, table: Table, column: StructField) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import time
@@ -196,7 +197,9 @@ def _commit_info(
 
 
 def _action(file: Mapping[str, Any], *, changes: bool = True) -> dict[str, Any]:
-    stats = {"numRecords": file["rows"], "minValues": file["least"], "maxValues": file["most"],
+    least, most = ({name: _plain(value) for name, value in file[end].items()}
+                   for end in ("least", "most"))  # fmt: skip
+    stats = {"numRecords": file["rows"], "minValues": least, "maxValues": most,
              "nullCount": file["nulls"]}  # fmt: skip
     return {
         "add": {
@@ -208,3 +211,10 @@ def _action(file: Mapping[str, Any], *, changes: bool = True) -> dict[str, Any]:
             "stats": json.dumps(stats),
         }
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return a number as JSON has it; Delta writes infinity, which JSON lacks, as a text."""
+    if isinstance(value, float) and math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value

@@ -13,7 +13,6 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from ampel_spark.lake.log import replace_files
 from ampel_spark.lake.parts import Part, write_part
@@ -50,12 +49,10 @@ def compact_months(lake: Lake, name: str) -> None:
         return
     days = np.floor(files["max.jd"].to_numpy() - 2440587.5).astype("datetime64[D]")
     months = days.astype("datetime64[M]")
-    numbers = [c[4:] for c in files.column_names if c.startswith("min.")]
     paths, sizes = files["path"].to_pylist(), files["size_bytes"].to_numpy()
     schema = lake.read(name).schema
     arrow = to_arrow_schema(schema)
-    told = [n for n in numbers if pa.types.is_integer(arrow.field(n).type)
-            or pa.types.is_floating(arrow.field(n).type)]  # fmt: skip
+    told = [c[4:] for c in files.column_names if c.startswith("min.")]
     for month in np.unique(months[months < months.max()]):
         mine = np.flatnonzero(months == month)
         wanted = math.ceil(sizes[mine].sum() / FILE_BYTES)

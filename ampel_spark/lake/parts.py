@@ -105,19 +105,19 @@ class PartWriter:
         """Write rows as one row group."""
         self._rows += len(rows)
         for name in self._told:
-            both = pc.min_max(rows[name]).as_py()
-            self._extremes[name] += [v for v in both.values() if v is not None]
-            self._nulls[name] += rows[name].null_count
+            column = rows[name]
+            both = pc.min_max(column).as_py()
+            self._extremes[name] += [v for v in both.values() if v is not None and v == v]
+            if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
+                # Delta has NaN above all numbers, but deltalake takes none to be below NaN.
+                self._extremes[name].append(math.inf)
+            self._nulls[name] += column.null_count
         self._file.write_table(rows.select(self._schema.names).cast(self._schema))
 
     def close(self) -> Part:
         """Finish the file."""
         self._file.close()
-        known = {
-            name: values
-            for name, values in self._extremes.items()
-            if values and all(isinstance(v, str) or math.isfinite(v) for v in values)
-        }
+        known = {name: values for name, values in self._extremes.items() if values}
         return Part(
             self._path.name,
             self._path.stat().st_size,

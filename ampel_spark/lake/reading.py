@@ -8,6 +8,7 @@ that the run's job gives), and no further.
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GONE",
+    "KILLED",
     "TableInfo",
     "check_lake",
     "check_version",
@@ -42,6 +44,9 @@ __all__ = [
 
 #: Note of a lake: the versions of tables that lost files.
 GONE = "_removed.json"
+
+#: Status of a run whose driver ended without recording it.
+KILLED = "killed"
 
 #: Columns of ``runs`` that hold JSON.
 _JSON = ("job_resolved", "inputs", "outputs", "traces", "counts", "software")
@@ -210,19 +215,8 @@ def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
     LakeError
         If there is no such lake, table or version.
     """
-    from pyarrow.dataset import FileSystemDataset
-
-    table = open_table(lake, name, version)
     files = files_in(Path(lake).expanduser() / name)
-    found = table.to_pyarrow_dataset(filesystem=files)
-    # deltalake says of a column without statistics that it is >= null, by which a filter on it
-    # passes every file over
-    bounds = _bounds(table, found.schema)
-    fragments = [
-        found.format.make_fragment(part.path, files, partition_expression=bounds.get(part.path))
-        for part in found.get_fragments()
-    ]
-    return FileSystemDataset(fragments, found.schema, found.format, files)
+    return open_table(lake, name, version).to_pyarrow_dataset(filesystem=files)
 
 
 def files_in(folder: str | Path) -> SubTreeFileSystem:
@@ -234,42 +228,6 @@ def files_in(folder: str | Path) -> SubTreeFileSystem:
     from pyarrow import fs
 
     return fs.SubTreeFileSystem(str(Path(folder).resolve()), fs.LocalFileSystem())
-
-
-def _bounds(table: DeltaTable, schema: pa.Schema) -> dict[str, pc.Expression]:
-    """Return what is known of the rows of each file, by path: extremes of numbers and texts.
-
-    Times are left out: Spark notes them to the millisecond, so that a row may be beyond.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    actions = pa.table(table.get_add_actions(flatten=True))
-    known: dict[str, pc.Expression] = {}
-    for field in schema:
-        kind = field.type
-        stats = [f"{what}.{field.name}" for what in ("min", "max", "null_count")]
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or _is_text(kind)):
-            continue
-        if not {*stats} <= {*actions.column_names}:
-            continue
-        column = pc.field(field.name)
-        columns = (actions[what].to_pylist() for what in ("path", *stats))
-        for path, least, most, nulls in zip(*columns, strict=True):
-            # of NaN nothing follows
-            if least is None or most is None or least != least or most != most:
-                continue
-            low, high = column >= pa.scalar(least, kind), column <= pa.scalar(most, kind)
-            if nulls != 0:
-                low, high = low | column.is_null(), high | column.is_null()
-            known[path] = known[path] & low & high if path in known else low & high
-    return known
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def table_info(lake: str | Path, name: str) -> TableInfo:
@@ -295,7 +253,10 @@ def table_info(lake: str | Path, name: str) -> TableInfo:
 
 
 def runs(lake: str | Path) -> list[dict[str, Any]]:
-    """Return the runs of a lake, the newest first, with their JSON columns as dicts."""
+    """Return the runs of a lake, the newest first, with their JSON columns as dicts.
+
+    A run that has not recorded its end, and whose driver no longer holds its staging, is `KILLED`.
+    """
     if "runs" not in table_names(lake):
         return []
     rows = read(lake, "runs").to_pylist()
@@ -303,7 +264,21 @@ def runs(lake: str | Path) -> list[dict[str, Any]]:
         for key in _JSON:
             if key in row:
                 row[key] = json.loads(row[key]) if row[key] else {}
+        if row["status"] == "running" and not _is_alive(Path(lake), row["run_id"]):
+            row["status"] = KILLED
     return sorted(rows, key=lambda row: (row["started"], row["run_id"]), reverse=True)
+
+
+def _is_alive(lake: Path, run_id: str) -> bool:
+    """Say whether a driver holds the staging of a run (`ampel_spark.lake.lake.Lake.staging`)."""
+    try:
+        with (lake.expanduser() / "_staging" / f"{run_id}.lock").open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def find_run(lake: str | Path, text: str = "latest") -> dict[str, Any]:
@@ -313,7 +288,8 @@ def find_run(lake: str | Path, text: str = "latest") -> dict[str, Any]:
     ----------
     lake : path
     text : str
-        ``latest``, a run's id, or the beginning of one that fits no other.
+        ``latest`` (of those that were not killed), a run's id, or the beginning of one that fits no
+        other.
 
     Raises
     ------
@@ -326,7 +302,7 @@ def find_run(lake: str | Path, text: str = "latest") -> dict[str, Any]:
             f"lake {lake} has no run yet: `ampel-spark run JOB.yml --lake {lake}` makes one"
         )
     if text == "latest":
-        return found[0]
+        return next((run for run in found if run["status"] != KILLED), found[0])
     fitting = [run for run in found if run["run_id"] == text] or [
         run for run in found if run["run_id"].startswith(text)
     ]

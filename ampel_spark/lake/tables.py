@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["INCOMPARABLE", "TABLES", "Column", "Table", "columns_of", "result_table", "spark_type"]
 
 
+#: Types of which extremes are noted, and of how many columns, where a table does not say of which.
+#: Of real numbers they are not: a NaN among them makes deltalake find none.
+_COMPARED = frozenset({"int", "bigint", "string", "timestamp"})
+_TOLD = 32
+
+
 @dataclass(frozen=True)
 class Column:
     """A column: its name, Spark SQL type, and its meaning with the unit in brackets."""
@@ -39,16 +45,16 @@ class Table:
     columns : sequence of Column
     key : sequence of str
         Columns under which a row stands once; empty for a plain journal.
-    indexed : int, optional
-        First columns whose extremes Delta notes for each file; its own number where none is given.
-        Wide tables cost as much for that as for the rest of writing them.
+    noted : sequence of str, optional
+        Columns whose extremes are noted for each file; see `told`. Wide tables cost as much for
+        that as for the rest of writing them.
     """
 
     name: str
     comment: str
     columns: Sequence[Column]
     key: Sequence[str] = field(default=())
-    indexed: int | None = None
+    noted: Sequence[str] | None = None
 
     def schema(self) -> StructType:
         """Return the Spark schema, with comments."""
@@ -60,6 +66,17 @@ class Table:
                 for c in self.columns
             ]
         )
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Columns by whose extremes readers pass files over; those `noted`, or the first.
+
+        A table's properties name them, and every commit tells all of them: of a column that its
+        properties name and a commit leaves out, deltalake takes no row to have a value.
+        """
+        if self.noted is not None:
+            return tuple(self.noted)
+        return tuple(c.name for c in self.columns if c.type in _COMPARED)[:_TOLD]
 
     @property
     def names(self) -> list[str]:
@@ -172,6 +189,8 @@ first_alert_id | bigint | id of that alert
     + _RUN
 )
 
+_POINTS_NOTED = ("jd", "first_alert_jd", "first_alert_id", "programid")
+
 # The columns of datapoints without the number, which is given when all sightings are known.
 _SIGHTINGS = tuple(c for c in _DATAPOINTS if c.name != "revision")
 
@@ -275,7 +294,7 @@ software | string | package versions [JSON]
 git_commit | string | of the project, with + where files were changed
 started | timestamp | start, UTC
 ended | timestamp | end, UTC
-status | string | running, good, partial or failed
+status | string | running (or killed), good, partial or failed
 message | string | why it failed
 """
 )
@@ -314,10 +333,12 @@ TABLES: dict[str, Table] = {
         Table("quarantine", "one packet or file that could not be taken", _QUARANTINE,
               ("file", "member", "sha256")),
         Table("datapoints", "one revision of one datapoint of one object", _DATAPOINTS,
-              ("survey", "stock", "datapoint_id", "revision")),
+              ("survey", "stock", "datapoint_id", "revision"),
+              ("stock", "datapoint_id", "revision", *_POINTS_NOTED)),
         Table("sightings", "one change of the values of a datapoint, however small; only of those "
               "that were seen with more than one set of values", _SIGHTINGS,
-              ("survey", "stock", "datapoint_id", "first_alert_jd", "first_alert_id")),
+              ("survey", "stock", "datapoint_id", "first_alert_jd", "first_alert_id"),
+              ("stock", "datapoint_id", *_POINTS_NOTED)),
         Table("decisions", "one alert judged for one channel under one trace in one run",
               _DECISIONS, ("run_id", "channel", "alert_id")),
         Table("states", "one state, content only", _STATES, ("state_id",)),
@@ -331,6 +352,11 @@ TABLES: dict[str, Table] = {
         Table("pins", "one version of a table that one run needs", _PINS, ("run_id", "table")),
     )
 }  # fmt: skip
+
+
+_RESULTS_NOTED = (
+    "state_id", "stock", "name", "trace_id", "status", "duration_ms", "attempts", "run_id"
+)  # fmt: skip
 
 
 def result_table(name: str, columns: Sequence[Column]) -> Table:
@@ -358,4 +384,4 @@ attempts | int | how often it was tried; an exception is tried again by later ru
         + _RUN
     )
     return Table(f"t2_{name}", f"one result of unit {name}", (*head, *columns),
-                 ("state_id", "trace_id", "input_hash"), indexed=len(head))  # fmt: skip
+                 ("state_id", "trace_id", "input_hash"), _RESULTS_NOTED)  # fmt: skip

@@ -37,6 +37,8 @@ _KEEP = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     "delta.logRetentionDuration": "interval 36500 days",
 }
+# Of other columns than those named nothing is told; deltalake has to know.
+_ROWS_KEEP = _KEEP | {"delta.dataSkippingStatsColumns": "hpx"}
 _COMMENTS = {
     "id": "the catalogue's name of the row",
     "ra": "right ascension at the catalogue's epoch, ICRS [deg]",
@@ -369,7 +371,7 @@ def _write_rows(folder: Path, rows: pa.Table, name: str) -> int:
     if not (folder / "_delta_log").is_dir():
         DeltaTable.create(
             str(folder), Schema.from_arrow(schema), description=f"rows of catalogue {name}",
-            configuration=dict(_KEEP), raise_if_key_not_exists=False,
+            configuration=dict(_ROWS_KEEP), raise_if_key_not_exists=False,
         )  # fmt: skip
     table = DeltaTable(str(folder))
     said = CommitProperties(custom_metadata={"userMetadata": json.dumps({"catalog": name})})

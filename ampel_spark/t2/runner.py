@@ -65,9 +65,8 @@ PRESENT = ("state_id", "trace_id", "input_hash", "status", "attempts")
 _MOST = 125
 #: Light curves that a fast unit gets at a time.
 _CHUNK = 1000
-#: Results that become one row group of a file, and columns whose extremes are told of it.
+#: Results that become one row group of a file.
 _GROUP = 20_000
-_TELL = ("state_id", "stock", "name", "trace_id", "status", "duration_ms", "attempts", "run_id")
 #: So many states, without their light curves, may go to every worker.
 _BROADCAST = 200_000
 
@@ -308,12 +307,13 @@ def _write(
 ) -> Iterator[pa.RecordBatch]:
     """Run a unit on the light curves of a task, and write the results."""
     built = _unpacked(unit)
-    schema = arrow_schema(unit_table("", built.output_columns()))
+    table = unit_table("", built.output_columns())
+    schema = arrow_schema(table)
     results = (
         rows.append_column("run_id", pa.repeat(run_id, len(rows))).select(schema.names)
         for rows in task(built, trace_id, batches)
     )
-    return write_part(folder, schema, _TELL, _GROUP, results)
+    return write_part(folder, schema, table.told, _GROUP, results)
 
 
 def _fields(unit: Unit) -> list[str]:

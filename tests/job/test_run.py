@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
@@ -18,6 +19,7 @@ from ampel_spark.job.inputs import as_of
 from ampel_spark.job.load import load_job
 from ampel_spark.job.run import _show, run_job
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.reading import files_in
 from ampel_spark.lake.tables import INCOMPARABLE
 from ampel_spark.t1.states import light_curves, visible_points
 from tests.conftest import PROJECT, QUICK
@@ -205,6 +207,26 @@ def test_as_of_a_night_equals_a_lake_that_never_held_more(
 
     assert states(quick_lake, bounded) == states(lake, last_run(lake))
     assert len(states(quick_lake, bounded)) > 3
+
+
+def test_any_delta_reader_finds_rows_by_any_column(quick_lake: Path) -> None:
+    """A commit tells extremes of some columns; of no other may a reader take them for known."""
+    looked = 0
+    for path in sorted(log.parent for log in quick_lake.glob("*/_delta_log")):
+        table = DeltaTable(path).to_pyarrow_dataset(filesystem=files_in(path))
+        rows = table.to_table()
+        for name, column in zip(rows.column_names, rows.columns, strict=True):
+            if pa.types.is_list(column.type) or pa.types.is_binary(column.type):
+                continue
+            here = pc.field(name).is_valid()
+            expected = len(rows) - column.null_count
+            assert table.count_rows(filter=here) == expected, (path.name, name)
+            if expected:
+                value = column.drop_null()[expected // 2]
+                found = table.count_rows(filter=pc.field(name) == value)
+                assert found == pc.sum(pc.equal(column, value)).as_py(), (path.name, name)
+                looked += 1
+    assert looked > 200
 
 
 def test_whole_numbers_reach_exports_and_report_though_some_are_absent(

@@ -81,7 +81,7 @@ def test_rows_and_columns_are_chosen_as_they_are_read(lake: Path) -> None:
 
 
 def test_rows_are_found_by_columns_that_a_file_tells_nothing_of(empty: Path) -> None:
-    """As in what the ingest writes: deltalake takes such a column's extremes for null."""
+    """As in what the ingest writes: but for the table's property, deltalake would find none."""
     told = ["stock", "jd", "flux"]
     names = ["stock", "name", "jd", "flux"]
     kinds = ["long", "string", "double", "double"]
@@ -90,7 +90,11 @@ def test_rows_are_found_by_columns_that_a_file_tells_nothing_of(empty: Path) -> 
         for n, k in zip(names, kinds, strict=True)
     ]
     schema = json.dumps({"type": "struct", "fields": fields})
-    create(empty / "alerts", schema, "", {"delta.enableInCommitTimestamps": "true"})
+    properties = {
+        "delta.enableInCommitTimestamps": "true",
+        "delta.dataSkippingStatsColumns": ",".join(told),
+    }
+    create(empty / "alerts", schema, "", properties)
     parts = [
         pa.table({"stock": [1, 2], "name": ["a", "b"], "jd": [1.0, None], "flux": [1.0, 2.0]}),
         pa.table({"stock": [2, 3], "name": ["b", None], "jd": [3.0, 4.0], "flux": [nan, 1.0]}),

@@ -132,11 +132,15 @@ def compare(
         hoppers=hoppers,
         reuse=[*_reuse(a, "a"), *_reuse(b, "b")],
         notes=[
-            f"run {run['run_id']} is {run['status']}: not all of it is in its tables"
+            f"run {run['run_id']} {_ended(run['status'])}: not all of it is in its tables"
             for run in runs
             if run["status"] not in ("good", "partial")
         ],
     )
+
+
+def _ended(status: str) -> str:
+    return {"failed": "failed", "killed": "was killed"}.get(status, f"is {status}")
 
 
 def _prime(both: Both, rules: Sequence[dict[str, Rule]], wanted: Sequence[Expression]) -> None:

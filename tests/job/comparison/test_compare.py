@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.job.comparison.compare import compare
+from ampel_spark.lake.reading import find_run
 from ampel_spark.t3.changes import Comparison, Difference
 from tests.job.comparison.lakes import (
     AFTER,
@@ -256,7 +258,14 @@ def test_a_run_that_never_ended_is_told(tmp_path: Path) -> None:
     lake = make_lake(tmp_path)
     add_run(lake, "dead-20240105T000000-eeee", [], [], status="running")
     (note,) = compare(lake, BEFORE, "dead").notes
-    assert note == "run dead-20240105T000000-eeee is running: not all of it is in its tables"
+    assert note == "run dead-20240105T000000-eeee was killed: not all of it is in its tables"
+    (lake / "_staging").mkdir()
+    with (lake / "_staging" / "dead-20240105T000000-eeee.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        (note,) = compare(lake, BEFORE, "dead").notes
+        assert note == "run dead-20240105T000000-eeee is running: not all of it is in its tables"
+        assert find_run(lake)["run_id"] == "dead-20240105T000000-eeee"
+    assert find_run(lake)["run_id"] != "dead-20240105T000000-eeee"
 
 
 @pytest.mark.parametrize(
@@ -281,7 +290,7 @@ def test_a_run_that_failed_in_a_lake_of_its_own_is_compared_as_far_as_it_came(
     there = compare(lake, BEFORE, AFTER, lake_b=other)
     back = compare(other, AFTER, BEFORE, lake_b=lake)
     assert [*there.changes["reason"], *back.changes["reason"]] == [reason, reason]
-    assert "is failed" in there.notes[0]
+    assert "failed:" in there.notes[0]
 
 
 def test_a_state_of_an_alert_that_is_not_accepted_stands_against_another_of_the_object(
