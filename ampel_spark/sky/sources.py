@@ -32,6 +32,8 @@ _SUFFIXES = {
     ".csv": "csv", ".ecsv": "ecsv", ".fits": "fits", ".fit": "fits", ".vot": "votable",
     ".votable": "votable", ".xml": "votable", ".parquet": "parquet", ".pq": "parquet",
 }  # fmt: skip
+# What pandas writes of an index without a name: the number or key of a row, no column of the table.
+_INDEX = re.compile(r"__index_level_\d+__")
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_temporal)
 
 
@@ -63,12 +65,13 @@ class CatalogSettings(BaseModel):
     url: str = ""
 
     def kept(self, there: Sequence[str]) -> dict[str, str]:
-        """Return the kept columns: name here → name there."""
+        """Return the kept columns: name here → name there; an index of pandas only where asked."""
         if isinstance(self.columns, dict):
             return dict(self.columns)
         used = {self.ra, self.dec, self.id, self.pmra, self.pmdec, self.epoch}
-        names = [n for n in there if n not in used] if self.columns is None else self.columns
-        return {name: name for name in names}
+        if self.columns is not None:
+            return {name: name for name in self.columns}
+        return {n: n for n in there if n not in used and not _INDEX.fullmatch(n)}
 
 
 def read_source(paths: Sequence[str | Path], settings: CatalogSettings, name: str = "") -> pa.Table:

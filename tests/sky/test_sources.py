@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from astropy import units as u
@@ -67,6 +68,20 @@ def test_what_is_no_number_is_null_in_all_forms(tmp_path: Path) -> None:
         assert read["z"].to_pylist() == [None, 0.05], path
         for text in ("z is not null", "z != 0", "not (z <= 0)"):
             assert Condition.read(text).mask(read).tolist() == [False, True]
+
+
+def test_an_index_of_pandas_without_a_name_is_left_out(tmp_path: Path) -> None:
+    """One with a name is a column that somebody wanted."""
+    frame = pd.DataFrame({"ra": [1.0, 2.0, 3.0], "dec": 0.0, "z": [0.1, 0.2, 0.3]})
+    frame[frame.z > 0.15].to_parquet(tmp_path / "cut.parquet")
+    path = tmp_path / "cut.parquet"
+    assert "__index_level_0__" in parquet.read_schema(path).names
+    assert read_source([path], CatalogSettings()).column_names == ["ra", "dec", "z"]
+    asked = read_source([path], CatalogSettings(id="__index_level_0__", columns=("z",)))
+    assert asked["id"].to_pylist() == [1, 2]
+    frame.set_index(pd.Index(["a", "b", "c"], name="galaxy")).to_parquet(path)
+    found = read_source([path], CatalogSettings())
+    assert found["galaxy"].to_pylist() == ["a", "b", "c"]
 
 
 def test_units_of_the_position(tmp_path: Path) -> None:
