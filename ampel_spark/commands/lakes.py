@@ -183,10 +183,11 @@ def _candidates(lake: Any, run_id: str) -> list[dict[str, Any]]:
 def _columns(lake: Any, name: str) -> list[dict[str, Any]]:
     """Return the columns of a table: as the lake has it, else as the package makes it."""
     from ampel_spark.archive.ztf import alerts_table
-    from ampel_spark.lake.reading import open_table
+    from ampel_spark.lake.reading import open_table, table_names
     from ampel_spark.lake.tables import TABLES
 
-    if (lake / name / "_delta_log").is_dir():
+    there = {log.parent.name for log in lake.glob("*/_delta_log")}
+    if name in there:
         return [
             {
                 "column": field.name,
@@ -197,12 +198,12 @@ def _columns(lake: Any, name: str) -> list[dict[str, Any]]:
         ]
     tables = TABLES | {"alerts": alerts_table()}
     if name not in tables:
-        if name.startswith("t2_"):
-            raise LakeError(
-                f"lake {lake} has no table {name!r}; `ampel-spark units {name[3:]}`"
-                " tells a unit's columns"
-            )
-        raise LakeError(f"there is no table {name!r}{nearest(name, tables)}")
+        hint = nearest(name, {*there, *tables})
+        if "mean" not in hint and name.startswith("t2_"):
+            hint = f"; `ampel-spark units {name[3:]}` tells a unit's columns"
+        elif "mean" not in hint:
+            hint = nearest(name, table_names(lake))  # or that there is no lake
+        raise LakeError(f"lake {lake} has no table {name!r}{hint}")
     return [{"column": c.name, "type": c.type, "comment": c.comment} for c in tables[name].columns]
 
 

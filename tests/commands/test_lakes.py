@@ -121,10 +121,29 @@ def test_without_a_lake_they_are_those_that_it_would_have(tmp_path: Path, comman
     assert code == 0
     assert "magpsf" in out
     code, _, err = command("tables", "alert", "--lake", tmp_path / "none")
-    assert (code, err) == (2, "ampel-spark: there is no table 'alert'; did you mean 'alerts'?\n")
+    assert (code, err) == (
+        2,
+        f"ampel-spark: lake {tmp_path / 'none'} has no table 'alert'; did you mean 'alerts'?\n",
+    )
     code, _, err = command("tables", "t2_salt_fit", "--lake", tmp_path / "none")
     assert code == 2
     assert "`ampel-spark units salt_fit` tells a unit's columns" in err
+
+
+def test_the_tables_told_of_a_lake_are_those_that_it_has(
+    small_lake: Path, tmp_path: Path, command: Command
+) -> None:
+    code, out, err = command("tables", "nope", "--lake", small_lake)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"ampel-spark: lake {small_lake} has no table 'nope'; known: alerts, candidates, decisions, runs,"
+        " state_channels, states, t2_summary\n"
+    )
+    # the columns of one that is still to be written are told, so its name is worth a hint
+    code, _, err = command("tables", "quarantin", "--lake", small_lake)
+    assert (code, err.partition("; ")[2]) == (2, "did you mean 'quarantine'?\n")
+    code, _, err = command("tables", "nope", "--lake", tmp_path / "none")
+    assert err.startswith(f"ampel-spark: there is no lake at {tmp_path / 'none'}: ")
 
 
 @pytest.mark.parametrize("words", [["runs"], ["show", "latest"], ["tables"], ["object", "x"]])
