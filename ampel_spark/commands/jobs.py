@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.errors import ConfigError
+from ampel_spark.errors import ConfigError, LakeError
 
 if TYPE_CHECKING:
     from ampel_spark.job.inputs import Inputs
@@ -34,10 +34,9 @@ def rerun(args: Namespace) -> int:
     from ampel_spark.commands.places import lake_of
     from ampel_spark.job.inputs import recorded
     from ampel_spark.job.load import load_recorded
-    from ampel_spark.lake.reading import find_run
 
     lake = lake_of(args.lake)
-    parent = find_run(lake, args.run)
+    parent = _recorded(lake, args.run)
     job = load_recorded(parent, args.set, args.calibration, lake)
     release = job.calibration
     then = parent["inputs"].get(f"calibration {release.name}", release.content_hash)
@@ -73,10 +72,11 @@ def reproduce(args: Namespace) -> int:
     from ampel_spark.job.reproduce import reproduce
 
     lake = lake_of(args.lake)
+    run = _recorded(lake, args.run)["run_id"]
     with tempfile.TemporaryDirectory(prefix="ampel_spark-reproduce-") as folder:
         into = args.into or Path(folder) / "lake"
         out = functools.partial(print, flush=True, file=sys.stderr)
-        made = reproduce(lake, args.run, into, out=out)
+        made = reproduce(lake, run, into, out=out)
     rows = [{"table": name, "rows": n, "difference": ""} for name, n in made.rows.items()]
     for difference in made.differences:
         next(r for r in rows if r["table"] == difference.table)["difference"] = str(difference)
@@ -91,6 +91,16 @@ def reproduce(args: Namespace) -> int:
             told = f"{len(made.differences)} of {len(made.rows)} tables differ"
         print(f"reproduce: {told}")
     return 1 if made.differences else 0
+
+
+def _recorded(lake: Path, text: str) -> dict[str, Any]:
+    """Return the run that is named: that there is none is a matter of usage, no job that failed."""
+    from ampel_spark.lake.reading import find_run
+
+    try:
+        return find_run(lake, text)
+    except LakeError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _go(args: Namespace, job: ResolvedJob, lake: Path, inputs: Inputs) -> int:

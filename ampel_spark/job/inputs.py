@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.chunks import Pinned, pinned
 from ampel_spark.archive.surveys import Survey, as_of_jd
 from ampel_spark.errors import ConfigError
+from ampel_spark.lake.log import newest_version
+from ampel_spark.lake.reading import dataset
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
@@ -57,6 +60,29 @@ class Inputs:
             If the lake holds, or held then, nothing.
         """
         return self.versions or pinned(lake, self.chunk)
+
+    def check(self, lake: Path) -> None:
+        """Refuse a version that the lake does not have, before anything starts.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such version of ``archive_files``, or it held nothing.
+        """
+        if self.chunk is None:
+            return
+        newest = newest_version(lake / "archive_files")
+        if newest is None:
+            raise ConfigError(f"--as-of v{self.chunk}: lake {lake} holds no alerts yet")
+        if self.chunk > newest or not dataset(lake, "archive_files", self.chunk).count_rows():
+            what = "no" if self.chunk > newest else "nothing at"
+            # the table was made by version 0, and filled by those after
+            there = f"there are v1 to v{newest}" if newest > 1 else "there is v1"
+            there = there if newest else "it holds no alerts yet"
+            raise ConfigError(
+                f"--as-of v{self.chunk}: lake {lake} has {what} version {self.chunk} of "
+                f"archive_files; {there}"
+            )
 
 
 def as_of(text: str | None, survey: Survey) -> Inputs:

@@ -112,10 +112,13 @@ def run_job(
 
     Raises
     ------
+    ConfigError
+        If the lake has not got the version that is to be read.
     AmpelSparkError
         If the job failed; the run's record says so too.
     """
     inputs = inputs or Inputs()
+    inputs.check(lake)
     started, clock = utc_now(), time.monotonic()
     run_id = new_run_id(job.name, started)
     for note in job.notes:
@@ -216,8 +219,14 @@ def forecast(
     ----------
     job, lake, inputs, out
         As for `run_job`.
+
+    Raises
+    ------
+    ConfigError
+        If the lake has not got the version that is to be read.
     """
     inputs = inputs or Inputs()
+    inputs.check(lake)
     for line in plan(job, lake, inputs):
         out(line)
     if not (lake / "archive_files" / "_delta_log").is_dir():

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.lake import lake as _lake
+from ampel_spark.lake.log import newest_version
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -142,13 +143,17 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
         raise LakeError(f"lake {root} has no table {name!r}{_absent(name, table_names(root))}")
     if version is not None:
         check_version(root, name, version)
+        newest = newest_version(root / name)
+        if newest is not None and not 0 <= version <= newest:
+            raise LakeError(
+                f"table {name!r} of lake {root} has no version {version}: "
+                f"it goes from 0 to {newest}"
+            )
     try:
         return DeltaTable(str(root / name), version=version)
     except DeltaError as error:
-        newest = DeltaTable(str(root / name)).version()
-        raise LakeError(
-            f"table {name!r} of lake {root} has no version {version} (0 to {newest}): {error}"
-        ) from None
+        which = "" if version is None else f"version {version} of "
+        raise LakeError(f"{which}table {name!r} of lake {root} cannot be read: {error}") from None
 
 
 def removed_versions(root: Path) -> dict[str, list[int]]:

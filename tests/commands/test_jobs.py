@@ -7,14 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from ampel_spark.archive.surveys import as_of_jd
 from ampel_spark.job.inputs import Inputs
 from ampel_spark.job.load import load_job
 from ampel_spark.job.run import Outcome
 from tests.commands.conftest import Command
-from tests.commands.small_lake import JOB
+from tests.commands.small_lake import JOB, make_lake
 from tests.conftest import PROJECT
 
 
@@ -104,6 +106,38 @@ def test_a_time_that_is_none_is_told_before_anything_starts(
         "nor a version of the lake (v and the version of archive_files, as `ampel-spark tables` tells it)\n"
     )
     assert "job" not in ran
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_version_that_the_lake_has_not_got_is_told_before_the_plan(
+    job: Path, tmp_path: Path, command: Command, more: tuple[str, ...]
+) -> None:
+    lake = make_lake(tmp_path)
+    write_deltalake(lake / "archive_files", pa.table({"path": pa.array([], pa.string())}))
+    words = ("run", job, "--lake", lake, *more, "--as-of")
+    begin = f"ampel-spark: --as-of v99: lake {lake} has no version 99 of archive_files; "
+    assert command(*words, "v99") == (2, "", f"{begin}it holds no alerts yet\n")
+    for name in ("a.tar", "b.tar"):
+        write_deltalake(lake / "archive_files", pa.table({"path": [name]}), mode="append")
+    assert command(*words, "v99") == (2, "", f"{begin}there are v1 to v2\n")
+    code, out, err = command(*words, "v0")
+    assert (code, out) == (2, "")
+    assert err.endswith(" has nothing at version 0 of archive_files; there are v1 to v2\n")
+    code, out, err = command("run", job, "--lake", job.parent / "none", *more, "--as-of", "v3")
+    assert (code, out) == (2, "")
+    assert err.endswith(f"--as-of v3: lake {job.parent / 'none'} holds no alerts yet\n")
+
+
+@pytest.mark.parametrize("name", ["rerun", "reproduce"])
+def test_a_run_to_run_again_that_is_not_there_is_a_matter_of_usage(
+    name: str, small_lake: Path, tmp_path: Path, command: Command
+) -> None:
+    code, out, err = command(name, "nope", "--lake", small_lake)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"ampel-spark: lake {small_lake} has no run 'nope'; its newest: small-")
+    code, _, err = command(name, "latest", "--lake", tmp_path / "none")
+    assert code == 2
+    assert err.startswith(f"ampel-spark: there is no lake at {tmp_path / 'none'}: ")
 
 
 def test_a_bad_job_is_told_and_nothing_is_started(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -240,8 +241,18 @@ def test_a_name_that_is_nearly_right_is_told(lake: Path) -> None:
         read(lake, "truth")
     with pytest.raises(LakeError, match=r"has no column 'alertid'; did you mean 'alert_id'\?"):
         read(lake, "alerts", ["alertid"])
-    with pytest.raises(LakeError, match=r"table 'alerts' of lake .* has no version 9 \(0 to 1\)"):
-        read(lake, "alerts", version=9)
+    for version in (9, -1, 1 << 70):
+        with pytest.raises(LakeError, match=rf" no version {version}: it goes from 0 to 1$"):
+            read(lake, "alerts", version=version)
+
+
+def test_a_table_that_cannot_be_read_is_told(lake: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "lake"
+    shutil.copytree(lake, bad)
+    (bad / "alerts" / "_delta_log" / f"{0:020}.json").unlink()
+    for version in (None, 0):
+        with pytest.raises(LakeError, match=r"table 'alerts' of lake .* cannot be read: "):
+            read(bad, "alerts", version=version)
 
 
 def test_a_jd_is_told_as_utc() -> None:
