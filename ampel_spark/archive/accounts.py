@@ -259,7 +259,7 @@ def accounts_of(
     -------
     mapping of str to dict
         By path: ``packets, stored, duplicate, quarantined, broken``, ``nights``, those of the
-        stored packets, and ``sha256``, that of the bytes they are from.
+        stored packets, ``why`` the file is broken, and ``sha256``, that of the bytes they are from.
 
     Raises
     ------
@@ -284,7 +284,7 @@ def accounts_of(
         all_stored = none | {"stored": seen["good"], "nights": seen["nights"]}
         account = all_stored if fates is None else none | fate_of.get(file.path, {})
         account["quarantined"] += seen["bad"]
-        account |= {name: seen[name] for name in ("packets", "broken", "sha256")}
+        account |= {name: seen[name] for name in ("packets", "broken", "why", "sha256")}
         taken = account["stored"] + account["duplicate"] + account["quarantined"]
         if account["packets"] != taken:
             raise ArchiveError(

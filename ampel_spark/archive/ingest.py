@@ -56,6 +56,9 @@ __all__ = ["Ingested", "ingest"]
 
 _COUNTS = ("packets", "stored", "duplicate", "quarantined", "broken")
 
+# Broken files whose reason is told; table ``quarantine`` has those of all.
+_TOLD = 5
+
 # All of time, for what is no longer bounded by what a chunk shows.
 _EVER = (0.0, 1e7)
 
@@ -139,11 +142,17 @@ def ingest(
         if known:
             out(f"ingest: {known} of {len(files)} files were read before")
         totals = dict.fromkeys(_COUNTS, 0)
+        broken: list[str] = []
         done, started = 0, time.monotonic()
         for number, chunk in enumerate(plan):
-            counts = _ingest_chunk(lake, chunk, survey, run_id, number, out, interval)
+            accounts = _ingest_chunk(lake, chunk, survey, run_id, number, out, interval)
             for key in totals:
-                totals[key] += counts[key]
+                totals[key] += sum(account[key] for account in accounts.values())
+            broken += [
+                f"ingest: broken after {account['packets']} packets: {path}: {account['why']}"
+                for path, account in accounts.items()
+                if account["broken"]
+            ]
             done += len(chunk.files)
             spent = max(time.monotonic() - started, 1e-9)
             left = f", about {spent * (total - done) / done:.0f} s left" if done < total else ""
@@ -152,6 +161,12 @@ def ingest(
                 f"({totals['packets'] / spent:.0f}/s): {totals['stored']} stored, "
                 f"{totals['duplicate']} duplicate, {totals['quarantined']} quarantined{left}"
             )
+        for line in broken[:_TOLD]:
+            out(line)
+        if len(broken) > _TOLD:
+            out(f"ingest: broken: {len(broken) - _TOLD} files more")
+        if broken or totals["quarantined"]:
+            out(f"ingest: the reasons are in table quarantine of {lake.root}")
     return Ingested(total, known, **totals)
 
 
@@ -163,7 +178,8 @@ def _ingest_chunk(
     number: int,
     out: Callable[[str], None],
     interval: float,
-) -> dict[str, int]:
+) -> Mapping[str, Mapping[str, Any]]:
+    """Read a chunk, commit it, and return the accounts of its files."""
     from pyspark.sql import functions as f
 
     name = f"{run_id}-{number}"
@@ -197,7 +213,7 @@ def _ingest_chunk(
         else:
             commit_parts(lake, TABLES["quarantine"], [], info)
         _mark(lake, chunk, survey, accounts, info)
-    return {k: sum(a[k] for a in accounts.values()) for k in _COUNTS}
+    return accounts
 
 
 def _add_alerts(

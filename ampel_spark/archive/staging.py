@@ -90,6 +90,7 @@ class _Staged:
                 "packets": 0,
                 "bad": 0,
                 "broken": 0,
+                "why": None,
                 "good": 0,
                 "nights": [],
                 "done": False,
@@ -289,13 +290,16 @@ def _points(packets: pa.Table, task: int, before: int) -> pa.Table:
 
 
 def _count_others(staged: _Staged, others: pa.Table) -> None:
-    for row in others.select(["row", "file", "seen", "bytes", "sha256"]).to_pylist():
+    columns = ["row", "file", "seen", "bytes", "sha256", "reason", "detail"]
+    for row in others.select(columns).to_pylist():
         account = staged.of(row["file"])
         if row["row"] == "end":
             account["packets"] += row["seen"] or 0
             account |= {"done": True, "bytes": row["bytes"], "sha256": row["sha256"]}
         else:
             account[row["row"]] += 1
+        if row["row"] == "broken":
+            account["why"] = " ".join((row["detail"] or row["reason"]).split())[:200]
 
 
 def _count_packets(staged: _Staged, packets: pa.Table, points: pa.Table) -> None:

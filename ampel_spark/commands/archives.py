@@ -68,7 +68,8 @@ def ingest(args: Namespace) -> int:
     if args.cutouts:
         row["cutouts"] = keep_cutouts(lake, args.paths, new_run_id("cutouts", utc_now()), say)
     print_rows([row], list(row), args.format)
-    return 0
+    # something was broken, and of all that was read nothing could be taken
+    return 3 if done.broken and not done.stored + done.duplicate else 0
 
 
 def _bytes(text: str) -> int:

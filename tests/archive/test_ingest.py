@@ -320,7 +320,8 @@ def test_duplicates_conflicts_and_broken_packets_are_accounted_for(
     (tmp_path / "b.tar").write_bytes(
         data.ljust(-(-len(data) // 512) * 512, b"\0")
     )  # its end is missing
-    done = ingest(spark, lake, [tmp_path / "b.tar"], out=lambda line: None)
+    lines: list[str] = []
+    done = ingest(spark, lake, [tmp_path / "b.tar"], out=lines.append)
     assert (done.packets, done.stored, done.duplicate, done.quarantined, done.broken) == (
         4,
         1,
@@ -328,6 +329,8 @@ def test_duplicates_conflicts_and_broken_packets_are_accounted_for(
         2,
         1,
     )
+    assert lines[-2].startswith(f"ingest: broken after 4 packets: {tmp_path / 'b.tar'}: tar: ")
+    assert lines[-1] == f"ingest: the reasons are in table quarantine of {lake.root}"
     rows = {r["reason"]: r for r in lake.read("quarantine").collect()}
     assert set(rows) == {"conflict", "not_avro", "broken_archive"}
     assert rows["conflict"]["member"] == "other.avro"
@@ -337,6 +340,25 @@ def test_duplicates_conflicts_and_broken_packets_are_accounted_for(
     alerts = lake.read("alerts").where("alert_id IN (9, 44)")
     assert [round(r["magpsf"], 3) for r in alerts.collect()] == [18.0, 18.0]
     assert lake.read("datapoints").where("mag < 17.5").count() == 0
+
+
+def test_files_that_are_broken_are_told_with_the_reason(
+    spark: SparkSession, lake_path: Path, tmp_path: Path
+) -> None:
+    """A few of them, and how many more there are."""
+    for n in range(7):
+        (tmp_path / f"{n}.tar").write_text(f"hello world {n}")
+    lines: list[str] = []
+    done = ingest(spark, lake_path, [tmp_path], out=lines.append)
+    assert (done.files, done.packets, done.broken) == (7, 0, 7)
+    assert lines[-7:] == [
+        *(
+            f"ingest: broken after 0 packets: {tmp_path / f'{n}.tar'}: tar: truncated header"
+            for n in range(5)
+        ),
+        "ingest: broken: 2 files more",
+        f"ingest: the reasons are in table quarantine of {lake_path}",
+    ]
 
 
 def test_a_chunk_that_was_killed_before_its_marker_is_not_seen_and_reading_it_again_heals(

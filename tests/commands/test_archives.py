@@ -22,20 +22,22 @@ class Done:
     files: int = 1
     packets: int = 3
     stored: int = 2
+    duplicate: int = 0
     quarantined: int = 1
+    broken: int = 0
 
 
 @pytest.fixture
 def read_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Put a record of what it is called with in the place of the ingest itself."""
-    calls: dict[str, Any] = {}
+    calls: dict[str, Any] = {"done": Done()}
 
     def ingest(
         spark: Any, lake: Any, paths: list[str], survey: Any, out: Any, **options: Any
     ) -> Done:
         calls.update(spark=spark, lake=lake, paths=paths, survey=survey, options=options)
         out("chunk 1 of 1")
-        return Done()
+        return calls["done"]
 
     for name, attributes in (
         ("ampel_spark.archive.ingest", {"ingest": ingest}),
@@ -56,8 +58,9 @@ def test_ingest_prints_its_account_and_tells_its_way(
     )
     assert (code, err) == (0, "chunk 1 of 1\n")
     assert json.loads(out) == [
-        {"lake": str(tmp_path / "lake"), "files": 1, "packets": 3, "stored": 2, "quarantined": 1}
-    ]
+        {"lake": str(tmp_path / "lake"), "files": 1, "packets": 3, "stored": 2, "duplicate": 0,
+         "quarantined": 1, "broken": 0}
+    ]  # fmt: skip
     assert read_in["lake"].root == tmp_path / "lake"
     assert read_in["paths"] == [str(tmp_path / "a.tar.gz")]
     assert read_in["survey"].name == "ztf"
@@ -94,7 +97,26 @@ def test_a_path_that_is_none_is_told_before_spark_starts(
     assert err.startswith(
         f"ampel-spark: archive '{tmp_path / 'none'}' does not exist and matches no file"
     )
-    assert read_in == {}
+    assert "paths" not in read_in
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        (Done(stored=0, quarantined=0, packets=0, broken=1), 3),
+        (Done(stored=0, quarantined=3, files=2, broken=1), 3),
+        (Done(stored=0, quarantined=3), 0),
+        (Done(broken=1), 0),
+        (Done(stored=0, duplicate=2, broken=1), 0),
+        (Done(files=0, packets=0, stored=0, quarantined=0), 0),
+    ],
+)
+def test_broken_files_of_which_nothing_was_taken_have_an_exit_code(
+    tmp_path: Path, command: Command, read_in: dict[str, Any], done: Done, expected: int
+) -> None:
+    (tmp_path / "a.tar.gz").touch()
+    read_in["done"] = done
+    assert command("ingest", tmp_path / "a.tar.gz", "--lake", tmp_path / "lake")[0] == expected
 
 
 def test_simulate_writes_an_archive_and_says_what_is_in_it(
