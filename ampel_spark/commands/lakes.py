@@ -39,6 +39,7 @@ def list_runs(args: Namespace) -> int:
 
 def show(args: Namespace) -> int:
     """Tell what a run did: on what versions, with what losses, and what it found."""
+    from ampel_spark.job.outcomes import failures
     from ampel_spark.lake.reading import find_run
 
     lake = lake_of(args.lake)
@@ -95,6 +96,9 @@ def show(args: Namespace) -> int:
     _section(
         "T2", rows, ["unit", "wanted", "present", "computed", "statuses", "median_ms", "seconds"]
     )
+    for name, tier in counts.get("t2", {}).items():
+        if bad := failures(tier):
+            print(f"{name}: {bad}")
     rows = [{"selection": name} | tier for name, tier in counts.get("t3", {}).items()]
     _section("T3", rows, ["selection", "channel", "states", "candidates"])
     for selection in dict.fromkeys(row["selection"] for row in candidates):

@@ -16,12 +16,10 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-from pyarrow.dataset import dataset
-
 from ampel_spark.archive.chunks import Pinned
 from ampel_spark.job.catalogs import star_files
 from ampel_spark.job.model import ResolvedJob, UnitStep
+from ampel_spark.job.outcomes import failures, outcomes
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, insert_parts
 from ampel_spark.lake.progress import progress
@@ -403,15 +401,9 @@ def _run_unit(
     else:
         files = [*parts]
         results = lake.spark.read.schema(table.schema()).parquet(*files)
-    outcome = dataset(files).to_table(columns=["status", "duration_ms"])
-    counted = outcome.group_by("status").aggregate([([], "count_all")]).sort_by("status")
-    statuses = dict(zip(*(column.to_pylist() for column in counted.columns), strict=True))
-    took = outcome["duration_ms"].drop_null().to_numpy()
-    counts["statuses"] = {str(status): n for status, n in statuses.items()}
-    counts["median_ms"] = round(float(np.median(took)), 3) if len(took) else None
-    bad = [f"{n} with status {status}" for status, n in statuses.items() if status < 0]
-    if bad:
-        context.out(f"T2: {step.name}: {', '.join(bad)}")
+    counts |= outcomes(files)
+    if bad := failures(counts):
+        context.out(f"T2: {step.name}: {bad}")
     return results
 
 

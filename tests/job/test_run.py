@@ -13,6 +13,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from ampel_spark import cli
 from ampel_spark.archive.ingest import ingest
 from ampel_spark.errors import ArchiveError
 from ampel_spark.job.inputs import as_of
@@ -257,6 +258,29 @@ def test_whole_numbers_reach_exports_and_report_though_some_are_absent(
     known = next(str(n) for n in found if n is not None)
     assert known in (quick_lake / "reports" / f"{outcome.run_id}.html").read_text()
     assert known in "\n".join(lines)
+
+
+def test_what_a_unit_that_fails_says_most_often_is_told(
+    spark: SparkSession, quick_lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from ampel_spark.t2 import Unit\n\n\nclass Odd(Unit):\n"
+        "    def process(self, light_curve):\n"
+        "        if light_curve.stock % 5:\n            raise ValueError('not for me')\n"
+        "        raise KeyError(light_curve.stock)\n"
+    )
+    unit = "t2=[{unit: '" + str(tmp_path / "odd.py") + ":Odd', name: odd}]"
+    job = load_job(QUICKSTART, (*QUICK, unit, "t3=[]", "report=false"))
+    lines: list[str] = []
+    outcome = run_job(job, quick_lake, out=lines.append)
+    tier = outcome.counts["t2"]["odd"]
+    text, n = tier["messages"]["-4"]
+    assert text == "ValueError: not for me"
+    assert 0.5 * tier["wanted"] < n <= tier["wanted"]
+    told = f'odd: {tier["wanted"]} with status -4, most often "{text}" ({n})'
+    assert f"T2: {told}" in lines
+    assert cli.main(["show", outcome.run_id, "--lake", str(quick_lake)]) == 0
+    assert f"\n{told}\n" in capsys.readouterr().out
 
 
 def test_a_run_that_fails_says_so_in_its_record(spark: SparkSession, tmp_path: Path) -> None:
