@@ -22,7 +22,7 @@ from ampel_spark.calibration.release import Release, Rule, Selects
 from ampel_spark.calibration.tables import read_replacement, read_rule_table
 from ampel_spark.document import Document, read_document
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.problems import note_refusals
+from ampel_spark.problems import entries, note_refusals
 
 if TYPE_CHECKING:
     from ampel_spark.archive.surveys import Survey
@@ -57,12 +57,16 @@ def load_release(path: str | Path, survey: Survey | None = None) -> Release:
         entry = ReleaseEntry.model_validate(document.content)
     except ValidationError as error:
         note_refusals(document, error, ReleaseEntry)
+    base = Path(path).resolve().parent
+    # what is right of a rule is looked at too where another part of the release was refused
+    rules = [
+        _rule(document, i, rule, base, survey)
+        for i, rule in entries(document, "rules", RuleEntry)
+        if isinstance(i, int)
+    ]
     document.check()
     if entry is None:
         raise AssertionError("a refusal is a problem")
-    base = Path(path).resolve().parent
-    rules = [_rule(document, i, rule, base, survey) for i, rule in enumerate(entry.rules)]
-    document.check()
     return Release(entry.name, entry.description, tuple(rules), Path(path).resolve())
 
 

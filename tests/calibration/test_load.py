@@ -166,6 +166,30 @@ rules:
     ]
 
 
+def test_what_rules_name_is_checked_beside_other_problems(tmp_path: Path) -> None:
+    text = """\
+name: wrong name
+rules:
+- {table: gone.csv, select: {bandd: ztfg}}
+- {select: {band: xyz}, slope: {mag: 0.005, over: 7000, pivot: 5500}}
+- {zero_pont: 0.1, replace: {table: lost.csv}}
+- {mask: true, flux_scale: 2, table: never.csv}
+- nothing
+"""
+    assert problems(tmp_path, text) == [
+        "mine.yml:1: name: a name is a letter or digit, then also '_', '.' and '-', value 'wrong name'",
+        "mine.yml:3: rules[0].select.bandd: unknown key, value 'ztfg'; did you mean 'band'?",
+        "mine.yml:3: rules[0].table: gone.csv cannot be read: [Errno 2] No such file or directory: 'gone.csv'",
+        "mine.yml:4: rules[1].slope: the wavelength of 'xyz' is not known: give it, as wavelength: {xyz: 5000}; known: ztfg, ztfi, ztfr",
+        "mine.yml:5: rules[2].zero_pont: unknown key, value 0.1; did you mean 'zero_point'?",
+        "mine.yml:5: rules[2].replace.table: lost.csv cannot be read: [Errno 2] No such file or directory: 'lost.csv'",
+        'mine.yml:6: rules[3]: of masked points nothing can be changed: give table, flux_scale a rule of its own, value {"mask": true, "flux_scale": 2, "table": "never.csv"}',
+        "mine.yml:7: rules[4]: a mapping (lines of 'key: value') is needed, value 'nothing'",
+    ]
+    (told,) = problems(tmp_path, "name: wrong\nrules: {first: {table: gone.csv}}\n")
+    assert told.startswith("mine.yml:2: rules: a list is needed")
+
+
 def test_raw_changes_nothing() -> None:
     assert load_calibration("raw") == RAW
     assert load_calibration("raw").rules == ()
