@@ -232,7 +232,8 @@ def _move(out: Points, effect: _Effect, cell: Array) -> None:
 
     def moved_by(mag: Array) -> Array:
         # Where there is no magnitude there is nothing to bend.
-        bend = np.where(np.isfinite(mag), slope * mag - offset, 0.0) if bent else 0.0
+        there = np.isfinite(mag)
+        bend = np.where(there, slope * np.where(there, mag, 0.0) - offset, 0.0) if bent else 0.0
         by: Array = np.rint((shift + bend) * _NANO) / _NANO
         return by
 

@@ -69,7 +69,9 @@ def calibrated(release: Release, point: Point, survey: str, stock: int) -> Calib
             acted.append(rule.number)
     forced = point["kind"] == FORCED
     if forced:
-        size = max(abs(made["flux"]), made["fluxerr"])
+        # of a flux that is NaN the error counts, and the other way round
+        sizes = [x for x in (abs(made["flux"]), made["fluxerr"]) if not math.isnan(x)]
+        size = max(sizes, default=math.nan)
         of_flux = made["zp"] - 2.5 * math.log10(size) if size > 0 else math.nan
         factor = 10.0 ** (-0.4 * _moved_by(of_flux, shift, slope, offset))
         made["flux"], made["fluxerr"] = made["flux"] * factor, made["fluxerr"] * factor
@@ -90,7 +92,8 @@ def _selected(select: Selects, point: Point, survey: str, stock: int) -> bool:
         mag = point["limit_mag"] if kind == "upper_limit" else point["mag"]
         if kind == "forced":
             flux = abs(point["flux"])
-            mag = point["zp"] - 2.5 * math.log10(flux) if flux > 0 else math.inf
+            # NaN is unknown, and not infinitely faint as 0 is
+            mag = point["zp"] - 2.5 * math.log10(flux) if flux > 0 else flux + math.inf
         low, high = select.mag
         # a comparison with NaN does not hold; no flux at all is within an open end
         if not (mag >= low and (mag < high or mag == high == math.inf)):

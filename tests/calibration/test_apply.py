@@ -30,14 +30,15 @@ ERRS = st.one_of(st.just(NAN), st.floats(1e-3, 1))
 def a_point(draw: Any) -> dict[str, Any]:
     kind = draw(st.sampled_from([DETECTION, UPPER_LIMIT, FORCED]))
     forced, limit = kind == FORCED, kind == UPPER_LIMIT
-    flux = draw(st.one_of(st.just(0.0), st.floats(-1e4, 1e4)))
+    flux = draw(st.one_of(st.sampled_from([0.0, NAN]), st.floats(-1e4, 1e4)))
+    fluxerr = draw(st.one_of(st.just(NAN), st.floats(1e-3, 1e3)))
     return {
         "datapoint_id": draw(st.integers(1, 6)) * (-1 if limit else 1), "kind": kind,
         "jd": draw(JDS), "band": draw(st.sampled_from(["ztfg", "ztfr", "ztfi", ""])),
         "mag": draw(MAGS) if kind == DETECTION else NAN,
         "magerr": draw(ERRS) if kind == DETECTION else NAN,
         "limit_mag": draw(MAGS), "sign": 0 if limit else draw(st.sampled_from([-1, 1])),
-        "flux": flux if forced else NAN, "fluxerr": draw(st.floats(1e-3, 1e3)) if forced else NAN,
+        "flux": flux if forced else NAN, "fluxerr": fluxerr if forced else NAN,
         "zp": draw(st.sampled_from([26.3, 30.0])) if forced else NAN, "zpsys": "ab",
         "programid": 1, "field": draw(st.sampled_from([-1, 600, 601])),
         "rcid": draw(st.sampled_from([-1, 0, 1, 4, 63])), "ra": 10.0, "dec": 1.0,
@@ -160,6 +161,19 @@ NEGATIVE = point(datapoint_id=2, sign=-1)
 MEASURED = point(datapoint_id=-99, kind=FORCED, mag=NAN, magerr=NAN, limit_mag=NAN, flux=-200.0,
                  fluxerr=20.0, zp=26.0, sign=-1)  # fmt: skip
 EVERY = [point(), LIMIT, NEGATIVE, MEASURED]
+
+
+def test_a_forced_flux_that_is_nan_is_unknown_and_none_at_all_is_infinitely_faint() -> None:
+    faint = Release("x", rules=(Rule(1, select=Selects(mag=(19.0, np.inf)), mask=True),))
+    bent = Release("x", rules=(Rule(1, nonlinearity=(0.01, 17.5)),))
+    fluxes = ({"flux": NAN}, {"flux": 0.0}, {"flux": 2e3, "fluxerr": NAN})
+    points = [MEASURED | each for each in fluxes]
+    assert applied(faint, points).kept.tolist() == [True, False, True]
+    assert [calibrated(faint, p, "ztf", 101).masked for p in points] == [False, True, False]
+    moved = applied(bent, points).points
+    for name in ("flux", "fluxerr"):
+        twin = [calibrated(bent, p, "ztf", 101).point[name] for p in points]
+        assert moved[name] == pytest.approx(twin, rel=1e-12, nan_ok=True)
 
 
 def test_a_zero_point_of_10_mmag_makes_everything_10_mmag_fainter() -> None:
