@@ -18,7 +18,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.t0.conditions import parse_condition
@@ -244,6 +252,20 @@ class All(Filter):
         return []
 
 
+def _readable(text: str) -> str:
+    try:
+        parse_condition(text)
+    except ConfigError as error:
+        # whoever tells the problem names the value
+        said = str(error).removeprefix(f"condition {text!r}").lstrip(": ")
+        raise ValueError(said) from None
+    return text
+
+
+# Each is checked where it stands, so that all that are wrong are told.
+_Condition = Annotated[str, AfterValidator(_readable)]
+
+
 class Conditions(Filter):
     """A list of conditions on the columns of the alerts table, which all must hold.
 
@@ -252,22 +274,14 @@ class Conditions(Filter):
     in ``or missing``.
     """
 
-    conditions: tuple[str, ...] = Field(
+    conditions: tuple[_Condition, ...] = Field(
         min_length=1, description="conditions that an alert must meet, in order"
     )
-    by_group: tuple[tuple[str, ...], ...] = Field(
+    by_group: tuple[tuple[_Condition, ...], ...] = Field(
         default=(),
         description="lists of conditions: an accepted alert gets the number, from 1, of the first"
         " list that it meets",
     )
-
-    @field_validator("conditions", "by_group")
-    @classmethod
-    def _can_be_read(cls, value: Any) -> Any:
-        for item in value:
-            for text in (item,) if isinstance(item, str) else item:
-                parse_condition(text)
-        return value
 
     def cuts(self) -> list[Cut]:
         """Return one cut for each condition, under the condition's own text."""

@@ -440,7 +440,7 @@ def test_missing_parameters_are_told_in_one_line(folder: Path) -> None:
         ("{min_ndet: 3}", "{max_tspan: 0.01}",
          "14: t0[0].config: min_tspan (0.02) is above max_tspan (0.01): nothing can lie between"),
         ("rb >= 0.5", "rbb >= 0.5",
-         "18: t0[1].config: condition 'rbb >= 0.5': no column 'rbb'; did you mean 'rb'?"),
+         "18: t0[1].config.conditions[0]: no column 'rbb'; did you mean 'rb'?, value 'rbb >= 0.5'"),
         ("  on_stock_match: bypass", "  gaia: hosts",
          "15: t0[0].gaia: the filter SimpleDecentFilter has no Gaia veto here: leave the key out"),
         ("  on_stock_match: bypass", "  gaia: starz",
@@ -488,6 +488,19 @@ def test_a_problem_is_told_with_line_path_value_and_the_nearest_right_name(
 ) -> None:
     (said,) = problems(folder, changed(old, new))
     assert said.startswith(f"job.yml:{line}")
+
+
+def test_every_condition_that_cannot_be_read_is_told_where_it_stands(folder: Path) -> None:
+    text = SMALL.replace("SimpleDecentFilter", "Conditions\n  config:") + (
+        "    conditions: [bad, rb > 0.3, bad]\n    by_group: [[rb > 0.5, rbb > 1], [fid > x]]\n"
+    )
+    form = "cannot be read: write 'quantity op value', as 'rb >= 0.3', 'isdiffpos in [t, 1]' or 'drb >= 0.5 or missing'"
+    assert problems(folder, text) == [
+        f"job.yml:8: t0[0].config.conditions[0]: {form}, value 'bad'",
+        f"job.yml:8: t0[0].config.conditions[2]: {form}, value 'bad'",
+        "job.yml:9: t0[0].config.by_group[0][1]: no column 'rbb'; did you mean 'rb'?, value 'rbb > 1'",
+        "job.yml:9: t0[0].config.by_group[1][0]: 'x' is no number, value 'fid > x'",
+    ]
 
 
 def test_a_channel_has_one_filter(folder: Path) -> None:
