@@ -77,6 +77,8 @@ class Document:
         What was found to be wrong so far.
     foreign : list of dict
         The same of settings and of other files that it names, as `DocumentError.problems` tells it.
+    unread : set of path
+        Values that could not be read: that is noted, and they stand as None in `content`.
     """
 
     name: str
@@ -85,11 +87,29 @@ class Document:
     lines: dict[Where, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     foreign: list[dict[str, Any]] = field(default_factory=list)
+    unread: set[Where] = field(default_factory=set)
     _settings: dict[Where, str] = field(default_factory=dict)
 
     def problem(self, where: Sequence[str | int], message: str) -> None:
-        """Note a problem."""
+        """Note a problem, of a value that could be read."""
+        if not self.is_unread(where):
+            self.problems.append(Problem(tuple(where), message))
+
+    def problem_of_key(self, where: Sequence[str | int], message: str) -> None:
+        """Note a problem of a key, whatever its value."""
         self.problems.append(Problem(tuple(where), message))
+
+    def is_unread(self, where: Sequence[str | int]) -> bool:
+        """Whether what stands at a path, or around it, could not be read."""
+        return any(tuple(where[:n]) in self.unread for n in range(len(where) + 1))
+
+    def below(self, where: Sequence[str | int]) -> set[Where]:
+        """Return what could not be read at a path or below."""
+        return {place for place in self.unread if place[: len(where)] == tuple(where)}
+
+    def given(self, where: Where) -> None:
+        """Take note that a value takes the place of one that could perhaps not be read."""
+        self.unread -= self.below(where)
 
     def check(self) -> None:
         """Raise all problems noted so far, in the order of the file, others' last.
@@ -142,6 +162,7 @@ class Document:
             step = _step(parent, keys[-1], where)
             parent[step] = value
             self._settings[(*where, step)] = source
+            self.given((*where, step))
         except ConfigError as error:
             self.foreign.append({"file": source, "line": None, "path": "", "message": str(error)})
 
@@ -241,17 +262,18 @@ class _Reader:
         self._document = document
         self._loader = _Loader("")
         self._open: list[yaml.Node] = []
+        self._told: set[int] = set()
 
     def read(self, node: yaml.Node, where: Where) -> Any:
         self._document.lines.setdefault(where, node.start_mark.line + 1)
         if node in self._open:
-            self._document.problem(where, f"anchor in line {node.start_mark.line + 1} holds itself")
-            return None
+            return self._unread(
+                node, where, f"anchor in line {node.start_mark.line + 1} holds itself"
+            )
         self._open.append(node)
         try:
             if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
-                self._document.problem(where, f"the tag {node.tag!r} has no place here")
-                return None
+                return self._unread(node, where, f"the tag {node.tag!r} has no place here")
             if isinstance(node, yaml.MappingNode):
                 return self._mapping(node, where)
             if isinstance(node, yaml.SequenceNode):
@@ -263,6 +285,8 @@ class _Reader:
     def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
         content: dict[str, Any] = {}
         merged: dict[str, Any] = {}
+        lines: dict[str, int] = {}
+        unread: set[Where] = set()
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if key_node.tag == _MERGE:
@@ -274,18 +298,25 @@ class _Reader:
                         self._document.problem(where, f"'<<' in line {line} takes a mapping")
                     else:
                         merged = values | merged
+                    self._document.unread.discard(where)  # the mapping around it can be read
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
                 self._document.problem(where, f"the key in line {line} is not plain text")
                 continue
             key = str(key_node.value)
             if key in content:
-                first = self._document.lines[(*where, key)]
-                lines = f", in line {first} and line {line}" if line != first else ""
-                self._document.problem((*where, key), f"given twice{lines}")
+                first = lines[key]
+                both = f", in line {first} and line {line}" if line != first else ""
+                self._document.problem_of_key((*where, key), f"given twice{both}")
             # the line of the value that counts; one that was merged in gives way
-            self._document.lines[(*where, key)] = line
+            self._document.lines[(*where, key)] = lines[key] = line
+            self._document.given((*where, key))
             content[key] = self.read(value_node, (*where, key))
+            unread |= self._document.below((*where, key))
+        for key, line in lines.items():  # again: what is merged in may stand below
+            self._document.lines[(*where, key)] = line
+            self._document.given((*where, key))
+        self._document.unread |= unread
         return merged | content
 
     def _scalar(self, node: yaml.Node, where: Where) -> Any:
@@ -293,14 +324,18 @@ class _Reader:
             value = self._loader.construct_object(node)
         except (yaml.YAMLError, ValueError) as error:
             reason = getattr(error, "problem", None) or str(error)
-            self._document.problem(
-                where, f"cannot be read as YAML ({reason}), value {show_value(node.value)}"
-            )
-            return None
+            said = f"cannot be read as YAML ({reason}), value {show_value(node.value)}"
+            return self._unread(node, where, said)
         if isinstance(value, float) and not math.isfinite(value):
-            self._document.problem(where, f"a finite number is needed, value {node.value}")
-            return None
+            return self._unread(node, where, f"a finite number is needed, value {node.value}")
         return value
+
+    def _unread(self, node: yaml.Node, where: Where, message: str) -> None:
+        # an anchor is read again wherever it is used: one mistake, told where it is first
+        if id(node) not in self._told:
+            self._document.problem_of_key(where, message)
+        self._told.add(id(node))
+        self._document.unread.add(where)
 
 
 def _compose(name: str, text: str) -> yaml.Node | None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import re
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
-from ampel_spark.document import Document, show_value
+from ampel_spark.document import Document, Where, show_value
 from ampel_spark.errors import nearest
 
 __all__ = ["entries", "note_refusals"]
@@ -62,23 +63,24 @@ def note_refusals(
         What its fields are called: key or parameter.
     """
     missing: dict[tuple[str | int, ...], list[str]] = {}
-    for refusal in error.errors(include_url=False):
-        # tags of unions stand in round brackets, pydantic's mark of a mapping's key in square ones
-        path = [key for key in refusal["loc"] if not str(key).startswith(("(", "["))]
+    for refusal in _refusals(error, model):
+        path = refusal.path
         place = [*where, *path]
-        kind, value = refusal["type"], refusal["input"]
-        if kind == "too_short" and value:
+        if refusal.kind == "too_short" and refusal.value:
             continue  # its entries were refused, and that has been said
-        if kind == "missing":
+        if refusal.kind == "value_error" and document.below(place):
+            continue  # it may come of what could not be read
+        if refusal.kind == "missing":
             missing.setdefault(tuple(place[:-1]), []).append(repr(place[-1]))
             continue
-        if kind == "extra_forbidden":
+        if refusal.kind == "extra_forbidden":
             hint = nearest(str(path[-1]), _keys(model, path[:-1]))
-            document.problem(place, f"unknown {word}, value {show_value(value)}{hint}")
+            given = "" if document.is_unread(place) else f", value {show_value(refusal.value)}"
+            document.problem_of_key(place, f"unknown {word}{given}{hint}")
             continue
         # where a rule joins several fields, it names their values itself
-        given = f", value {show_value(value)}" if path else ""
-        document.problem(place, f"{_said(refusal)}{given}{_hint(refusal)}")
+        given = f", value {show_value(refusal.value)}" if path else ""
+        document.problem(place, f"{refusal.said}{given}{refusal.hint}")
     for parent, names in missing.items():
         said = f"{word} {names[0]} is" if len(names) == 1 else f"{word}s {', '.join(names)} are"
         document.problem(parent, f"required {said} missing")
@@ -110,15 +112,131 @@ def entries(document: Document, key: str, model: type[_Model]) -> Iterator[tuple
             yield where, entry
 
 
+@dataclass(frozen=True)
+class _Refusal:
+    """What pydantic refused: where below the model, what kind of refusal, and of what value.
+
+    `unions` has the place of each union around it, from the outermost, and the choice made there.
+    """
+
+    path: Where
+    kind: str
+    value: Any
+    said: str
+    hint: str = ""
+    unions: tuple[tuple[Where, str], ...] = ()
+
+
+def _refusals(error: ValidationError, model: type[BaseModel]) -> list[_Refusal]:
+    found = []
+    for told in error.errors(include_url=False):
+        path, unions = _place(model, told["loc"])
+        found.append(_Refusal(path, told["type"], told["input"], _said(told), _hint(told), unions))
+    return _meant(found)
+
+
+def _meant(refusals: Iterable[_Refusal], depth: int = 0) -> list[_Refusal]:
+    """Return refusals without those by choices of a union that the value cannot have meant.
+
+    What fits no choice by its kind is refused by each, and told once.
+    """
+    found: list[_Refusal] = []
+    unions: dict[Where, dict[str, list[_Refusal]]] = {}
+    for refusal in refusals:
+        if len(refusal.unions) > depth:
+            at, choice = refusal.unions[depth]
+            unions.setdefault(at, {}).setdefault(choice, []).append(refusal)
+        else:
+            found.append(refusal)
+    for at, choices in unions.items():
+        each = [_meant(mine, depth + 1) for mine in choices.values()]
+        meant = [mine for mine in each if not any(_is_of_another_kind(r, at) for r in mine)]
+        if meant:
+            best = min(meant, key=len)
+            found += best
+            continue
+        forms = dict.fromkeys(r.said.removesuffix(" is needed") for mine in each for r in mine)
+        *most, last = forms
+        said = f"{', '.join(most)} or {last}" if most else last
+        hint = next((r.hint for mine in each for r in mine if r.hint), "")
+        found.append(_Refusal(at, "union", each[0][0].value, f"{said} is needed", hint))
+    return found
+
+
+def _is_of_another_kind(refusal: _Refusal, at: Where) -> bool:
+    """Whether the value at a path was refused for its kind, and not for what it holds."""
+    kinds = ("_type", "_parsing", "literal_error", "enum", "union")
+    return refusal.path == at and refusal.kind.endswith(kinds)
+
+
+def _place(
+    model: type[BaseModel], location: Sequence[str | int]
+) -> tuple[Where, tuple[tuple[Where, str], ...]]:
+    """Return the path of a refusal without pydantic's own marks, and the unions around it.
+
+    Tags of unions stand in round brackets, pydantic's mark of a mapping's key in square ones, and
+    the choices of a union without tags under names that pydantic gives them.
+    """
+    annotation: Any = model
+    path: Where = ()
+    unions: tuple[tuple[Where, str], ...] = ()
+    for key in location:
+        choices = _choices(annotation)
+        if str(key).startswith(("(", "[")):
+            annotation = next((c for c in choices if _tag(c) == key), Any)
+        elif len(choices) > 1:
+            unions = (*unions, (path, str(key)))
+            annotation = next((c for c in choices if _name(c) in str(key)), Any)
+        else:
+            annotation = _inside(choices[0], key)
+            path = (*path, key)
+    return path, unions
+
+
+def _choices(annotation: Any) -> list[Any]:
+    """Return what an annotation can stand for, None aside; of what is no union, itself."""
+    if hasattr(annotation, "__metadata__"):
+        return _choices(annotation.__origin__)
+    if get_origin(annotation) in (Union, types.UnionType):
+        several = [c for c in get_args(annotation) if c is not type(None)]
+        return _choices(several[0]) if len(several) == 1 else several
+    return [annotation]
+
+
+def _tag(choice: Any) -> str | None:
+    marks = getattr(choice, "__metadata__", ())
+    return next((mark.tag for mark in marks if isinstance(mark, Tag)), None)
+
+
+def _name(choice: Any) -> str:
+    """Return what pydantic's name of a choice has in it."""
+    bare = _choices(choice)[0]
+    name: str = getattr(get_origin(bare) or bare, "__name__", str(bare))
+    return name.lower() if name == "Literal" else name
+
+
+def _inside(annotation: Any, key: str | int) -> Any:
+    """Return the annotation of what stands under a key."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(str(key))
+        return field.annotation if field else Any
+    if origin is dict:
+        return arguments[1]
+    if origin is tuple and isinstance(key, int) and ... not in arguments:
+        return arguments[key] if key < len(arguments) else Any
+    return arguments[0] if arguments else Any
+
+
 def _said(refusal: Any) -> str:
     kind, context = refusal["type"], refusal.get("ctx", {})
     if kind == "literal_error":
-        expected = context["expected"]
-        return (
-            f"one of {expected} is needed"
-            if expected != "False"
-            else "false or a mapping is needed"
-        )
+        if context["expected"] == "False":
+            return "false or a mapping is needed"  # the one use of it
+        # the words of YAML, not of Python
+        words = {"True": "true", "False": "false", "None": "null"}
+        expected = re.sub(r"'[^']*'|\w+", lambda m: words.get(m[0], m[0]), str(context["expected"]))
+        return f"{'one of ' if ' or ' in expected else ''}{expected} is needed"
     if kind == "string_pattern_mismatch" and context["pattern"] in _PATTERNS:
         return _PATTERNS[context["pattern"]]
     if kind in ("too_short", "too_long"):

@@ -387,6 +387,8 @@ def _as_of(document: Document, survey: Survey | None) -> tuple[float, ...]:
     times = document.value(["t1", "states", "as_of"])
     jds = set()
     for i, time in enumerate(times if isinstance(times, list) else ()):
+        if time is None or isinstance(time, bool | list | dict):
+            continue  # that has been noted
         try:
             jds.add(as_of_jd(time, survey))
         except ConfigError as error:

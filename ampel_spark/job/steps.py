@@ -439,9 +439,8 @@ def _raw(document: Document, key: str) -> list[dict[str, Any]]:
 
 
 def _channel_names(document: Document) -> list[str]:
-    return list(
-        dict.fromkeys(str(entry["name"]) for entry in _raw(document, "channel") if "name" in entry)
-    )
+    names = (entry.get("name") for entry in _raw(document, "channel"))
+    return list(dict.fromkeys(str(name) for name in names if name is not None))
 
 
 def _unit_names(document: Document) -> set[str]:

@@ -125,6 +125,9 @@ rules:
 - {mask: true, flux_scale: 2}
 - {zero_pont: 0.1}
 - {table: quadrants.csv, zero_point: 0.1}
+- {mask: yes}
+- {zero_point: .nan}
+- {select: {time: {first: [1]}}, mask: true}
 """
     assert problems(tmp_path, text) == [
         "mine.yml:3: rules[0].select.bandd: unknown key, value 'ztfg'; did you mean 'band'?",
@@ -134,6 +137,9 @@ rules:
         'mine.yml:6: rules[3]: of masked points nothing can be changed: give flux_scale a rule of its own, value {"mask": true, "flux_scale": 2}',
         "mine.yml:7: rules[4].zero_pont: unknown key, value 0.1; did you mean 'zero_point'?",
         'mine.yml:8: rules[5]: a table says all that its rule changes: give zero_point another rule, value {"table": "quadrants.csv", "zero_point": 0.1}',
+        "mine.yml:9: rules[6].mask: true is needed, value 'yes'",
+        "mine.yml:10: rules[7].zero_point: a finite number is needed, value .nan",
+        "mine.yml:11: rules[8].select.time.first: a number, text or a date (YYYY-MM-DD) is needed, value [1]",
     ]
 
 

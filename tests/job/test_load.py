@@ -490,6 +490,24 @@ def test_a_problem_is_told_with_line_path_value_and_the_nearest_right_name(
     assert said.startswith(f"job.yml:{line}")
 
 
+def test_what_is_no_time_is_told_once_and_as_it_was_written(folder: Path) -> None:
+    text = (
+        SMALL + "t1:\n  states:\n    as_of:\n    - 2024-15-15\n    - 2024-15\n    - true\n    - ~\n"
+    )
+    assert problems(folder, text) == [
+        "job.yml:10: t1.states.as_of[0]: cannot be read as YAML (month must be in 1..12), value '2024-15-15'",
+        "job.yml:11: t1.states.as_of[1]: '2024-15' is neither a JD (such as 2458849.5) nor a night (YYYY-MM-DD)",
+        "job.yml:12: t1.states.as_of[2]: a number, text or a date (YYYY-MM-DD) is needed, value true",
+        "job.yml:13: t1.states.as_of[3]: a number, text or a date (YYYY-MM-DD) is needed, value null",
+    ]
+
+
+def test_a_parameter_that_is_nan_is_told_once(folder: Path) -> None:
+    assert problems(folder, changed("{min_ndet: 3}", "{max_fwhm: .nan}")) == [
+        "job.yml:14: t0[0].config.max_fwhm: a finite number is needed, value .nan"
+    ]
+
+
 def test_every_condition_that_cannot_be_read_is_told_where_it_stands(folder: Path) -> None:
     text = SMALL.replace("SimpleDecentFilter", "Conditions\n  config:") + (
         "    conditions: [bad, rb > 0.3, bad]\n    by_group: [[rb > 0.5, rbb > 1], [fid > x]]\n"
