@@ -29,6 +29,7 @@ _NEEDED = {
     "float": "a number is needed",
     "string": "text is needed",
     "date": "a date (YYYY-MM-DD) is needed",
+    "path": "a path is needed",
     "tuple": "a list is needed",
     "list": "a list is needed",
     "dict": "a mapping (lines of 'key: value') is needed",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -36,6 +37,7 @@ class Model(BaseModel):
     part: Part | Other | float | None = None
     parts: dict[str, Part | float] = {}
     size: float | None = Field(default=None, gt=0)
+    file: Path | None = None
     on: Literal[True] | None = None
     off: Literal[False, None, "None"] = None
 
@@ -67,7 +69,8 @@ def told(text: str) -> list[str]:
         # a union within a union
         ("part: {unit: a, scale: owm}", "part.scale: a number or 'own' is needed, value 'owm'; did you mean 'own'?"),
         ("parts: {a: {unit: a, scale: []}}", "parts.a.scale: a number or 'own' is needed, value []"),
-        # words of YAML
+        # words of YAML, and none of Python
+        ("file: [3]", "file: a path is needed, value [3]"),
         ("on: yes", "on: true is needed, value 'yes'"),
         ("off: 3", "off: one of false, null or 'None' is needed, value 3"),
     ],

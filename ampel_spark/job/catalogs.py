@@ -31,9 +31,11 @@ __all__ = [
     "catalog_inputs",
     "empty_catalog",
     "load_settings",
+    "named_catalogs",
     "paths_in",
     "replaced",
     "star_files",
+    "unknown_catalog",
 ]
 
 
@@ -103,6 +105,39 @@ def catalog_inputs(catalogs: Mapping[str, Catalog]) -> dict[str, Any]:
         )
         found[f"catalog {catalog.name}"] = where | {"hash": opened.content_hash}
     return found
+
+
+def named_catalogs(document: Document) -> list[str]:
+    """Return the names of the catalogues that a job enters, right or wrong."""
+    section = document.content.get("catalog")
+    return list(section) if isinstance(section, dict) else []
+
+
+def unknown_catalog(document: Document, name: str, lake: Path) -> str:
+    """Return what to say of a name that is none of a job's catalogues.
+
+    Parameters
+    ----------
+    document : Document
+        The job.
+    name : str
+    lake : Path
+        Where catalogues of the lake are.
+    """
+    from ampel_spark.sky.store import catalog_names
+
+    hint = nearest(name, named_catalogs(document))
+    said = f"unknown catalogue, value {name!r}{hint}"
+    if "mean" in hint:
+        return said
+    stored = catalog_names(lake)
+    if name in stored:
+        return f"{said}; the lake has it: enter it as catalog: {{{name}: {{lake: {name}}}}}"
+    there = f" (there: {', '.join(stored)})" if stored else ""
+    return (
+        f"{said}; enter it as catalog: {{{name}: {{file: PATH}}}}, or {{lake: NAME}} for a"
+        f" catalogue of the lake{there}, which `ampel-spark catalog add NAME FILE` puts there"
+    )
 
 
 def load_settings(name: str, path: Path | None = None) -> CatalogSettings:

@@ -16,7 +16,13 @@ from pydantic import ValidationError
 
 from ampel_spark.document import Document
 from ampel_spark.errors import AmpelSparkError, ConfigError, UnitError, nearest
-from ampel_spark.job.catalogs import catalog_config, paths_in, replaced
+from ampel_spark.job.catalogs import (
+    catalog_config,
+    named_catalogs,
+    paths_in,
+    replaced,
+    unknown_catalog,
+)
 from ampel_spark.job.model import (
     Catalog,
     FilterEntry,
@@ -57,8 +63,10 @@ STATE_COLUMNS = {
 _OUTCOME = {"status": "int", "message": "string", "duration_ms": "double"}
 
 
-def build_filters(document: Document, catalogs: Mapping[str, Catalog]) -> list[FilterStep]:
-    """Return the filter of each channel, in the order of the job."""
+def build_filters(
+    document: Document, catalogs: Mapping[str, Catalog], lake: Path
+) -> list[FilterStep]:
+    """Return the filter of each channel, in the order of the job; `lake` is that of catalogues."""
     from ampel_spark.t0.filters import FILTERS
 
     steps: list[FilterStep] = []
@@ -82,12 +90,8 @@ def build_filters(document: Document, catalogs: Mapping[str, Catalog]) -> list[F
             document.problem([*where, "config"], str(error))
             continue
         gaia = entry.gaia
-        known_catalogs = document.content.get("catalog") or {}
-        if gaia is not None and gaia not in known_catalogs:
-            document.problem(
-                [*where, "gaia"],
-                f"unknown catalogue, value {gaia!r}{nearest(gaia, known_catalogs)}",
-            )
+        if gaia is not None and gaia not in named_catalogs(document):
+            document.problem([*where, "gaia"], unknown_catalog(document, gaia, lake))
         elif gaia is not None and not any(cut.needs_stars for cut in built.cuts()):
             document.problem(
                 [*where, "gaia"],
@@ -113,7 +117,9 @@ def build_filters(document: Document, catalogs: Mapping[str, Catalog]) -> list[F
     return steps
 
 
-def build_units(document: Document, base: Path, catalogs: Mapping[str, Catalog]) -> list[UnitStep]:
+def build_units(
+    document: Document, base: Path, catalogs: Mapping[str, Catalog], lake: Path
+) -> list[UnitStep]:
     """Return the units, each after those it is tied to, else in the order of the job."""
     steps: dict[str, UnitStep] = {}
     places: dict[str, int] = {}
@@ -121,7 +127,7 @@ def build_units(document: Document, base: Path, catalogs: Mapping[str, Catalog])
     complete = True
     for i, entry in entries(document, "t2", UnitEntry):
         _check_channels(document, ["t2", i, "channel"], entry.channel or (), channels)
-        step = _build_unit(document, ["t2", i], entry, base, catalogs)
+        step = _build_unit(document, ["t2", i], entry, base, catalogs, lake)
         if step is None:
             complete = False
             continue
@@ -241,6 +247,7 @@ def _build_unit(
     entry: UnitEntry,
     base: Path,
     catalogs: Mapping[str, Catalog],
+    lake: Path,
 ) -> UnitStep | None:
     from ampel_spark.t2.registry import UNITS, build, find_unit
 
@@ -250,10 +257,11 @@ def _build_unit(
     except UnitError as error:
         document.problem([*where, "unit"], str(error))
         return None
+    config, used = catalog_config(model, entry.config, catalogs)
+    lacking = _lacks_file(document, place, model, config, base, lake)
     try:
-        config, used = catalog_config(model, entry.config, catalogs)
         model.model_validate(config)
-        if _lacks_file(document, place, model, config, base, catalogs):
+        if lacking:
             return None
         unit = build(entry.unit, config, base)
         missing = [path for path in unit.files() if not path.exists()]
@@ -291,7 +299,7 @@ def _lacks_file(
     model: type[Unit],
     config: Mapping[str, Any],
     base: Path,
-    catalogs: Mapping[str, Catalog],
+    lake: Path,
 ) -> bool:
     """Note parameters that name a file which is not there."""
     lacking = False
@@ -299,11 +307,13 @@ def _lacks_file(
         if (base / Path(value).expanduser()).exists():
             continue
         lacking = True
-        if key[-1] == "catalog" and _is_name(value):
-            what = f"unknown catalogue, value {value!r}{nearest(value, catalogs)}"
-        else:
-            what = f"there is no file {base / value}"
-        document.problem([*where, *key], what)
+        place = [*where, *key]
+        if key[-1] != "catalog" or not _is_name(value):
+            document.problem(place, f"there is no file {base / value}")
+        elif value not in named_catalogs(document):
+            # of several catalogues, each can go by the name of its entry
+            place = place if document.value(place) is not None else place[:-1]
+            document.problem(place, unknown_catalog(document, value, lake))
     return lacking
 
 

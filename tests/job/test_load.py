@@ -444,7 +444,7 @@ def test_missing_parameters_are_told_in_one_line(folder: Path) -> None:
         ("  on_stock_match: bypass", "  gaia: hosts",
          "15: t0[0].gaia: the filter SimpleDecentFilter has no Gaia veto here: leave the key out"),
         ("  on_stock_match: bypass", "  gaia: starz",
-         "15: t0[0].gaia: unknown catalogue, value 'starz'; known: hosts"),
+         "15: t0[0].gaia: unknown catalogue, value 'starz'; known: hosts; enter it as catalog: {starz: {file: PATH}},"),
         ("ra: raMean", "ra: raMeen", "7: catalog.hosts.ra: the file has no column 'raMeen'; did you mean 'raMean'?"),
         ("columns: [z]", "columns: [z, zz]",
          "7: catalog.hosts.columns[1]: the file has no column 'zz'; did you mean 'z'?"),
@@ -519,6 +519,49 @@ def test_every_condition_that_cannot_be_read_is_told_where_it_stands(folder: Pat
         "job.yml:9: t0[0].config.by_group[0][1]: no column 'rbb'; did you mean 'rb'?, value 'rbb > 1'",
         "job.yml:9: t0[0].config.by_group[1][0]: 'x' is no number, value 'fid > x'",
     ]
+
+
+def test_a_catalogue_that_the_job_does_not_enter_is_told_with_what_to_enter(folder: Path) -> None:
+    from ampel_spark.lake.lake import mark
+    from ampel_spark.sky.store import add
+
+    def cure(name: str, there: str = "") -> str:
+        return (
+            f"unknown catalogue, value '{name}'; enter it as catalog: {{{name}: {{file: PATH}}}}, or {{lake: NAME}} for a"
+            f" catalogue of the lake{there}, which `ampel-spark catalog add NAME FILE` puts there"
+        )
+
+    text = SMALL + (
+        "lake: lakes\nt2:\n- {unit: catalog_match, config: {catalog: host}}\n"
+        "- {unit: catalog_match, name: b, config: {catalogs: {stars: {radius: 3}, x: {catalog: galaxies, radius: 3}}}}\n"
+    )
+    assert problems(folder, text) == [
+        f"job.yml:9: t2[0].config.catalog: {cure('host')}",
+        "job.yml:9: t2[0].config: catalog and radius go together",
+        f"job.yml:10: t2[1].config.catalogs.stars: {cure('stars')}",
+        f"job.yml:10: t2[1].config.catalogs.x.catalog: {cure('galaxies')}",
+    ]
+    add(mark(folder / "lakes"), "galaxies", pa.table({"ra": [1.0], "dec": [2.0]}))
+    assert problems(folder, text)[2:] == [
+        f"job.yml:10: t2[1].config.catalogs.stars: {cure('stars', ' (there: galaxies)')}",
+        "job.yml:10: t2[1].config.catalogs.x.catalog: unknown catalogue, value 'galaxies'; the lake has it:"
+        " enter it as catalog: {galaxies: {lake: galaxies}}",
+    ]
+
+
+def test_of_a_catalogue_that_is_entered_wrongly_the_entry_alone_is_told(folder: Path) -> None:
+    assert problems(
+        folder, changed("{file: hosts.parquet,", "{file: hosts.parquet, version: x,")
+    ) == ["job.yml:7: catalog.hosts.version: a whole number is needed, value 'x'"]
+    assert problems(
+        folder,
+        changed(
+            "hosts: {file: hosts.parquet, ra: raMean, dec: decMean, columns: [z]}",
+            "hosts: hosts.parquet",
+        ),
+    )[0] == (
+        "job.yml:7: catalog.hosts: a mapping (lines of 'key: value') is needed, value 'hosts.parquet'"
+    )
 
 
 def test_a_channel_has_one_filter(folder: Path) -> None:
