@@ -125,11 +125,14 @@ def build_units(
     places: dict[str, int] = {}
     channels = _channel_names(document)
     complete = True
+    refused: list[tuple[int, UnitStep]] = []
     for i, entry in entries(document, "t2", UnitEntry):
         _check_channels(document, ["t2", i, "channel"], entry.channel or (), channels)
         step = _build_unit(document, ["t2", i], entry, base, catalogs, lake)
         if step is None:
             complete = False
+            rest = _rest_of(document, entry, base, catalogs)
+            refused += [(i, rest)] if rest is not None else []
             continue
         if step.name in steps:
             document.problem(
@@ -138,16 +141,16 @@ def build_units(
             continue
         steps[step.name], places[step.name] = step, i
     complete &= len(steps) == len(_raw(document, "t2"))
-    for name, step in steps.items():
+    for i, step in [*((places[name], step) for name, step in steps.items()), *refused]:
         for tie in step.needs:
             if tie in steps:
-                _check_coverage(document, places[name], step, steps[tie])
-                _check_columns(document, places[name], step, steps[tie])
+                _check_coverage(document, i, step, steps[tie])
+                _check_columns(document, i, step, steps[tie])
             elif complete or tie not in _unit_names(document):
-                known = nearest(tie, (other for other in steps if other != name))
+                known = nearest(tie, (other for other in steps if other != step.name))
                 document.problem(
-                    ["t2", places[name]],
-                    f"unit {name!r} needs the results of {tie!r}, which is not in t2{known}",
+                    ["t2", i],
+                    f"unit {step.name!r} needs the results of {tie!r}, which is not in t2{known}",
                 )
     try:
         TopologicalSorter({name: step.needs for name, step in steps.items()}).prepare()
@@ -249,7 +252,7 @@ def _build_unit(
     catalogs: Mapping[str, Catalog],
     lake: Path,
 ) -> UnitStep | None:
-    from ampel_spark.t2.registry import UNITS, build, find_unit
+    from ampel_spark.t2.registry import build, find_unit
 
     place = [*where, "config"]
     try:
@@ -286,11 +289,47 @@ def _build_unit(
         k: v for k, v in entry.config.items() if isinstance(getattr(unit, k), Path) and _is_name(v)
     }
     shown = replaced(unit.model_dump(mode="json"), names) | named
-    name = entry.name or (
-        entry.unit if entry.unit in UNITS else _snake(entry.unit.rpartition(":")[2])
-    )
     channels = entry.channel or tuple(_channel_names(document))
-    return UnitStep(name, entry.unit, unit, shown, channels, needs, columns)
+    return UnitStep(_name_of(entry), entry.unit, unit, shown, channels, needs, columns)
+
+
+def _rest_of(
+    document: Document, entry: UnitEntry, base: Path, catalogs: Mapping[str, Catalog]
+) -> UnitStep | None:
+    """Return a refused unit without its wrong parameters, for its ties; None: it makes no sense.
+
+    Ties are those that the entry names: another may stand in for a parameter that was left out.
+    """
+    from ampel_spark.t2.registry import find_unit
+
+    try:
+        model = find_unit(entry.unit, base)
+        config, _ = catalog_config(model, entry.config, catalogs)
+        try:
+            unit = model.model_validate(config)
+        except ValidationError as error:
+            wrong = {refusal["loc"][0] for refusal in error.errors() if refusal["loc"]}
+            unit = model.model_validate({k: v for k, v in config.items() if k not in wrong})
+        needs = tuple(name for name in unit.needs() if name in _texts(entry.config))
+    except (ValidationError, AmpelSparkError):
+        return None
+    channels = entry.channel or tuple(_channel_names(document))
+    return UnitStep(_name_of(entry), entry.unit, unit, {}, channels, needs, ())
+
+
+def _name_of(entry: UnitEntry) -> str:
+    from ampel_spark.t2.registry import UNITS
+
+    own = entry.unit if entry.unit in UNITS else _snake(entry.unit.rpartition(":")[2])
+    return entry.name or own
+
+
+def _texts(value: Any) -> set[str]:
+    """Return all texts in a parameter's value, keys of mappings aside."""
+    if isinstance(value, str):
+        return {value}
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {text for part in parts for text in _texts(part)}
 
 
 def _lacks_file(

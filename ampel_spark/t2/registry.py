@@ -347,9 +347,11 @@ def _parameters(name: str, field: FieldInfo) -> list[Parameter]:
 
 
 def _bare(annotation: Any) -> Any:
-    """Return an annotation without what `Annotated` says of it or of the members of a union."""
+    """Return an annotation without what `Annotated` says of it or of what it is made of."""
     if hasattr(annotation, "__metadata__"):
         return _bare(annotation.__origin__)
     if get_origin(annotation) in (Union, types.UnionType):
         return functools.reduce(operator.or_, map(_bare, get_args(annotation)))
+    if get_origin(annotation) in (tuple, list, dict):
+        return get_origin(annotation)[tuple(map(_bare, get_args(annotation)))]
     return annotation

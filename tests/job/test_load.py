@@ -564,6 +564,38 @@ def test_of_a_catalogue_that_is_entered_wrongly_the_entry_alone_is_told(folder: 
     )
 
 
+def test_the_ties_of_a_unit_are_told_beside_what_else_is_wrong_with_it(folder: Path) -> None:
+    text = SMALL + (
+        "t2:\n- unit: salt_fit\n  config:\n    redshift: {unit: milky_way_dust, column: z}\n"
+        "    dust: {unit: milky_way_dusd}\n    bands: [ztfx, ztfg, ztfy]\n    min_points: few\n"
+        "- {unit: milky_way_dust, config: {map: quickstart}}\n"
+    )
+    said = problems(folder, text)
+    band = r"job\.yml:12: t2\[0\]\.config\.bands\[%d\]: no such band; did you mean 'ztf[gri]'\?, value '%s'"
+    ties = [
+        "job.yml:8: t2[0]: unit 'salt_fit' needs the results of 'milky_way_dusd', which is not in t2; did you mean 'milky_way_dust'?",
+        "job.yml:8: t2[0]: unit 'salt_fit' reads column 'z' of 'milky_way_dust', which has no such column; known: dec, ebv, ra",
+    ]
+    assert sorted(said[:2]) == ties
+    assert re.fullmatch(band % (0, "ztfx"), said[2])
+    assert re.fullmatch(band % (2, "ztfy"), said[3])
+    assert said[4:] == [
+        "job.yml:13: t2[0].config.min_points: a whole number is needed, value 'few'"
+    ]
+    # each alone
+    good = text.replace("dusd", "dust").replace("ztfx, ztfg, ztfy", "ztfg").replace("few", "5")
+    assert problems(folder, good) == ties[1:]
+    (alone,) = problems(
+        folder, good.replace("column: z", "column: ebv").replace("[ztfg]", "[ztfx]")
+    )
+    assert re.fullmatch(band % (0, "ztfx"), alone)
+    # a tie that the job does not name is none of its mistakes
+    (said,) = problems(
+        folder, good.replace("column: z", "column: ebv").replace("{unit: milky_way_dust}", "3")
+    )
+    assert "config.dust: " in said
+
+
 def test_a_channel_has_one_filter(folder: Path) -> None:
     assert problems(folder, changed("- channel: Team\n  filter", "- channel: SN\n  filter")) == [
         "job.yml:10: channel[1]: channel 'Team' has no filter in t0",

@@ -268,7 +268,7 @@ def test_bands_that_cannot_be_fitted_are_dropped_and_said_so(
     )
     assert "dropped 6 points in lsstu: not among the unit's bands" in row["message"]
     # far away, g is beyond the blue end of the model; nothing but r is left
-    far = fitted(curve, redshift=1.2, bands=["ztfg", "ztfr", "nonsense"])
+    far = fitted(curve, redshift=1.2, bands=["ztfg", "ztfr", "lsstu"])
     assert far["bands"] == ["ztfr"]
     assert "in ztfg: outside the model's wavelengths at z 1.2" in far["message"]
     # what is in the data folder is part of the trace
@@ -374,6 +374,8 @@ def test_dust_comes_from_a_tied_unit() -> None:
         ({"bounds": {"x1": [1, 1]}}, "x1: give"),
         ({"fixed": {"z": 1}}, "config.fixed = .*'z' is not one of x1, c"),
         ({"bounds": {"stretch": [0, 1]}}, "'stretch' is not one of t0, x0, x1, c"),
+        ({"bands": ["ztfg", "ztfx"]}, "no such band; did you mean 'ztf"),
+        ({"bands": ["nonsense"]}, "no such band: take a name of sncosmo"),
         ({"zero_points": {"ztfx": 0.1}}, "'ztfx' is not among the bands; did you mean 'ztf"),
         ({"band_shifts": {"lsstu": 1.0}}, r"config\.band_shifts = .*'lsstu' is not among"),
         ({"redshift": {"fit": [0.1, 0.2], "sigma": 0.1}}, "a prior needs a redshift"),

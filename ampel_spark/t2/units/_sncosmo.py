@@ -30,6 +30,7 @@ __all__ = [
     "DUST_LAWS",
     "MODELS",
     "ab_offset",
+    "band_names",
     "bandpass",
     "data_dir",
     "model",
@@ -158,6 +159,11 @@ def model(name: str, dust_law: str | None = None) -> sncosmo.Model:
     if dust_law is None:
         return sncosmo.Model(source(name))
     return sncosmo.Model(source(name), [DUST_LAWS[dust_law]()], ["mw"], ["obs"])
+
+
+def band_names() -> list[str]:
+    """Return the names of the bands that sncosmo has, wherever their curves are."""
+    return sorted(name for name, _ in _BANDPASSES._loaders)
 
 
 def bandpass(name: str) -> tuple[sncosmo.Bandpass | None, Path | None]:

@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import sncosmo
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from ampel_spark.errors import ConfigError, UnitError, nearest
 from ampel_spark.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
@@ -77,6 +77,15 @@ _KINDS = {"detection": DETECTION, "forced": FORCED}
 _HAS_NUMBA = find_spec("numba") is not None
 
 
+def _known_band(name: str) -> str:
+    known = _sncosmo.band_names()
+    if name.lower() not in known:
+        near = nearest(name, known)
+        # a list of all would help nobody
+        raise ValueError(f"no such band{near if 'mean' in near else ': take a name of sncosmo'}")
+    return name
+
+
 class Cosmology(Part):
     """Flat LCDM, for absolute magnitudes."""
 
@@ -114,7 +123,7 @@ class SaltFit(Unit):
     dust: Dust | None = None
     "Milky-Way dust; none by default."
 
-    bands: tuple[str, ...] = ("ztfg", "ztfr", "ztfi")
+    bands: tuple[Annotated[str, AfterValidator(_known_band)], ...] = ("ztfg", "ztfr", "ztfi")
     "Bands to fit, where the data folder has their curves."
 
     points: tuple[Literal["detection", "forced"], ...] = ("detection", "forced")
