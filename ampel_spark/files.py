@@ -1,4 +1,4 @@
-"""What was read of files, kept for as long as these stay as they were.
+"""Files as all read them: what was read is kept for as long as they stay as they were.
 
 Notebooks and workers go on while a file is changed: its content is read again then, as the traces
 of results say.
@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Read", "current", "stamp"]
+if TYPE_CHECKING:
+    from pyarrow.fs import SubTreeFileSystem
+
+__all__ = ["Read", "current", "files_in", "stamp"]
 
 
 def stamp(path: Path) -> tuple[int, ...]:
@@ -42,3 +45,14 @@ def current(load: Callable[..., Read], *key: Any) -> Read:
         load.cache_clear()  # type: ignore[attr-defined]
         found = load(*key)
     return found
+
+
+def files_in(folder: str | Path) -> SubTreeFileSystem:
+    """Return a folder as the file system through which its Delta table is to be read.
+
+    It is Arrow's own: that of deltalake calls back into Python from Arrow threads, which may
+    outlive the interpreter ("terminate called without an active exception", exit code 134).
+    """
+    from pyarrow import fs
+
+    return fs.SubTreeFileSystem(str(Path(folder).resolve()), fs.LocalFileSystem())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError, nearest
+from ampel_spark.files import files_in
 from ampel_spark.lake import lake as _lake
 from ampel_spark.lake.log import newest_version
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     import pyarrow.compute as pc
     from deltalake import DeltaTable
     from pyarrow.dataset import Dataset
-    from pyarrow.fs import SubTreeFileSystem
 
 __all__ = [
     "GONE",
@@ -33,7 +33,6 @@ __all__ = [
     "check_lake",
     "check_version",
     "dataset",
-    "files_in",
     "find_run",
     "open_table",
     "read",
@@ -222,17 +221,6 @@ def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
     """
     files = files_in(Path(lake).expanduser() / name)
     return open_table(lake, name, version).to_pyarrow_dataset(filesystem=files)
-
-
-def files_in(folder: str | Path) -> SubTreeFileSystem:
-    """Return a folder as the file system through which its Delta table is to be read.
-
-    It is Arrow's own: that of deltalake calls back into Python from Arrow threads, which may
-    outlive the interpreter ("terminate called without an active exception", exit code 134).
-    """
-    from pyarrow import fs
-
-    return fs.SubTreeFileSystem(str(Path(folder).resolve()), fs.LocalFileSystem())
 
 
 def table_info(lake: str | Path, name: str) -> TableInfo:

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.files import files_in
 
 __all__ = ["OWN", "CatalogSettings", "read_source"]
 
@@ -258,8 +259,6 @@ def _raw(path: Path, columns: list[str] | None) -> pa.Table:
             return _astropy(path, kind)
         if kind == "delta":
             from deltalake import DeltaTable
-
-            from ampel_spark.lake.reading import files_in
 
             return DeltaTable(str(path)).to_pyarrow_table(filesystem=files_in(path))
         return _parquet(path, columns)

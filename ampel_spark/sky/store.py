@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampel_spark.errors import ConfigError, LakeError, nearest
+from ampel_spark.files import files_in
 from ampel_spark.sky.sources import CatalogSettings
 from ampel_spark.sky.tiles import Tiles, canonical, cut
 
@@ -102,8 +103,6 @@ class Stored:
         """
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
-
-        from ampel_spark.lake.reading import files_in
 
         path = Path(path)
         if not is_stored(path):

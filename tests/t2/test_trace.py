@@ -221,6 +221,8 @@ def test_the_fit_is_traced_to_its_engine_its_catalogue_and_its_model() -> None:
         "ampel_spark.t2.units.salt_fit",
     } <= set(code)
     assert not any(name.partition(".")[0] != "ampel_spark" for name in code)
+    # the lake's own code has no part in what a unit says
+    assert not any(name.startswith("ampel_spark.lake") for name in code)
     trace = trace_of(SaltFit.model_validate({"redshift": 0.1}), "salt_fit")
     assert trace.content["files"][0]["name"] == "salt3-f22"
     assert len(trace.trace_id) == 32
