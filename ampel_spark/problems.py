@@ -219,7 +219,7 @@ def _name(choice: Any) -> str:
 def _inside(annotation: Any, key: str | int) -> Any:
     """Return the annotation of what stands under a key."""
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if _is_model(annotation):
         field = annotation.model_fields.get(str(key))
         return field.annotation if field else Any
     if origin is dict:
@@ -261,17 +261,15 @@ def _hint(refusal: Any) -> str:
 
 
 def _keys(annotation: Any, path: Sequence[str | int]) -> set[str]:
-    """Return the keys that the model at `path` below an annotation has."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        if not path:
-            return set(annotation.model_fields)
-        field = annotation.model_fields.get(str(path[0]))
-        return _keys(field.annotation, path[1:]) if field else set()
-    if origin is dict:
-        return _keys(arguments[1], path[1:])
-    if origin in (list, tuple):
-        return _keys(arguments[0], path[1:])
-    if origin in (Union, types.UnionType) or hasattr(annotation, "__metadata__"):
-        return set().union(*(_keys(argument, path) for argument in arguments))
-    return set()
+    """Return the keys that the models at `path` below an annotation have."""
+    choices = _choices(annotation)
+    if len(choices) > 1:
+        return set().union(*(_keys(choice, path) for choice in choices))
+    (only,) = choices
+    if path:
+        return _keys(_inside(only, path[0]), path[1:])
+    return set(only.model_fields) if _is_model(only) else set()
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

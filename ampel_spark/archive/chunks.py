@@ -18,6 +18,8 @@ from ampel_spark.archive.files import ArchiveFile, hash_files, sizes_of
 from ampel_spark.archive.readers import name_patterns
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
+from ampel_spark.lake.log import newest_version
+from ampel_spark.lake.reading import read
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
@@ -63,12 +65,12 @@ class Pinned:
     archive_files: int
 
 
-def pinned(lake: Lake, version: int | None = None) -> Pinned:
-    """Return the versions that the newest complete chunk names.
+def pinned(lake: str | Path, version: int | None = None) -> Pinned:
+    """Return the versions that the newest complete chunk names, without Spark.
 
     Parameters
     ----------
-    lake : Lake
+    lake : path
     version : int, optional
         Version of ``archive_files`` to go by: the lake as it stood then.
 
@@ -83,22 +85,22 @@ def pinned(lake: Lake, version: int | None = None) -> Pinned:
     if marks is None:
         if version is not None:
             raise ArchiveError(
-                f"lake {lake.root} held no alerts at version {version} of archive_files; "
-                f"the newest is {lake.version('archive_files')}"
+                f"lake {lake} held no alerts at version {version} of archive_files; "
+                f"the newest is {newest_version(Path(lake) / 'archive_files')}"
             )
         raise ArchiveError(
-            f"lake {lake.root} holds no alerts yet; "
-            "ingest an archive first (ampel-spark ingest PATH)"
+            f"lake {lake} holds no alerts yet; ingest an archive first (ampel-spark ingest PATH)"
         )
-    newest = lake.version("archive_files") if version is None else version
+    newest = newest_version(Path(lake) / "archive_files") if version is None else version
     return Pinned(marks["alerts"], marks["datapoints"], marks["quarantine"], newest or 0)
 
 
-def _marks(lake: Lake, version: int | None = None) -> dict[str, int] | None:
+def _marks(lake: str | Path, version: int | None = None) -> dict[str, int] | None:
     """Return the version of each table that the newest marker names."""
-    if not lake.has("archive_files"):
+    if newest_version(Path(lake) / "archive_files") is None:
         return None
-    table = lake.arrow("archive_files", [f"{name}_version" for name in CHUNK_TABLES], version)
+    names = [f"{name}_version" for name in CHUNK_TABLES]
+    table = read(lake, "archive_files", names, version=version)
     if not len(table):
         return None
     # Versions only grow, and a marker names those that belong together.
@@ -111,7 +113,7 @@ def undo_unfinished(lake: Lake, run_id: str) -> list[str]:
     A chunk without its marker was killed half-way. Readers do not see it, but the next marker would
     name versions that hold it. The lock "archive" must be held.
     """
-    marks = _marks(lake) or dict.fromkeys(CHUNK_TABLES, 0)
+    marks = _marks(lake.root) or dict.fromkeys(CHUNK_TABLES, 0)
     undone: list[str] = []
     for name in CHUNK_TABLES:
         for commit in lake.commits(name, marks[name]):

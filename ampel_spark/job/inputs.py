@@ -11,16 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ampel_spark.archive.chunks import Pinned, pinned
 from ampel_spark.archive.surveys import Survey, as_of_jd
 from ampel_spark.errors import ConfigError
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.reading import dataset
-
-if TYPE_CHECKING:
-    from ampel_spark.lake.lake import Lake
 
 __all__ = ["Inputs", "as_of", "recorded"]
 
@@ -51,7 +48,7 @@ class Inputs:
         """Whether the versions are given: then nothing is read into the lake first."""
         return self.chunk is not None or self.versions is not None
 
-    def pin(self, lake: Lake) -> Pinned:
+    def pin(self, lake: Path) -> Pinned:
         """Return the versions to read.
 
         Raises

@@ -172,10 +172,7 @@ def _calibration(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
     if not (lake / "datapoints" / "_delta_log").is_dir():
         yield "calibration: there are no datapoints yet to hold its rules against"
         return
-    version = None if inputs.versions is None else inputs.versions.datapoints
-    if inputs.chunk is not None:
-        marks = read(lake, "archive_files", ["datapoints_version"], version=inputs.chunk)
-        version = pc.max(marks["datapoints_version"]).as_py()
+    version = inputs.pin(lake).datapoints if inputs.is_past else None
     known = None if inputs.until is None else pc.field("first_alert_jd") <= inputs.until
     points = read(lake, "datapoints", COLUMNS, known, version=version)
     found = examine_batches(points.to_batches(), release)

@@ -155,7 +155,7 @@ def _trace(run: Mapping[str, Any], unit: str) -> str:
 
 def _clone(source: Lake, target: Lake, inputs: Inputs) -> Pinned:
     """Give a new lake what a run read of an old one, and return the versions there."""
-    versions = dataclasses.asdict(inputs.pin(source))
+    versions = dataclasses.asdict(inputs.pin(source.root))
     for name in ("alerts", "datapoints"):
         source.read(name, versions[name])  # one that is gone is told
         target.spark.sql(

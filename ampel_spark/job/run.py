@@ -161,7 +161,7 @@ def run_job(
                 counts["archive"] = _archive(place, archive, job.survey, run_id, out)
             if job.simulated_in is not None:
                 outputs[TRUTH] = insert_truth(place, job.simulated_in, run_id)
-            versions = inputs.pin(place)
+            versions = inputs.pin(place.root)
             pin(place, run_id, asdict(versions))
             read |= _read(job, versions, inputs.until, selections)
             context = Context(
@@ -234,7 +234,7 @@ def forecast(
     from ampel_spark.session import get_session
 
     place = Lake(get_session(f"ampel_spark {job.name}"), lake)
-    versions = inputs.pin(place)
+    versions = inputs.pin(place.root)
     if job.simulated_in is not None and not job.simulated_in.is_dir():
         out("counts: not known before the simulated archive is made")
         return

@@ -40,6 +40,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ampel_spark.errors import UnitError
+from ampel_spark.files import stamp
 from ampel_spark.t2.unit import Unit
 
 __all__ = ["FILE_MODULE", "Trace", "code_of", "digest_of", "modules_of", "trace_of"]
@@ -148,12 +149,11 @@ def digest_of(path: Path) -> str:
 
 
 def _file(path: Path) -> str:
-    stat = path.stat()
-    return _hashed(path, stat.st_size, stat.st_mtime_ns)
+    return _hashed(path, stamp(path))
 
 
 @functools.lru_cache(maxsize=1024)
-def _hashed(path: Path, size: int, mtime: int) -> str:
+def _hashed(path: Path, known_by: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -93,9 +93,9 @@ def test_an_archive_becomes_tables_whose_accounts_close(at_once: AtOnce) -> None
         0,
     )
     assert "3/3 files, 4 packets" in lines[-1]
-    assert pinned(lake) == Pinned(1, 1, 1, archive_files=1)
+    assert pinned(lake.root) == Pinned(1, 1, 1, archive_files=1)
     with pytest.raises(ArchiveError, match="held no alerts at version 0 of archive_files"):
-        pinned(lake, 0)
+        pinned(lake.root, 0)
     files = read(
         lake,
         "archive_files",
@@ -387,9 +387,9 @@ def test_a_chunk_that_was_killed_before_its_marker_is_not_seen_and_reading_it_ag
     with pytest.raises(KeyboardInterrupt):
         ingest(spark, lake, more, run_id="killed", out=lambda line: None)
     monkeypatch.undo()
-    assert lake.read("alerts", pinned(lake).alerts).count() == 4
+    assert lake.read("alerts", pinned(lake.root).alerts).count() == 4
     ingest(spark, lake, more, run_id="again", out=lambda line: None)
-    assert lake.read("alerts", pinned(lake).alerts).count() == 6
+    assert lake.read("alerts", pinned(lake.root).alerts).count() == 6
     assert lake.read("alerts").count() == 6
     assert (
         lake.read("datapoints")

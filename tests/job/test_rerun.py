@@ -179,8 +179,8 @@ def test_maintenance_keeps_what_pins_hold_and_removes_what_nothing_needs(
     assert lake.read("state_channels").count() == read(grown, "state_channels").num_rows
     # every chunk of archive is there as it stood
     for mark in range(1, lake.version("archive_files") or 0):
-        assert pinned(lake, mark).alerts <= pinned(lake).alerts
-        assert lake.read("alerts", pinned(lake, mark).alerts).count() > 0
+        assert pinned(lake.root, mark).alerts <= pinned(lake.root).alerts
+        assert lake.read("alerts", pinned(lake.root, mark).alerts).count() > 0
 
 
 def test_pins_are_listed_and_let_go(grown: Path, spark: SparkSession, tmp_path: Path) -> None:
