@@ -20,7 +20,8 @@ __all__ = ["maintain"]
 
 def maintain(args: Namespace) -> int:
     """Compact tables, remove what nothing needs, list pins and let them go."""
-    from ampel_spark.lake.reading import check_lake, find_run
+    from ampel_spark.lake.reading import check_lake
+    from ampel_spark.lake.runs import find_run
 
     lake = check_lake(lake_of(args.lake))
     if args.dry_run and not args.remove_files:
@@ -28,7 +29,7 @@ def maintain(args: Namespace) -> int:
     if args.release:
         from ampel_spark.lake.pins import release
 
-        names = [find_run(lake, run)["run_id"] for run in args.release]
+        names = [find_run(lake, run).run_id for run in args.release]
         print(f"maintain: {release(_open(lake), names)} pins of {', '.join(names)} let go")
     if args.compact:
         from ampel_spark.lake.maintenance import compact
