@@ -217,7 +217,7 @@ def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]
     ConfigError
         If the run has no such channel, or the survey no longer has its data rights.
     """
-    from ampel_spark.job.load import load_survey
+    from ampel_spark.job.configuration.load import load_survey
 
     survey = load_survey(run.job_resolved["survey"])
     gone = {right for c in run.channels.values() for right in c["access"]} - set(survey.access)
@@ -245,7 +245,7 @@ def _release(run: Run) -> Release:
     ConfigError
         If it is no longer what it was then.
     """
-    from ampel_spark.job.load import load_calibration, load_survey
+    from ampel_spark.job.configuration.load import load_calibration, load_survey
 
     job = run.job_resolved
     release = load_calibration(job["calibration"], load_survey(job["survey"]))
@@ -276,8 +276,8 @@ def _stars(lake: Path, run: Run, name: str | None) -> tuple[StarCatalog | None, 
 
 
 def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
-    from ampel_spark.job.load import simulated_dir
-    from ampel_spark.job.model import Simulation
+    from ampel_spark.job.configuration.load import simulated_dir
+    from ampel_spark.job.configuration.model import SimulationEntry
 
     job = run.job_resolved
     catalog = job["catalog"][name]
@@ -288,7 +288,7 @@ def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
 
         stored = Stored.open(folder_of(lake, catalog["lake"]), catalog["version"])
         return [Path(file) for file in stored.files]
-    folder = simulated_dir(Simulation.model_validate(job["archive"]["simulate"]))
+    folder = simulated_dir(SimulationEntry.model_validate(job["archive"]["simulate"]))
     return [folder / str(catalog["simulated"])]
 
 
