@@ -459,8 +459,8 @@ class ResolvedJob:
     notes : tuple of str
         Lines for the plan: what is switched off, and why.
     varied : callable
-        Loads it again with more settings and another calibration release; without any, what a
-        simulated archive brings is read, once that is made.
+        Resolves its text again with more settings and another calibration release; without any,
+        what a simulated archive brings is read, once that is made.
     """
 
     name: str

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ampel_spark.archive.chunks import Pinned
 from ampel_spark.job.configuration.catalogs import star_files
-from ampel_spark.job.configuration.model import ResolvedJob, UnitStep
+from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
 from ampel_spark.job.execution.outcomes import failures, outcomes
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, insert_parts
@@ -45,6 +45,7 @@ __all__ = [
     "Context",
     "Results",
     "candidates",
+    "channel_selection",
     "decide",
     "fit_units",
     "make_states",
@@ -135,24 +136,26 @@ def selections_of(job: ResolvedJob) -> list[T0Selection]:
     made = []
     for step in job.filters:
         catalog = None if step.gaia is None else job.catalogs[step.gaia]
-        stars = (
-            None
-            if catalog is None or catalog.file is None
-            else StarCatalog.open(catalog.name, star_files(catalog))
-        )
-        access = frozenset(job.channels[step.channel].programids)
-        made.append(
-            T0Selection(
-                step.channel,
-                step.filter,
-                access,
-                step.on_stock_match,
-                step.history,
-                stars,
-                job.calibration if step.photometry == "calibrated" else None,
-            )
-        )
+        stars = None
+        if catalog is not None and catalog.file is not None:
+            stars = StarCatalog.open(catalog.name, star_files(catalog))
+        made.append(channel_selection(job, step, stars))
     return made
+
+
+def channel_selection(
+    job: ResolvedJob, step: FilterStep, stars: StarCatalog | None = None
+) -> T0Selection:
+    """Return what one channel asks of T0; `stars` is the catalogue of its Gaia veto."""
+    return T0Selection(
+        step.channel,
+        step.filter,
+        frozenset(job.channels[step.channel].programids),
+        step.on_stock_match,
+        step.history,
+        stars,
+        job.calibration if step.photometry == "calibrated" else None,
+    )
 
 
 def record_calibration(context: Context) -> None:
