@@ -216,8 +216,8 @@ def test_the_fit_is_traced_to_its_engine_its_catalogue_and_its_model() -> None:
     assert {
         "ampel_spark.sky.catalogs",
         "ampel_spark.t2.unit",
-        "ampel_spark.t2.units._fit_lc",
-        "ampel_spark.t2.units._sncosmo",
+        "ampel_spark.t2.fits.fit_lc",
+        "ampel_spark.t2.fits.models",
         "ampel_spark.t2.units.salt_fit",
     } <= set(code)
     assert not any(name.partition(".")[0] != "ampel_spark" for name in code)
