@@ -252,6 +252,15 @@ class SaltFit(Unit):
         curves = (file for file in bands if file is not None)
         return (*models.model_files(self.model), *curves, *models.standards())
 
+    def unused_modules(self) -> Sequence[str]:
+        """Return the engines that do not fit, and what looks into a catalogue without one."""
+        out = [] if self.redshift.catalog else ["ampel_spark.t2.fits.neighbours"]
+        if self._engine() == "sncosmo":
+            return (*out, "ampel_spark.t2.fits.batch_fit", "ampel_spark.salt")
+        compiled = self._engine() == "batch" and _HAS_NUMBA
+        other = "ampel_spark.salt.twin" if compiled else "ampel_spark.salt.batch"
+        return (*out, "ampel_spark.t2.fits.fit_lc", other)
+
     def output_columns(self) -> Sequence[Column]:
         """Return the columns, with the observed maximum in each band."""
         peak = "model's maximum as observed, AB, with dust, where the band was fitted"
