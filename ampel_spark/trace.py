@@ -20,6 +20,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, resolve_name
@@ -47,6 +48,7 @@ FILE_MODULE = re.compile(r"^user_file_[0-9a-f]{16}_(.+)$")
 
 #: Modules that decide no value, and why; neither they nor their imports are part of a trace.
 UNTRACED = {
+    "ampel_spark.classes": "how a class is found and what it refuses, not what it does",
     "ampel_spark.errors": "the words of errors",
     "ampel_spark.files": "when a file is read again, not what is in it",
     "ampel_spark.salt.warmup": "when kernels are compiled, not what they compute",
@@ -132,8 +134,8 @@ def digest_of(path: Path) -> str:
 def plain(value: Any, where: str) -> Any:
     """Return the canonical form of a parameter's value, made of what JSON has.
 
-    A path becomes the digest of what it leads to, a model a mapping of its fields less those in
-    ``untraced``.
+    A path becomes the digest of what it leads to, a model or a dataclass a mapping of its fields,
+    less those that a model names in ``untraced``.
 
     Parameters
     ----------
@@ -157,6 +159,8 @@ def plain(value: Any, where: str) -> Any:
             for k in type(value).model_fields
             if k not in out
         }
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(k): plain(v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, set | frozenset):
@@ -294,8 +298,10 @@ def _is_own(spec: ModuleSpec | None, tops: set[str]) -> bool:
 
 def _source(spec: ModuleSpec) -> str:
     """Return the source of a module."""
+    # A loader that says nothing of source, such as pytest's, loads files all the same.
+    read = getattr(spec.loader, "get_source", lambda name: Path(spec.origin or "").read_text())
     try:
-        source: str | None = getattr(spec.loader, "get_source", lambda name: None)(spec.name)
+        source: str | None = read(spec.name)
     except (ImportError, OSError, SyntaxError) as error:
         raise UnitError(f"cannot read the code of module {spec.name!r}: {error}") from error
     if source is None:
