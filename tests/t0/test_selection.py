@@ -139,6 +139,6 @@ def test_code_that_cannot_be_read_is_an_error() -> None:
 
 def test_every_module_that_decides_is_in_the_trace() -> None:
     files = {path.stem for path in Path(module.__file__).parent.glob("*.py")}
-    code = traces.code_of(Own, Filter, ["ampel_spark.t0.judge"])
+    code = traces.code_of(SimpleDecentFilter, Filter, ["ampel_spark.t0.judge"])
     named = {name.rpartition(".")[2] for name in code if name.startswith("ampel_spark.t0.")}
     assert named == files - {"__init__", "twin"}
