@@ -51,6 +51,7 @@ UNTRACED = {
     "ampel_spark.classes": "how a class is found and what it refuses, not what it does",
     "ampel_spark.errors": "the words of errors",
     "ampel_spark.files": "when a file is read again, not what is in it",
+    "ampel_spark.kernels": "where compiled code is kept",
     "ampel_spark.salt.warmup": "when kernels are compiled, not what they compute",
     "ampel_spark.trace": "names what decides, and decides nothing itself",
 }
