@@ -22,12 +22,12 @@ from ampel_spark.lake.reading import runs as all_runs
 from ampel_spark.lake.results import (
     HEAD,
     catalogs_by_run,
-    input_hashes,
     needs_of,
     preference,
     tied_hash,
     unit_entries,
 )
+from ampel_spark.lake.ties import keys_at, tied_hashes
 
 __all__ = [
     "Results",
@@ -42,7 +42,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-_KEY = ("state_id", "trace_id", "input_hash", "run_id", "status")
+_KEY = ("state_id", "trace_id", "input_hash", "run_id", "status", "attempts")
 _LINK = ("channel", "stock", "state_id", "as_of_jd", "alert_id", "calibration", "access", "points",
          "datapoints_version")  # fmt: skip
 
@@ -144,19 +144,19 @@ class Side:
     def _chosen(self, unit: str, table: pa.Table, states: Array, rows: Array) -> Array:
         """Return, of several results of a state under one trace, those the run itself used.
 
-        They differ in what they read beside the state: the one counts whose hash is that of the
-        results of this run, and of several the one by `preference`.
+        They differ in what they read beside the state: the one counts whose hash is over the keys
+        of this run's results, and of several the one by `preference`.
         """
         asked = np.unique(states[rows])
         ties = {}
         for name in needs_of(self.run, unit):
-            columns = sorted(self.columns(name))
-            found = self.results(name, columns)
-            ties[name] = {column: found.column(column, asked) for column in ("status", *columns)}
-        expected = input_hashes(ties, len(asked))
+            found = self.results(name)
+            at = found.row[asked]
+            ties[name] = keys_at(found.table, pa.array(at, pa.int64(), mask=at < 0))
+        expected = np.array(tied_hashes(ties, len(asked)), object)
         hashes = table["input_hash"].take(pa.array(rows)).to_pylist()
         given = np.array([tied_hash(h) for h in hashes], object)
-        fits = given == expected[np.searchsorted(asked, states[rows])].astype(object)
+        fits = given == expected[np.searchsorted(asked, states[rows])]
         made = table["run_id"].take(pa.array(rows)).to_pylist()
         prefer = preference(self.run_id, catalogs_by_run(all_runs(self.lake)))
         rank = {run: i for i, run in enumerate(sorted(set(made), key=prefer))}
