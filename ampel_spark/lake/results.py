@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from ampel_spark.lake.tables import result_table
-from ampel_spark.lake.ties import keys_at, tied_hashes
+from ampel_spark.lake.ties import key_hash, keys_at
 
 __all__ = [
     "HEAD",
@@ -64,7 +64,8 @@ class Results:
         ]
         if len(found) < 2:
             return found[0][0] if found else None
-        wanted, prefer = self._hash(run, unit, state_id), preference(run["run_id"], self.catalogs)
+        wanted = tied_hash(self._hash(run, unit, state_id))
+        prefer = preference(run["run_id"], self.catalogs)
 
         def order(pair: tuple[int, Mapping[str, Any]]) -> tuple[Any, ...]:
             row = pair[1]
@@ -73,18 +74,16 @@ class Results:
         return max(found, key=order)[0]
 
     def _hash(self, run: Mapping[str, Any], unit: str, state_id: str) -> str:
-        ties = {
-            need: keys_at(
-                self.tables.get(need), pa.array([self._place(run, need, state_id)], pa.int64())
-            )
-            for need in needs_of(run, unit)
-        }
-        return tied_hashes(ties, 1)[0]
+        ties = {}
+        for need in needs_of(run, unit):
+            at = self._place(run, need, state_id)
+            ties[need] = keys_at(self.tables.get(need), [-1 if at is None else at])[0]
+        return key_hash(ties)
 
 
-def tied_hash(input_hash: str | None) -> str:
-    """Return the part of an ``input_hash`` that is over tied results; "" where there are none."""
-    return (input_hash or "").partition(":")[0]
+def tied_hash(input_hash: str | None) -> int:
+    """Return the part of an ``input_hash`` that is over tied results; 0 where there are none."""
+    return int((input_hash or "").partition(":")[0] or "0", 16)
 
 
 def catalogs_of(run: Mapping[str, Any]) -> dict[str, str]:

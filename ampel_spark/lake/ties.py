@@ -7,32 +7,26 @@ exception the number of attempts goes in as well, so that what read one attempt 
 next.
 
 These texts are hashed by XXH64, one after the other, each with the hash so far as its seed (42 at
-first), as Spark's ``xxhash64`` does: `hash_column` in Spark and `tied_hashes` beside it agree.
+first), as Spark's ``xxhash64`` does: `hash_column` in Spark and `key_hash` in Python agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
-__all__ = ["EXCEPTION", "READ", "hash_column", "keys_at", "tied_hashes"]
+__all__ = ["EXCEPTION", "READ", "hash_column", "key_hash", "keys_at"]
 
 #: The status of a result that is an exception (`ampel_spark.t2.unit`).
 EXCEPTION = -4
-_SEED = 42
-_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("trace_id", "input_hash", "state_id")]
-    + [(name, pa.int32()) for name in ("status", "attempts")]
-)
 #: Columns of a tied result that are looked at.
-READ = tuple(_SCHEMA.names)
+READ = ("trace_id", "input_hash", "state_id", "status", "attempts")
 
 
 def hash_column(ties: Mapping[str, str]) -> Column:
@@ -54,47 +48,37 @@ def hash_column(ties: Mapping[str, str]) -> Column:
     return f.hex(f.xxhash64(*parts)) if parts else f.lit("")
 
 
-def keys_at(results: pa.Table | None, rows: pa.Array) -> dict[str, pa.Array]:
-    """Return the columns `READ` of results at some rows, as `tied_hashes` takes them.
+def key_hash(ties: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """Return the hash, in hexadecimal; "" where there is no tied unit.
+
+    Parameters
+    ----------
+    ties : mapping of str to mapping
+        For each tied unit the `READ` of its result; None for no result.
+    """
+    seed = 42
+    for unit, key in sorted(ties.items()):
+        texts = [(key or {}).get(name) or "" for name in READ[:3]]
+        failed = key is not None and key["status"] == EXCEPTION
+        attempts = str((key or {}).get("attempts") or 1) if failed else ""
+        for text in (unit, *texts, attempts):
+            seed = xxhash.xxh64_intdigest(text.encode(), seed)
+    return f"{seed:X}" if ties else ""
+
+
+def keys_at(results: pa.Table | None, rows: Sequence[int]) -> list[dict[str, Any] | None]:
+    """Return the columns `READ` of results, as `key_hash` takes them.
 
     Parameters
     ----------
     results : pyarrow.Table or None
-        Of a tied unit; None, or without a column, where a lake has none of it.
-    rows : pyarrow.Array of int64 with shape (N,)
-        Numbers of rows; null for no result.
+        Of a tied unit; None where there is none. ``attempts`` may be absent, as in older lakes.
+    rows : sequence of int
+        Numbers of rows; negative for no result, which is None.
     """
-    there = set() if results is None else set(results.column_names)
-    return {
-        field.name: results[field.name].combine_chunks().take(rows).cast(field.type)
-        if results is not None and field.name in there
-        else pa.nulls(len(rows), field.type)
-        for field in _SCHEMA
-    }
-
-
-def tied_hashes(ties: Mapping[str, Mapping[str, pa.Array]], count: int) -> list[str]:
-    """Return the hash of rows; of each "" where there is no tied unit.
-
-    Parameters
-    ----------
-    ties : mapping of str to mapping of str to pyarrow.Array with shape (N,)
-        For each tied unit the columns of its results: `keys_at`.
-    count : int
-        N.
-    """
-    seeds = [_SEED] * count
-    for unit, columns in sorted(ties.items()):
-        failed = pc.equal(columns["status"], EXCEPTION)
-        attempts = pc.fill_null(columns["attempts"], 1).cast(pa.string())
-        key = [columns[name] for name in READ[:3]]
-        parts = (pa.repeat(unit, count), *key, pc.if_else(failed, attempts, None))
-        for part in parts:
-            seeds = [
-                _hashed(text or "", s) for text, s in zip(part.to_pylist(), seeds, strict=True)
-            ]
-    return [f"{seed:X}" if ties else "" for seed in seeds]
-
-
-def _hashed(text: str, seed: int) -> int:
-    return xxhash.xxh64_intdigest(text.encode(), seed)
+    there = [at for at in rows if at >= 0]
+    if results is None or not there:
+        return [None] * len(rows)
+    names = [name for name in READ if name in results.column_names]
+    found = iter(results.select(names).take(pa.array(there)).to_pylist())
+    return [next(found) if at >= 0 else None for at in rows]

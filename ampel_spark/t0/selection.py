@@ -123,10 +123,6 @@ def trace(
         If the code of the filter's class cannot be read.
     """
     cls, calibrates = type(alert_filter), release is not None and bool(release.rules)
-    # What the alerts' columns are called, and of which type, decides the cuts and nothing else.
-    unused = ["ampel_spark.lake"]
-    unused += [] if calibrates else ["ampel_spark.archive", "ampel_spark.calibration"]
-    unused += [] if gaia is not None else ["ampel_spark.t0.gaia"]
     content = {
         "class": cls.__qualname__,
         "parameters": plain(alert_filter, cls.__qualname__),
@@ -136,8 +132,18 @@ def trace(
         "history": history,
         "stars": None if gaia is None else gaia.content_hash,
         "release": release.content_hash if release is not None and calibrates else None,
+        "code": _code(cls, gaia is not None, calibrates),
     }
+    return trace_id_of(content)
+
+
+def _code(cls: type[Filter], stars: bool, calibrates: bool) -> dict[str, str]:
+    """Return the digests of the modules that decide what a filter does, by module."""
+    # What the alerts' columns are called, and of which type, decides the cuts and nothing else.
+    unused = ["ampel_spark.lake"]
+    unused += [] if calibrates else ["ampel_spark.archive", "ampel_spark.calibration"]
+    unused += [] if stars else ["ampel_spark.t0.gaia"]
     try:
-        return trace_id_of(content | {"code": code_of(cls, Filter, [_JUDGE], unused)})
+        return code_of(cls, Filter, [_JUDGE], unused)
     except UnitError as error:
         raise ConfigError(str(error)) from None

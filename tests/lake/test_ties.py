@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from ampel_spark.lake.reading import find_run, read
 from ampel_spark.lake.results import needs_of
-from ampel_spark.lake.ties import EXCEPTION, READ, hash_column, keys_at, tied_hashes
+from ampel_spark.lake.ties import EXCEPTION, READ, hash_column, key_hash, keys_at
 from ampel_spark.t2 import unit
 
 TYPES = "trace_id string, input_hash string, state_id string, status int, attempts int"
@@ -39,12 +39,6 @@ RESULTS: list[tuple[Any, ...] | None] = [
 ]
 
 
-def table(results: list[tuple[Any, ...] | None]) -> pa.Table:
-    columns = zip(*(row or (None,) * 5 for row in results), strict=True)
-    kinds = [pa.string()] * 3 + [pa.int32()] * 2
-    return pa.table({n: pa.array(c, k) for n, c, k in zip(READ, columns, kinds, strict=True)})
-
-
 def pairs() -> tuple[list[Any], list[Any]]:
     """Return results of two tied units: all of these against some of them."""
     every = [(a, b) for a in RESULTS for b in (None, RESULTS[1], RESULTS[4])]
@@ -53,8 +47,11 @@ def pairs() -> tuple[list[Any], list[Any]]:
 
 def hashed(**ties: list[Any]) -> list[str]:
     count = len(next(iter(ties.values())))
-    rows = pa.array(range(count), pa.int64())
-    return tied_hashes({name: keys_at(table(r), rows) for name, r in ties.items()}, count)
+    keys = {
+        name: [None if row is None else dict(zip(READ, row, strict=True)) for row in rows]
+        for name, rows in ties.items()
+    }
+    return [key_hash({name: rows[i] for name, rows in keys.items()}) for i in range(count)]
 
 
 @pytest.mark.spark
@@ -87,16 +84,17 @@ def test_the_hash_is_that_of_the_documented_texts() -> None:
     for text in ("dust", "t", "F:a", "s", "2"):
         seed = xxhash.xxh64_intdigest(text.encode(), seed)
     assert hashed(dust=[("t", "F:a", "s", -4, 2)]) == [f"{seed:X}"]
-    assert tied_hashes({}, 2) == ["", ""]
+    assert key_hash({}) == ""
 
 
-def test_a_lake_without_the_unit_or_its_attempts_has_no_result_or_one_attempt() -> None:
-    nothing = pa.array([None], pa.int64())
-    assert tied_hashes({"dust": keys_at(None, nothing)}, 1) == hashed(dust=[None])
-    old = table([("t", "", "s", -4, 7)]).drop_columns(["attempts"])
-    assert tied_hashes({"dust": keys_at(old, pa.array([0]))}, 1) == hashed(
-        dust=[("t", "", "s", -4, 1)]
-    )
+def test_keys_are_taken_of_tables_whatever_these_lack() -> None:
+    table = pa.table({"state_id": ["s", "z"], "trace_id": ["t", "t"], "input_hash": ["", ":a"],
+                      "status": [-4, 0], "z": [None, 0.1]})  # fmt: skip
+    found = keys_at(table, [1, -1, 0])
+    assert [key and key["state_id"] for key in found] == ["z", None, "s"]
+    # attempts that an older lake did not count are one
+    assert key_hash({"dust": found[2]}) == hashed(dust=[("t", "", "s", -4, 1)])[0]
+    assert keys_at(None, [0, -1]) == keys_at(table.slice(0, 0), [-1, -1]) == [None, None]
 
 
 def test_an_exception_has_the_status_that_units_give_it() -> None:
@@ -109,12 +107,12 @@ def test_the_hashes_of_a_run_are_those_that_spark_wrote(quick_lake: Path) -> Non
     needs = needs_of(run, "salt_fit")
     assert needs == ["host", "milky_way_dust"]
     fits = read(quick_lake, "t2_salt_fit", ["state_id", "input_hash"]).sort_by("state_id")
-    ties = {}
+    keys = {}
     for need in needs:
         rows = read(quick_lake, f"t2_{need}", filters=pc.field("state_id").isin(fits["state_id"]))
         rows = rows.sort_by("state_id").combine_chunks()
         assert rows["state_id"].to_pylist() == fits["state_id"].to_pylist()
-        ties[need] = keys_at(rows, pa.array(range(len(fits))))
-    expected = tied_hashes(ties, len(fits))
+        keys[need] = keys_at(rows, range(len(fits)))
+    expected = [key_hash({need: keys[need][i] for need in needs}) for i in range(len(fits))]
     assert expected == fits["input_hash"].to_pylist()
     assert len(set(expected)) > 5

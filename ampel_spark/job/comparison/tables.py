@@ -27,7 +27,7 @@ from ampel_spark.lake.results import (
     tied_hash,
     unit_entries,
 )
-from ampel_spark.lake.ties import keys_at, tied_hashes
+from ampel_spark.lake.ties import key_hash, keys_at
 
 __all__ = [
     "Results",
@@ -148,12 +148,17 @@ class Side:
         of this run's results, and of several the one by `preference`.
         """
         asked = np.unique(states[rows])
-        ties = {}
+        keys = {}
         for name in needs_of(self.run, unit):
             found = self.results(name)
-            at = found.row[asked]
-            ties[name] = keys_at(found.table, pa.array(at, pa.int64(), mask=at < 0))
-        expected = np.array(tied_hashes(ties, len(asked)), object)
+            keys[name] = keys_at(found.table, found.row[asked].tolist())
+        expected = np.array(
+            [
+                tied_hash(key_hash({name: each[i] for name, each in keys.items()}))
+                for i in range(len(asked))
+            ],
+            object,
+        )
         hashes = table["input_hash"].take(pa.array(rows)).to_pylist()
         given = np.array([tied_hash(h) for h in hashes], object)
         fits = given == expected[np.searchsorted(asked, states[rows])]

@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 
 from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.tables import TABLES, Column, Table, result_table
-from ampel_spark.lake.ties import keys_at, tied_hashes
+from ampel_spark.lake.ties import key_hash
 
 __all__ = [
     "AFTER",
@@ -287,9 +287,8 @@ def empty_lake(folder: Path) -> Path:
 
 
 def _hash(o: Object, trace: Mapping[str, Any]) -> str:
-    dust = {"trace_id": [trace["t2"]["dust"]["trace_id"]], "input_hash": [""]}
-    table = pa.table(dust | {"state_id": [o.state], "status": [0]})
-    return tied_hashes({"dust": keys_at(table, pa.array([0]))}, 1)[0]
+    dust = {"trace_id": trace["t2"]["dust"]["trace_id"], "state_id": o.state, "status": 0}
+    return key_hash({"dust": dust})
 
 
 def _known(lake: Path) -> set[str]:
