@@ -41,8 +41,6 @@ _UNIT = "lightcurve t2.unit t2.units."
 _MATCHING = (
     "sky.angles sky.catalogs sky.grid sky.healpix sky.matching sky.sources sky.store sky.tiles"
 )
-    "sky.angles sky.catalogs sky.grid sky.healpix sky.matching sky.sources sky.store sky.tiles"
-)
 _FITS = "t2.fits.models t2.fits.points t2.fits.results t2.fits.targets t2.fits.task"
 _SALT = (
     "salt.dust salt.fitter salt.options salt.photometry salt.records salt.result salt.tables"
