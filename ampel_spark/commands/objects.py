@@ -96,7 +96,7 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
 
     from ampel_spark.calibration.alerts import calibrated_alert
     from ampel_spark.commands.cuts import cut_outcomes, history_of
-    from ampel_spark.lake.journal import alerts_of, utc_of
+    from ampel_spark.journal import alerts_of, utc_of
     from ampel_spark.t0.cuts import MASKED
     from ampel_spark.t0.filters import make_filter
 
@@ -170,7 +170,7 @@ def _saw(lake: Path, args: Namespace) -> str:
 
 def show_object(args: Namespace) -> int:
     """Tell the journal of an object, in order of time: of every run, or of one."""
-    from ampel_spark.lake.journal import journal, whole_journal
+    from ampel_spark.journal import journal, whole_journal
 
     lake = lake_of(args.lake)
     found = [(run, access_of(run, args.channel)) for run in _runs(lake, args)]

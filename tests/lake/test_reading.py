@@ -21,7 +21,7 @@ from deltalake import write_deltalake
 
 import ampel_spark
 from ampel_spark.errors import LakeError
-from ampel_spark.lake.journal import utc_of
+from ampel_spark.journal import utc_of
 from ampel_spark.lake.lake import mark
 from ampel_spark.lake.log import add_files, create
 from ampel_spark.lake.parts import PartWriter
@@ -263,7 +263,8 @@ def test_a_jd_is_told_as_utc() -> None:
 
 def test_reading_imports_no_spark(lake: Path) -> None:
     code = (
-        "import sys; from ampel_spark.lake.reading import *; from ampel_spark.lake.runs import runs; from ampel_spark.lake import journal\n"
+        "import sys; from ampel_spark.lake.reading import *; from ampel_spark import journal\n"
+        "from ampel_spark.lake.runs import runs\n"
         f"runs({str(lake)!r}); table_info({str(lake)!r}, 'alerts')\n"
         "assert not {'pyspark', 'delta', 'py4j'} & set(sys.modules), sorted(sys.modules)"
     )

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.reading import read, table_names
-from ampel_spark.lake.results import Results, catalogs_by_run
 from ampel_spark.lake.runs import Run, RunInputs
 from ampel_spark.lake.runs import runs as all_runs
 from ampel_spark.lake.tables import TABLES, result_table
+from ampel_spark.t2.results import Results, catalogs_by_run
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
