@@ -66,7 +66,7 @@ def journal(lake: str | Path, name: str, run: Run, access: Access) -> list[dict[
             f"no object {name!r} in lake {lake} of which {_channels([access])} may see an alert"
             f" in run {run.run_id}"
         )
-    return _told(lake, alerts, rights, [(run, access)])
+    return _entries(lake, alerts, rights, [(run, access)])
 
 
 def whole_journal(
@@ -99,7 +99,7 @@ def whole_journal(
             f"no object {name!r} in lake {lake} of which {_channels([a for _, a in runs])} may see"
             f" an alert in any of {_count(len(runs), 'run')}"
         )
-    return _told(lake, alerts, rights, runs)
+    return _entries(lake, alerts, rights, runs)
 
 
 def alerts_of(
@@ -134,7 +134,7 @@ def utc_of(jd: float | None) -> str | None:
     return f"{moment + datetime.timedelta(microseconds=500_000):%Y-%m-%d %H:%M:%S}"
 
 
-def _told(
+def _entries(
     lake: str | Path,
     alerts: Sequence[Mapping[str, Any]],
     rights: frozenset[int],
@@ -147,42 +147,40 @@ def _told(
     mine = pc.field("run_id").isin([run.run_id for run, _ in runs])
     mine = mine & (pc.field("stock") == alerts[0]["stock"])
     tables = {n: _rows(lake, n, mine) for n in ("decisions", "state_channels", "candidates")}
-    links = [
-        link
-        for link in tables["state_channels"]
-        if any(_shows(run, access, link) for run, access in runs)
-    ]
+    links = [row for row in tables["state_channels"] if any(_shows(*of, row) for of in runs)]
     ids = pa.array(sorted({link["state_id"] for link in links}), pa.string())
     wanted = pc.field("state_id").isin(ids)
     states = {row["state_id"]: row for row in _rows(lake, "states", wanted)}
-    units = sorted({unit for run, _ in runs for unit in run.traces.t2})
     there = table_names(lake)
+    units = sorted({u for run, _ in runs for u in run.traces.t2 if f"t2_{u}" in there})
     results = Results(
-        {u: read(lake, f"t2_{u}", filters=wanted) for u in units if f"t2_{u}" in there},
+        {unit: read(lake, f"t2_{unit}", filters=wanted) for unit in units},
         catalogs_by_run(all_runs(lake)),
     )
     entries = [_alert(row, rights) for row in alerts]
     for run, access in runs:
-        found = []
-        decisions, own, candidates = (
-            [row for row in rows if _shows(run, access, row)] for rows in tables.values()
-        )
-        times = {}
-        for link in own:
-            state = states[link["state_id"]]
-            times[link["state_id"]] = link["as_of_jd"] or state["jd_last"]
-            found.append(_state(link, state))
-        found += [_decision(row) for row in decisions]
-        for unit in sorted(run.traces.t2):
-            for state_id, jd in times.items():
-                row = results.used(run, unit, state_id)
-                if row is not None:
-                    found.append(_result(unit, row, jd))
-        found += [_candidate(row, times.get(row["state_id"])) for row in candidates]
-        for entry in found:
-            entry["runs"] = [run.run_id]
-        entries += found
+        own = {name: [row for row in rows if _shows(run, access, row)]
+               for name, rows in tables.items()}  # fmt: skip
+        entries += _entries_of(run, own, states, results)
     return sorted(_merged(entries), key=_place)
+
+
+def _entries_of(
+    run: Run,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    states: Mapping[str, Mapping[str, Any]],
+    results: Results,
+) -> list[dict[str, Any]]:
+    """Return the entries of one run, from its own rows of the tables."""
+    links = tables["state_channels"]
+    times = {k["state_id"]: k["as_of_jd"] or states[k["state_id"]]["jd_last"] for k in links}
+    found = [_state(link, states[link["state_id"]]) for link in links]
+    found += [_decision(row) for row in tables["decisions"]]
+    for unit in sorted(run.traces.t2):
+        used = ((results.used(run, unit, state_id), jd) for state_id, jd in times.items())
+        found += [_result(unit, row, jd) for row, jd in used if row is not None]
+    found += [_candidate(row, times.get(row["state_id"])) for row in tables["candidates"]]
+    return [entry | {"runs": [run.run_id]} for entry in found]
 
 
 def _key(name: str) -> pc.Expression:
