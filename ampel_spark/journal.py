@@ -151,35 +151,39 @@ def _entries(
     ids = pa.array(sorted({link["state_id"] for link in links}), pa.string())
     wanted = pc.field("state_id").isin(ids)
     states = {row["state_id"]: row for row in _rows(lake, "states", wanted)}
-    there = table_names(lake)
-    units = sorted({u for run, _ in runs for u in run.traces.t2 if f"t2_{u}" in there})
-    results = Results(
-        {unit: read(lake, f"t2_{unit}", filters=wanted) for unit in units},
-        catalogs_by_run(all_runs(lake)),
-    )
+    results = _results(lake, [run for run, _ in runs], wanted)
     entries = [_alert(row, rights) for row in alerts]
     for run, access in runs:
-        own = {name: [row for row in rows if _shows(run, access, row)]
-               for name, rows in tables.items()}  # fmt: skip
-        entries += _entries_of(run, own, states, results)
+        entries += _entries_of(run, access, tables, states, results)
     return sorted(_merged(entries), key=_place)
+
+
+def _results(lake: str | Path, runs: Sequence[Run], wanted: pc.Expression) -> Results:
+    """Return the results of all units that some runs have."""
+    there = table_names(lake)
+    units = sorted({unit for run in runs for unit in run.traces.t2 if f"t2_{unit}" in there})
+    tables = {unit: read(lake, f"t2_{unit}", filters=wanted) for unit in units}
+    return Results(tables, catalogs_by_run(all_runs(lake)))
 
 
 def _entries_of(
     run: Run,
+    access: Access,
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
     states: Mapping[str, Mapping[str, Any]],
     results: Results,
 ) -> list[dict[str, Any]]:
-    """Return the entries of one run, from its own rows of the tables."""
-    links = tables["state_channels"]
+    """Return the entries of one run, of the rows that its channels show."""
+    decisions, links, candidates = (
+        [row for row in rows if _shows(run, access, row)] for rows in tables.values()
+    )
     times = {k["state_id"]: k["as_of_jd"] or states[k["state_id"]]["jd_last"] for k in links}
     found = [_state(link, states[link["state_id"]]) for link in links]
-    found += [_decision(row) for row in tables["decisions"]]
+    found += [_decision(row) for row in decisions]
     for unit in sorted(run.traces.t2):
         used = ((results.used(run, unit, state_id), jd) for state_id, jd in times.items())
         found += [_result(unit, row, jd) for row, jd in used if row is not None]
-    found += [_candidate(row, times.get(row["state_id"])) for row in tables["candidates"]]
+    found += [_candidate(row, times.get(row["state_id"])) for row in candidates]
     return [entry | {"runs": [run.run_id]} for entry in found]
 
 
