@@ -280,9 +280,11 @@ def models_at(annotation: Any, path: Sequence[str | int]) -> list[type[BaseModel
         Fields, keys of mappings, places in lists.
     """
     choices = _choices(annotation)
+    if len(choices) > 1:
+        return [model for choice in choices for model in models_at(choice, path)]
     if path:
-        return [model for c in choices for model in models_at(_inside(c, path[0]), path[1:])]
-    return [choice for choice in choices if _is_model(choice)]
+        return models_at(_inside(choices[0], path[0]), path[1:])
+    return choices if _is_model(choices[0]) else []
 
 
 def _is_model(annotation: Any) -> bool:

@@ -125,26 +125,25 @@ def plan_removal(lake: Lake, older_than: float = 86_400.0) -> list[Removal]:
         Seconds for which a file stays that no commit names, whose writer may be at work, or that a
         commit has taken out of the table: who reads the version before may be at work, too.
     """
-    pins, before = live_pins(lake), time.time() - older_than
-    names = table_names(lake.root)
-    found = [_removal(lake.root, name, needed(lake.root, name, pins), before) for name in names]
-    return [removal for removal in found if removal.files]
-
-
-def _removal(root: Path, name: str, keep: set[int], before: float) -> Removal:
-    """Return what can go of one table: files without a use since a time, and in no version kept."""
-    lives = _lives(root, name)
-    gone: list[Path] = []
-    lost: set[int] = set()
-    for path in _data_files(root / name):
-        spans = lives.get(path, [])
-        if any(span.begin <= version < span.end for version in keep for span in spans):
-            continue
-        if max((span.until for span in spans), default=path.stat().st_mtime) <= before:
-            gone.append(path)
-            lost.update(v for span in spans for v in range(span.begin, span.end))
-    size = sum(path.stat().st_size for path in gone)
-    return Removal(name, tuple(sorted(gone)), size, tuple(sorted(lost)))
+    pins, now = live_pins(lake), time.time()
+    found = []
+    for name in table_names(lake.root):
+        keep = needed(lake.root, name, pins)
+        lives = _lives(lake.root, name)
+        gone: list[Path] = []
+        lost: set[int] = set()
+        for path in _data_files(lake.root / name):
+            spans = lives.get(path, [])
+            if any(span.begin <= version < span.end for version in keep for span in spans):
+                continue
+            since = max((span.until for span in spans), default=path.stat().st_mtime)
+            if now - since >= older_than:
+                gone.append(path)
+                lost.update(v for span in spans for v in range(span.begin, span.end))
+        if gone:
+            size = sum(path.stat().st_size for path in gone)
+            found.append(Removal(name, tuple(sorted(gone)), size, tuple(sorted(lost))))
+    return found
 
 
 def remove(lake: Lake, removals: Sequence[Removal]) -> None:

@@ -79,22 +79,17 @@ def candidate_table(
         numeric = _counts(table[label])
         unit, meaning = selected.units.get(label, ""), selected.descriptions.get(label, "")
         heads.append(Head(label, unit, meaning, numeric))
-        errors = table[error].tolist() if error in table else None
-        columns.append(_cells(table[label].tolist(), errors, unit, numeric))
+        values = table[label].tolist()
+        if numeric and error in table:
+            texts = [with_error(v, e) for v, e in zip(values, table[error].tolist(), strict=True)]
+        elif numeric and unit == "deg":
+            texts = [degrees(value) for value in values]
+        else:
+            texts = aligned(values) if numeric else [number(value) for value in values]
+        columns.append(
+            [Cell(t, _exact(v), numeric) for t, v in zip(texts, values, strict=True)]
+        )  # fmt: skip
     return heads, [list(row) for row in zip(*columns, strict=True)]
-
-
-def _cells(
-    values: Sequence[Any], errors: Sequence[Any] | None, unit: str, numeric: bool
-) -> list[Cell]:
-    """Return the cells of a column, numbers with their errors."""
-    if not numeric:
-        texts = [number(value) for value in values]
-    elif errors is not None:
-        texts = [with_error(v, e) for v, e in zip(values, errors, strict=True)]
-    else:
-        texts = [degrees(value) for value in values] if unit == "deg" else aligned(values)
-    return [Cell(t, _exact(v), numeric) for t, v in zip(texts, values, strict=True)]
 
 
 def result_rows(result: Result) -> list[Value]:
