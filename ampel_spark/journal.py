@@ -2,7 +2,7 @@
 
 Nobody sees more than the channels do: alerts and the histories they carry are those of the program
 ids that their data rights name, and everything else is of the channels themselves. What several
-runs said alike is told once, with the runs that said it.
+runs said alike stands once, with the runs that said it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ __all__ = ["diff"]
 _REASONS = ["selection", "change", "objects", "reason", "what", "cause"]
 _CHANGES = ["change", "name", "rank_a", "rank_b", "reason", "what", "value_a", "value_b",
             "threshold", "alert_id", "cause"]  # fmt: skip
-#: What is told of a run.
+#: What is shown of a run.
 _RUN = ("run_id", "job", "status", "started", "calibration", "parent_run_id")
 
 

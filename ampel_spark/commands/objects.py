@@ -24,7 +24,7 @@ __all__ = ["access_of", "explain", "show_object"]
 def explain(args: Namespace) -> int:
     """Tell every cut of a channel's filter for one alert, with value and threshold, in every run.
 
-    Runs that judged it alike are told together.
+    Runs that judged it alike are shown together.
     """
     lake = lake_of(args.lake)
     explained = [_explained(lake, run, args) for run in _runs(lake, args)]
@@ -183,11 +183,11 @@ def show_object(args: Namespace) -> int:
         print_rows(entries, columns, args.format)
         return 0
     ids = [run.run_id for run, _ in found]
-    told = {run_id for entry in entries for run_id in entry["runs"]}
+    named = {run_id for entry in entries for run_id in entry["runs"]}
     rows = [
         {"": i + 1} | {key: getattr(run, key) for key in ("run_id", "job", "calibration", "status")}
         for i, (run, _) in enumerate(found)
-        if run.run_id in told
+        if run.run_id in named
     ]
     print_rows(rows, ["", "run_id", "job", "calibration", "status"], "table",
                empty=f"none of {len(found)} runs has more of it than alerts")  # fmt: skip

@@ -64,7 +64,7 @@ def compare(
     selection : str, optional
         Compare this selection alone, and shifts over what both runs selected there.
     columns : sequence of str, optional
-        What shifts are told of: columns, or expressions. By default the real columns that the
+        What shifts are shown of: columns, or expressions. By default the real columns that the
         selections show, and t0, x1, c and chisq of SALT fits.
 
     Raises

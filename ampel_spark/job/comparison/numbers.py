@@ -27,7 +27,7 @@ _FIT, _FITTED = "salt_fit", ("t0", "x1", "c", "chisq")
 
 
 def default_columns(both: Both, rules: Sequence[Mapping[str, SelectionRule]]) -> list[Expression]:
-    """Return what shifts are told of by default: real columns of selections, and of SALT fits."""
+    """Return what shifts are shown of by default: real columns of selections, and of SALT fits."""
     shown = [e.name for mine in rules for rule in mine.values() for e in rule.columns.values()]
     fits = [
         f"{name}.{column}"

@@ -61,7 +61,7 @@ def render_systematics(grid: Sample, matrix: Array | None) -> str:
         ],
         "parameters": [_labelled(name) for name in parameters],
         "variations": [_row(grid, v, parameters) for v in grid.variations],
-        "covariance": None if matrix is None else _told(matrix),
+        "covariance": None if matrix is None else _summary(matrix),
         "distances": matrix is not None,
         "shown": shown,
         "plots": [_plot(i, grid, v, shown) for i, v in enumerate(grid.variations)],
@@ -123,7 +123,7 @@ def _millimag(value: float) -> str:
     return f"{1e3 * value:.1f} mmag" if np.isfinite(value) else ABSENT
 
 
-def _told(matrix: Array) -> str:
+def _summary(matrix: Array) -> str:
     values = np.linalg.eigvalsh(matrix)
     rank = int(np.sum(values > 1e-10 * max(values.max(initial=0.0), 1e-300)))
     return (

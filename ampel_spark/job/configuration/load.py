@@ -1,6 +1,6 @@
 """A job file, read, checked and resolved, before anything is started.
 
-Everything that is wrong is told at once, each with its line, its path, the value, and the nearest
+All that is wrong is reported at once, each with its line, its path, the value, and the nearest
 right name::
 
     jobs/mine.yml:14: t0[0].config.min_ndett: unknown parameter, value 3; did you mean 'min_ndet'?

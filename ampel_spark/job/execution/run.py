@@ -206,7 +206,7 @@ def forecast(
     inputs: Inputs | None = None,
     out: Callable[[str], None] = print,
 ) -> None:
-    """Tell the plan of a job: what it would read, judge, find present and compute anew.
+    """Print the plan of a job: what it would read, judge, find present and compute anew.
 
     Nothing is written to the lake. What a new archive would add is not in the counts.
 
@@ -291,12 +291,12 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
     simulation, folder = job.simulation, job.simulated_in
     if simulation is None or folder is None:
         raise ConfigError(f"job {job.name} has no simulated archive")
-    told = time.monotonic()
+    last = time.monotonic()
 
     def progress(step: str, done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > _TELL:
-            told = time.monotonic()
+        nonlocal last
+        if time.monotonic() - last > _TELL:
+            last = time.monotonic()
             out(f"simulate: {step}: {done} of {total}")
 
     size = (
@@ -408,7 +408,7 @@ def _show(name: str, table: Any, out: Callable[[str], None], rows: int = 15) -> 
         table.select(shown)
         .slice(0, rows)
         .to_pandas(integer_object_nulls=True)
-        .where(lambda t: t.notna(), float("nan"))  # an absent text too is told by na_rep
+        .where(lambda t: t.notna(), float("nan"))  # an absent text too is shown by na_rep
         .to_string(index=False, float_format=_number, na_rep="-")
     )
 

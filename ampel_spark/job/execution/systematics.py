@@ -168,7 +168,7 @@ def run_systematics(
                 {k: (t["computed"], t["wanted"]) for k, t in result.counts.t2.items()},
             )
         )
-        out(f"systematics: {told(nominal, done[-1], entry)}")
+        out(f"systematics: {_summary(nominal, done[-1], entry)}")
     grid = Grid(outcome.run_id, names, stocks, nominal, errors, tuple(done), code)
     _write(open_lake(job.name, lake), grid, entry)
     return grid
@@ -230,7 +230,7 @@ def covariance(grid: Grid) -> tuple[Array, Array]:
     return matrix, rows
 
 
-def told(nominal: Mapping[str, Array], varied: Varied, entry: SystematicsEntry) -> str:
+def _summary(nominal: Mapping[str, Array], varied: Varied, entry: SystematicsEntry) -> str:
     """Return a line on one variation."""
     parts = []
     for name in [*entry.columns, *([MU] if entry.distance else [])]:

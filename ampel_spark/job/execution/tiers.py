@@ -434,8 +434,8 @@ def _compute(
     from pyspark.sql import functions as f
 
     place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
-    if told := step.unit.prepare():
-        context.out(f"T2: {step.name}: {told}")
+    if note := step.unit.prepare():
+        context.out(f"T2: {step.name}: {note}")
     # Batch engines take less than a millisecond for a state: a share costs more than it saves.
     first = FIRST_CHUNK * (4 if step.unit.states_per_task() >= 1000 else 1)
     size, begin, number = min(n_todo, first), 0, 0
