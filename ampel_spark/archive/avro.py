@@ -307,6 +307,8 @@ class _Compiler:
         if path not in self.fields:
             self.fields[path] = Field(level, self.widths[level])
             self.widths[level] += 1
+        if self.fields[path].level != level:
+            raise NotImplementedError("a list or a scalar in one place")
         return self.fields[path].column
 
     def step(self, schema: Any, path: str, level: int, within: tuple[str, ...]) -> None:
