@@ -130,13 +130,13 @@ class Decoded:
         out = np.where(kind == REAL, numbers.view(np.float64), np.nan)
         return np.where(kind == INTEGER, numbers, out)
 
-    def texts(self, path: str, level: int) -> list[str | None]:
+    def texts(self, path: str, level: int, errors: str = "strict") -> list[str | None]:
         """Return a field as strings; None where it is null.
 
         Raises
         ------
         UnicodeDecodeError
-            If one is no UTF-8.
+            If one is no UTF-8, and `errors` is strict.
         """
         field = self.fields.get(path)
         if field is None:
@@ -145,7 +145,7 @@ class Decoded:
         lengths = self.lengths[field.level][field.column].tolist()
         kinds = self.kinds[field.level][field.column].tolist()
         return [
-            self.buffer[s : s + n].decode() if k == TEXT else None
+            self.buffer[s : s + n].decode("utf-8", errors) if k == TEXT else None
             for s, n, k in zip(starts, lengths, kinds, strict=True)
         ]
 

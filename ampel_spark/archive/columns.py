@@ -66,6 +66,24 @@ class Shapes:
             fine |= kind == other
         return fine
 
+    def texts(self, path: str, level: int, packet: Array | None = None) -> list[str | None]:
+        """Return a field as strings; demand that all are UTF-8."""
+        try:
+            return self.decoded.texts(path, level)
+        except UnicodeDecodeError:
+            found = self.decoded.texts(path, level, "surrogateescape")
+        fine = np.array([text is None or _is_utf8(text) for text in found])
+        self.demand(fine, packet)
+        return [text if good else None for text, good in zip(found, fine, strict=True)]
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
 
 def shaped(decoded: Decoded) -> Shapes | None:
     """Shape decoded packets; None where a list is not what the survey's is."""
@@ -80,13 +98,11 @@ def shaped(decoded: Decoded) -> Shapes | None:
             decoded.rows(level) and any(f"{name}.{k}" not in decoded.fields for k in _NEEDED)
         ):  # fmt: skip
             return None
-    try:
-        _candidate(shapes)
-        _points(shapes)
-        _forced(shapes)
-        _extra(shapes)
-    except UnicodeDecodeError:
-        return None
+    # Every text is looked at before points are made of the packets that are good.
+    _candidate(shapes)
+    _extra(shapes)
+    _points(shapes)
+    _forced(shapes)
     return shapes
 
 
@@ -114,7 +130,7 @@ def _candidate(shapes: Shapes) -> None:
         values = d.reals(f"candidate.{name}", 0)
         shapes.demand((values >= low) & (values <= high))
 
-    names = d.texts("objectId", 0)
+    names = shapes.texts("objectId", 0)
     stocks = np.zeros(len(names), np.int64)
     for i, text in enumerate(names):
         try:
@@ -122,7 +138,7 @@ def _candidate(shapes: Shapes) -> None:
         except ValueError:
             shapes.good[i] = False
     made["name"], made["stock"], made["alert_id"] = names, stocks, candid
-    made["schema_version"] = d.texts("schemavsn", 0)
+    made["schema_version"] = shapes.texts("schemavsn", 0)
     for column in ztf.candidate_columns():
         made[column.name] = _column(shapes, f"candidate.{column.name}", column.type)
 
@@ -132,7 +148,7 @@ def _column(shapes: Shapes, path: str, type_name: str) -> pa.Array:
     kind = d.kind(path, 0)
     if type_name == "string":
         shapes.demand(shapes.among(path, 0, (0, TEXT)))
-        return pa.array(d.texts(path, 0), pa.string())
+        return pa.array(shapes.texts(path, 0), pa.string())
     if type_name in ("int", "bigint"):
         shapes.demand(shapes.among(path, 0, (0, INTEGER)))
         values = d.integers(path, 0)
@@ -310,6 +326,7 @@ def _forced(shapes: Shapes) -> None:
     for name in ("diffmaglim", "forcediffimflux", "forcediffimfluxunc", "magzpsci"):
         fine &= shapes.among(path(name), 2, _NUMBERS)
     fine &= shapes.among(path("procstatus"), 2, (0, TEXT))
+    status = np.array(shapes.texts(path("procstatus"), 2, packet), dtype=object)
     fid, pid, programid, field, rcid = (
         d.integers(path(k), 2) for k in ("fid", "pid", "programid", "field", "rcid")
     )
@@ -350,7 +367,6 @@ def _forced(shapes: Shapes) -> None:
         no_limit = ~_is_magnitude(limit)
     none = np.ones(len(kept), bool)
     empty = np.zeros(len(kept))
-    status = np.array(d.texts(path("procstatus"), 2), dtype=object)[kept]
     shapes.forced = (
         {
             "datapoint_id": pa.array(ids),
@@ -371,7 +387,7 @@ def _forced(shapes: Shapes) -> None:
             "pid": pa.array(pid[kept]),
             "ra": pa.array(empty, mask=none),
             "dec": pa.array(empty, mask=none),
-            "procstatus": pa.array(status.tolist(), pa.string()),
+            "procstatus": pa.array(status[kept].tolist(), pa.string()),
         },
         np.bincount(packet[kept], minlength=n),
     )
@@ -386,7 +402,7 @@ def _extra(shapes: Shapes) -> None:
     ]
     found: list[dict[str, Any]] = [{} for _ in range(d.rows(0))]
     for path in unknown:
-        kinds, texts = d.kind(path, 0).tolist(), d.texts(path, 0)
+        kinds, texts = d.kind(path, 0).tolist(), shapes.texts(path, 0)
         integers, reals = d.integers(path, 0).tolist(), d.reals(path, 0).tolist()
         truths = d.numbers[0][d.fields[path].column].tolist()
         for i, kind in enumerate(kinds):

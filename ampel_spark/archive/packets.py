@@ -155,8 +155,9 @@ def _at_once(members: list[tuple[str, bytes]]) -> tuple[list[pa.Table], list[int
         if shapes is None:
             left += places
             continue
-        names = [members[i][0] for i in places]
-        tables.append(_table(shapes, names).filter(pa.array(shapes.good)))
+        if shapes.good.any():
+            names = [members[i][0] for i in places]
+            tables.append(_table(shapes, names).filter(pa.array(shapes.good)))
         left += [i for i, fine in zip(places, shapes.good.tolist(), strict=True) if not fine]
     return tables, sorted(left)
 

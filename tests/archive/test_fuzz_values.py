@@ -66,7 +66,7 @@ def lsst_packet() -> Body:
 
 
 def avro_members(packet: Body, seed: int, count: int) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return members by name, and their changes: every tenth is as it was, every fifth nested."""
+    """Return members by name, and their changes: every tenth is as it was, one in twenty nested."""
     draw = random.Random(seed)
     loose = fastavro.parse_schema(odd.loosened(packet))
     scalar = odd.changes(packet, (*odd.SCALARS, odd.GONE), seed, count)
@@ -74,8 +74,8 @@ def avro_members(packet: Body, seed: int, count: int) -> tuple[dict[str, bytes],
     members, changed = {}, {}
     for i in range(count):
         name = f"{i}.avro"
-        change = next(nested if i % 5 == 4 else scalar)
-        is_own = i % 5 == 4 or not change.is_scalar()
+        change = next(nested if i % 20 == 4 else scalar)
+        is_own = i % 20 == 4 or not change.is_scalar()
         schema = odd.exact(change.packet, draw) if is_own else loose
         members[name] = odd.avro(change.packet, schema)
         changed[name] = change
@@ -205,10 +205,10 @@ def test_ztf_packets_with_odd_values_cost_themselves_alone_by_both_routes(
     assert len(like["forced"]) == 2
     found = check_rows(fast, members, like)
     assert silent_losses(found, changed, like) == []
-    count("ztf_avro", found)
+    count(f"ztf_avro, {len(set(left))} one by one", found)
     stored = sum(rows[0]["row"] == "packet" for rows in found.values())
     assert 0.3 < stored / len(members) < 0.95
-    assert len(set(left)) < len(members)
+    assert len(set(left)) < 0.9 * len(members)
 
 
 @pytest.mark.parametrize("part", range(max(1, CHANGES // 2000)))
@@ -223,7 +223,7 @@ def test_lsst_packets_with_odd_values_cost_themselves_alone(
     reader = reader_of(load_survey("lsst"))
     like = read(reader, [alone])[0]
     rows = read(reader, [path])
-    monkeypatch.setattr(readers, "BATCH_ROWS", 7)
+    monkeypatch.setattr(readers, "BATCH_ROWS", 60)
     assert in_order(read(reader, [path])) == in_order(rows)
     found = check_rows(rows, members, like)
     assert (len(like["points"]), len(like["forced"])) == (4, 2)
@@ -321,7 +321,7 @@ def test_parquet_alerts_of_odd_types_cost_themselves_alone(
     files, changed = parquet_files(packet, tmp_path / "many", CHANGES)
     reader = reader_of(load_survey("ztf_parquet"))
     rows = read(reader, files)
-    monkeypatch.setattr(readers, "BATCH_ROWS", 7)
+    monkeypatch.setattr(readers, "BATCH_ROWS", 60)
     assert in_order(read(reader, files)) == in_order(rows)
     assert not [row for row in rows if row["row"] == "broken"]
     like = next(row for row in rows if row["file"].endswith("good.parquet"))
