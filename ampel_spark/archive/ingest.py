@@ -143,11 +143,13 @@ def ingest(
             out(f"ingest: {known} of {len(files)} files were read before")
         totals = dict.fromkeys(_COUNTS, 0)
         broken: list[str] = []
+        odd = 0
         done, started = 0, time.monotonic()
         for number, chunk in enumerate(plan):
             accounts = _ingest_chunk(lake, chunk, survey, run_id, number, out, interval)
             for key in totals:
                 totals[key] += sum(account[key] for account in accounts.values())
+            odd += sum(account["entry"] for account in accounts.values())
             broken += [
                 f"ingest: broken after {account['packets']} packets: {path}: {account['why']}"
                 for path, account in accounts.items()
@@ -165,7 +167,9 @@ def ingest(
             out(line)
         if len(broken) > _TOLD:
             out(f"ingest: broken: {len(broken) - _TOLD} files more")
-        if broken or totals["quarantined"]:
+        if odd:
+            out(f"ingest: {odd} packets lack entries of their history that cannot be (bad_entry)")
+        if broken or odd or totals["quarantined"]:
             out(f"ingest: the reasons are in table quarantine of {lake.root}")
     return Ingested(total, known, **totals)
 
@@ -205,7 +209,7 @@ def _ingest_chunk(
             shown = staged_files(stored, f"{folder}/stored")
         merge_datapoints(lake, members, shown, info, folder)
         _add_alerts(lake, members, fates, info, folder)
-        if any(a["quarantined"] or a["broken"] for a in accounts.values()):
+        if any(a["quarantined"] or a["broken"] or a["entry"] for a in accounts.values()):
             bad = members.others.drop("row")
             if fates is not None:
                 bad = bad.unionByName(conflicts(fates))

@@ -90,6 +90,7 @@ class _Staged:
                 "packets": 0,
                 "bad": 0,
                 "broken": 0,
+                "entry": 0,
                 "why": None,
                 "good": 0,
                 "nights": [],
