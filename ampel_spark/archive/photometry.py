@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ampel_spark.archive.ids import measured_id, named_stock, stock_of, table_alert_id
 from ampel_spark.archive.rows import Packet, bad_row, point
-from ampel_spark.archive.surveys import Flag, Photometry, Source, Survey
+from ampel_spark.archive.surveys import FlagColumn, PhotometrySettings, Source, Survey
 from ampel_spark.archive.tables import FileTable, read_table
 from ampel_spark.errors import ArchiveError, nearest
 
@@ -102,14 +102,14 @@ def objects_of(table: FileTable, survey: Survey) -> tuple[list[Packet], list[dic
     return packets, bad
 
 
-def _section(survey: Survey) -> Photometry:
+def _section(survey: Survey) -> PhotometrySettings:
     if survey.photometry is None:
         raise ArchiveError(f"survey {survey.name} has no section 'photometry'")
     return survey.photometry
 
 
 def _rows(
-    path: str, table: FileTable, survey: Survey, spec: Photometry
+    path: str, table: FileTable, survey: Survey, spec: PhotometrySettings
 ) -> tuple[_Rows, list[dict[str, Any]]]:
     names = _texts(table, "object", spec.object)
     jd = _numbers(table, spec.time) + (_MJD if spec.time.format == "mjd" else 0.0)
@@ -152,7 +152,7 @@ def _rows(
     return rows, bad
 
 
-def _stock(path: str, survey: Survey, spec: Photometry, name: str) -> int:
+def _stock(path: str, survey: Survey, spec: PhotometrySettings, name: str) -> int:
     try:
         if spec.ids == "ztf":
             return stock_of(name)
@@ -163,7 +163,7 @@ def _stock(path: str, survey: Survey, spec: Photometry, name: str) -> int:
         ) from None
 
 
-def _status(table: FileTable, spec: Photometry, number: Mapping[str, Floats]) -> Array:
+def _status(table: FileTable, spec: PhotometrySettings, number: Mapping[str, Floats]) -> Array:
     """Say of each row why its measurement is not usable; empty where it is."""
     status = np.full(len(table), "", object)
     value, error = ("flux", "fluxerr") if spec.flux is not None else ("mag", "magerr")
@@ -182,7 +182,7 @@ def _status(table: FileTable, spec: Photometry, number: Mapping[str, Floats]) ->
     return status
 
 
-def _flagged(table: FileTable, flag: Flag) -> tuple[npt.NDArray[np.bool_], Array]:
+def _flagged(table: FileTable, flag: FlagColumn) -> tuple[npt.NDArray[np.bool_], Array]:
     if flag.values is not None and any(isinstance(v, str) for v in flag.values):
         words = table.texts(flag.column)
         marked = np.isin(words, [str(v) for v in flag.values])
@@ -217,7 +217,7 @@ def _unrepeated(rows: _Rows) -> tuple[Array, dict[int, int]]:
 
 
 def _packet(
-    path: str, survey: Survey, spec: Photometry, rows: _Rows, issued: str, copies: int
+    path: str, survey: Survey, spec: PhotometrySettings, rows: _Rows, issued: str, copies: int
 ) -> Packet:
     points, seen = [], dict[tuple[Any, ...], int]()
     columns = {key: _nulls(values) for key, values in rows.number.items()}
@@ -270,7 +270,7 @@ def _packet(
 
 
 def _measured(
-    spec: Photometry, v: Mapping[str, float | None], status: str
+    spec: PhotometrySettings, v: Mapping[str, float | None], status: str
 ) -> dict[str, Any] | None:
     """Return kind and values of a row; None if it holds no measurement at all."""
     limit = v["limit"]
@@ -343,7 +343,7 @@ def _one(table: FileTable, key: str, source: Source) -> str:
     return match[1]
 
 
-def _issued(table: FileTable, spec: Photometry) -> str:
+def _issued(table: FileTable, spec: PhotometrySettings) -> str:
     if spec.issued is None or not len(table):
         return ""
     if spec.issued.column is not None:

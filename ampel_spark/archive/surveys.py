@@ -15,7 +15,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from ampel_spark.errors import ConfigError
 
-__all__ = ["Flag", "Packets", "Photometry", "Source", "Survey", "Time", "as_of_jd"]
+__all__ = [
+    "FlagColumn",
+    "PacketSettings",
+    "PhotometrySettings",
+    "Source",
+    "Survey",
+    "Time",
+    "as_of_jd",
+]
 
 
 class _Section(BaseModel):
@@ -85,7 +93,7 @@ _Time = Annotated[Time, BeforeValidator(_as_source)]
 _Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
 
-class Flag(_Section):
+class FlagColumn(_Section):
     """Rows whose measurement is not usable: they keep their status and have no flux."""
 
     column: str
@@ -98,14 +106,14 @@ class Flag(_Section):
     )
 
     @model_validator(mode="after")
-    def _one_rule(self) -> Flag:
+    def _one_rule(self) -> FlagColumn:
         given = [k for k in ("bits", "values", "outside") if getattr(self, k) is not None]
         if len(given) != 1:
             raise ValueError("give exactly one of bits, values and outside")
         return self
 
 
-class Photometry(_Section):
+class PhotometrySettings(_Section):
     """How the columns of a photometry table are called."""
 
     files: _Texts = Field(default=(), description="patterns of files' names; default: all formats")
@@ -137,13 +145,13 @@ class Photometry(_Section):
     ra: _Source | None = Field(default=None, description="right ascension [deg, ICRS]")
     dec: _Source | None = Field(default=None, description="declination [deg, ICRS]")
     redshift: _Source | None = Field(default=None, description="redshift")
-    unusable: Annotated[tuple[Flag, ...], Field(strict=False)] = Field(
+    unusable: Annotated[tuple[FlagColumn, ...], Field(strict=False)] = Field(
         default=(), description="rows whose measurement is not usable"
     )
     programid: int = Field(default=1, description="program id of every row")
 
     @model_validator(mode="after")
-    def _is_complete(self) -> Photometry:
+    def _is_complete(self) -> PhotometrySettings:
         if (self.flux is None) == (self.mag is None):
             raise ValueError("give either 'flux' (with fluxerr and zp) or 'mag' (with magerr)")
         needed = ("fluxerr", "zp") if self.flux is not None else ("magerr",)
@@ -159,7 +167,7 @@ class Photometry(_Section):
         return self
 
 
-class Packets(_Section):
+class PacketSettings(_Section):
     """How alerts in LSST's schema (diaSource, diaForcedSource, diaObject) are to be understood."""
 
     zp: float = Field(default=31.4, description="zero point of fluxes [mag]; 31.4 is nJy")
@@ -185,8 +193,8 @@ class Survey(_Section):
         default=0.0, description="hour at which a night's date begins [h UTC]"
     )
     access: dict[str, int] = Field(description="program id that each data right lets see")
-    photometry: Photometry | None = Field(default=None, description="of reader photometry")
-    packets: Packets | None = Field(default=None, description="of reader lsst_avro")
+    photometry: PhotometrySettings | None = Field(default=None, description="of reader photometry")
+    packets: PacketSettings | None = Field(default=None, description="of reader lsst_avro")
 
     @property
     def label(self) -> str:
