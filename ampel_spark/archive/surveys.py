@@ -117,7 +117,9 @@ class PhotometrySettings(_Section):
     """How the columns of a photometry table are called."""
 
     files: _Texts = Field(default=(), description="patterns of files' names; default: all formats")
-    format: Literal["csv", "ecsv", "parquet", "fits", "votable", "snfit", "ascii"] | None = Field(
+    format: (
+        Literal["csv", "ecsv", "parquet", "fits", "votable", "snfit", "ascii", "ipac"] | None
+    ) = Field(
         default=None, description="format of the files; default: by the ending of their names"
     )
     ids: Literal["name", "ztf", "integer"] = Field(

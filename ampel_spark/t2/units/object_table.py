@@ -117,4 +117,6 @@ def _arrow(values: Any) -> pa.Array:
     plain = [v.decode() if isinstance(v, bytes) else v for v in values.tolist()]
     if all(v is None or isinstance(v, bool) for v in plain) and any(v is not None for v in plain):
         return pa.array(plain, pa.bool_())
+    if all(v is None or isinstance(v, int) for v in plain):
+        return pa.array(plain, pa.int64())
     return pa.array([None if v is None else str(v) for v in plain], pa.string())
