@@ -82,9 +82,12 @@ def read_delimited(data: bytes, text: Collection[str] = ()) -> TextTable:
             f"its columns are separated by blanks, not by commas ({head[:60]!r}): read it with"
             " 'format: ascii', or write it with commas"
         )
-    columns, odd = _columns(written[end + 1 :], mark, len(names), line + 1)
+    body = written[end + 1 :]
     loose = f"{mark} " in head and mark != " "
-    comma = mark == ";" and re.search(r"\d\.\d", written[end:]) is None
+    if loose and '"' in body:  # a blank before a quote would make it a part of the value
+        body = re.sub(rf'(^|{re.escape(mark)})[ \t]+"', r'\1"', body, flags=re.M)
+    columns, odd = _columns(body, mark, len(names), line + 1)
+    comma = mark == ";" and re.search(r"\d\.\d", body) is None
     made = {}
     for name, column in zip(names, columns, strict=True):
         as_text = name in text or kinds.get(name) == "string"
@@ -191,8 +194,7 @@ def _fields(line: str, separator: str) -> list[str]:
 
 
 def _words(line: str) -> list[str]:
-    return [w for w in next(csv.reader([line.replace("\t", " ").strip()], delimiter=" ",
-                                       skipinitialspace=True), [])]  # fmt: skip
+    return _fields(line.replace("\t", " ").strip(), " ")
 
 
 def _is_number(word: str) -> bool:

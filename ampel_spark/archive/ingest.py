@@ -174,9 +174,7 @@ def ingest(
                 f"{totals['duplicate']} duplicate, {totals['quarantined']} quarantined{left}"
             )
         if totals["empty"]:
-            out(
-                f"ingest: {totals['empty']} files are empty: a night without alerts, a table without rows"
-            )
+            out(f"ingest: {totals['empty']} files are empty: no alert in a tar, no row in a table")
         for line in asides[:_TOLD]:
             out(f"ingest: left out of {line}")
         if len(asides) > _TOLD:

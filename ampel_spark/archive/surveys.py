@@ -139,6 +139,15 @@ class PhotometrySettings(_Section):
     mag: _Source | None = Field(default=None, description="magnitude, in place of a flux")
     magerr: _Source | None = Field(default=None, description="its 1-sigma error [mag]")
     limit: _Source | None = Field(default=None, description="limiting magnitude [mag]")
+    sign: _Source | None = Field(
+        default=None,
+        description="sign of the difference whose magnitude it is (t, 1, true, + or f, 0, -1,"
+        " false, n, -); default: a column isdiffpos, if there is one",
+    )
+    missing: Annotated[tuple[float | str, ...], Field(strict=False)] = Field(
+        default=(-99999.0, -999999.0),
+        description="values of measured quantities that stand for nothing, beside words as null, -",
+    )
     zpsys: Annotated[Source, BeforeValidator(_as_word)] = Field(
         default=Source(value="ab"), description="magnitude system, as sncosmo calls it"
     )
@@ -150,7 +159,11 @@ class PhotometrySettings(_Section):
     unusable: Annotated[tuple[FlagColumn, ...], Field(strict=False)] = Field(
         default=(), description="rows whose measurement is not usable"
     )
-    programid: int = Field(default=1, description="program id of every row")
+    programid: int | str = Field(
+        default=1,
+        description="program id of every row, or the column that has it; default: a column"
+        " programid, if there is one, else 1",
+    )
 
     @model_validator(mode="after")
     def _is_complete(self) -> PhotometrySettings:
@@ -164,6 +177,8 @@ class PhotometrySettings(_Section):
         for key in others:
             if getattr(self, key) is not None:
                 raise ValueError(f"{key!r} does not go with what the table measures")
+        if self.sign is not None and self.mag is None:
+            raise ValueError("'sign' goes with 'mag': a flux has its own")
         if (self.ra is None) != (self.dec is None):
             raise ValueError("give both 'ra' and 'dec', or neither")
         return self
@@ -213,10 +228,9 @@ class Survey(_Section):
                     f"the survey {there} a section {key!r}, which reader {reader!r} needs"
                 )
         section = self.photometry or self.packets
-        if section is not None and section.programid not in self.access.values():
-            raise ValueError(
-                f"no data right lets see program id {section.programid}: add it to 'access'"
-            )
+        given = None if section is None else section.programid
+        if isinstance(given, int) and given not in self.access.values():
+            raise ValueError(f"no data right lets see program id {given}: add it to 'access'")
         return self
 
 

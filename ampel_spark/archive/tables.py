@@ -97,8 +97,9 @@ class FileTable:
         values, wrong = self.parsed(name)
         if wrong.any():
             i = int(np.flatnonzero(wrong)[0])
+            word = self.column(name)[i]
             raise ArchiveError(
-                f"{self.path}: column {name!r} is no number: {self.column(name)[i]!r} in row {i + 1}"
+                f"{self.path}: column {name!r} is no number: {word!r} in row {i + 1}"
             )
         return values
 

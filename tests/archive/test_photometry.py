@@ -209,7 +209,7 @@ def test_files_without_rows_or_with_other_columns_are_rows_of_the_reader(tmp_pat
         "cut.parquet": "broken_archive",
         "empty.csv": "empty_archive",
         "other.csv": "settings",
-        "zero.csv": "empty_archive",
+        "zero.csv": "broken_archive",
     }
     assert {Path(r["file"]).name: r["seen"] for r in rows if r["row"] == "end"} == {
         "cut.parquet": 0,
