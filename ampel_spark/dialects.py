@@ -23,6 +23,7 @@ __all__ = ["MISSING", "DialectError", "TextTable", "read_delimited", "read_words
 MISSING = ("", "nan", "-nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nil", "-", "--", "---",
            "...", "masked")  # fmt: skip
 
+_LONG = r"^[+-]?\d{16,}$"
 _COMMA = r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?"
 
 
@@ -224,6 +225,9 @@ def _columns(
             odd.append((line + (row.number or 0), row.text, row.actual_columns))
         return "skip"
 
+    if body.count('"') % 2:
+        n = next(n for n, s in enumerate(body.split("\n"), line + 1) if s.count('"') % 2)
+        raise DialectError(f"a quotation mark is not closed, perhaps that in line {n}")
     names = [str(i) for i in range(width)]
     if not body.strip():
         return [pa.array([], pa.string())] * width, []
@@ -268,8 +272,8 @@ def _typed(column: pa.Array, loose: bool, gaps: bool, comma: bool) -> pa.Array:
     if comma and pc.all(pc.match_substring_regex(there, f"^{_COMMA}$")).as_py():
         values = pc.replace_substring(values, ",", ".")
     for kind in (pa.int64(), pa.float64(), pa.bool_()):
-        if kind == pa.float64() and pc.all(pc.match_substring_regex(there, r"^[+-]?\d+$")).as_py():
-            break  # more digits than an integer holds, and a float would lose some
+        if kind == pa.float64() and pc.any(pc.match_substring_regex(there, _LONG)).as_py():
+            break  # a float would lose some of its digits
         try:
             return pc.cast(values, kind)
         except pa.ArrowInvalid:

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
@@ -175,7 +176,7 @@ def read_table(path: str | Path, kind: str | None = None, text: Collection[str] 
 
 def _text(value: Any) -> str:
     """Return a value as text; a whole number without the point that a float gives it."""
-    if value is None or value != value:
+    if value is None or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
@@ -193,9 +194,11 @@ def _number_of(value: Any) -> float | None:
         if word.lower() in MISSING:
             return np.nan
         value = word
+    if not isinstance(value, str | int | float | Decimal):
+        return None
     try:
         return float(value)
-    except (TypeError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         return None
 
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 from pydantic import BaseModel, ConfigDict, Field
 
-from ampel_spark.dialects import DialectError, read_delimited
+from ampel_spark.dialects import MISSING, DialectError, read_delimited
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.files import files_in
 from ampel_spark.packed import content_of, plain_name
@@ -201,13 +201,20 @@ _PARTS = re.compile(r"\s*([+-]?)(\d+)[\s:hd°]+(\d+)(?:[\s:m'′]+(\d+(?:\.\d*)?
 
 
 def _sexagesimal(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """Return text such as ``-01 23 45.6`` as a number; NaN where there is none."""
+    """Return text such as ``-01 23 45.6`` as a number; NaN where there is none.
+
+    So is text that is something else, in no more than one row of a hundred.
+    """
     values = np.full(len(column), np.nan)
+    wrong = 0
     for i, text in enumerate(column.to_pylist()):
-        if text is None or not str(text).strip():
+        if text is None or str(text).strip().lower() in MISSING:
             continue
         found = _PARTS.fullmatch(str(text))
         if found is None or int(found[3]) >= 60 or float(found[4] or 0) > 60:
+            wrong += 1
+            if wrong <= len(column) // 100:
+                continue
             raise ConfigError(
                 f"catalogue {path}: {name} = {text!r} is not sexagesimal, such as 12:34:56.7"
             )
@@ -219,12 +226,29 @@ def _sexagesimal(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[
 def _numbers(
     path: Path, name: str, column: pa.ChunkedArray, what: str = "number"
 ) -> npt.NDArray[np.float64]:
+    """Return a column as numbers, NaN where there is none.
+
+    So is a word that is no number, in no more than one row of a hundred.
+    """
     try:
         values = pc.cast(column, pa.float64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ConfigError(f"catalogue {path}: column {name!r} is no {what}: {error}") from None
+        found = [_number_in(word) for word in column.to_pylist()]
+        if sum(n is None for n in found) > len(found) // 100:
+            raise ConfigError(f"catalogue {path}: column {name!r} is no {what}: {error}") from None
+        return np.array([np.nan if n is None else n for n in found], np.float64)
     numbers: npt.NDArray[np.float64] = values.combine_chunks().fill_null(np.nan).to_numpy()
     return numbers
+
+
+def _number_in(word: Any) -> float | None:
+    """Return the number that a word says, NaN for nothing; None where it says none."""
+    if word is None or (isinstance(word, str) and word.strip().lower() in MISSING):
+        return np.nan
+    try:
+        return float(word)
+    except (TypeError, ValueError):
+        return None
 
 
 def _plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
