@@ -32,7 +32,7 @@ ROWS = [{"name": "a", "mjd": 60001.25, "flux": 101.5}, {"name": "b", "mjd": 6000
 )
 def test_dialects_say_the_same(text: str) -> None:
     assert read_delimited(text.encode()).table.to_pylist() == ROWS
-    assert read_delimited(text.encode("utf-16")).table.to_pylist() == ROWS or "ECSV" in text
+    assert read_delimited(text.lstrip("\ufeff").encode("utf-16")).table.to_pylist() == ROWS
 
 
 @pytest.mark.parametrize(
