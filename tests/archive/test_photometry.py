@@ -356,7 +356,8 @@ def test_ids_that_went_through_floats_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ArchiveError, match=r"id 3\.1388\d+e\+17 in column 'oid' went through"):
             read_objects(str(path), survey(IDS | {"ids": ids}))
     text = write(tmp_path / "t.csv", "oid,mjd,band,flux,error",
-                 "3.138886354892222e+17,58000,g,1,1", "3.138886354892222e+17,58001,g,1,1")  # fmt: skip
+                 "3.138886354892222e+17,58000,g,1,1",
+                 "3.138886354892222e+17,58001,g,1,1")  # fmt: skip
     with pytest.raises(ArchiveError, match="went through a floating-point number"):
         read_objects(text, survey(IDS))
     # exact ones, with a gap in the column, and floats that are small enough
@@ -417,7 +418,8 @@ def test_tables_of_services_are_read_as_they_are_downloaded(tmp_path: Path) -> N
             (None, "err 1"), (157.0, None)
         ]  # fmt: skip
     service = tmp_path / "req7_lc.txt"
-    service.write_text("#\n# Requested R.A. = 1.5\n#\nindex, filter, zpdiff, jd, flux, unc, procstatus\n"
+    service.write_text("#\n# Requested R.A. = 1.5\n#\n"
+                       "index, filter, zpdiff, jd, flux, unc, procstatus\n"
                        " 0 ZTF_g 26.1 2459900.73 18.25 9.1 0\n"
                        " 1 ZTF_g 26.1 2459901.73 null null 56,57\n")  # fmt: skip
     spec = {"object": {"file": r"req(\d+)"}, "time": "jd", "zp": "zpdiff", "flux": "flux",
@@ -426,7 +428,8 @@ def test_tables_of_services_are_read_as_they_are_downloaded(tmp_path: Path) -> N
     assert [(p["flux"], p["zp"]) for p in points(packet)] == [(18.25, 26.1), (None, None)]
     ipac = tmp_path / "lc.tbl"
     ipac.write_text("\\fixlen = T\n|oid            |mjd       |mag    |err  |\n"
-                    "|long           |double    |float  |float|\n|               |day       |mag    |mag  |\n"
+                    "|long           |double    |float  |float|\n"
+                    "|               |day       |mag    |mag  |\n"
                     "|null           |null      |null   |null |\n"
                     " 680101400001234 58257.4011 16.25   0.5  \n"
                     " 680101400001234 58258.4011 null    null \n")  # fmt: skip

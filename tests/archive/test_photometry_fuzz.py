@@ -31,10 +31,11 @@ ROWS, AT_ONCE = 100, 3
 WORDS = ["", " ", "-", "--", "null", "nan", "NaN", "inf", "-inf", "abc", "1e400", "-1e400", "1e300",
          "-999", "99", "-99999", "1,5", "0x10", "t", "f", "é", "名", "1_0", "9" * 25, "1.5e18",
          "9007199254740993.0", "True", "-1", "9223372036854775808", "\t", "0", "1e-320", "a\nb",
-         'a"b', "'", "\\", ";", "2147483648", "3.7", "-0.0", "58000", "2459000.5", "#", "x" * 5000]  # fmt: skip
+         'a"b', "'", "\\", ";", "2147483648", "3.7", "-0.0", "58000", "2459000.5",
+         "#", "x" * 5000]  # fmt: skip
 THINGS: list[Any] = [
-    None, True, False, b"x", b"\xff\xfe", float("nan"), float("inf"), -float("inf"), 2**53 + 1, 2**63,
-    2**70, -(2**70), 1e308, [1, 2], {"a": 1}, (), Decimal("1.5"), Decimal("NaN"), 1 + 2j, object,
+    None, True, False, b"x", b"\xff\xfe", float("nan"), float("inf"), -float("inf"), 2**53 + 1,
+    2**63, 2**70, -(2**70), 1e308, [1, 2], {"a": 1}, (), Decimal("1.5"), Decimal("NaN"), 1 + 2j, object,
     datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1), np.float32(1.5), np.int8(-3),
     np.datetime64("2020-01-01"), np.array([1.0, 2.0]), np.bool_(True), "x", "",
 ]  # fmt: skip
@@ -101,7 +102,7 @@ def as_csv(rows: list[dict[str, Any]], columns: list[str], folder: Path) -> File
 def test_an_odd_value_costs_its_row_and_leaves_the_others_as_they_are(
     kind: str, tmp_path: Path
 ) -> None:
-    """No exception, no row lost without a word, no neighbour changed; and what is left is stored."""
+    """No exception, no row lost without a word, no neighbour changed; what is left is stored."""
     rng = random.Random(f"photometry {kind}")
     columns = COLUMNS[kind]
     whole = {}
