@@ -26,7 +26,7 @@ from ampel_spark.archive.tables import FileTable, read_table
 from tests.archive.test_photometry import survey
 
 CHANGES = int(os.environ.get("AMPEL_SPARK_FUZZ", "2100"))
-ROWS, AT_ONCE = 100, 3
+ROWS, AT_ONCE = 100, 6
 
 WORDS = ["", " ", "-", "--", "null", "nan", "NaN", "inf", "-inf", "abc", "1e400", "-1e400", "1e300",
          "-999", "99", "-99999", "1,5", "0x10", "t", "f", "é", "名", "1_0", "9" * 25, "1.5e18",
@@ -35,8 +35,8 @@ WORDS = ["", " ", "-", "--", "null", "nan", "NaN", "inf", "-inf", "abc", "1e400"
          "#", "x" * 5000]  # fmt: skip
 THINGS: list[Any] = [
     None, True, False, b"x", b"\xff\xfe", float("nan"), float("inf"), -float("inf"), 2**53 + 1,
-    2**63, 2**70, -(2**70), 1e308, [1, 2], {"a": 1}, (), Decimal("1.5"), Decimal("NaN"), 1 + 2j, object,
-    datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1), np.float32(1.5), np.int8(-3),
+    2**63, 2**70, -(2**70), 1e308, [1, 2], {"a": 1}, (), Decimal("1.5"), Decimal("NaN"), 1 + 2j,
+    object, datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1), np.float32(1.5), np.int8(-3),
     np.datetime64("2020-01-01"), np.array([1.0, 2.0]), np.bool_(True), "x", "",
 ]  # fmt: skip
 
@@ -131,13 +131,15 @@ def test_an_odd_value_costs_its_row_and_leaves_the_others_as_they_are(
         for jd, point in before.items():
             if jd not in changed:
                 assert after[jd] == point, [rows[place] for place in places]
+        made["changes"] += AT_ONCE
+        made["rows in quarantine"] += len(bad)
+        made["rows that stay"] += AT_ONCE - len(bad)
+        if turn % 4:
+            continue
         batch = batch_of(packets, bad)
         assert (
             Counter(batch["row"].to_pylist()) == {"packet": len(packets), "bad": len(bad)}
             or not bad
         )
-        made["changes"] += AT_ONCE
-        made["rows in quarantine"] += len(bad)
-        made["rows that stay"] += AT_ONCE - len(bad)
     print(kind, dict(made))
     assert made["rows in quarantine"] > 0.1 * made["changes"]
