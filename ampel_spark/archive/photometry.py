@@ -72,7 +72,8 @@ def read_photometry(path: str, survey: Survey) -> FileTable:
         If the file cannot be read.
     """
     spec = _section(survey)
-    text = [s.column for s in (spec.object, spec.band, spec.zpsys) if s.column is not None]
+    words = (spec.object, spec.band, spec.zpsys, spec.sign)
+    text = [s.column for s in words if s is not None and s.column is not None]
     return read_table(path, spec.format, text)
 
 

@@ -272,7 +272,12 @@ SIGNED: dict[str, Any] = {
 
 def test_negative_differences_have_a_negative_sign_and_flux(tmp_path: Path) -> None:
     """ALeRCE's exports (fluxes by 10^(-0.4 (m - 25))) and Fink's words."""
-    for words in (("1", "-1", "0"), ("t", "f", "F"), ("True", "False", "n"), ("1.0", "-1.0", "-")):
+    for words in (
+        ("1", "-1", "0"),
+        ("t", "f", "F"),
+        ("True", "False", "n"),
+        ("1.0", "-1.0", "0.0"),
+    ):
         rows = [f"a,{58000 + i},1,{m},0.06,20.5,{w}" for i, (m, w) in
                 enumerate(zip((18.51, 18.72, 19.05), words, strict=True))]  # fmt: skip
         path = write(tmp_path / "t.csv", "oid,mjd,fid,mag,err,limit,i:isdiffpos", *rows)

@@ -109,11 +109,11 @@ def test_an_odd_value_costs_its_row_and_leaves_the_others_as_they_are(tmp_path: 
             continue
         assert len(after) == 100
         for i, (one, two) in enumerate(zip(before, after, strict=True)):
-            for key, value in one.items():
+            for key, value in one.items() if i != place else ():
                 same = two[key] == value or (
                     isinstance(two[key], str) and type(value)(two[key]) == value
                 )
-                assert same or (i == place), (key, word, value, two[key])
+                assert same, (key, word, value, two[key])
     print(CHANGES, "changes,", len(refused), "refused")
     # an id that is none
     assert all(column == "nr" and "'nr'" in error for column, error in refused)
