@@ -12,19 +12,16 @@ https://portal.nersc.gov/cfs/lsst/DESC_TD_PUBLIC/ELASTICC/.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import fastavro
-
 from ampel_spark.archive.files import Broken, Digest, read_members
 from ampel_spark.archive.ids import measured_id
 from ampel_spark.archive.packets import UNFORESEEN
 from ampel_spark.archive.rows import Packet, Point, bad_row, entry_row, point
-from ampel_spark.archive.surveys import Packets, Survey
+from ampel_spark.archive.surveys import PacketSettings, Survey
 from ampel_spark.archive.values import (
     ERRORS,
     BadPacket,
@@ -40,6 +37,7 @@ from ampel_spark.archive.values import (
     scalars,
     text,
 )
+from ampel_spark.archive.wire import records
 
 __all__ = ["read_packets", "shape"]
 
@@ -56,7 +54,9 @@ _NAMES = {
 }
 
 
-def read_packets(path: str, survey: Survey, digest: Digest) -> Iterator[Packet | dict[str, Any]]:
+def read_packets(
+    path: str, survey: Survey, digest: Digest, schema: str | None = None
+) -> Iterator[Packet | dict[str, Any]]:
     """Yield the alerts of an archive file, and the rows of what could not be taken.
 
     Parameters
@@ -67,13 +67,15 @@ def read_packets(path: str, survey: Survey, digest: Digest) -> Iterator[Packet |
         With a section ``packets``.
     digest : Digest
         Takes the bytes of the file.
+    schema : str, optional
+        Schema [JSON] of packets that do not have theirs with them.
     """
     for item in read_members(path, digest):
         if isinstance(item, Broken):
             yield {"row": "broken", "file": path, "sha256": digest.hexdigest(),
                    "reason": item.reason, "detail": item.detail}  # fmt: skip
             continue
-        for member, body in _decoded(printable(item.name), item.data):
+        for member, body in records(printable(item.name), item.data, schema):
             try:
                 if isinstance(body, BadPacket):
                     raise body
@@ -87,23 +89,6 @@ def read_packets(path: str, survey: Survey, digest: Digest) -> Iterator[Packet |
                 if faults:
                     yield entry_row(path, member, item.data, faults)
                 yield made
-
-
-def _decoded(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
-    """Yield the records of an Avro container; names tell later ones apart."""
-    count = 0
-    try:
-        # Text that is no UTF-8 is seen where it is used, field by field.
-        for packet in fastavro.reader(io.BytesIO(data), handle_unicode_errors="surrogateescape"):
-            count += 1
-            yield name if count == 1 else f"{name}#{count}", packet
-    except Exception as error:  # whatever the decoder makes of damaged bytes
-        reason = "truncated" if isinstance(error, EOFError | IndexError) else "not_avro"
-        member = name if count == 0 else f"{name}#{count + 1}"
-        yield member, BadPacket(reason, f"Avro: {type(error).__name__}: {error}")
-        return
-    if count == 0:
-        yield name, BadPacket("truncated", "an Avro container without a packet")
 
 
 def shape(packet: Any, survey: Survey, path: str = "", member: str = "") -> Packet:
@@ -193,7 +178,7 @@ def _made(
     return made
 
 
-def _detection(body: Body, spec: Packets) -> Point | None:
+def _detection(body: Body, spec: PacketSettings) -> Point | None:
     """Return a diaSource as a detection; None where it has no flux."""
     flux, error = _measured(body)
     if flux is None or not math.isfinite(flux) or flux == 0.0:
@@ -224,7 +209,7 @@ def _detection(body: Body, spec: Packets) -> Point | None:
     )  # fmt: skip
 
 
-def _forced(body: Body, spec: Packets, survey: str, stock: int) -> Point:
+def _forced(body: Body, spec: PacketSettings, survey: str, stock: int) -> Point:
     jd, band, detector = _jd(body), _band(body, spec), integer("detector", body.get("detector"))
     flux, error = _measured(body)
     usable = flux is not None and error is not None and math.isfinite(flux) and error > 0
@@ -242,7 +227,7 @@ def _forced(body: Body, spec: Packets, survey: str, stock: int) -> Point:
     )  # fmt: skip
 
 
-def _limit(body: Body, spec: Packets, survey: str, stock: int) -> Point:
+def _limit(body: Body, spec: PacketSettings, survey: str, stock: int) -> Point:
     jd, band = _jd(body), _band(body, spec)
     noise = needed("diaNoise", real("diaNoise", body.get("diaNoise")))
     limit = spec.zp - 2.5 * math.log10(spec.limit_sigma * noise) if noise > 0 else math.nan
@@ -273,7 +258,7 @@ def _jd(body: Body) -> float:
     return float(time + _MJD)
 
 
-def _band(body: Body, spec: Packets) -> str:
+def _band(body: Body, spec: PacketSettings) -> str:
     word = text("band", _value(body, "band"))
     if word is None or word not in spec.bands:
         raise BadPacket("bad_value", f"band {word!r} is none of {', '.join(spec.bands)}")

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import astropy.units as u
-import fastavro
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +25,7 @@ from ampel_spark.archive.avro import Program, decode, payload_of
 from ampel_spark.archive.columns import Shapes, shaped, value_hashes
 from ampel_spark.archive.files import Broken, Digest, read_members
 from ampel_spark.archive.values import printable
+from ampel_spark.archive.wire import records
 from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.tasks import ahead
 
@@ -75,16 +73,23 @@ def packet_schema() -> pa.Schema:
     return pa.schema([*_HEAD, *(pa.field(c.name, arrow_type(c.type)) for c in columns)])
 
 
-def read_batches(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
-    """Read archive files into batches of `packet_schema`."""
+def read_batches(paths: Iterable[str], schema: str | None = None) -> Iterator[pa.RecordBatch]:
+    """Read archive files into batches of `packet_schema`.
+
+    Parameters
+    ----------
+    paths : iterable of str
+    schema : str, optional
+        Schema [JSON] of packets that do not have theirs with them.
+    """
     for path in paths:
-        yield from _read_file(path)
+        yield from _read_file(path, schema)
 
 
-def _read_file(path: str) -> Iterator[pa.RecordBatch]:
+def _read_file(path: str, schema: str | None) -> Iterator[pa.RecordBatch]:
     seen = 0
     for members, rows in ahead(_groups(path)):
-        count, make = _members(path, members)
+        count, make = _members(path, members, schema)
         seen += count
         if rows:
             rows[-1]["seen"] = seen
@@ -107,12 +112,13 @@ def _groups(path: str) -> Iterator[tuple[list[tuple[str, bytes]], list[dict[str,
         if len(waiting) >= BATCH_ROWS or size >= BATCH_BYTES:
             yield waiting, []
             waiting, size = [], 0
-    rows.append({"row": "end", "sha256": digest.hexdigest(), "bytes": digest.size})
+    rows.append({"row": "end", "sha256": digest.hexdigest(), "bytes": digest.size,
+                 "detail": digest.aside})  # fmt: skip
     yield waiting, rows
 
 
 def _members(
-    path: str, members: list[tuple[str, bytes]]
+    path: str, members: list[tuple[str, bytes]], schema: str | None = None
 ) -> tuple[int, Callable[[list[dict[str, Any]]], pa.RecordBatch]]:
     """Return the number of packets in members, and what makes a batch of them and of other rows."""
     tables: list[pa.Table] = []
@@ -125,7 +131,7 @@ def _members(
     rows: list[dict[str, Any]] = []
     for i in left:
         name, data = members[i]
-        for member, outcome in _decode(name, data):
+        for member, outcome in _decode(name, data, schema):
             count += 1
             if isinstance(outcome, ztf.BadPacket):
                 rows.append(_bad(member, data, outcome))
@@ -178,33 +184,12 @@ def _bad(member: str, data: bytes, error: ztf.BadPacket, row: str = "bad") -> di
     }
 
 
-def _decode(name: str, data: bytes) -> Iterator[tuple[str, ztf.Shaped | ztf.BadPacket]]:
-    """Yield the packets of an Avro container, nearly always one; names tell later ones apart."""
-    if data[:4] != b"Obj\x01":
-        reason = "truncated" if b"Obj\x01".startswith(data[:4]) else "not_avro"
-        yield (
-            name,
-            ztf.BadPacket(reason, f"{len(data)} bytes that do not begin as an Avro container does"),
-        )
-        return
-    count = 0
-    try:
-        # Text that is no UTF-8 is seen where it is used, field by field.
-        for packet in fastavro.reader(io.BytesIO(data), handle_unicode_errors="surrogateescape"):
-            count += 1
-            member = name if count == 1 else f"{name}#{count}"
-            yield member, _shaped(packet)
-    except (
-        Exception
-    ) as error:  # whatever the decoder makes of damaged bytes is one quarantined member
-        reason = "truncated" if isinstance(error, EOFError | IndexError) else "not_avro"
-        member = name if count == 0 else f"{name}#{count + 1}"
-        # An address in memory would be another every time.
-        text = re.sub(r" from <[^>]*>| at 0x[0-9a-f]+", "", str(error))
-        yield member, ztf.BadPacket(reason, f"Avro: {type(error).__name__}: {text}")
-        return
-    if count == 0:
-        yield name, ztf.BadPacket("truncated", "an Avro container without a packet")
+def _decode(
+    name: str, data: bytes, schema: str | None = None
+) -> Iterator[tuple[str, ztf.Shaped | ztf.BadPacket]]:
+    """Yield the packets of a member, nearly always one; names tell later ones apart."""
+    for member, record in records(name, data, schema):
+        yield member, record if isinstance(record, ztf.BadPacket) else _shaped(record)
 
 
 def _shaped(packet: Any) -> ztf.Shaped | ztf.BadPacket:

@@ -124,7 +124,7 @@ def entry_row(file: str, member: str, data: bytes, faults: Sequence[str]) -> dic
 def end_row(file: str, digest: Digest, seen: int) -> dict[str, Any]:
     """Return the row that ends a file: how many members were seen, and of which bytes."""
     return {"row": "end", "file": file, "sha256": digest.hexdigest(), "seen": seen,
-            "bytes": digest.size}  # fmt: skip
+            "bytes": digest.size, "detail": digest.aside}  # fmt: skip
 
 
 def batch_of(packets: Sequence[Packet], others: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:

@@ -16,6 +16,7 @@ __all__ = [
     "ERRORS",
     "MAGNITUDES",
     "POSITIONS",
+    "SIGNS",
     "BadPacket",
     "check_flux",
     "entries",
@@ -45,8 +46,8 @@ POSITIONS = {"ra": (0.0, 360.0), "dec": (-90.0, 90.0)}
 _EXACT = 1 << 53
 _FLOAT_MAX = 3.4028234663852886e38
 
-# Words of a subtraction's sign beside the survey's own (t, f, 1, 0), in lower case.
-_SIGNS = {
+#: Words of a subtraction's sign, the survey's own (t, f, 1, 0) and others, in lower case.
+SIGNS = {
     **dict.fromkeys(("t", "true", "1", "+1", "1.0", "+1.0", "y", "yes", "+", "pos", "positive"), 1),
     **dict.fromkeys(
         ("f", "false", "0", "-1", "0.0", "-1.0", "n", "no", "-", "neg", "negative"), -1
@@ -224,7 +225,7 @@ def sign_of(name: str, value: Any) -> int:
         If it says none. It is never taken as positive.
     """
     if isinstance(value, str):
-        found = _SIGNS.get(value.strip().lower())
+        found = SIGNS.get(value.strip().lower())
     elif isinstance(value, int | float) and value in (-1, 0, 1):
         found = 1 if value == 1 else -1
     else:

@@ -39,9 +39,9 @@ def routes(monkeypatch: pytest.MonkeyPatch) -> Routes:
         one_by_one: list[str] = []
         plain = packets._decode
 
-        def counted(name: str, data: bytes) -> Any:
+        def counted(name: str, data: bytes, schema: str | None) -> Any:
             one_by_one.append(name)
-            return plain(name, data)
+            return plain(name, data, schema)
 
         found = []
         for is_plain in (False, True):
