@@ -104,6 +104,7 @@ def _archives(commands: Any) -> None:
         default="ztf",
         help="file of conf/surveys that says what they are (default: ztf)",
     )
+    add("--schema", type=Path, metavar="FILE", help="Avro schema (.avsc) of packets without theirs")
     add("--cutouts", action="store_true", help="keep ZTF's image cutouts too, also of files read")
     add("--chunk", metavar="SIZE", help="size of files to commit at a time (default: 2GB)")
     add("--nightly", action="store_true", help="commit every night by itself")
