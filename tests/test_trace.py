@@ -186,6 +186,7 @@ def run(unit: Unit) -> None:
 
 def executed(name: str, folder: Path) -> set[str]:
     unit = built(name, folder)
+    run(unit)  # so that nothing is compiled while calls are recorded
     with recorded() as seen:
         run(unit)
     if "ampel_spark.sky.matching" in seen:

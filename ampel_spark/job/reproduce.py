@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ampel_spark.archive.chunks import Pinned
 from ampel_spark.errors import ConfigError
+from ampel_spark.job.comparison.tables import Side, common_ids, frame_of, links_of
 from ampel_spark.job.inputs import Inputs, recorded
 from ampel_spark.job.load import load_recorded
 from ampel_spark.lake.comparison import Difference, first_difference
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.reading import find_run, read, table_names
+from ampel_spark.lake.reading import find_run, open_table, read, table_names
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
@@ -96,7 +97,6 @@ def compare(
     differences : tuple of Difference
         The first of each table.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     rows: dict[str, int] = {}
@@ -131,26 +131,32 @@ def compare(
         [read(lake, "states", filters=f) for (lake, _), f in zip(sides, mine, strict=True)],
         ["state_id"],
     )
+    # A lake may hold results of other runs: those count that the run used.
+    links = [links_of(lake, run["run_id"]) for lake, run in sides]
+    every = common_ids(*links)
+    used = [
+        Side(lake, run, every, frame_of(link, every))
+        for (lake, run), link in zip(sides, links, strict=True)
+    ]
     for unit in sorted(run_a["traces"].get("t2", {})):
         name = f"t2_{unit}"
-        results = [
-            read(lake, name, filters=f & (pc.field("trace_id") == _trace(run, unit)))
-            for (lake, run), f in zip(sides, mine, strict=True)
-        ]
-        # The first lake may hold results for other inputs of other runs.
-        keys_a, keys_b = (
-            list(zip(t["state_id"].to_pylist(), t["input_hash"].to_pylist(), strict=True))
-            for t in results
-        )
-        there = set(keys_b)
-        results[0] = results[0].filter(pa.array([key in there for key in keys_a], pa.bool_()))
-        hold(name, results, ["state_id", "input_hash"], "trace_id")
+        hold(name, [_results(side, unit) for side in used], ["state_id"], "trace_id")
     return rows, tuple(found)
 
 
-def _trace(run: Mapping[str, Any], unit: str) -> str:
-    trace: str = run["traces"]["t2"][unit]["trace_id"]
-    return trace
+def _results(side: Side, unit: str) -> pa.Table:
+    """Return the results that a run used; of their input hashes what the unit reported itself.
+
+    The other part is over the traces of tied units, which are compared with the software.
+    """
+    import pyarrow as pa
+
+    columns = [f.name for f in open_table(side.lake, f"t2_{unit}").schema().fields]
+    found = side.results(unit, columns)
+    table = found.table.take(found.row[found.row >= 0]).select(columns)
+    inputs = [(text or "").partition(":")[2] for text in table["input_hash"].to_pylist()]
+    at = table.column_names.index("input_hash")
+    return table.set_column(at, "input_hash", pa.array(inputs, pa.string()))
 
 
 def _clone(source: Lake, target: Lake, inputs: Inputs) -> Pinned:
