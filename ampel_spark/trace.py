@@ -153,17 +153,9 @@ def plain(value: Any, where: str) -> Any:
         return value.value if isinstance(value, Enum) else value
     if isinstance(value, Path):
         return {"sha256": digest_of(value)}
-    if isinstance(value, BaseModel):
-        out = getattr(type(value), "untraced", ())
-        return {
-            k: plain(getattr(value, k), f"{where}.{k}")
-            for k in type(value).model_fields
-            if k not in out
-        }
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): plain(v, f"{where}.{k}") for k, v in value.items()}
+    named = _fields(value)
+    if named is not None:
+        return {str(k): plain(v, f"{where}.{k}") for k, v in named.items()}
     if isinstance(value, set | frozenset):
         return sorted((plain(v, where) for v in value), key=json.dumps)
     if isinstance(value, Sequence) and not isinstance(value, bytes):
@@ -174,6 +166,16 @@ def plain(value: Any, where: str) -> Any:
         f"{where} is a {type(value).__name__}, which a trace has no form for: "
         "use numbers, text, paths, lists, mappings or pydantic models of these"
     )
+
+
+def _fields(value: Any) -> Mapping[Any, Any] | None:
+    """Return the values of a mapping, a model or a dataclass by name; None of anything else."""
+    if isinstance(value, BaseModel):
+        out = getattr(type(value), "untraced", ())
+        return {k: getattr(value, k) for k in type(value).model_fields if k not in out}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    return value if isinstance(value, Mapping) else None
 
 
 def _file(path: Path) -> str:

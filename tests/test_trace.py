@@ -146,7 +146,7 @@ def recorded() -> Iterator[set[str]]:
         yield seen
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
         for module in list(sys.modules.values()):  # what was imported meanwhile
             name = getattr(module, "__name__", "")
             if name.startswith("ampel_spark."):
@@ -170,10 +170,8 @@ def compiled_modules(function: Any) -> set[str]:
     return found
 
 
-def run(unit: Unit) -> None:
+def run(unit: Unit, light_curves: LightCurveBatch) -> None:
     """Call all of a unit that its results come from, both by batches and one by one."""
-    rows = batch()
-    light_curves: LightCurveBatch = _with_ties(batch_of(rows), rows)
     unit.output_columns()
     unit.files()
     unit.inputs(light_curves)
@@ -185,9 +183,11 @@ def run(unit: Unit) -> None:
 
 
 def executed(name: str, folder: Path) -> set[str]:
-    unit = built(name, folder)
+    unit, rows = built(name, folder), batch()
+    light_curves = _with_ties(batch_of(rows), rows)
+    run(unit, light_curves)  # so that nothing is compiled while calls are recorded
     with recorded() as seen:
-        run(unit)
+        run(unit, light_curves)
     if "ampel_spark.sky.matching" in seen:
         from ampel_spark.sky import grid
 
@@ -201,10 +201,11 @@ def executed(name: str, folder: Path) -> set[str]:
 
 def with_another_number(source: str) -> str:
     """Return a module's code with one number changed; with a new one where it has none."""
-    tree = ast.parse(source)
+    tree = trace._bare(ast.parse(source))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-            node.value = node.value + 1
+        value: Any = getattr(node, "value", None)
+        if isinstance(node, ast.Constant) and type(value) in (int, float):
+            node.value = -value or 1
             return ast.unparse(tree)
     return source + "\nNUMBER = 1\n"
 

@@ -157,7 +157,7 @@ def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
 
     data, fields = packed(unit), input_fields(unit)
 
-    def told(*points: pa.Array) -> pa.Array:
+    def reported(*points: pa.Array) -> pa.Array:
         n = len(points[0])
         names = [f"lc_{name}" for name in fields]
         none = pa.nulls(n, pa.string())
@@ -167,8 +167,8 @@ def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
         return pa.array([""] * n if found is None else found, pa.string())
 
     # Annotations are strings in this module, and Spark looks for the types themselves.
-    told.__annotations__ = {"points": pa.Array, "return": pa.Array}
-    column: SparkColumn = arrow_udf(told, "string")(*(rows[f"lc_{name}"] for name in fields))  # type: ignore[call-overload]
+    reported.__annotations__ = {"points": pa.Array, "return": pa.Array}
+    column: SparkColumn = arrow_udf(reported, "string")(*(rows[f"lc_{name}"] for name in fields))  # type: ignore[call-overload]
     return column
 
 
@@ -259,8 +259,8 @@ def compute(
     placed = _placed(rows, curves, unit, count)
     task = _task_on_files if "file" in placed.columns else _task
     write = functools.partial(_write, task, packed(unit), trace_id, str(folder), run_id)
-    told = placed.mapInArrow(write, from_arrow_schema(TOLD)).collect()
-    return [Part(**json.loads(row["told"])) for row in told]
+    written = placed.mapInArrow(write, from_arrow_schema(TOLD)).collect()
+    return [Part(**json.loads(row["told"])) for row in written]
 
 
 def _placed(rows: DataFrame, curves: DataFrame, unit: Unit, count: int) -> DataFrame:
@@ -400,7 +400,7 @@ def _together(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) ->
     """Return what `process_batch` makes; None where the unit has none, or where it fails.
 
     One light curve that it fails on must not cost the others their results: then they are taken
-    one by one, and what it raises is told in the row of that one.
+    one by one, and what it raises stands in the row of that one.
     """
     try:
         return _at_once(unit, columns, curves)

@@ -165,7 +165,7 @@ class Unit(BaseModel):
         Returns
         -------
         str or None
-            What the user is to be told.
+            A line for the user.
         """
         return None
 

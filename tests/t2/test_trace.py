@@ -229,6 +229,17 @@ def test_the_fit_is_traced_to_its_engine_its_catalogue_and_its_model() -> None:
     assert len(trace.trace_id) == 32
 
 
+def test_a_subclass_may_use_what_its_base_leaves_out_of_use() -> None:
+    from ampel_spark.t2.units.salt_fit import SaltFit
+
+    class Own(SaltFit):
+        pass
+
+    base, own = (trace_of(cls.model_validate({"redshift": 0.1}), "fit") for cls in (SaltFit, Own))
+    assert "ampel_spark.salt.twin.fit" not in base.content["code"]
+    assert {"ampel_spark.salt.twin.fit", "ampel_spark.t2.fits.fit_lc"} <= own.content["code"].keys()
+
+
 def test_a_unit_keeps_its_trace_from_process_to_process(folder: Path) -> None:
     import subprocess
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.archive.chunks import Pinned
 from ampel_spark.errors import ConfigError
+from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
 from ampel_spark.job.configuration.load import load_recorded
 from ampel_spark.job.execution.inputs import Inputs, recorded
 from ampel_spark.lake.comparison import RowDifference, first_difference
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.reading import open_table, read, table_names
 from ampel_spark.lake.runs import GOOD, PARTIAL, Run, UnitTrace, find_run
 from ampel_spark.lake.tables import TABLES
 
@@ -133,20 +133,26 @@ def _pairs(
         yield name, key, a.select(shared), b.select(shared)
     a, b = read(lake_a, "states", filters=states[0]), read(lake_b, "states", filters=states[1])
     yield "states", ["state_id"], a, b
+    # A lake may hold results of other runs: those count that the run used.
+    links = links_of(lake_a, run_a.run_id), links_of(lake_b, run_b.run_id)
+    ids = common_ids(*links)
+    one = Side(lake_a, run_a, ids, frame_of(links[0], ids))
+    two = Side(lake_b, run_b, ids, frame_of(links[1], ids))
     for unit in sorted(run_a.traces.t2):
-        name, key = f"t2_{unit}", ["state_id", "input_hash"]
-        a, b = (
-            read(lake, name, filters=f & (pc.field("trace_id") == run.traces.t2[unit].trace_id))
-            for lake, run, f in ((lake_a, run_a, states[0]), (lake_b, run_b, states[1]))
-        )
-        # the first lake may hold results for other inputs of other runs
-        there_b = set(_tuples(b, key))
-        same = pa.array([each in there_b for each in _tuples(a, key)], pa.bool_())
-        yield name, key, a.filter(same), b
+        yield f"t2_{unit}", ["state_id"], _results(one, unit), _results(two, unit)
 
 
-def _tuples(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    return zip(*(table[name].to_pylist() for name in columns), strict=True)
+def _results(side: Side, unit: str) -> pa.Table:
+    """Return the results that a run used; of their input hashes what the unit reported itself.
+
+    The other part is over the traces of tied units, which are compared with the software.
+    """
+    columns = [f.name for f in open_table(side.lake, f"t2_{unit}").schema().fields]
+    found = side.results(unit, columns)
+    table = found.table.take(found.row[found.row >= 0]).select(columns)
+    inputs = [(text or "").partition(":")[2] for text in table["input_hash"].to_pylist()]
+    at = table.column_names.index("input_hash")
+    return table.set_column(at, "input_hash", pa.array(inputs, pa.string()))
 
 
 def _clone(source: Lake, target: Lake, inputs: Inputs) -> Pinned:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,38 +138,46 @@ def choose(batch: LightCurveBatch, choice: Choice, low: Array, high: Array) -> F
     usable &= error > 0
     notes: dict[int, list[str]] = {}
 
+    def note(left_out: Array, why: Callable[[int], str]) -> None:
+        counts = np.bincount(group[left_out], minlength=len(batch))
+        for i in numbers(counts > 0):
+            notes.setdefault(i, []).append(f"dropped {counts[i]} points{why(i)}")
+
     names = list(choice.bands)
     number = np.array([names.index(w) if w in names else -1 for w in words], np.int32)
     covered = _covered(choice, low, high)
     band: Array = number[code]
-    left_out = usable & ~covered[group, band]  # -1 is the last column: never covered
-    if left_out.any():
-        for word in sorted(set(words[code[left_out]])):
-            mine = left_out & (words == word)[code]
-            counts = np.bincount(group[mine], minlength=len(batch))
-            for i in numbers(counts > 0):
-                why = _why(word, choice, high[i])
-                notes.setdefault(i, []).append(f"dropped {counts[i]} points in {word}: {why}")
-        usable &= ~left_out
+    outside = usable & ~covered[group, band]  # -1 is the last column: never covered
+    for word in sorted(set(words[code[outside]])):
+        note(outside & (words == word)[code], functools.partial(_why, word, choice, high))
+    usable &= ~outside
     system, systems = batch.coded("zpsys")
     zp = p["zp"]
     if (usable & (systems != "ab")[system]).any():
         to_ab = _to_ab(choice.bands, systems.tolist())[system, band]
         zp = zp + to_ab
-        for word in sorted(set(systems[system[usable & np.isnan(to_ab)]])):
-            other = usable & np.isnan(to_ab) & (systems == word)[system]
-            counts = np.bincount(group[other], minlength=len(batch))
-            for i in numbers(counts > 0):
-                text = f"dropped {counts[i]} points: system {word!r} has no zero point in a band"
-                notes.setdefault(i, []).append(text)
+        unknown = usable & np.isnan(to_ab)
+        for word in sorted(set(systems[system[unknown]])):
+            text = f": system {word!r} has no zero point in a band"
+            note(unknown & (systems == word)[system], lambda i, text=text: text)  # type: ignore[misc]
         usable &= ~np.isnan(to_ab)
 
     at: Array = np.flatnonzero(usable)
-    band, flux, error, zp = band[at], flux[at], error[at], zp[at]
+    band, zp = band[at], zp[at]
     # A negative subtraction is a negative flux, whatever a calibration made of it.
-    flux = np.where(p["sign"][at] < 0, -np.abs(flux), flux)
+    flux = np.where(p["sign"][at] < 0, -np.abs(flux[at]), flux[at])
+    at, band, flux, error, zp = _adjusted(choice, at, band, flux, error[at], zp)
+    group = group[at]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(batch)))])
+    return FitPoints(offsets, group, p["jd"][at], band, flux, error, zp, notes)
+
+
+def _adjusted(
+    choice: Choice, at: Array, band: Array, flux: Array, error: Array, zp: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Shift zero points, leave out what is faint, and widen errors."""
     if any(choice.zero_points.values()):
-        shift = np.array([choice.zero_points.get(name, 0.0) for name in names])
+        shift = np.array([choice.zero_points.get(name, 0.0) for name in choice.bands])
         factor = (10.0 ** (-0.4 * shift))[band]
         flux, error = flux * factor, error * factor
     if choice.min_snr is not None:
@@ -177,9 +186,7 @@ def choose(batch: LightCurveBatch, choice: Choice, low: Array, high: Array) -> F
     if choice.error_floor or choice.error_fraction:
         floor = choice.error_floor * 10.0 ** (0.4 * (zp - 25.0))
         error = np.sqrt(error**2 + floor**2 + (choice.error_fraction * flux) ** 2)
-    group = group[at]
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(batch)))])
-    return FitPoints(offsets, group, p["jd"][at], band, flux, error, zp, notes)
+    return at, band, flux, error, zp
 
 
 def _covered(choice: Choice, low: Array, high: Array) -> Array:
@@ -204,12 +211,12 @@ def _to_ab(bands: Mapping[str, sncosmo.Bandpass | None], systems: Sequence[str])
     return found
 
 
-def _why(word: str, choice: Choice, z: float) -> str:
+def _why(word: str, choice: Choice, high: Array, i: int) -> str:
     if word not in choice.bands:
-        return "not among the unit's bands"
+        return f" in {word}: not among the unit's bands"
     if choice.bands[word] is None:
-        return "no curve in the data folder (SNCOSMO_DATA_DIR)"
-    return f"outside the model's wavelengths at z {z:g}"
+        return f" in {word}: no curve in the data folder (SNCOSMO_DATA_DIR)"
+    return f" in {word}: outside the model's wavelengths at z {high[i]:g}"
 
 
 def _replaced(usable: Array, p: Mapping[str, Array], group: Array, code: Array) -> Array:

@@ -410,9 +410,9 @@ class SaltFit(Unit):
         bound = at_bound(fits)
         bound[~np.isin(status, (0, NOT_CONVERGED))] = False
         any_bound: Array = np.any(bound, axis=1)
-        told = {*points.notes, *fits.notes, *np.flatnonzero(any_bound).tolist()}
+        noted = {*points.notes, *fits.notes, *np.flatnonzero(any_bound).tolist()}
         names = np.array(fits.names, object)
-        for i in sorted(told):
+        for i in sorted(noted):
             if status[i] in (0, NOT_CONVERGED):
                 words = (f"{', '.join(names[bound[i]])} at a bound",) if bound[i].any() else ()
                 message[i] = _joined(*points.notes.get(i, ()), *fits.notes.get(i, ()), *words)
