@@ -163,14 +163,20 @@ def _names(rules: Sequence[Rule], name: str) -> _Axis | None:
         return None
     every = sorted({value for values in given for value in values})
     named = np.array(every, object if every and isinstance(every[0], str) else np.int64)
-    meets = np.ones((len(rules), len(every) + 1), bool)
+    meets = _meets(conditions, every)
+    if name == "survey":
+        return _Axis(len(named) + 1, lambda p, g, s, o: _classes(s, named)[g], meets)
+    return _Axis(len(named) + 1, lambda p, g, s, o: _classes(p[name], named), meets)
+
+
+def _meets(conditions: Sequence[tuple[Any, ...] | None], every: Sequence[Any]) -> Array:
+    """Return which values, and which others, meet each condition, shape (R, len(every) + 1)."""
+    meets = np.ones((len(conditions), len(every) + 1), bool)
     for row, condition in zip(meets, conditions, strict=True):
         if condition is not None:
             mine = frozenset(condition)
             row[:] = [*(value in mine for value in every), False]
-    if name == "survey":
-        return _Axis(len(named) + 1, lambda p, g, s, o: _classes(s, named)[g], meets)
-    return _Axis(len(named) + 1, lambda p, g, s, o: _classes(p[name], named), meets)
+    return meets
 
 
 def _classes(values: Array, named: Array) -> Array:

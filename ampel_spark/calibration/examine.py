@@ -205,15 +205,9 @@ def _count_pairs(
 
 def _examined(release: Release, rows: list[dict[str, Any]]) -> Examined:
     """Return the counts and warnings that rows of `_SCHEMA` add up to."""
-    total: _Counts = Counter()
-    bounds: dict[str, float] = {}
-    for row in rows:
-        total[row["what"], row["a"], row["b"], row["words"]] += row["n"]
-        if row["x"] is not None:
-            bounds[row["what"]] = max(row["x"], bounds.get(row["what"], -math.inf))
+    total, first, last = _total(rows)
     bands = sorted(words for what, _, _, words in total if what == "band" and words)
     counts = {rule.number: total["rule", rule.number, 0, ""] for rule in release.rules}
-    first, last = -bounds.get("first", -math.inf), bounds.get("last", -math.inf)
     lines = []
     for rule in release.rules:
         n = counts[rule.number]
@@ -233,6 +227,17 @@ def _examined(release: Release, rows: list[dict[str, Any]]) -> Examined:
     return Examined(
         total["points", 0, 0, ""], counts, tuple(f"calibration {release.name}: {x}" for x in lines)
     )
+
+
+def _total(rows: list[dict[str, Any]]) -> tuple[_Counts, float, float]:
+    """Return the sum of counts, and the first and last JD; inf and -inf without a point."""
+    total: _Counts = Counter()
+    bounds = {"first": -math.inf, "last": -math.inf}
+    for row in rows:
+        total[row["what"], row["a"], row["b"], row["words"]] += row["n"]
+        if row["x"] is not None:
+            bounds[row["what"]] = max(row["x"], bounds[row["what"]])
+    return total, -bounds["first"], bounds["last"]
 
 
 def _meeting(one: Rule, two: Rule, word: str, n: int) -> str:

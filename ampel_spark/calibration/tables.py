@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,7 @@ def read_rule_table(path: Path) -> RuleTable:
         If the table cannot be read, has a value out of range, or has two rows for one key.
     """
     table = _read(path, _KEYS, _VALUES)
-    keys = [name for name in _KEYS if name in table.column_names]
-    values = [name for name in _VALUES if name in table.column_names]
+    keys, values = _present(table, _KEYS), _present(table, _VALUES)
     if not keys or not values:
         raise ConfigError(
             f"{path} needs a column to select by ({', '.join(_KEYS)}) and one that changes "
@@ -58,7 +58,7 @@ def read_rule_table(path: Path) -> RuleTable:
             raise ConfigError(f"{path}: {name} is missing in a row")
     if "ccd" in keys:
         table = _quadrants(table)
-        keys = [name for name in _KEYS if name in table.column_names]
+        keys = _present(table, _KEYS)
     table = table.sort_by([(name, "ascending") for name in keys])
     made_keys = {name: _column(table, name) for name in keys}
     _check_keys(path, made_keys)
@@ -112,7 +112,7 @@ def _replacement(path: Path) -> dict[str, Array]:
     table = _read(path, _IDS, REPLACED)
     if "datapoint_id" not in table.column_names or table.column("datapoint_id").null_count:
         raise ConfigError(f"{path} needs a datapoint_id in every row")
-    there = [name for name in REPLACED if name in table.column_names]
+    there = _present(table, REPLACED)
     if not there:
         raise ConfigError(f"{path} replaces nothing: give it one of {', '.join(REPLACED)}")
     ids, stocks = _column(table, "datapoint_id"), _stocks(path, table)
@@ -196,6 +196,10 @@ def _read(path: Path, keys: dict[str, pa.DataType], values: tuple[str, ...]) -> 
     if not len(table):
         raise ConfigError(f"{path} has no rows")
     return table
+
+
+def _present(table: pa.Table, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name in table.column_names]
 
 
 def _quadrants(table: pa.Table) -> pa.Table:
