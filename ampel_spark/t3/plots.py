@@ -91,7 +91,7 @@ def light_curve(
 
     Examples
     --------
-    >>> curve = LightCurve.of(jd=[1.0, 2.0], mag=[18.0, 18.5], magerr=0.1, band="ztfg")
+    >>> curve = LightCurve.of(jd=[2460000, 2460003], mag=[18, 18.5], magerr=0.1, band="ztfg")
     >>> light_curve(curve, form="png")[1:4]
     b'PNG'
     """
