@@ -67,11 +67,6 @@ def hangs_up_quietly(worker: Callable[..., int]) -> Callable[..., int]:
 
     Spark closes the connection of a task that it stops early (a `limit`, the end of a session); the
     worker then fails to flush, and its traceback would appear between the lines of a job.
-
-    Parameters
-    ----------
-    worker : callable
-        PySpark's function that serves one worker.
     """
 
     def run(*args: Any) -> int:

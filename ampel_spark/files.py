@@ -39,15 +39,7 @@ class Read:
 
 
 def current(load: Callable[..., Read], *key: Any) -> Read:
-    """Return what `load` reads for a key, from its cache unless a file has changed.
-
-    Parameters
-    ----------
-    load : callable
-        A function with an `functools.lru_cache` that returns a `Read`.
-    *key : hashable
-        Its arguments.
-    """
+    """Return `load(*key)`, a function with an `lru_cache`; it reads again if a file has changed."""
     found = load(*key)
     if tuple(map(stamp, found.files)) != found.stamps:
         load.cache_clear()  # type: ignore[attr-defined]
@@ -60,11 +52,6 @@ def files_in(folder: str | Path) -> SubTreeFileSystem:
 
     It is Arrow's own. The one of deltalake calls Python from Arrow threads, which may outlive the
     interpreter ("terminate called without an active exception", exit code 134).
-
-    Parameters
-    ----------
-    folder : path
-        The table's folder.
     """
     from pyarrow import fs
 

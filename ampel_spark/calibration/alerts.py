@@ -33,16 +33,10 @@ _SCHEMA = pa.schema(
 
 
 def calibrated_alerts(alerts: DataFrame, release: Release) -> DataFrame:
-    """Return alerts with calibrated photometry and a column ``masked`` (0 or 1).
+    """Return rows of the table ``alerts`` with photometry calibrated by a release.
 
-    Magnitudes that change are rounded to 1e-6 mag, as in states.
-
-    Parameters
-    ----------
-    alerts : DataFrame
-        Rows of the table ``alerts``.
-    release : Release
-        The calibration release to apply.
+    They have a further column ``masked`` (0 or 1). Magnitudes that change are rounded to 1e-6 mag,
+    as in states.
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 

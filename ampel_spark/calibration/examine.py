@@ -82,15 +82,7 @@ def examine(datapoints: DataFrame, release: Release) -> Examined:
 
 
 def examine_batches(batches: Iterable[pa.RecordBatch], release: Release) -> Examined:
-    """Do the same as `examine` without Spark.
-
-    Parameters
-    ----------
-    batches : iterable of RecordBatch
-        Datapoints with `COLUMNS`.
-    release : Release
-        The release to examine.
-    """
+    """Do the same as `examine` without Spark, on batches of datapoints with `COLUMNS`."""
     if not release.rules:
         return Examined(0, {}, ())
     rows = [row for batch in _count(release, batches) for row in batch.to_pylist()]

@@ -258,13 +258,7 @@ RAW = Release("raw", "no correction")
 
 
 def digest(columns: Mapping[str, Array]) -> str:
-    """Return the hash of columns in order of their names: 32 hexadecimal digits.
-
-    Parameters
-    ----------
-    columns : mapping of str to ndarray with shape (N,)
-        Columns of numbers or text.
-    """
+    """Return the hash of columns (numbers or text) by name: 32 hexadecimal digits."""
     made = hashlib.blake2b(digest_size=16)
     for name in sorted(columns):
         values = columns[name]

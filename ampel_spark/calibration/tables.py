@@ -90,17 +90,8 @@ def load_replacement(path: str, content_hash: str) -> dict[str, Array]:
     """Return a table of replaced photometry as columns, in order of datapoint_id and stock.
 
     A process reads a table once. Values that the table does not replace are NaN. ``stock`` is -1 in
-    all rows if the table names no objects.
-
-    Parameters
-    ----------
-    path, content_hash : str
-        The file, and the hash of its content when the release was read.
-
-    Raises
-    ------
-    ConfigError
-        If the content of the file has changed.
+    all rows if the table names no objects. Raise `ConfigError` if the file's hash is not
+    `content_hash`, as its content has changed since the release was read.
     """
     columns = _replacement(Path(path))
     if digest(columns) != content_hash:

@@ -71,17 +71,9 @@ def compact(
 ) -> None:
     """Replace small files by fewer and larger ones; rows and older versions stay as they are.
 
-    Tables that are read by object are ordered by object. The archive's tables are compacted month
-    by month, when a month is past.
-
-    Parameters
-    ----------
-    lake : Lake
-        The lake.
-    tables : sequence of str, optional
-        The tables to compact; by default all.
-    out : callable
-        Prints a line for each table.
+    Without `tables`, all are compacted; `out` prints a line for each. Tables that are read by
+    object are ordered by object. The archive's tables are compacted month by month, when a month is
+    past.
     """
     from delta.tables import DeltaTable
 
@@ -107,17 +99,7 @@ def compact(
 
 
 def needed(lake: str | Path, name: str, pins: Sequence[Mapping[str, object]]) -> set[int]:
-    """Return the versions of a table that must stay readable.
-
-    Parameters
-    ----------
-    lake : path
-        The lake's folder.
-    name : str
-        The table.
-    pins : sequence of mapping
-        The pins in force, as `ampel_spark.lake.pins.live_pins` returns them.
-    """
+    """Return the versions of a table that must stay readable, given the pins of `live_pins`."""
     versions = {int(str(row["version"])) for row in pins if row["table"] == name}
     newest = open_table(lake, name).version()
     versions.add(newest)
@@ -131,18 +113,9 @@ def needed(lake: str | Path, name: str, pins: Sequence[Mapping[str, object]]) ->
 def plan_removal(lake: Lake, older_than: float = 86_400.0) -> list[Removal]:
     """Return the files that can be removed, table by table.
 
-    Parameters
-    ----------
-    lake : Lake
-        The lake.
-    older_than : float
-        Files stay for this time [s] after they were written without a commit, or were removed by
-        one: their writer, or a reader of the version before, may be at work.
-
-    Raises
-    ------
-    LakeError
-        If the log of a table is not complete.
+    Files stay for `older_than` seconds after they were written without a commit, or were removed by
+    one: their writer, or a reader of the version before, may be at work. Raise `LakeError` if the
+    log of a table is not complete.
     """
     pins, now = live_pins(lake), time.time()
     plans = (
@@ -170,19 +143,9 @@ def _removable(root: Path, name: str, keep: set[int], before: float) -> Removal:
 
 
 def remove(lake: Lake, removals: Sequence[Removal]) -> None:
-    """Note the versions that lose files, and then remove the files.
+    """Note the versions that lose files, and then remove the files of a plan of `plan_removal`.
 
-    Parameters
-    ----------
-    lake : Lake
-        The lake.
-    removals : sequence of Removal
-        The plan that `plan_removal` returned.
-
-    Raises
-    ------
-    LakeError
-        If a version that is needed by now would lose a file.
+    Raise `LakeError`, and remove nothing, if a version that is needed by now would lose a file.
     """
     with ExitStack() as locks:
         # The archive's lock is first, as in every process that takes more than one.
@@ -216,13 +179,7 @@ class _Span(NamedTuple):
 
 
 def _lives(root: Path, name: str) -> dict[Path, list[_Span]]:
-    """Return the versions of a table that hold each data file.
-
-    Raises
-    ------
-    LakeError
-        If the log is not complete.
-    """
+    """Return the versions of a table that hold each data file."""
     newest = open_table(root, name).version()
     found: dict[Path, list[_Span]] = {}
     since: dict[Path, int] = {}

@@ -47,18 +47,7 @@ _ARROW = {
 
 
 def arrow_type(name: str) -> pa.DataType:
-    """Return the Arrow type of a Spark SQL type (a scalar, or an array of scalars).
-
-    Parameters
-    ----------
-    name : str
-        The name of the type, as ``bigint`` or ``array<double>``.
-
-    Examples
-    --------
-    >>> arrow_type("array<bigint>") == pa.list_(pa.int64())
-    True
-    """
+    """Return the Arrow type of a Spark SQL type, as ``bigint`` or ``array<double>``."""
     if name.startswith("array<"):
         return pa.list_(arrow_type(name[6:-1]))
     return _ARROW[name]
@@ -201,10 +190,8 @@ def insert_parts(
 
     Parameters
     ----------
-    lake : Lake
-        The lake.
-    table : Table
-        A table with a key.
+    lake, table
+        The lake, and a table with a key.
     parts : sequence of Part
         Files in `folder`; their rows are unique in the key.
     folder : str
@@ -237,18 +224,9 @@ def commit_parts(
 ) -> int:
     """Add parts to a table in one commit, which is made even without parts; return its version.
 
-    Every `CHECKPOINTS` commits, the log gets a checkpoint, as it does by Spark.
-
-    Parameters
-    ----------
-    lake : Lake
-        The lake.
-    table : Table
-        The table, which is created if it is absent.
-    parts : iterable of Part
-        Files in the table's folder.
-    metadata : mapping
-        The commit's user metadata, written as JSON.
+    The parts are files in the table's folder; the table is created if it is absent. The metadata
+    become the commit's user metadata, as JSON. Every `CHECKPOINTS` commits, the log gets a
+    checkpoint, as it does by Spark.
     """
     lake.ensure(table)
     files = [part.as_file() for part in parts]

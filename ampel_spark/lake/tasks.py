@@ -29,16 +29,6 @@ def ahead(items: Iterable[_T]) -> Iterator[_T]:
 
     Most work of tasks releases the interpreter lock, so that a task can use a second core if one is
     idle. An exception in the thread is raised in place of its item.
-
-    Parameters
-    ----------
-    items : iterable
-        The items, made one after the other.
-
-    Examples
-    --------
-    >>> list(ahead(range(3)))
-    [0, 1, 2]
     """
     end: Any = object()
     source = iter(items)

@@ -115,12 +115,8 @@ def supernova_model() -> Any:
     """Return the supernova model, which a process loads once.
 
     sncosmo finds its files by ``SNCOSMO_DATA_DIR`` or its configuration. Without these, the files
-    of the set-up are read if they exist, or else sncosmo downloads its own.
-
-    Raises
-    ------
-    SetupError
-        If the model or the bands cannot be loaded.
+    of the set-up are read if they exist, or else sncosmo downloads its own. Raise `SetupError` if
+    the model or the bands cannot be loaded.
     """
     import sncosmo
 

@@ -44,7 +44,7 @@ def match_catalogs(
     k: int = 1,
     tasks: int | None = None,
 ) -> DataFrame:
-    """Match every row of one catalogue to the rows of another.
+    """Match every row of one catalogue to the rows of another; raise `ConfigError` without ids.
 
     Parameters
     ----------
@@ -63,11 +63,6 @@ def match_catalogs(
     -------
     DataFrame
         ``left_id, right_id`` (bigint or string, as in the catalogues), ``distance`` [arcsec].
-
-    Raises
-    ------
-    ConfigError
-        If a catalogue has no id.
     """
     types = [_id_type(path, version) for path, version in (left, right)]
     tiles = StoredCatalog(*left).tiles
@@ -94,7 +89,7 @@ def match_rows(
     how: How = "nearest",
     k: int = 1,
 ) -> DataFrame:
-    """Match the rows of a DataFrame to a catalogue.
+    """Match the rows of a DataFrame to a catalogue; raise `ConfigError` if that has no ids.
 
     Parameters
     ----------
@@ -114,11 +109,6 @@ def match_rows(
     -------
     DataFrame
         ``left_id, right_id, distance`` [arcsec], as `match_catalogs` returns.
-
-    Raises
-    ------
-    ConfigError
-        If the catalogue has no id.
     """
     from pyspark.sql import functions as f
 

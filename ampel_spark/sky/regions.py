@@ -238,17 +238,9 @@ def pixels(ranges: ArrayLike, text: str = "pixels") -> Region:
 
 
 def moc(source: str | Path | Sequence[int]) -> Region:
-    """Return a multi-order coverage map.
+    """Return a multi-order coverage map, given by UNIQ numbers or a FITS file that has them.
 
-    Parameters
-    ----------
-    source : path or sequence of int
-        A FITS file with a column UNIQ, or UNIQ numbers.
-
-    Raises
-    ------
-    ConfigError
-        If the file cannot be read, or has no column UNIQ.
+    Raise `ConfigError` if the file cannot be read, or has no column UNIQ.
     """
     if isinstance(source, str | Path):
         columns = _fits_columns(Path(source))
@@ -299,14 +291,9 @@ def skymap(source: str | Path, level: float = 0.9) -> Region:
 
 
 def _cover(near: Callable[[Floats, Floats, float], Mask], size: float) -> healpix.Ranges:
-    """Return pixels that cover a region, refined to about an eighth of `size` (degrees).
+    """Return pixels that cover a region, refined to about an eighth of its size (degrees).
 
-    Parameters
-    ----------
-    near : callable
-        Takes positions and a distance (degrees); returns which are that close to the region.
-    size : float
-        Size of the region, degrees.
+    `near` takes positions and a distance (degrees), and returns which are that close to the region.
     """
     from astropy import units as u
     from astropy_healpix import healpix_to_lonlat

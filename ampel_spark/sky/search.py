@@ -149,16 +149,9 @@ def around(
 
 
 def in_region(rows: DataFrame, region: Region, ra: str = "ra", dec: str = "dec") -> DataFrame:
-    """Return the rows of a Spark DataFrame that lie in a region.
+    """Return the rows of a Spark DataFrame whose position (columns `ra`, `dec`) is in a region.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Rows with positions; with a column ``hpx``, Spark reads fewer files.
-    region : Region
-        The region, from `ampel_spark.sky.regions`.
-    ra, dec : str
-        The columns with the position, degrees.
+    With a column ``hpx``, Spark reads fewer files.
     """
     from pyspark.sql import functions as f
 

@@ -21,12 +21,7 @@ Array = npt.NDArray[np.int64]
 
 
 def link_of(datapoint_ids: Iterable[int]) -> int:
-    """Return AMPEL's link of a set of datapoints (``T1Compiler``: seed 0, big-endian, sorted).
-
-    Parameters
-    ----------
-    datapoint_ids : iterable of int
-        The datapoints' ids, in any order.
+    """Return AMPEL's link of a set of datapoint ids (``T1Compiler``: seed 0, big-endian, sorted).
 
     Examples
     --------

@@ -142,13 +142,7 @@ def integers(points: Mapping[str, Array]) -> npt.NDArray[np.int64]:
 
 
 def packed(text: Array) -> npt.NDArray[np.int64]:
-    """Return strings as integers: their bytes if they have at most 8, else a hash.
-
-    Parameters
-    ----------
-    text : ndarray of str with shape (N,)
-        The strings.
-    """
+    """Return strings, shape (N,), as integers: their bytes if they have at most 8, else a hash."""
     import xxhash
 
     table, inverse = np.unique(text.astype(str), return_inverse=True)

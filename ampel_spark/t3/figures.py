@@ -110,11 +110,6 @@ def draw(size: tuple[float, float], plot: Callable[[Figure], None], form: str = 
     -------
     bytes
         The file. Equal figures give equal bytes: no dates, no program names, fixed ids.
-
-    Raises
-    ------
-    ValueError
-        If `form` is unknown.
     """
     if form not in ("svg", "png"):
         raise ValueError(f"a plot has the form svg or png, not {form!r}")
