@@ -179,7 +179,7 @@ def _read(file: Path, facts: Mapping[str, str]) -> dict[str, str]:
         except (KeyError, ValueError):
             known = ", ".join(f"${{{name}}}" for name in facts)
             raise ConfigError(
-                f"{file}:{number}: {words[1].strip()!r} asks for what is not known; known: {known}"
+                f"{file}:{number}: unknown name in {words[1].strip()!r}; known: {known}"
             ) from None
     return properties
 

@@ -189,7 +189,7 @@ def _lives(root: Path, name: str) -> dict[Path, list[_Span]]:
             lines = commit.read_text().splitlines()
         except FileNotFoundError:
             raise LakeError(
-                f"the log of table {name} lacks {commit.name}: which files it needs cannot be told"
+                f"the log of table {name} lacks {commit.name}: the needed files are not known"
             ) from None
         for action in map(json.loads, lines):
             if "remove" in action:
