@@ -283,7 +283,7 @@ def test_a_fast_unit_reads_its_light_curves_from_the_files_with_the_same_results
     unit = build("counted.py:Counted", {}, tmp_path)
     ids = [f"s{i}" for i in range(60) if i % 7]
     ties = spark.createDataFrame(
-        [(i, 0, float(i[1:])) for i in ids], "state_id string, status int, brightest double"
+        [(i, "b", "", 0, 1, float(i[1:])) for i in ids], f"{TIED}, brightest double"
     )
     keys = spark.createDataFrame([(i,) for i in ids], "state_id string")
     rows = runner.wanted(keys, {"brightest": (ties, Brightest.columns[:1])})
