@@ -241,6 +241,9 @@ def make_parser() -> argparse.ArgumentParser:
         "maintain", "care.maintain", "compact a lake, remove what nothing needs, list and free pins"
     )
     maintain.add_argument(
+        "--upgrade", action="store_true", help="bring a lake of an older format to this one"
+    )
+    maintain.add_argument(
         "--pins", action="store_true", help="list the versions that runs pin (also without options)"
     )
     maintain.add_argument("--release", nargs="+", metavar="RUN", help="let the pins of runs go")

@@ -34,6 +34,7 @@ __all__ = [
     "Description",
     "Parameter",
     "build",
+    "build_class",
     "describe",
     "find_unit",
     "packed",
@@ -130,7 +131,29 @@ def build(spec: str, config: Mapping[str, Any] | None, base: Path) -> Unit:
     ConfigError
         If a parameter is unknown, missing or of the wrong type.
     """
-    cls = find_unit(spec, base)
+    return build_class(find_unit(spec, base), config, base, spec)
+
+
+def build_class(
+    cls: type[Unit], config: Mapping[str, Any] | None, base: Path, spec: str
+) -> Unit:
+    """Return a unit of a class with its parameters.
+
+    Parameters
+    ----------
+    cls : class
+    config, base
+        As for `build`.
+    spec : str
+        How the unit is called in messages.
+
+    Raises
+    ------
+    UnitError
+        If its columns cannot make a table.
+    ConfigError
+        If a parameter is unknown, missing or of the wrong type.
+    """
     try:
         unit = cls.model_validate(dict(config or {}))
     except ValidationError as error:

@@ -1,0 +1,308 @@
+"""A recorded run: what it read, what it counted, and what it found."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.lake.reading import find_run, read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ampel_spark.calibration.release import Release
+
+__all__ = ["RunView", "access_of", "release_of"]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run of a lake.
+
+    Attributes
+    ----------
+    lake : Path
+        Root of the lake.
+    record : mapping
+        Its row of ``runs``, with the JSON columns as mappings.
+
+    Examples
+    --------
+    >>> import ampel_spark as aps
+    >>> run = aps.open("lake").run("latest")
+    >>> run.job, run.status
+    ('quickstart', 'good')
+    >>> sorted(run.counts)[:4]
+    ['archive', 'seconds', 't0', 't1']
+    """
+
+    lake: Path
+    record: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, lake: Path, text: str) -> RunView:
+        """Return a run of a lake by its id, the beginning of one, or ``latest``.
+
+        Raises
+        ------
+        LakeError
+            If there is none, or more than one.
+        """
+        return cls(lake, find_run(lake, text))
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}: {self.status}>"
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return str(self.record["run_id"])
+
+    @property
+    def job(self) -> str:
+        """Name of its job."""
+        return str(self.record["job"])
+
+    @property
+    def status(self) -> str:
+        """``good``, ``partial`` (some objects ended in an exception), ``failed``, ``running`` or
+        ``killed``.
+        """
+        return str(self.record["status"])
+
+    @property
+    def message(self) -> str:
+        """Why it is not good; empty where it is."""
+        return str(self.record["message"] or "")
+
+    @property
+    def calibration(self) -> str:
+        """Name of the calibration release."""
+        return str(self.record["calibration"])
+
+    @property
+    def started(self) -> datetime.datetime:
+        """When it started, UTC."""
+        started: datetime.datetime = self.record["started"]
+        return started
+
+    @property
+    def counts(self) -> Mapping[str, Any]:
+        """What went into each tier and came out: ``archive``, ``t0``, ``t1``, ``t2``, ``t3``."""
+        counts: Mapping[str, Any] = self.record["counts"]
+        return counts
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """Versions of tables and catalogues that it read, by name."""
+        inputs: Mapping[str, Any] = self.record["inputs"]
+        return inputs
+
+    @property
+    def resolved(self) -> Mapping[str, Any]:
+        """The job with all its defaults."""
+        resolved: Mapping[str, Any] = self.record["job_resolved"]
+        return resolved
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of its channels.
+
+        Examples
+        --------
+        >>> import ampel_spark as aps
+        >>> aps.open("lake").run("latest").channels
+        ['SN', 'Bright']
+        """
+        return [channel["name"] for channel in self.resolved["channel"]]
+
+    @property
+    def selections(self) -> list[str]:
+        """Names of its selections (T3)."""
+        return [selection["name"] for selection in self.resolved.get("t3", ())]
+
+    @property
+    def units(self) -> dict[str, Mapping[str, Any]]:
+        """Its units (T2) by name: ``unit``, ``channel`` and ``config`` with all defaults.
+
+        Examples
+        --------
+        >>> import ampel_spark as aps
+        >>> units = aps.open("lake").run("latest").units
+        >>> units["salt_fit"]["config"]["model"]
+        'salt3/2.0'
+        """
+        return {entry["name"]: entry for entry in self.resolved.get("t2", ())}
+
+    def candidates(self, selection: str | None = None) -> pa.Table:
+        """Return what the run selected, the best first, with the columns that the job asks for.
+
+        Parameters
+        ----------
+        selection : str, optional
+            Name of one selection; by default all.
+
+        Raises
+        ------
+        ConfigError
+            If the run has no such selection.
+
+        Examples
+        --------
+        >>> import ampel_spark as aps
+        >>> found = aps.open("lake").run("latest").candidates("bright")
+        >>> found["rank"].to_pylist()[:2]
+        [1, 2]
+        """
+        import pyarrow.compute as pc
+
+        wanted = self.selections if selection is None else [selection]
+        if selection is not None and selection not in self.selections:
+            raise ConfigError(
+                f"run {self.id} has no selection {selection!r}{nearest(selection, self.selections)}"
+            )
+        mine = (pc.field("run_id") == self.id) & pc.field("selection").isin(wanted)
+        rows = read(self.lake, "candidates", filters=mine)
+        rows = rows.sort_by([(key, "ascending") for key in ("selection", "channel", "rank")])
+        kept = [n for n in rows.column_names if not len(rows) or rows[n].null_count < len(rows)]
+        return rows.select(kept)
+
+    def results(self, unit: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the results of a unit that the run used, one for each state.
+
+        Parameters
+        ----------
+        unit : str
+            Name of its entry in the job.
+        columns : sequence of str, optional
+            Those of the table ``t2_<unit>`` to return; by default all.
+
+        Raises
+        ------
+        ConfigError
+            If the run has no such unit.
+        LakeError
+            If there is no such column.
+
+        Examples
+        --------
+        >>> import ampel_spark as aps
+        >>> fits = aps.open("lake").run("latest").results("salt_fit", ["name", "status", "x1"])
+        >>> fits.num_rows == aps.open("lake").run("latest").counts["t2"]["salt_fit"]["wanted"]
+        True
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        from ampel_spark.job.comparison.tables import Side, common_ids, frame_of, links_of
+        from ampel_spark.lake.reading import check_columns, open_table
+
+        if unit not in self.units:
+            raise ConfigError(f"run {self.id} has no unit {unit!r}{nearest(unit, self.units)}")
+        known = [field.name for field in open_table(self.lake, f"t2_{unit}").schema().fields]
+        names = list(known if columns is None else columns)
+        check_columns(self.lake, f"t2_{unit}", names, known)
+        links = links_of(self.lake, self.id)
+        ids = common_ids(links)
+        side = Side(self.lake, self.record, ids, frame_of(links, ids))
+        found = side.results(unit, names)
+        rows = np.sort(found.row[found.row >= 0])
+        return found.table.take(pa.array(rows)).select(names)
+
+    def access(self, channel: str | None = None) -> dict[str, frozenset[int]]:
+        """Return the program ids that each channel may see, or those of one channel.
+
+        Parameters
+        ----------
+        channel : str, optional
+            By default all channels.
+
+        Raises
+        ------
+        ConfigError
+            If the run has no such channel, or the survey no longer has its data rights.
+
+        Examples
+        --------
+        >>> import ampel_spark as aps
+        >>> aps.open("lake").run("latest").access("SN")
+        {'SN': frozenset({1})}
+        """
+        return access_of(self.record, channel)
+
+    def release(self) -> Release:
+        """Return the calibration release that the run used.
+
+        Raises
+        ------
+        ConfigError
+            If it is no longer what it was then.
+        """
+        return release_of(self.record)
+
+
+def access_of(run: Mapping[str, Any], channel: str | None = None) -> dict[str, frozenset[int]]:
+    """Return the program ids that each channel of a run may see, or those of one channel.
+
+    Parameters
+    ----------
+    run : mapping
+        As `ampel_spark.lake.reading.find_run` returns it.
+    channel : str, optional
+        By default all channels.
+
+    Raises
+    ------
+    ConfigError
+        If the run has no such channel, or the survey no longer has its data rights.
+    """
+    from ampel_spark.job.load import load_survey
+
+    job = run["job_resolved"]
+    survey = load_survey(job["survey"])
+    gone = {right for c in job["channel"] for right in c["access"]} - set(survey.access)
+    if gone:
+        raise ConfigError(
+            f"channels of run {run['run_id']} have the data rights {', '.join(sorted(gone))}, "
+            f"which survey {survey.name} no longer has: enter them in its 'access' again"
+        )
+    access = {
+        c["name"]: frozenset(survey.access[right] for right in c["access"]) for c in job["channel"]
+    }
+    if channel is None:
+        return access
+    if channel not in access:
+        raise ConfigError(
+            f"run {run['run_id']} has no channel {channel!r}{nearest(channel, access)}"
+        )
+    return {channel: access[channel]}
+
+
+def release_of(run: Mapping[str, Any]) -> Release:
+    """Return the calibration release of a run.
+
+    Parameters
+    ----------
+    run : mapping
+        As `ampel_spark.lake.reading.find_run` returns it.
+
+    Raises
+    ------
+    ConfigError
+        If it is no longer what it was then.
+    """
+    from ampel_spark.job.load import load_calibration, load_survey
+
+    job = run["job_resolved"]
+    release = load_calibration(job["calibration"], load_survey(job["survey"]))
+    then = run["inputs"].get(f"calibration {release.name}", release.content_hash)
+    if then != release.content_hash:
+        raise ConfigError(
+            f"calibration release {release.name} has changed since run {run['run_id']}: it is "
+            f"{release.content_hash[:12]} now and was {then[:12]}"
+        )
+    return release

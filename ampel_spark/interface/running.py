@@ -1,0 +1,104 @@
+"""A job, run from Python: as ``ampel-spark run`` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ampel_spark.interface.run_view import RunView
+
+__all__ = ["lake_of", "run"]
+
+
+def run(
+    job: str | Path,
+    *,
+    lake: str | Path | None = None,
+    archive: str | Path | Sequence[str | Path] | None = None,
+    set: Sequence[str] | Mapping[str, Any] = (),
+    calibration: str | None = None,
+    as_of: str | None = None,
+    report: str | Path | None = None,
+    out: Callable[[str], None] = print,
+) -> RunView:
+    """Run a job and return its record.
+
+    Spark starts where none runs in this process yet.
+
+    Parameters
+    ----------
+    job : path
+        The job file.
+    lake : path, optional
+        By default ``AMPEL_SPARK_LAKE``, else the job's, else ``./lake``; made where it is absent.
+    archive : path or sequence of path, optional
+        Archive instead of the job's own: folders, files or globs.
+    set : sequence of str or mapping, optional
+        Settings that change the job: ``["t0.SN.config.min_ndet=3"]``, or
+        ``{"t0.SN.config.min_ndet": 3}``.
+    calibration : str, optional
+        Release instead of the job's own: a name or a file.
+    as_of : str, optional
+        The archive as known at the end of a night, or at a JD; or ``vN``, as the lake stood at
+        version N of ``archive_files``.
+    report : path, optional
+        Where to write the HTML report; by default ``reports/<run id>.html`` in the lake.
+    out : callable
+        Takes lines of progress.
+
+    Raises
+    ------
+    ConfigError
+        If anything is wrong with the job: all of it at once.
+    AmpelSparkError
+        If the job failed.
+
+    Examples
+    --------
+    >>> import ampel_spark as aps
+    >>> made = aps.run("jobs/quickstart.yml", lake="lake")  # doctest: +SKIP
+    >>> made.candidates("sn_ia").num_rows  # doctest: +SKIP
+    7
+    """
+    from ampel_spark.job.inputs import as_of as inputs_of
+    from ampel_spark.job.load import load_job
+    from ampel_spark.job.run import run_job
+
+    sets = [f"{key}={_text(value)}" for key, value in set.items()] if isinstance(set, Mapping) else set
+    paths = [archive] if isinstance(archive, str | Path) else archive
+    archives = None if paths is None else [str(path) for path in paths]
+    given = None if lake is None else str(lake)
+    loaded = load_job(job, list(sets), archives, calibration, given)
+    place = lake_of(given, loaded.lake)
+    page = None if report is None else Path(report)
+    made = run_job(loaded, place, inputs=inputs_of(as_of, loaded.survey), report=page, out=out)
+    return RunView.of(place, made.run_id)
+
+
+def lake_of(given: str | None, of_job: Path | None = None) -> Path:
+    """Return the lake: the one given, else ``AMPEL_SPARK_LAKE``, else the job's, else ``./lake``.
+
+    Parameters
+    ----------
+    given : str or None
+        A path.
+    of_job : Path, optional
+        The lake that the job names.
+
+    Examples
+    --------
+    >>> str(lake_of("/data/lake"))
+    '/data/lake'
+    """
+    import os
+
+    named = given or os.environ.get("AMPEL_SPARK_LAKE")
+    return Path(named).expanduser().resolve() if named else of_job or Path.cwd() / "lake"
+
+
+def _text(value: Any) -> str:
+    """Return a value as YAML on one line, as settings are written."""
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value)
