@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ampel_spark.interface.fitting import fit
-    from ampel_spark.interface.lake_view import open_lake as open
+    from ampel_spark.interface.lake_view import open_lake as open  # noqa: A004 - as aps.open
     from ampel_spark.interface.running import run
     from ampel_spark.lightcurve import LightCurve
 

@@ -7,8 +7,8 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from ampel_spark.commands.output import print_rows
-from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import ConfigError
+from ampel_spark.interface.places import lake_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,8 @@ __all__ = ["maintain"]
 
 def maintain(args: Namespace) -> int:
     """Upgrade a lake, compact tables, remove what nothing needs, list pins and let them go."""
-    from ampel_spark.lake.reading import check_lake, find_run
+    from ampel_spark.lake.reading import check_lake
+    from ampel_spark.lake.runs import find_run
 
     if args.upgrade:
         _upgrade(lake_of(args.lake))
@@ -30,7 +31,7 @@ def maintain(args: Namespace) -> int:
     if args.release:
         from ampel_spark.lake.pins import release
 
-        names = [find_run(lake, run)["run_id"] for run in args.release]
+        names = [find_run(lake, run).run_id for run in args.release]
         print(f"maintain: {release(_open(lake), names)} pins of {', '.join(names)} let go")
     if args.compact:
         from ampel_spark.lake.maintenance import compact

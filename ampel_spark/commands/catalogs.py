@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import LakeError
+from ampel_spark.interface.places import lake_of
 
 __all__ = ["add", "diff", "list_catalogs", "show"]
 

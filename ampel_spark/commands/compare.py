@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.commands.places import lake_of
+from ampel_spark.interface.places import lake_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ def diff(args: Namespace) -> int:
 def _write(path: Path | None, lake: Path, found: Comparison) -> Path:
     from ampel_spark.t3.difference import write_difference
 
-    name = f"diff-{found.a['run_id']}-{found.b['run_id']}.html"
+    name = f"diff-{found.a.run_id}-{found.b.run_id}.html"
     path = (path or lake / "reports" / name).expanduser().resolve()
     write_difference(path, found)
     return path
@@ -59,7 +59,7 @@ def _write(path: Path | None, lake: Path, found: Comparison) -> Path:
 
 def _show(found: Comparison, limit: int) -> None:
     for letter, run in (("A", found.a), ("B", found.b)):
-        print_pairs({f"run {letter}": run["run_id"]} | {k: run[k] for k in _RUN[1:]})
+        print_pairs({f"run {letter}": run.run_id} | {k: getattr(run, k) for k in _RUN[1:]})
         print()
     for note in found.notes:
         print(f"mind: {note}")
@@ -109,8 +109,8 @@ def _shift(column: Any) -> dict[str, Any]:
 
 def _as_json(found: Comparison) -> dict[str, Any]:
     return {
-        "a": {key: found.a[key] for key in _RUN} | {"lake": found.lake_a},
-        "b": {key: found.b[key] for key in _RUN} | {"lake": found.lake_b},
+        "a": {key: getattr(found.a, key) for key in _RUN} | {"lake": found.lake_a},
+        "b": {key: getattr(found.b, key) for key in _RUN} | {"lake": found.lake_b},
         "notes": list(found.notes),
         "differences": [dataclasses.asdict(d) for d in found.differences],
         "selections": [dataclasses.asdict(s) for s in found.selections],

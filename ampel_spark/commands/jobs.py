@@ -14,13 +14,14 @@ from ampel_spark.errors import ConfigError, LakeError
 if TYPE_CHECKING:
     from ampel_spark.job.inputs import Inputs
     from ampel_spark.job.model import ResolvedJob
+    from ampel_spark.lake.runs import Run
 
 __all__ = ["list_units", "reproduce", "rerun", "run", "systematics", "validate"]
 
 
 def run(args: Namespace) -> int:
     """Run a job, or print its plan."""
-    from ampel_spark.commands.places import lake_of
+    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.inputs import as_of
     from ampel_spark.job.load import load_job
 
@@ -31,7 +32,7 @@ def run(args: Namespace) -> int:
 
 def rerun(args: Namespace) -> int:
     """Run the job of a recorded run again, on the versions that it read."""
-    from ampel_spark.commands.places import lake_of
+    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.inputs import recorded
     from ampel_spark.job.load import load_recorded
 
@@ -39,18 +40,18 @@ def rerun(args: Namespace) -> int:
     parent = _recorded(lake, args.run)
     job = load_recorded(parent, args.set, args.calibration, lake)
     release = job.calibration
-    then = parent["inputs"].get(f"calibration {release.name}", release.content_hash)
+    then = parent.inputs.calibrations.get(release.name, release.content_hash)
     if then != release.content_hash:
         print(
             f"warning: calibration release {release.name} has changed since run "
-            f"{parent['run_id']}: it is {release.content_hash[:12]} now and was {then[:12]}"
+            f"{parent.run_id}: it is {release.content_hash[:12]} now and was {then[:12]}"
         )
     return _go(args, job, lake, recorded(parent))
 
 
 def systematics(args: Namespace) -> int:
     """Run a job and all its variations, and write shifts, covariance and a page."""
-    from ampel_spark.commands.places import lake_of
+    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.inputs import as_of
     from ampel_spark.job.load import load_job
     from ampel_spark.job.systematics import run_systematics, write_results
@@ -68,11 +69,11 @@ def reproduce(args: Namespace) -> int:
     """Run a recorded run again in a new lake, and compare all that it wrote."""
     import tempfile
 
-    from ampel_spark.commands.places import lake_of
+    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.reproduce import reproduce
 
     lake = lake_of(args.lake)
-    run = _recorded(lake, args.run)["run_id"]
+    run = _recorded(lake, args.run).run_id
     with tempfile.TemporaryDirectory(prefix="ampel_spark-reproduce-") as folder:
         into = args.into or Path(folder) / "lake"
         out = functools.partial(print, flush=True, file=sys.stderr)
@@ -93,9 +94,9 @@ def reproduce(args: Namespace) -> int:
     return 1 if made.differences else 0
 
 
-def _recorded(lake: Path, text: str) -> dict[str, Any]:
+def _recorded(lake: Path, text: str) -> Run:
     """Return the run that is named: that there is none is a matter of usage, no job that failed."""
-    from ampel_spark.lake.reading import find_run
+    from ampel_spark.lake.runs import find_run
 
     try:
         return find_run(lake, text)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import Namespace
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import LakeError, nearest
+from ampel_spark.interface.places import lake_of
+
+if TYPE_CHECKING:
+    from ampel_spark.lake.runs import Run
 
 __all__ = ["list_runs", "list_tables", "show"]
-
-Run = Mapping[str, Any]
 
 
 def list_runs(args: Namespace) -> int:
     """List the runs of a lake, the newest first."""
-    from ampel_spark.lake.reading import runs
+    from ampel_spark.lake.runs import runs
 
     lake = lake_of(args.lake)
     rows = [_summary(run) for run in runs(lake)]
@@ -40,43 +40,42 @@ def list_runs(args: Namespace) -> int:
 def show(args: Namespace) -> int:
     """Tell what a run did: on what versions, with what losses, and what it found."""
     from ampel_spark.job.outcomes import failures
-    from ampel_spark.lake.reading import find_run
+    from ampel_spark.lake.runs import find_run
 
     lake = lake_of(args.lake)
     run = find_run(lake, args.run)
-    candidates = _candidates(lake, run["run_id"])
+    candidates = _candidates(lake, run.run_id)
     if args.format == "json":
-        print(to_json([dict(run) | {"candidates": candidates}]))
+        print(to_json([run.to_json() | {"candidates": candidates}]))
         return 0
-    counts = run["counts"]
+    counts = run.counts
     print_pairs(
         {
-            key: run[key]
+            key: getattr(run, key)
             for key in ("run_id", "job", "status", "message", "parent_run_id", "calibration")
         }
     )
     print_pairs(
         {
-            "started": run["started"],
-            "ended": run["ended"],
-            "git": run["git_commit"],
-            "job_hash": run["job_hash"][:12],
+            "started": run.started,
+            "ended": run.ended,
+            "git": run.git_commit,
+            "job_hash": run.job_hash[:12],
         }
     )
-    _section(
-        "read", [{"what": k, "version": v} for k, v in run["inputs"].items()], ["what", "version"]
-    )
+    inputs = sorted(run.inputs.to_json().items())
+    _section("read", [{"what": k, "version": v} for k, v in inputs], ["what", "version"])
     _section(
         "wrote",
-        [{"table": k, "version": v} for k, v in run["outputs"].items()],
+        [{"table": k, "version": v} for k, v in run.outputs.items()],
         ["table", "version"],
     )
     _section(
         "archive",
-        [counts["archive"]] if counts.get("archive") else [],
-        list(counts.get("archive") or {}),
+        [counts.archive] if counts.archive else [],
+        list(counts.archive),
     )
-    for channel, tier in counts.get("t0", {}).items():
+    for channel, tier in counts.t0.items():
         left = tier["alerts"]
         rows: list[dict[str, Any]] = []
         for name, lost in tier["cuts"]:
@@ -85,21 +84,21 @@ def show(args: Namespace) -> int:
         before = f" ({tier['bypassed']} as accepted before)" if tier["bypassed"] else ""
         title = f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted"
         _section(f"{title}{before}, {tier['objects']} objects", rows, ["cut", "lost", "left"])
-    t1 = counts.get("t1", {})
+    t1 = counts.t1
     rows = [{"channel": name} | tier for name, tier in t1.get("channels", {}).items()]
     _section(
         f"T1: {t1.get('states', 0)} states, {t1.get('new', 0)} of them new",
         rows,
         ["channel", "objects", "states"],
     )
-    rows = [{"unit": name} | tier for name, tier in counts.get("t2", {}).items()]
+    rows = [{"unit": name} | tier for name, tier in counts.t2.items()]
     _section(
         "T2", rows, ["unit", "wanted", "present", "computed", "statuses", "median_ms", "seconds"]
     )
-    for name, tier in counts.get("t2", {}).items():
+    for name, tier in counts.t2.items():
         if bad := failures(tier):
             print(f"{name}: {bad}")
-    rows = [{"selection": name} | tier for name, tier in counts.get("t3", {}).items()]
+    rows = [{"selection": name} | tier for name, tier in counts.t3.items()]
     _section("T3", rows, ["selection", "channel", "states", "candidates"])
     for selection in dict.fromkeys(row["selection"] for row in candidates):
         mine = [row for row in candidates if row["selection"] == selection]
@@ -152,24 +151,23 @@ _KEYS = ("channel", "selection", "stock", "state_id", "run_id")
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    counts = run["counts"]
-    seconds = (run["ended"] - run["started"]).total_seconds() if run["ended"] else None
-    t0, t3 = counts.get("t0", {}), counts.get("t3", {})
+    counts = run.counts
+    seconds = (run.ended - run.started).total_seconds() if run.ended else None
     return {
-        "run_id": run["run_id"],
-        "job": run["job"],
-        "status": run["status"],
-        "message": run["message"],
-        "started": run["started"],
-        "ended": run["ended"],
+        "run_id": run.run_id,
+        "job": run.job,
+        "status": run.status,
+        "message": run.message,
+        "started": run.started,
+        "ended": run.ended,
         "seconds": None if seconds is None else round(seconds, 1),
-        "calibration": run["calibration"],
-        "alerts": max((tier["alerts"] for tier in t0.values()), default=None),
-        "states": counts.get("t1", {}).get("states"),
-        "candidates": sum(tier["candidates"] for tier in t3.values()) if t3 else None,
-        "job_hash": run["job_hash"],
-        "parent_run_id": run["parent_run_id"],
-        "git_commit": run["git_commit"],
+        "calibration": run.calibration,
+        "alerts": max((tier["alerts"] for tier in counts.t0.values()), default=None),
+        "states": counts.t1.get("states"),
+        "candidates": sum(tier["candidates"] for tier in counts.t3.values()) if counts.t3 else None,
+        "job_hash": run.job_hash,
+        "parent_run_id": run.parent_run_id,
+        "git_commit": run.git_commit,
     }
 
 

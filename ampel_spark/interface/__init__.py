@@ -1,1 +1,1 @@
-"""The way in from Python: ``import ampel_spark as aps``. Spark starts only where it is asked for."""
+"""The way in from Python, ``import ampel_spark as aps``; Spark starts only where asked for."""

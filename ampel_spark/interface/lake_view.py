@@ -12,7 +12,8 @@ from ampel_spark.errors import ConfigError
 from ampel_spark.interface.object_view import ObjectView
 from ampel_spark.interface.run_view import RunView
 from ampel_spark.interface.table_view import TableView, time_column
-from ampel_spark.lake.reading import check_lake, runs, table_names
+from ampel_spark.lake.reading import check_lake, table_names
+from ampel_spark.lake.runs import runs
 
 __all__ = ["LakeView", "open_lake"]
 

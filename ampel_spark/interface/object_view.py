@@ -179,8 +179,8 @@ class ObjectView:
         """
         import pyarrow.compute as pc
 
-        from ampel_spark.lake.reading import runs
         from ampel_spark.lake.results import Results, catalogs_by_run
+        from ampel_spark.lake.runs import runs
 
         wanted = self._state(state, channel)["state_id"]
         there, run = table_names(self.run.lake), self.run
@@ -318,8 +318,11 @@ class ObjectView:
 
         def newest(row: Mapping[str, Any]) -> tuple[Any, ...]:
             bound = row["as_of_jd"]
-            return bound is None, bound or 0.0, row["as_of_alert_id"] or 0, -channels.index(
-                row["channel"]
+            return (
+                bound is None,
+                bound or 0.0,
+                row["as_of_alert_id"] or 0,
+                -channels.index(row["channel"]),
             )
 
         return max(fitting, key=newest)
@@ -333,7 +336,7 @@ class ObjectView:
         """Return which rows of the object the run counted: those up to its own time."""
         import pyarrow.compute as pc
 
-        until = self.run.inputs.get("as_of_jd")
+        until = self.run.record.inputs.as_of_jd
         return self._mine() if until is None else self._mine() & (pc.field("jd") <= until)
 
     def _of_run(self, name: str) -> pa.Table:
@@ -354,9 +357,9 @@ def _alerts(
 
     rights = frozenset[int]().union(*access.values())
     wanted = wanted & pc.field("programid").isin(sorted(rights))
-    until = run.inputs.get("as_of_jd")
+    until = run.record.inputs.as_of_jd
     if until is not None:
         wanted = wanted & (pc.field("jd") <= until)
     names = None if columns is None else [*columns, "jd", "alert_id"]
-    rows = read(run.lake, "alerts", names, wanted, version=run.inputs.get("alerts"))
+    rows = read(run.lake, "alerts", names, wanted, version=run.record.inputs.tables.get("alerts"))
     return rows.sort_by([("jd", "ascending"), ("alert_id", "ascending")])

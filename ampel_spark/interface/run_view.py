@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.lake.reading import find_run, read
+from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.runs import Counts, Run, find_run
+from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,8 +28,8 @@ class RunView:
     ----------
     lake : Path
         Root of the lake.
-    record : mapping
-        Its row of ``runs``, with the JSON columns as mappings.
+    record : Run
+        Its record: inputs, traces, counts and all else.
 
     Examples
     --------
@@ -36,12 +37,12 @@ class RunView:
     >>> run = aps.open("lake").run("latest")
     >>> run.job, run.status
     ('quickstart', 'good')
-    >>> sorted(run.counts)[:4]
-    ['archive', 'seconds', 't0', 't1']
+    >>> run.counts.t3["bright"]["candidates"] == run.candidates("bright").num_rows
+    True
     """
 
     lake: Path
-    record: Mapping[str, Any]
+    record: Run
 
     @classmethod
     def of(cls, lake: Path, text: str) -> RunView:
@@ -60,53 +61,29 @@ class RunView:
     @property
     def id(self) -> str:
         """The run's id."""
-        return str(self.record["run_id"])
+        return self.record.run_id
 
     @property
     def job(self) -> str:
         """Name of its job."""
-        return str(self.record["job"])
+        return self.record.job
 
     @property
     def status(self) -> str:
         """``good``, ``partial`` (some objects ended in an exception), ``failed``, ``running`` or
         ``killed``.
         """
-        return str(self.record["status"])
-
-    @property
-    def message(self) -> str:
-        """Why it is not good; empty where it is."""
-        return str(self.record["message"] or "")
+        return self.record.status
 
     @property
     def calibration(self) -> str:
         """Name of the calibration release."""
-        return str(self.record["calibration"])
+        return self.record.calibration
 
     @property
-    def started(self) -> datetime.datetime:
-        """When it started, UTC."""
-        started: datetime.datetime = self.record["started"]
-        return started
-
-    @property
-    def counts(self) -> Mapping[str, Any]:
+    def counts(self) -> Counts:
         """What went into each tier and came out: ``archive``, ``t0``, ``t1``, ``t2``, ``t3``."""
-        counts: Mapping[str, Any] = self.record["counts"]
-        return counts
-
-    @property
-    def inputs(self) -> Mapping[str, Any]:
-        """Versions of tables and catalogues that it read, by name."""
-        inputs: Mapping[str, Any] = self.record["inputs"]
-        return inputs
-
-    @property
-    def resolved(self) -> Mapping[str, Any]:
-        """The job with all its defaults."""
-        resolved: Mapping[str, Any] = self.record["job_resolved"]
-        return resolved
+        return self.record.counts
 
     @property
     def channels(self) -> list[str]:
@@ -118,15 +95,15 @@ class RunView:
         >>> aps.open("lake").run("latest").channels
         ['SN', 'Bright']
         """
-        return [channel["name"] for channel in self.resolved["channel"]]
+        return [*self.record.channels]
 
     @property
     def selections(self) -> list[str]:
         """Names of its selections (T3)."""
-        return [selection["name"] for selection in self.resolved.get("t3", ())]
+        return [*self.record.selections]
 
     @property
-    def units(self) -> dict[str, Mapping[str, Any]]:
+    def units(self) -> Mapping[str, Mapping[str, Any]]:
         """Its units (T2) by name: ``unit``, ``channel`` and ``config`` with all defaults.
 
         Examples
@@ -136,7 +113,7 @@ class RunView:
         >>> units["salt_fit"]["config"]["model"]
         'salt3/2.0'
         """
-        return {entry["name"]: entry for entry in self.resolved.get("t2", ())}
+        return self.record.units
 
     def candidates(self, selection: str | None = None) -> pa.Table:
         """Return what the run selected, the best first, with the columns that the job asks for.
@@ -160,12 +137,16 @@ class RunView:
         """
         import pyarrow.compute as pc
 
+        from ampel_spark.lake.parts import arrow_schema
+
         wanted = self.selections if selection is None else [selection]
         if selection is not None and selection not in self.selections:
             raise ConfigError(
                 f"run {self.id} has no selection {selection!r}{nearest(selection, self.selections)}"
             )
         mine = (pc.field("run_id") == self.id) & pc.field("selection").isin(wanted)
+        if "candidates" not in table_names(self.lake):
+            return arrow_schema(TABLES["candidates"]).empty_table()
         rows = read(self.lake, "candidates", filters=mine)
         rows = rows.sort_by([(key, "ascending") for key in ("selection", "channel", "rank")])
         kept = [n for n in rows.column_names if not len(rows) or rows[n].null_count < len(rows)]
@@ -191,8 +172,9 @@ class RunView:
         Examples
         --------
         >>> import ampel_spark as aps
-        >>> fits = aps.open("lake").run("latest").results("salt_fit", ["name", "status", "x1"])
-        >>> fits.num_rows == aps.open("lake").run("latest").counts["t2"]["salt_fit"]["wanted"]
+        >>> run = aps.open("lake").run("latest")
+        >>> fits = run.results("salt_fit", ["name", "status", "x1"])
+        >>> fits.num_rows == run.counts.t2["salt_fit"]["wanted"]
         True
         """
         import numpy as np
@@ -245,13 +227,12 @@ class RunView:
         return release_of(self.record)
 
 
-def access_of(run: Mapping[str, Any], channel: str | None = None) -> dict[str, frozenset[int]]:
+def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]:
     """Return the program ids that each channel of a run may see, or those of one channel.
 
     Parameters
     ----------
-    run : mapping
-        As `ampel_spark.lake.reading.find_run` returns it.
+    run : Run
     channel : str, optional
         By default all channels.
 
@@ -262,33 +243,30 @@ def access_of(run: Mapping[str, Any], channel: str | None = None) -> dict[str, f
     """
     from ampel_spark.job.load import load_survey
 
-    job = run["job_resolved"]
-    survey = load_survey(job["survey"])
-    gone = {right for c in job["channel"] for right in c["access"]} - set(survey.access)
+    survey = load_survey(run.job_resolved["survey"])
+    gone = {right for c in run.channels.values() for right in c["access"]} - set(survey.access)
     if gone:
         raise ConfigError(
-            f"channels of run {run['run_id']} have the data rights {', '.join(sorted(gone))}, "
+            f"channels of run {run.run_id} have the data rights {', '.join(sorted(gone))}, "
             f"which survey {survey.name} no longer has: enter them in its 'access' again"
         )
     access = {
-        c["name"]: frozenset(survey.access[right] for right in c["access"]) for c in job["channel"]
+        name: frozenset(survey.access[right] for right in c["access"])
+        for name, c in run.channels.items()
     }
     if channel is None:
         return access
     if channel not in access:
-        raise ConfigError(
-            f"run {run['run_id']} has no channel {channel!r}{nearest(channel, access)}"
-        )
+        raise ConfigError(f"run {run.run_id} has no channel {channel!r}{nearest(channel, access)}")
     return {channel: access[channel]}
 
 
-def release_of(run: Mapping[str, Any]) -> Release:
+def release_of(run: Run) -> Release:
     """Return the calibration release of a run.
 
     Parameters
     ----------
-    run : mapping
-        As `ampel_spark.lake.reading.find_run` returns it.
+    run : Run
 
     Raises
     ------
@@ -297,12 +275,12 @@ def release_of(run: Mapping[str, Any]) -> Release:
     """
     from ampel_spark.job.load import load_calibration, load_survey
 
-    job = run["job_resolved"]
+    job = run.job_resolved
     release = load_calibration(job["calibration"], load_survey(job["survey"]))
-    then = run["inputs"].get(f"calibration {release.name}", release.content_hash)
+    then = run.inputs.calibrations.get(release.name, release.content_hash)
     if then != release.content_hash:
         raise ConfigError(
-            f"calibration release {release.name} has changed since run {run['run_id']}: it is "
+            f"calibration release {release.name} has changed since run {run.run_id}: it is "
             f"{release.content_hash[:12]} now and was {then[:12]}"
         )
     return release

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ampel_spark.interface.places import lake_of
 from ampel_spark.interface.run_view import RunView
 
-__all__ = ["lake_of", "run"]
+__all__ = ["run"]
 
 
 def run(
@@ -65,7 +66,9 @@ def run(
     from ampel_spark.job.load import load_job
     from ampel_spark.job.run import run_job
 
-    sets = [f"{key}={_text(value)}" for key, value in set.items()] if isinstance(set, Mapping) else set
+    sets = (
+        [f"{key}={_text(value)}" for key, value in set.items()] if isinstance(set, Mapping) else set
+    )
     paths = [archive] if isinstance(archive, str | Path) else archive
     archives = None if paths is None else [str(path) for path in paths]
     given = None if lake is None else str(lake)
@@ -74,27 +77,6 @@ def run(
     page = None if report is None else Path(report)
     made = run_job(loaded, place, inputs=inputs_of(as_of, loaded.survey), report=page, out=out)
     return RunView.of(place, made.run_id)
-
-
-def lake_of(given: str | None, of_job: Path | None = None) -> Path:
-    """Return the lake: the one given, else ``AMPEL_SPARK_LAKE``, else the job's, else ``./lake``.
-
-    Parameters
-    ----------
-    given : str or None
-        A path.
-    of_job : Path, optional
-        The lake that the job names.
-
-    Examples
-    --------
-    >>> str(lake_of("/data/lake"))
-    '/data/lake'
-    """
-    import os
-
-    named = given or os.environ.get("AMPEL_SPARK_LAKE")
-    return Path(named).expanduser().resolve() if named else of_job or Path.cwd() / "lake"
 
 
 def _text(value: Any) -> str:

@@ -246,7 +246,9 @@ def as_pandas(table: pa.Table) -> pd.DataFrame:
     import pyarrow as pa
 
     frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
-    gaps = [f.name for f in table.schema if pa.types.is_integer(f.type) and table[f.name].null_count]
+    gaps = [
+        f.name for f in table.schema if pa.types.is_integer(f.type) and table[f.name].null_count
+    ]
     return frame.astype(dict.fromkeys(gaps, "Int64"))
 
 

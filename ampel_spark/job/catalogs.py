@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from ampel_spark.document import Document
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.job.model import Catalog, CatalogEntry
+from ampel_spark.lake.runs import CatalogInput
 from ampel_spark.problems import entries
 
 if TYPE_CHECKING:
@@ -87,23 +88,22 @@ def build_catalogs(
     return found
 
 
-def catalog_inputs(catalogs: Mapping[str, Catalog]) -> dict[str, Any]:
+def catalog_inputs(catalogs: Mapping[str, Catalog]) -> dict[str, CatalogInput]:
     """Return what a run records of its catalogues: by name, where they are, version and hash."""
     from ampel_spark.sky.catalogs import open_catalog
 
-    found: dict[str, Any] = {}
+    found: dict[str, CatalogInput] = {}
     for catalog in catalogs.values():
         if catalog.file is None:
             continue
         opened = open_catalog(
             catalog.file, catalog.version, catalog.ra, catalog.dec, catalog.columns, catalog.id
         )
-        where = (
-            {"lake": catalog.lake, "version": catalog.version}
+        found[catalog.name] = (
+            CatalogInput(catalog.lake, catalog.version, hash=opened.content_hash)
             if catalog.lake
-            else {"file": str(catalog.file)}
+            else CatalogInput(file=str(catalog.file), hash=opened.content_hash)
         )
-        found[f"catalog {catalog.name}"] = where | {"hash": opened.content_hash}
     return found
 
 

@@ -8,16 +8,15 @@ of ``vN`` is the lake's own: what it held once commit N of ``archive_files`` was
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ampel_spark.archive.chunks import Pinned, pinned
 from ampel_spark.archive.surveys import Survey, as_of_jd
 from ampel_spark.errors import ConfigError
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.reading import dataset
+from ampel_spark.lake.runs import Run
 
 __all__ = ["Inputs", "as_of", "recorded"]
 
@@ -104,25 +103,20 @@ def as_of(text: str | None, survey: Survey) -> Inputs:
         ) from None
 
 
-def recorded(run: Mapping[str, Any]) -> Inputs:
+def recorded(run: Run) -> Inputs:
     """Return the inputs of a recorded run.
-
-    Parameters
-    ----------
-    run : mapping
-        As `ampel_spark.lake.reading.find_run` returns it.
 
     Raises
     ------
     ConfigError
         If the run ended before it had any.
     """
-    inputs = run["inputs"]
+    tables = run.inputs.tables
     names = ("alerts", "datapoints", "quarantine", "archive_files")
-    if any(inputs.get(name) is None for name in names):
+    if any(tables.get(name) is None for name in names):
         raise ConfigError(
-            f"run {run['run_id']} ended ({run['status']}) before it had read the archive: "
+            f"run {run.run_id} ended ({run.status}) before it had read the archive: "
             "run its job anew"
         )
-    versions = Pinned(*(int(inputs[name]) for name in names))
-    return Inputs(inputs.get("as_of_jd"), None, versions, run["run_id"])
+    versions = Pinned(*(int(tables[name]) for name in names))
+    return Inputs(run.inputs.as_of_jd, None, versions, run.run_id)

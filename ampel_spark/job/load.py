@@ -14,9 +14,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -43,6 +43,7 @@ from ampel_spark.job.steps import (
     build_units,
     check_systematics,
 )
+from ampel_spark.lake.runs import Run
 from ampel_spark.problems import entries, note_refusals
 from ampel_spark.settings import conf_dir, share_dir
 
@@ -95,7 +96,7 @@ def load_job(
 
 
 def load_recorded(
-    run: Mapping[str, Any],
+    run: Run,
     sets: Sequence[str] = (),
     calibration: str | None = None,
     lake: str | Path | None = None,
@@ -104,8 +105,7 @@ def load_recorded(
 
     Parameters
     ----------
-    run : mapping
-        As `ampel_spark.lake.reading.find_run` returns it.
+    run : Run
     sets : sequence of str, optional
         Settings ``PATH=VALUE`` that change it.
     calibration : str, optional
@@ -118,9 +118,9 @@ def load_recorded(
     ConfigError
         If something that the job names is no longer there, or a setting is wrong.
     """
-    text = yaml.safe_dump(run["job_resolved"], sort_keys=False, allow_unicode=True, width=100)
-    document = parse_document(f"job of run {run['run_id']}", text)
-    file = Path(run.get("job_file") or Path.cwd() / "job.yml")
+    text = yaml.safe_dump(dict(run.job_resolved), sort_keys=False, allow_unicode=True, width=100)
+    document = parse_document(f"job of run {run.run_id}", text)
+    file = Path(run.job_file or Path.cwd() / "job.yml")
 
     def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
         return load_recorded(run, [*sets, *more], release or calibration, lake)

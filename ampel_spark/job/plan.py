@@ -14,6 +14,7 @@ from ampel_spark.archive.readers import name_patterns
 if TYPE_CHECKING:
     from ampel_spark.job.inputs import Inputs
     from ampel_spark.job.model import ResolvedJob
+    from ampel_spark.lake.runs import Run
 
 __all__ = ["estimate", "plan"]
 
@@ -119,28 +120,22 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         yield f"  T3: {chosen.name}: channel {chosen.channel}, {chosen.select.text}"
 
 
-def estimate(
-    units: Mapping[str, Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
+def estimate(units: Mapping[str, Mapping[str, Any]], runs: Sequence[Run]) -> Iterator[str]:
     """Yield how long the units of a run will take, from what earlier runs took.
 
     Parameters
     ----------
     units : mapping
         ``computed`` by the name of the unit: results to compute.
-    runs : sequence of mapping
-        As `ampel_spark.lake.reading.runs` returns them: the newest first.
+    runs : sequence of Run
+        The newest first.
     """
     total, unknown = 0.0, []
     for name, counts in units.items():
         if not counts["computed"]:
             continue
         last = next(
-            (
-                done
-                for run in runs
-                if (done := run["counts"].get("t2", {}).get(name)) and done.get("computed")
-            ),
+            (done for run in runs if (done := run.counts.t2.get(name)) and done.get("computed")),
             None,
         )
         if last is None or "seconds" not in last:

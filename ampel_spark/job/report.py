@@ -86,7 +86,7 @@ def report_content(
         quarantine=_quarantine(context),
         alerts_in_cells=_alerts_in_cells(context),
         states=_states(context),
-        totals={k: context.counts["t1"][k] for k in ("objects", "states")},
+        totals={k: context.counts.t1[k] for k in ("objects", "states")},
         units=[_unit(context, run, *result) for result in results.values()],
         warnings=warnings,
         notes=[*job.notes, *_off(context)],
@@ -95,8 +95,8 @@ def report_content(
 
 
 def _run(context: Context, run: Run) -> c.Run:
-    traces = {f"T0 {channel}": trace for channel, trace in run.traces["t0"].items()}
-    traces |= {f"T2 {name}": trace["trace_id"] for name, trace in run.traces["t2"].items()}
+    traces = {f"T0 {channel}": trace for channel, trace in run.traces.t0.items()}
+    traces |= {f"T2 {name}": trace.trace_id or "" for name, trace in run.traces.t2.items()}
     return c.Run(
         run_id=run.run_id,
         job=run.job,
@@ -114,10 +114,10 @@ def _run(context: Context, run: Run) -> c.Run:
         parent_run_id=run.parent_run_id or "",
         git_commit=run.git_commit or "",
         software=run.software,
-        inputs=run.inputs,
+        inputs=run.inputs.to_json(),
         outputs=run.outputs,
         traces=traces,
-        seconds=run.counts.get("seconds", {}),
+        seconds=run.counts.seconds,
     )
 
 
@@ -164,7 +164,7 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
     from ampel_spark.t3.plots import Step
 
     counts, job = context.counts, context.job
-    t0 = counts["t0"][channel]
+    t0 = counts.t0[channel]
     filter_step = next(step for step in job.filters if step.channel == channel)
     rules = {cut.name: cut for cut in (MASKED, *filter_step.filter.cuts())}
     cuts, left = [], t0["alerts"]
@@ -177,10 +177,10 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
         Step("accepted alerts", t0["accepted"]),
         Step("objects", t0["objects"]),
     ]
-    t1 = counts["t1"]["channels"].get(channel, {"states": 0})
+    t1 = counts.t1["channels"].get(channel, {"states": 0})
     steps.append(Step("states", t1["states"]))
     for selection in job.selections:
-        t3 = counts["t3"][selection.name]
+        t3 = counts.t3[selection.name]
         if selection.channel == channel:
             for cut in (t3["losses"] or {}).get("cuts", ()):
                 cuts.append(
@@ -212,7 +212,7 @@ def _states(context: Context) -> list[c.StateCount]:
         if mode == "as_of"
         else mode
     )
-    channels = context.counts["t1"]["channels"]
+    channels = context.counts.t1["channels"]
     return [
         c.StateCount(channel=name, which=which, **counts)
         for name, counts in sorted(channels.items())
@@ -223,12 +223,12 @@ def _unit(context: Context, run: Run, step: UnitStep, rows: Any) -> c.UnitRun:
     from pyspark.sql import functions as f
 
     name = step.name
-    tier = context.counts["t2"][name]
+    tier = context.counts.t2[name]
     messages = rows.where("message IS NOT NULL").groupBy("message").agg(f.count("*").alias("n"))
     most = messages.orderBy(f.desc("n"), "message").limit(_MESSAGES).collect()
     return c.UnitRun(
         unit=name,
-        trace_id=run.traces["t2"][name]["trace_id"],
+        trace_id=run.traces.t2[name].trace_id or "",
         wanted=tier["wanted"],
         present=tier["present"],
         computed=tier["computed"],
@@ -243,7 +243,7 @@ def _selected(
     context: Context, selection: Selection, table: Any, exported: Sequence[Path]
 ) -> c.Selected:
     units, meanings = column_meanings(context.job, selection)
-    lost = context.counts["t3"][selection.name]["losses"]
+    lost = context.counts.t3[selection.name]["losses"]
     return c.Selected(
         name=selection.name,
         channel=selection.channel,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ampel_spark.archive.chunks import Pinned
 from ampel_spark.errors import ConfigError
@@ -13,7 +13,8 @@ from ampel_spark.job.inputs import Inputs, recorded
 from ampel_spark.job.load import load_recorded
 from ampel_spark.lake.comparison import Difference, first_difference
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.reading import find_run, read, table_names
+from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.runs import GOOD, PARTIAL, Run, UnitTrace, find_run
 from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ def reproduce(lake: Path, run: str, into: Path, out: Callable[[str], None] = pri
     from ampel_spark.session import get_session
 
     parent = find_run(lake, run)
-    if parent["status"] not in ("good", "partial"):
+    if parent.status not in (GOOD, PARTIAL):
         raise ConfigError(
-            f"run {parent['run_id']} ended as {parent['status']}: there is nothing to compare with"
+            f"run {parent.run_id} ended as {parent.status}: there is nothing to compare with"
         )
     inputs = recorded(parent)
     job = dataclasses.replace(load_recorded(parent, lake=lake), report=None)
@@ -85,7 +86,7 @@ def reproduce(lake: Path, run: str, into: Path, out: Callable[[str], None] = pri
 
 
 def compare(
-    lake_a: Path, run_a: Mapping[str, Any], lake_b: Path, run_b: Mapping[str, Any]
+    lake_a: Path, run_a: Run, lake_b: Path, run_b: Run
 ) -> tuple[dict[str, int], tuple[Difference, ...]]:
     """Compare what two runs wrote, table by table, without Spark.
 
@@ -109,7 +110,7 @@ def compare(
             found.append(difference)
 
     sides = ((lake_a, run_a), (lake_b, run_b))
-    of_run = [pc.field("run_id") == run["run_id"] for _, run in sides]
+    of_run = [pc.field("run_id") == run.run_id for _, run in sides]
     keys = {
         "decisions": ["channel", "alert_id"],
         "state_channels": ["channel", "stock", "as_of_jd", "alert_id", "state_id"],
@@ -131,10 +132,10 @@ def compare(
         [read(lake, "states", filters=f) for (lake, _), f in zip(sides, mine, strict=True)],
         ["state_id"],
     )
-    for unit in sorted(run_a["traces"].get("t2", {})):
+    for unit in sorted(run_a.traces.t2):
         name = f"t2_{unit}"
         results = [
-            read(lake, name, filters=f & (pc.field("trace_id") == _trace(run, unit)))
+            read(lake, name, filters=f & (pc.field("trace_id") == run.traces.t2[unit].trace_id))
             for (lake, run), f in zip(sides, mine, strict=True)
         ]
         # The first lake may hold results for other inputs of other runs.
@@ -146,11 +147,6 @@ def compare(
         results[0] = results[0].filter(pa.array([key in there for key in keys_a], pa.bool_()))
         hold(name, results, ["state_id", "input_hash"], "trace_id")
     return rows, tuple(found)
-
-
-def _trace(run: Mapping[str, Any], unit: str) -> str:
-    trace: str = run["traces"]["t2"][unit]["trace_id"]
-    return trace
 
 
 def _clone(source: Lake, target: Lake, inputs: Inputs) -> Pinned:
@@ -168,21 +164,21 @@ def _clone(source: Lake, target: Lake, inputs: Inputs) -> Pinned:
     return Pinned(**{name: target.version(name) or 0 for name in versions})
 
 
-def _software(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, ...]:
+def _software(a: Run, b: Run) -> tuple[str, ...]:
     """Return what differs in the software of two runs, a line each."""
     lines = []
-    for name in sorted({*a["software"], *b["software"]}):
-        was, now = a["software"].get(name), b["software"].get(name)
+    for name in sorted({*a.software, *b.software}):
+        was, now = a.software.get(name), b.software.get(name)
         if was != now:
             lines.append(f"{name}: {was}, now {now}")
-    if a["git_commit"] != b["git_commit"]:
-        lines.append(f"commit: {a['git_commit']}, now {b['git_commit']}")
-    for channel, trace in sorted(a["traces"].get("t0", {}).items()):
-        if trace != b["traces"].get("t0", {}).get(channel):
+    if a.git_commit != b.git_commit:
+        lines.append(f"commit: {a.git_commit}, now {b.git_commit}")
+    for channel, trace in sorted(a.traces.t0.items()):
+        if trace != b.traces.t0.get(channel):
             lines.append(f"T0: the filter of channel {channel} has another trace")
-    for unit, trace in sorted(a["traces"].get("t2", {}).items()):
-        other = b["traces"].get("t2", {}).get(unit, {})
-        parts = [k for k in trace if k != "trace_id" and trace[k] != other.get(k)]
+    for unit in sorted(a.traces.t2):
+        own, other = (run.traces.t2.get(unit, UnitTrace(None)).to_json() for run in (a, b))
+        parts = [k for k in own if k != "trace_id" and own[k] != other.get(k)]
         if parts:
             lines.append(f"T2: unit {unit} has another trace: {', '.join(sorted(parts))} differ")
     return tuple(lines)

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,18 +39,22 @@ from ampel_spark.job.tiers import (
 )
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.pins import pin
-from ampel_spark.lake.reading import runs
 from ampel_spark.lake.runs import (
     FAILED,
     GOOD,
     PARTIAL,
+    CatalogInput,
+    Counts,
     Run,
-    git_commit,
+    RunInputs,
+    Traces,
+    UnitTrace,
     new_run_id,
     record,
-    software,
+    runs,
     utc_now,
 )
+from ampel_spark.lake.software import git_commit, software
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.t0.selection import Selection
 from ampel_spark.t2.trace import Trace, trace_of
@@ -74,13 +78,13 @@ class Outcome:
     run_id : str
     status : str
         "good" or "partial"; a run that fails raises.
-    counts : dict
-        What went in and came out of every tier, as the record has it.
+    counts : Counts
+        What went in and came out of every tier.
     """
 
     run_id: str
     status: str
-    counts: Mapping[str, Any]
+    counts: Counts
 
     @property
     def code(self) -> int:
@@ -141,7 +145,7 @@ def run_job(
         job.hash,
         job.text,
         str(job.file),
-        job.written,
+        job.resolved,
         job.calibration.name,
         started,
         parent_run_id=inputs.parent,
@@ -149,28 +153,26 @@ def run_job(
         git_commit=git_commit(),
         traces=_traces(job, selections, traces),
     )
-    counts: dict[str, Any] = {}
-    outputs: dict[str, int] = {}
-    read: dict[str, Any] = {}
+    counts, outputs, read = Counts(), dict[str, int](), RunInputs()
     # A run is alive while it holds its staging, from before its first record to after its last.
     with place.staging(run_id) as folder:
         record(place, run)
         out(f"run {run_id} on {place.root}")
         try:
             if archive and not inputs.is_past:
-                counts["archive"] = _archive(place, archive, job.survey, run_id, out)
+                counts.archive = _archive(place, archive, job.survey, run_id, out)
             if job.simulated_in is not None:
                 outputs[TRUTH] = insert_truth(place, job.simulated_in, run_id)
             versions = inputs.pin(place.root)
             pin(place, run_id, asdict(versions))
-            read |= _read(job, versions, inputs.until, selections)
+            read = _read(job, versions, inputs.until, selections)
             context = Context(
                 place, job, run_id, versions, folder, inputs.until, out, False, counts, outputs
             )
             record_calibration(context)
             found, results = _tiers(context, selections, traces)
-            counts["seconds"]["total"] = round(time.monotonic() - clock, 2)
-            failed = sum(t["statuses"].get(str(EXCEPTION), 0) for t in counts["t2"].values())
+            counts.seconds["total"] = round(time.monotonic() - clock, 2)
+            failed = sum(t["statuses"].get(str(EXCEPTION), 0) for t in counts.t2.values())
             status = PARTIAL if failed else GOOD
             message = f"{failed} results are exceptions" if failed else None
             run = run.finished(status, message, inputs=read, outputs=outputs, counts=counts)
@@ -248,7 +250,7 @@ def forecast(
         )  # fmt: skip
         decisions = decide(context, selections)
         fit_units(context, make_states(context, decisions), traces)
-    for line in estimate(context.counts["t2"], runs(lake)):
+    for line in estimate(context.counts.t2, runs(lake)):
         out(f"  {line}")
 
 
@@ -270,16 +272,15 @@ def _tiers(
 
 def _read(
     job: ResolvedJob, versions: Pinned, until: float | None, selections: list[Selection]
-) -> dict[str, Any]:
+) -> RunInputs:
     """Return what the record says of the inputs."""
-    read: dict[str, Any] = asdict(versions)
-    if until is not None:
-        read["as_of_jd"] = until
-    read |= catalog_inputs(job.catalogs)
+    catalogs = catalog_inputs(job.catalogs)
     for s in selections:
         if s.gaia is not None:
-            read[f"catalog {s.gaia.name}"] |= {"stars": s.gaia.content_hash}
-    return read | {f"calibration {job.calibration.name}": job.calibration.content_hash}
+            known = catalogs.get(s.gaia.name, CatalogInput())
+            catalogs[s.gaia.name] = replace(known, stars=s.gaia.content_hash)
+    release = {job.calibration.name: job.calibration.content_hash}
+    return RunInputs(asdict(versions), until, catalogs, release)
 
 
 def open_lake(name: str, lake: Path) -> Lake:
@@ -341,24 +342,22 @@ def _archive(
     }
 
 
-def _traces(
-    job: ResolvedJob, selections: list[Selection], traces: dict[str, Trace]
-) -> dict[str, Any]:
-    needs = {step.name: list(step.needs) for step in job.units}
-    return {
-        "t0": {s.channel: s.trace_id for s in selections},
-        "t2": {
-            name: {"trace_id": t.trace_id, "unit": t.unit, "needs": needs[name], **t.content}
-            for name, t in traces.items()
+def _traces(job: ResolvedJob, selections: list[Selection], traces: dict[str, Trace]) -> Traces:
+    needs = {step.name: tuple(step.needs) for step in job.units}
+    return Traces(
+        {s.channel: s.trace_id for s in selections},
+        {
+            name: UnitTrace(trace.trace_id, trace.unit, needs[name], trace.content)
+            for name, trace in traces.items()
         },
-    }
+    )
 
 
 @contextlib.contextmanager
-def _timed(counts: dict[str, Any], name: str) -> Iterator[None]:
+def _timed(counts: Counts, name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
-    counts.setdefault("seconds", {})[name] = round(time.monotonic() - started, 2)
+    counts.seconds[name] = round(time.monotonic() - started, 2)
 
 
 def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> list[Path]:

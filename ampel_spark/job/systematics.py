@@ -23,7 +23,8 @@ from ampel_spark.job.comparison.tables import Side, common_ids, frame_of, links_
 from ampel_spark.job.inputs import Inputs, recorded
 from ampel_spark.job.load import load_recorded
 from ampel_spark.job.model import ResolvedJob, SystematicsEntry
-from ampel_spark.lake.reading import find_run, read
+from ampel_spark.lake.reading import read
+from ampel_spark.lake.runs import Run, find_run
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.t3.shifts import Shift, changed_minimum, shift_of
 
@@ -164,7 +165,7 @@ def run_systematics(
                 variation.weight,
                 values,
                 changed_minimum(deltas, errors),
-                {k: (t["computed"], t["wanted"]) for k, t in result.counts["t2"].items()},
+                {k: (t["computed"], t["wanted"]) for k, t in result.counts.t2.items()},
             )
         )
         out(f"systematics: {told(nominal, done[-1], entry)}")
@@ -248,14 +249,14 @@ def _warnings(out: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _nominal(
-    lake: Path, run: Mapping[str, Any], entry: SystematicsEntry
+    lake: Path, run: Run, entry: SystematicsEntry
 ) -> tuple[Array, Array, dict[str, Array], dict[str, Array]]:
     """Return the sample, by stock, with its values and errors."""
     chosen = read(
         lake,
         "candidates",
         ["stock", "name"],
-        (pc.field("run_id") == run["run_id"]) & (pc.field("selection") == entry.selection),
+        (pc.field("run_id") == run.run_id) & (pc.field("selection") == entry.selection),
     )
     stocks, first = np.unique(chosen["stock"].to_numpy(), return_index=True)
     names = np.array(chosen["name"].to_pylist(), object)[first]
@@ -263,14 +264,14 @@ def _nominal(
 
 
 def _values(
-    lake: Path, run: Mapping[str, Any], entry: SystematicsEntry, stocks: Array
+    lake: Path, run: Run, entry: SystematicsEntry, stocks: Array
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return values and errors of the objects of a sample, by parameter; NaN where there is none.
 
     A result whose status is not 0 has none.
     """
-    channel = next(t["channel"] for t in run["job_resolved"]["t3"] if t["name"] == entry.selection)
-    links = links_of(lake, run["run_id"])
+    channel = run.selections[entry.selection]["channel"]
+    links = links_of(lake, run.run_id)
     links = links.filter(pc.equal(links["channel"], channel))
     ids = common_ids(links)
     frame = frame_of(links, ids)

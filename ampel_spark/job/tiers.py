@@ -23,6 +23,7 @@ from ampel_spark.job.outcomes import failures, outcomes
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, insert_parts
 from ampel_spark.lake.progress import progress
+from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Column, Table
 from ampel_spark.t0.gaia import StarCatalog
 from ampel_spark.t0.judge import judge
@@ -77,7 +78,8 @@ class Context:
         Takes lines for the user.
     dry : bool
         Nothing is committed, and no unit runs: what would be done is counted.
-    counts, outputs : dict
+    counts : Counts
+    outputs : dict
         For the run's record.
     """
 
@@ -89,7 +91,7 @@ class Context:
     as_of: float | None
     out: Callable[[str], None]
     dry: bool = False
-    counts: dict[str, Any] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
     outputs: dict[str, int] = field(default_factory=dict)
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
@@ -166,7 +168,7 @@ def record_calibration(context: Context) -> None:
     found = examine(datapoints, release)
     for line in found.warnings:
         context.out(f"warning: {line}")
-    context.counts["calibration"] = {
+    context.counts.calibration = {
         "release": release.name,
         "content_hash": release.content_hash,
         "points": found.points,
@@ -224,7 +226,7 @@ def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
             f"{tier[selection.channel]['alerts']} alerts accepted, "
             f"{objects.get(selection.channel, 0)} objects"
         )
-    context.counts["t0"] = tier
+    context.counts.t0 = tier
     return decisions
 
 
@@ -285,7 +287,7 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     # With the row of no channel: what stands in several channels counts once there.
     rows = {r["channel"]: r.asDict() for r in counted.rollup("channel").agg(*sums).collect()}
     total = rows.pop(None, {"states": 0, "objects": 0, "new": 0})
-    context.counts["t1"] = {k: total[k] for k in ("states", "objects", "new")} | {
+    context.counts.t1 = {k: total[k] for k in ("states", "objects", "new")} | {
         "channels": {
             name: {k: v for k, v in r.items() if k != "channel"} for name, r in rows.items()
         }
@@ -325,7 +327,7 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
         Results by the entry's name: one row per state; of a dry run, the results that are there.
     """
     done: Results = {}
-    context.counts["t2"] = {}
+    context.counts.t2 = {}
     if not context.job.units:
         return done
     curves = runner.light_curves(f"{context.folder}/light_curves", context.lake.spark)
@@ -381,7 +383,7 @@ def _run_unit(
         "present": n_wanted - n_todo,
         "computed": n_todo,
     }
-    context.counts["t2"][step.name] = counts
+    context.counts.t2[step.name] = counts
     context.out(
         f"T2: {step.name}: {n_wanted} states wanted, {n_wanted - n_todo} present, "
         f"{n_todo} to compute"
@@ -482,7 +484,7 @@ def candidates(context: Context, states: DataFrame, results: Results) -> dict[st
         wide = wide.join(rows.select("state_id", f.struct(*fields).alias(name)), "state_id", "left")
     wide = context.stage("wide", wide)
     found: dict[str, Any] = {}
-    context.counts["t3"] = {}
+    context.counts.t3 = {}
     base = TABLES["candidates"]
     for selection in context.job.selections:
         mine = wide.where(f.col("channel") == selection.channel)
@@ -498,7 +500,7 @@ def candidates(context: Context, states: DataFrame, results: Results) -> dict[st
         )
         found[selection.name] = rows.orderBy("rank").toArrow()
         lost = [asdict(each) for each in losses(mine, selection.rule)]
-        context.counts["t3"][selection.name] = {
+        context.counts.t3[selection.name] = {
             "channel": selection.channel,
             "losses": lost[0] if lost else None,
             "candidates": len(found[selection.name]),

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.reading import read, table_names
-from ampel_spark.lake.reading import runs as all_runs
 from ampel_spark.lake.results import Results, catalogs_by_run
+from ampel_spark.lake.runs import Run, RunInputs
+from ampel_spark.lake.runs import runs as all_runs
 from ampel_spark.lake.tables import TABLES, result_table
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ _APART = ("datapoints_version",)
 _OWN = {*result_table("", ()).names, *TABLES["candidates"].names}
 
 
-def journal(
-    lake: str | Path, name: str, run: Mapping[str, Any], access: Access
-) -> list[dict[str, Any]]:
+def journal(lake: str | Path, name: str, run: Run, access: Access) -> list[dict[str, Any]]:
     """Return what one run knows of an object: alerts as that run saw them.
 
     Parameters
@@ -44,8 +43,7 @@ def journal(
     lake : path
     name : str
         The survey's name of the object, or its stock id.
-    run : mapping
-        As `ampel_spark.lake.reading.find_run` returns it.
+    run : Run
     access : mapping of str to frozenset of int
         The channels to show, and the program ids that each may see.
 
@@ -62,17 +60,17 @@ def journal(
         If no channel may see an alert of such an object.
     """
     rights = frozenset[int]().union(*access.values())
-    alerts = alerts_of(lake, _key(name), run, rights)
+    alerts = alerts_of(lake, _key(name), run.inputs, rights)
     if not alerts:
         raise LakeError(
             f"no object {name!r} in lake {lake} of which {_channels([access])} may see an alert"
-            f" in run {run['run_id']}"
+            f" in run {run.run_id}"
         )
     return _told(lake, alerts, rights, [(run, access)])
 
 
 def whole_journal(
-    lake: str | Path, name: str, runs: Sequence[tuple[Mapping[str, Any], Access]]
+    lake: str | Path, name: str, runs: Sequence[tuple[Run, Access]]
 ) -> list[dict[str, Any]]:
     """Return what runs know of an object, and all alerts of it that one of them may see.
 
@@ -80,7 +78,7 @@ def whole_journal(
     ----------
     lake : path
     name : str
-    runs : sequence of (mapping, mapping)
+    runs : sequence of (Run, mapping)
         Runs, the oldest first, each with the channels to show of it.
 
     Returns
@@ -95,7 +93,7 @@ def whole_journal(
         If no channel may see an alert of such an object.
     """
     rights = frozenset[int]().union(*(ids for _, access in runs for ids in access.values()))
-    alerts = alerts_of(lake, _key(name), {}, rights)
+    alerts = alerts_of(lake, _key(name), RunInputs(), rights)
     if not alerts:
         raise LakeError(
             f"no object {name!r} in lake {lake} of which {_channels([a for _, a in runs])} may see"
@@ -105,7 +103,7 @@ def whole_journal(
 
 
 def alerts_of(
-    lake: str | Path, rows: pc.Expression, run: Mapping[str, Any], rights: frozenset[int]
+    lake: str | Path, rows: pc.Expression, inputs: RunInputs, rights: frozenset[int]
 ) -> list[dict[str, Any]]:
     """Return alerts as a run saw them, in order of time, and of those that may be seen.
 
@@ -114,18 +112,17 @@ def alerts_of(
     lake : path
     rows : pyarrow compute expression
         Which alerts.
-    run : mapping
-        Gives the version of the table, and the time up to which alerts count.
+    inputs : RunInputs
+        What the run read: the version of the table, and the time up to which alerts count.
     rights : frozenset of int
         Program ids that may be seen.
     """
     import pyarrow.compute as pc
 
-    inputs = run.get("inputs", {})
     rows = rows & pc.field("programid").isin(sorted(rights))
-    if inputs.get("as_of_jd") is not None:
-        rows = rows & (pc.field("jd") <= inputs["as_of_jd"])
-    found = read(lake, "alerts", filters=rows, version=inputs.get("alerts")).to_pylist()
+    if inputs.as_of_jd is not None:
+        rows = rows & (pc.field("jd") <= inputs.as_of_jd)
+    found = read(lake, "alerts", filters=rows, version=inputs.tables.get("alerts")).to_pylist()
     return sorted(found, key=lambda row: (row["jd"], row["alert_id"]))
 
 
@@ -141,13 +138,13 @@ def _told(
     lake: str | Path,
     alerts: Sequence[Mapping[str, Any]],
     rights: frozenset[int],
-    runs: Sequence[tuple[Mapping[str, Any], Access]],
+    runs: Sequence[tuple[Run, Access]],
 ) -> list[dict[str, Any]]:
     """Return the entries of an object, its alerts found; every table is read once."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    mine = pc.field("run_id").isin([run["run_id"] for run, _ in runs])
+    mine = pc.field("run_id").isin([run.run_id for run, _ in runs])
     mine = mine & (pc.field("stock") == alerts[0]["stock"])
     tables = {n: _rows(lake, n, mine) for n in ("decisions", "state_channels", "candidates")}
     links = [
@@ -158,7 +155,7 @@ def _told(
     ids = pa.array(sorted({link["state_id"] for link in links}), pa.string())
     wanted = pc.field("state_id").isin(ids)
     states = {row["state_id"]: row for row in _rows(lake, "states", wanted)}
-    units = sorted({unit for run, _ in runs for unit in run.get("traces", {}).get("t2", {})})
+    units = sorted({unit for run, _ in runs for unit in run.traces.t2})
     there = table_names(lake)
     results = Results(
         {u: read(lake, f"t2_{u}", filters=wanted) for u in units if f"t2_{u}" in there},
@@ -176,14 +173,14 @@ def _told(
             times[link["state_id"]] = link["as_of_jd"] or state["jd_last"]
             found.append(_state(link, state))
         found += [_decision(row) for row in decisions]
-        for unit in sorted(run.get("traces", {}).get("t2", {})):
+        for unit in sorted(run.traces.t2):
             for state_id, jd in times.items():
                 row = results.used(run, unit, state_id)
                 if row is not None:
                     found.append(_result(unit, row, jd))
         found += [_candidate(row, times.get(row["state_id"])) for row in candidates]
         for entry in found:
-            entry["runs"] = [run["run_id"]]
+            entry["runs"] = [run.run_id]
         entries += found
     return sorted(_merged(entries), key=_place)
 
@@ -196,8 +193,8 @@ def _key(name: str) -> pc.Expression:
     return pc.field("name") == name
 
 
-def _shows(run: Mapping[str, Any], access: Access, row: Mapping[str, Any]) -> bool:
-    return row["run_id"] == run["run_id"] and row["channel"] in access
+def _shows(run: Run, access: Access, row: Mapping[str, Any]) -> bool:
+    return row["run_id"] == run.run_id and row["channel"] in access
 
 
 def _merged(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

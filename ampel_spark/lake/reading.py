@@ -1,19 +1,16 @@
-"""A lake read without Spark: its tables, its runs, and the story of an object.
+"""The tables of a lake, read without Spark.
 
-Everything here goes through `deltalake` and Arrow and starts no JVM. What belongs to a run and a
-channel is shown as far as the channel's data rights reach (``state_channels.access`` and the access
-that the run's job gives), and no further.
+Everything here goes through `deltalake` and Arrow, and starts no JVM.
 """
 
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.files import files_in
@@ -28,30 +25,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GONE",
-    "KILLED",
     "TableInfo",
     "check_columns",
     "check_lake",
     "check_version",
     "dataset",
     "find_lake",
-    "find_run",
     "open_table",
     "read",
     "removed_versions",
-    "runs",
     "table_info",
     "table_names",
 ]
 
 #: Note of a lake: the versions of tables that lost files.
 GONE = "_removed.json"
-
-#: Status of a run whose driver ended without recording it.
-KILLED = "killed"
-
-#: Columns of ``runs`` that hold JSON.
-_JSON = ("job_resolved", "inputs", "outputs", "traces", "counts", "software")
 
 
 @dataclass(frozen=True)
@@ -118,9 +106,7 @@ def find_lake(lake: str | Path) -> Path:
         raise LakeError(f"there is no lake at {root}: {cure}")
     marker = root / MARKER
     if not marker.is_file():
-        what = (
-            "an empty folder" if not any(root.iterdir()) else f"no lake (it has no {MARKER})"
-        )
+        what = "an empty folder" if not any(root.iterdir()) else f"no lake (it has no {MARKER})"
         raise LakeError(f"{root} is {what}: {cure}")
     return root
 
@@ -266,72 +252,6 @@ def table_info(lake: str | Path, name: str) -> TableInfo:
         bytes_on_disk=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
         last_commit=datetime.datetime.fromtimestamp(commit["timestamp"] / 1000, datetime.UTC),
         operation=str(commit.get("operation", "")),
-    )
-
-
-def runs(lake: str | Path) -> list[dict[str, Any]]:
-    """Return the runs of a lake, the newest first, with their JSON columns as dicts.
-
-    A run that has not recorded its end, and whose driver no longer holds its staging, is `KILLED`.
-    """
-    if "runs" not in table_names(lake):
-        return []
-    rows = read(lake, "runs").to_pylist()
-    for row in rows:
-        for key in _JSON:
-            if key in row:
-                row[key] = json.loads(row[key]) if row[key] else {}
-        if row["status"] == "running" and not _is_alive(Path(lake), row["run_id"]):
-            row["status"] = KILLED
-    return sorted(rows, key=lambda row: (row["started"], row["run_id"]), reverse=True)
-
-
-def _is_alive(lake: Path, run_id: str) -> bool:
-    """Say whether a driver holds the staging of a run (`ampel_spark.lake.lake.Lake.staging`)."""
-    try:
-        with (lake.expanduser() / "_staging" / f"{run_id}.lock").open() as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-def find_run(lake: str | Path, text: str = "latest") -> dict[str, Any]:
-    """Return one run.
-
-    Parameters
-    ----------
-    lake : path
-    text : str
-        ``latest`` (of those that were not killed), a run's id, or the beginning of one that fits no
-        other.
-
-    Raises
-    ------
-    LakeError
-        If there is none, or more than one.
-    """
-    found = runs(lake)
-    if not found:
-        raise LakeError(
-            f"lake {lake} has no run yet: `ampel-spark run JOB.yml --lake {lake}` makes one"
-        )
-    if text == "latest":
-        return next((run for run in found if run["status"] != KILLED), found[0])
-    fitting = [run for run in found if run["run_id"] == text] or [
-        run for run in found if run["run_id"].startswith(text)
-    ]
-    if len(fitting) == 1:
-        return fitting[0]
-    ids = [run["run_id"] for run in fitting or found]
-    shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
-    if fitting:
-        raise LakeError(f"{text!r} begins {len(fitting)} runs: {shown}")
-    near = nearest(text, ids)
-    raise LakeError(
-        f"lake {lake} has no run {text!r}{near if 'mean' in near else f'; its newest: {shown}'}"
     )
 
 

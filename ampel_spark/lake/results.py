@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +24,17 @@ import xxhash
 
 from ampel_spark.lake.tables import result_table
 
+if TYPE_CHECKING:
+    from ampel_spark.lake.runs import Run
+
 __all__ = [
     "HEAD",
     "Results",
     "catalogs_by_run",
-    "catalogs_of",
-    "flattened",
     "input_hashes",
-    "needs_of",
     "preference",
     "seed_of",
     "tied_hash",
-    "unit_entries",
 ]
 
 Words = npt.NDArray[np.uint64]
@@ -71,15 +70,16 @@ class Results:
     tables: Mapping[str, pa.Table]
     catalogs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def used(self, run: Mapping[str, Any], unit: str, state_id: str) -> Mapping[str, Any] | None:
+    def used(self, run: Run, unit: str, state_id: str) -> Mapping[str, Any] | None:
         """Return the result that a run used for a state; None where there is none."""
         at = self._place(run, unit, state_id)
         return None if at is None else self.tables[unit].slice(at, 1).to_pylist()[0]
 
-    def _place(self, run: Mapping[str, Any], unit: str, state_id: str) -> int | None:
+    def _place(self, run: Run, unit: str, state_id: str) -> int | None:
         if unit not in self.tables:
             return None
-        trace = run["traces"]["t2"].get(unit, {}).get("trace_id")
+        recorded = run.traces.t2.get(unit)
+        trace = None if recorded is None else recorded.trace_id
         keys = self.tables[unit].select(["state_id", "trace_id", "input_hash", "run_id"])
         found = [
             (i, row)
@@ -88,7 +88,7 @@ class Results:
         ]
         if len(found) < 2:
             return found[0][0] if found else None
-        wanted, prefer = self._hash(run, unit, state_id), preference(run["run_id"], self.catalogs)
+        wanted, prefer = self._hash(run, unit, state_id), preference(run.run_id, self.catalogs)
 
         def order(pair: tuple[int, Mapping[str, Any]]) -> tuple[Any, ...]:
             row = pair[1]
@@ -96,9 +96,9 @@ class Results:
 
         return max(found, key=order)[0]
 
-    def _hash(self, run: Mapping[str, Any], unit: str, state_id: str) -> int:
+    def _hash(self, run: Run, unit: str, state_id: str) -> int:
         ties = {}
-        for need in needs_of(run, unit):
+        for need in run.needs_of(unit):
             table, at = self.tables.get(need), self._place(run, need, state_id)
             if table is not None and at is not None:
                 names = ["status", *(n for n in table.column_names if n not in HEAD)]
@@ -113,18 +113,10 @@ def tied_hash(input_hash: str | None) -> int:
     return int((input_hash or "").partition(":")[0] or "0", 16)
 
 
-def catalogs_of(run: Mapping[str, Any]) -> dict[str, str]:
-    """Return the content hashes of the catalogues that a run read, by name."""
-    inputs = run.get("inputs") or {}
-    return {k: v["hash"] for k, v in inputs.items() if k.startswith("catalog ") and "hash" in v}
-
-
-def catalogs_by_run(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Return `catalogs_of` each run by its id, in the order in which the runs started."""
-    return {
-        run["run_id"]: catalogs_of(run)
-        for run in sorted(runs, key=lambda run: (run["started"], run["run_id"]))
-    }
+def catalogs_by_run(runs: Iterable[Run]) -> dict[str, dict[str, str]]:
+    """Return the content hashes of the catalogues that runs read, the first run first."""
+    ordered = sorted(runs, key=lambda run: (run.started, run.run_id))
+    return {run.run_id: run.inputs.catalog_hashes for run in ordered}
 
 
 def preference(
@@ -146,38 +138,6 @@ def preference(
         return made == run_id, made in alike, at <= since, at, made
 
     return order
-
-
-def unit_entries(run: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the units of a run's job by name: ``unit, channel, config``."""
-    return {entry["name"]: entry for entry in run["job_resolved"].get("t2", ())}
-
-
-def needs_of(run: Mapping[str, Any], unit: str) -> list[str]:
-    """Return the units that a unit of a run is tied to, sorted.
-
-    Records that do not say it name them in their parameters.
-    """
-    recorded = run["traces"].get("t2", {}).get(unit, {}).get("needs")
-    if recorded is not None:
-        return sorted(recorded)
-    units = unit_entries(run)
-    values = flattened(units.get(unit, {}).get("config") or {}).values()
-    return sorted({v for v in values if isinstance(v, str)} & {*units} - {unit})
-
-
-def flattened(value: Any, path: str = "") -> dict[str, Any]:
-    """Return nested mappings and lists as one mapping: ``t0.SN.config.min_ndet``."""
-    if isinstance(value, Mapping) and value:
-        found: dict[str, Any] = {}
-        for key, part in value.items():
-            found |= flattened(part, f"{path}.{key}" if path else str(key))
-        return found
-    if value == {} and not path:
-        return {}
-    if isinstance(value, list) and any(isinstance(part, Mapping | list) for part in value):
-        return flattened({str(i): part for i, part in enumerate(value)}, path)
-    return {path: value}
 
 
 def seed_of(unit: str, column: str) -> int:

@@ -134,9 +134,7 @@ def build(spec: str, config: Mapping[str, Any] | None, base: Path) -> Unit:
     return build_class(find_unit(spec, base), config, base, spec)
 
 
-def build_class(
-    cls: type[Unit], config: Mapping[str, Any] | None, base: Path, spec: str
-) -> Unit:
+def build_class(cls: type[Unit], config: Mapping[str, Any] | None, base: Path, spec: str) -> Unit:
     """Return a unit of a class with its parameters.
 
     Parameters

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ampel_spark.lake.runs import Run
 from ampel_spark.t3.shifts import Shift
 
 __all__ = [
@@ -127,7 +127,7 @@ class Comparison:
 
     Attributes
     ----------
-    a, b : mapping
+    a, b : Run
         Records of the runs.
     lake_a, lake_b : str
     differences : sequence of Difference
@@ -151,8 +151,8 @@ class Comparison:
         What is to be minded: a run that never ended.
     """
 
-    a: Mapping[str, Any]
-    b: Mapping[str, Any]
+    a: Run
+    b: Run
     lake_a: str
     lake_b: str
     differences: Sequence[Difference]

@@ -118,12 +118,12 @@ def _runs(comparison: Comparison) -> list[tuple[str, str, str, bool]]:
         ("job hash", "job_hash"),
         ("git commit", "git_commit"),
     ):
-        values = [str(run[key] or "") for run in (comparison.a, comparison.b)]
+        values = [str(getattr(run, key) or "") for run in (comparison.a, comparison.b)]
         if key in ("job_hash", "git_commit"):
             values = [v[:12] + ("+" if v.endswith("+") else "") for v in values]
         differs = key != "run_id" and values[0] != values[1]
         rows.append((label, values[0], values[1], differs))
-    times = [f"{run['started']:%Y-%m-%d %H:%M:%S}" for run in (comparison.a, comparison.b)]
+    times = [f"{run.started:%Y-%m-%d %H:%M:%S}" for run in (comparison.a, comparison.b)]
     rows.insert(2, ("started, UTC", times[0], times[1], False))
     lakes = comparison.lake_a, comparison.lake_b
     rows.append(("lake", *lakes, lakes[0] != lakes[1]))

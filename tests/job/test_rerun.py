@@ -21,7 +21,8 @@ from ampel_spark.job.run import forecast, run_job
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.maintenance import compact, plan_removal, remove
 from ampel_spark.lake.pins import live_pins, pin, release
-from ampel_spark.lake.reading import find_run, open_table, read, runs
+from ampel_spark.lake.reading import open_table, read
+from ampel_spark.lake.runs import Run, find_run, runs
 from tests.conftest import PROJECT, QUICK
 
 JOB = PROJECT / "jobs" / "quickstart.yml"
@@ -57,9 +58,9 @@ def told(job: Any, lake: Path, inputs: Inputs) -> str:
     return "\n".join(lines)
 
 
-def outputs(lake: Path, run: dict[str, Any]) -> set[tuple[str, str]]:
+def outputs(lake: Path, run: Run) -> set[tuple[str, str]]:
     rows = read(lake, "state_channels").to_pylist()
-    return {(r["channel"], r["state_id"]) for r in rows if r["run_id"] == run["run_id"]}
+    return {(r["channel"], r["state_id"]) for r in rows if r["run_id"] == run.run_id}
 
 
 def test_a_recorded_job_is_the_job(grown: Path) -> None:
@@ -78,9 +79,9 @@ def test_a_rerun_reads_what_its_run_read_though_the_lake_has_grown(grown: Path) 
     assert outputs(grown, first) != outputs(grown, second)
     again = run_job(load_recorded(first), grown, inputs=recorded(first), out=lambda line: None)
     run = find_run(grown, again.run_id)
-    assert run["parent_run_id"] == first["run_id"]
+    assert run.parent_run_id == first.run_id
     assert outputs(grown, run) == outputs(grown, first)
-    assert {name: unit["computed"] for name, unit in again.counts["t2"].items()} == {
+    assert {name: unit["computed"] for name, unit in again.counts.t2.items()} == {
         "light_curve_summary": 0,
         "milky_way_dust": 0,
     }
@@ -89,7 +90,7 @@ def test_a_rerun_reads_what_its_run_read_though_the_lake_has_grown(grown: Path) 
     assert rows["decisions"] > 100
     assert rows["t2_light_curve_summary"] > 5
     # the lake as it stood when only the first half was in
-    version = first["inputs"]["archive_files"]
+    version = first.inputs.tables["archive_files"]
     past = as_of(f"v{version}", load_recorded(first).survey)
     old = run_job(load_recorded(first), grown, inputs=past, out=lambda line: None)
     assert outputs(grown, find_run(grown, old.run_id)) == outputs(grown, first)
@@ -99,7 +100,7 @@ def test_a_dry_run_counts_what_is_stale_and_writes_nothing(grown: Path) -> None:
     tables = [log.parent.name for log in grown.glob("*/_delta_log")]
     versions = {name: open_table(grown, name).version() for name in tables}
     last = runs(grown)[0]
-    n = last["counts"]["t2"]["light_curve_summary"]["wanted"]
+    n = last.counts.t2["light_curve_summary"]["wanted"]
     same = told(load_recorded(last), grown, recorded(last))
     assert f"T2: light_curve_summary: {n} states wanted, {n} present, 0 to compute" in same
     assert "T2: about 0 s in all" in same
@@ -129,11 +130,11 @@ def test_a_run_reproduced_in_a_new_lake_is_equal_in_every_table(
     grown: Path, tmp_path: Path
 ) -> None:
     first = runs(grown)[-1]
-    made = reproduce(grown, first["run_id"], tmp_path / "again", out=lambda line: None)
+    made = reproduce(grown, first.run_id, tmp_path / "again", out=lambda line: None)
     assert made.differences == ()
-    judged = [channel["alerts"] for channel in first["counts"]["t0"].values()]
+    judged = [channel["alerts"] for channel in first.counts.t0.values()]
     assert made.rows["decisions"] == sum(judged) > 0
-    assert made.rows["t2_milky_way_dust"] == first["counts"]["t1"]["states"]
+    assert made.rows["t2_milky_way_dust"] == first.counts.t1["states"]
     assert made.software == ()
     # one bit changed is one difference found
     (file, *_) = map(Path, open_table(tmp_path / "again", "t2_milky_way_dust").file_uris())
@@ -162,7 +163,7 @@ def test_maintenance_keeps_what_pins_hold_and_removes_what_nothing_needs(
     # versions that commits of the archive name stay; of other tables only the newest does
     found = {r.table: r for r in plan_removal(lake, older_than=0)}
     assert orphan in found["datapoints"].files
-    assert first["inputs"]["datapoints"] not in found["datapoints"].versions
+    assert first.inputs.tables["datapoints"] not in found["datapoints"].versions
     assert found["state_channels"].versions[0] == 1
     remove(lake, list(found.values()))
     assert not orphan.exists()
@@ -170,7 +171,7 @@ def test_maintenance_keeps_what_pins_hold_and_removes_what_nothing_needs(
     with pytest.raises(LakeError, match="cannot be read any more"):
         pin(lake, "late", {"state_channels": 1})
     assert "late" not in {row["run_id"] for row in live_pins(lake)}
-    version = first["inputs"]["datapoints"]
+    version = first.inputs.tables["datapoints"]
     there = read(grown, "datapoints", version=version).num_rows
     assert lake.read("datapoints", version).count() == there
     for reading in (lake.read, lambda name, version: read(path, name, version=version)):
@@ -188,12 +189,12 @@ def test_pins_are_listed_and_let_go(grown: Path, spark: SparkSession, tmp_path: 
     shutil.copytree(grown, path)
     lake = Lake(spark, path)
     first = runs(path)[-1]
-    mine = [row for row in live_pins(lake) if row["run_id"] == first["run_id"]]
+    mine = [row for row in live_pins(lake) if row["run_id"] == first.run_id]
     assert {row["table"]: row["version"] for row in mine} == {
-        name: first["inputs"][name]
+        name: first.inputs.tables[name]
         for name in ("alerts", "datapoints", "quarantine", "archive_files")
     }
-    assert release(lake, [first["run_id"]]) == 4
-    assert first["run_id"] not in {row["run_id"] for row in live_pins(lake)}
+    assert release(lake, [first.run_id]) == 4
+    assert first.run_id not in {row["run_id"] for row in live_pins(lake)}
     with pytest.raises(LakeError, match="holds no pin"):
-        release(lake, [first["run_id"]])
+        release(lake, [first.run_id])

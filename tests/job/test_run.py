@@ -273,7 +273,7 @@ def test_what_a_unit_that_fails_says_most_often_is_told(
     job = load_job(QUICKSTART, (*QUICK, unit, "t3=[]", "report=false"))
     lines: list[str] = []
     outcome = run_job(job, quick_lake, out=lines.append)
-    tier = outcome.counts["t2"]["odd"]
+    tier = outcome.counts.t2["odd"]
     text, n = tier["messages"]["-4"]
     assert text == "ValueError: not for me"
     assert 0.5 * tier["wanted"] < n <= tier["wanted"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.journal import journal, whole_journal
-from ampel_spark.lake.reading import find_run, runs
+from ampel_spark.lake.runs import find_run, runs
 from tests.commands.small_lake import RUNS, STATE, STOCK, make_lake
 
 PUBLIC, PARTNER = frozenset({1}), frozenset({1, 2})
@@ -92,14 +93,14 @@ def test_an_object_has_a_stock_id_too(lake: Path) -> None:
 
 def test_a_run_as_of_a_time_knows_no_later_alert(lake: Path) -> None:
     run = find_run(lake)
-    run["inputs"]["as_of_jd"] = 2458812.0
+    run = replace(run, inputs=replace(run.inputs, as_of_jd=2458812.0))
     entries = journal(lake, "ZTF18abxhyqv", run, {"SN": PUBLIC})
     assert [e["id"] for e in entries if e["kind"] == "alert"] == [11]
 
 
 def test_a_run_on_an_earlier_version_sees_that(lake: Path) -> None:
     run = find_run(lake)
-    run["inputs"]["alerts"] = 0
+    run = replace(run, inputs=replace(run.inputs, tables={"alerts": 0}))
     entries = journal(lake, "ZTF18abxhyqv", run, {"SN": PUBLIC})
     assert [e["id"] for e in entries if e["kind"] == "alert"] == [11]
 

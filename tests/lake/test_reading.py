@@ -21,19 +21,18 @@ from deltalake import write_deltalake
 import ampel_spark
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.journal import utc_of
-from ampel_spark.lake.marker import mark
 from ampel_spark.lake.log import add_files, create
+from ampel_spark.lake.marker import mark
 from ampel_spark.lake.parts import PartWriter
 from ampel_spark.lake.reading import (
     check_lake,
     dataset,
-    find_run,
     open_table,
     read,
-    runs,
     table_info,
     table_names,
 )
+from ampel_spark.lake.runs import find_run, runs
 from tests.commands.small_lake import RUNS, make_lake
 
 
@@ -171,17 +170,15 @@ def read_x(file: Path) -> list[int]:
 
 def test_runs_come_newest_first_with_their_json_read(lake: Path) -> None:
     found = runs(lake)
-    assert [run["run_id"] for run in found] == [RUNS[1], RUNS[0]]
-    assert found[0]["inputs"] == {"alerts": 1, "datapoints": 4}
-    assert found[0]["job_resolved"]["channel"][0] == {"name": "SN", "access": ["ZTF_PUB"]}
-    assert found[0]["started"] == datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)
+    assert [run.run_id for run in found] == [RUNS[1], RUNS[0]]
+    assert found[0].inputs.to_json() == {"alerts": 1, "datapoints": 4}
+    assert found[0].job_resolved["channel"][0] == {"name": "SN", "access": ["ZTF_PUB"]}
+    assert found[0].started == datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)
 
 
 def test_a_run_is_found_by_id_by_beginning_and_as_the_latest(lake: Path) -> None:
-    assert find_run(lake)["run_id"] == find_run(lake, "latest")["run_id"] == RUNS[1]
-    assert (
-        find_run(lake, RUNS[0])["run_id"] == find_run(lake, "small-20240101")["run_id"] == RUNS[0]
-    )
+    assert find_run(lake).run_id == find_run(lake, "latest").run_id == RUNS[1]
+    assert find_run(lake, RUNS[0]).run_id == find_run(lake, "small-20240101").run_id == RUNS[0]
     with pytest.raises(LakeError, match=f"'small' begins 2 runs: {RUNS[1]}, {RUNS[0]}"):
         find_run(lake, "small")
     with pytest.raises(LakeError, match=r"has no run 'small-20240103T000000-bbbb'; did you mean"):

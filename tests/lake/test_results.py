@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,18 +13,16 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ampel_spark.lake import results
-from ampel_spark.lake.reading import find_run, read
+from ampel_spark.lake.reading import read
 from ampel_spark.lake.results import (
     HEAD,
     Results,
     catalogs_by_run,
-    catalogs_of,
-    flattened,
     input_hashes,
-    needs_of,
     preference,
     tied_hash,
 )
+from ampel_spark.lake.runs import Run, Traces, UnitTrace, find_run, utc_now
 from ampel_spark.t2.runner import wanted
 from ampel_spark.t2.unit import Column
 
@@ -78,7 +77,7 @@ def test_the_hash_tells_in_which_column_a_value_stands_and_where_a_list_ends(
 def test_the_hashes_of_a_run_are_those_that_spark_wrote(quick_lake: Path) -> None:
     # whatever the tied units give: truth values, numbers, nulls
     run = find_run(quick_lake)
-    needs = needs_of(run, "salt_fit")
+    needs = run.needs_of("salt_fit")
     assert needs == ["host", "milky_way_dust"]
     fits = read(quick_lake, "t2_salt_fit", ["state_id", "input_hash"]).sort_by("state_id")
     ties = {}
@@ -93,17 +92,9 @@ def test_the_hashes_of_a_run_are_those_that_spark_wrote(quick_lake: Path) -> Non
     assert len(set(expected.tolist())) > 5
 
 
-def run_of(trace: str, run_id: str) -> dict[str, Any]:
-    return {
-        "run_id": run_id,
-        "traces": {
-            "t2": {
-                "dust": {"trace_id": trace, "needs": []},
-                "fit": {"trace_id": "f", "needs": ["dust"]},
-            }
-        },
-        "job_resolved": {"t2": []},
-    }
+def run_of(trace: str, run_id: str) -> Run:
+    traces = Traces(t2={"dust": UnitTrace(trace, needs=()), "fit": UnitTrace("f", needs=("dust",))})
+    return Run(run_id, "job", "", "", "", {"t2": []}, "raw", utc_now(), traces=traces)
 
 
 def test_of_two_results_the_run_used_that_of_its_own_ties() -> None:
@@ -143,34 +134,13 @@ def test_of_results_by_catalogues_a_run_used_its_own_or_one_of_a_run_with_the_sa
     assert {run: row and row["z"] for run, row in used.items()} == expected
     assert tied_hash("1F:some text") == 31
     assert tied_hash(None) == tied_hash("") == tied_hash(":1F") == 0
-    assert catalogs_of({"inputs": {"alerts": 3, "catalog g": {"file": "f", "hash": "v0"}}}) == {
-        "catalog g": "v0"
-    }
-    assert catalogs_of({}) == {}
 
 
 def test_runs_are_in_the_order_of_their_start_whatever_they_are_called() -> None:
-    runs = [{"run_id": "a-2", "started": 2}, {"run_id": "z-1", "started": 1}]
+    runs = [
+        replace(run_of("", n), started=utc_now() + timedelta(s))
+        for n, s in (("a-2", 2), ("z-1", 1))
+    ]
     assert list(catalogs_by_run(runs)) == ["z-1", "a-2"]
     prefer = preference("m", {"z-1": {}, "m": {"g": "v1"}, "a-2": {}})
     assert max(["z-1", "a-2"], key=prefer) == "z-1"  # the other one was made later
-
-
-def test_ties_that_are_not_recorded_are_found_in_the_parameters() -> None:
-    units = [
-        {"name": "dust", "config": {}},
-        {"name": "fit", "config": {"redshift": {"unit": "host", "column": "z"}, "map": "dust"}},
-        {"name": "host", "config": {}},
-    ]
-    run = {"traces": {}, "job_resolved": {"t2": units}}
-    assert needs_of(run, "fit") == ["dust", "host"]
-    assert needs_of(run, "host") == []
-
-
-def test_nested_parameters_have_paths() -> None:
-    assert flattened({"a": {"b": 1, "c": [2, 3]}, "d": [{"e": 4}]}) == {
-        "a.b": 1,
-        "a.c": [2, 3],
-        "d.0.e": 4,
-    }
-    assert flattened({}) == {}

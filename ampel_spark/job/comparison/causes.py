@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from ampel_spark.job.comparison.differences import told, trace_changes
 from ampel_spark.job.comparison.expressions import Table
-from ampel_spark.lake.results import needs_of
 
 __all__ = ["causes_of", "joined"]
 
@@ -61,13 +60,13 @@ def joined(parts: Sequence[Array]) -> Array:
 
 
 def _trace(a: Table, b: Table, unit: str) -> list[Any]:
-    traces = [side.side.run["traces"].get("t2", {}).get(unit) for side in (a, b)]
+    traces = [side.side.run.traces.t2.get(unit) for side in (a, b)]
     return trace_changes(unit, *traces)
 
 
 def _ties(a: Table, b: Table, unit: str) -> str:
     """Return what changed in the units that a unit is tied to, and in theirs."""
-    needs = {*needs_of(a.side.run, unit), *needs_of(b.side.run, unit)}
+    needs = {*a.side.run.needs_of(unit), *b.side.run.needs_of(unit)}
     found = []
     for need in sorted(needs):
         changed = told(_trace(a, b, need)) or _ties(a, b, need)

@@ -23,8 +23,7 @@ from ampel_spark.job.comparison.tables import (
     links_of,
     places,
 )
-from ampel_spark.lake.reading import find_run
-from ampel_spark.lake.results import unit_entries
+from ampel_spark.lake.runs import GOOD, PARTIAL, find_run
 from ampel_spark.t3.changes import (
     CHANGE_COLUMNS,
     GAINED,
@@ -74,13 +73,13 @@ def compare(
     """
     other = lake_b or lake
     runs = find_run(lake, run_a), find_run(other, run_b)
-    links = links_of(lake, runs[0]["run_id"]), links_of(other, runs[1]["run_id"])
+    links = links_of(lake, runs[0].run_id), links_of(other, runs[1].run_id)
     ids = common_ids(*links)
     a, b = (
         Side(place, run, ids, frame_of(link, ids))
         for place, run, link in zip((lake, other), runs, links, strict=True)
     )
-    rules = [{e["name"]: rule_of(e) for e in side.run["job_resolved"]["t3"]} for side in (a, b)]
+    rules = [{n: rule_of(e) for n, e in side.run.selections.items()} for side in (a, b)]
     names = list(dict.fromkeys([*rules[0], *rules[1]]))
     if selection is not None:
         if selection not in names:
@@ -132,9 +131,9 @@ def compare(
         hoppers=hoppers,
         reuse=[*_reuse(a, "a"), *_reuse(b, "b")],
         notes=[
-            f"run {run['run_id']} {_ended(run['status'])}: not all of it is in its tables"
+            f"run {run.run_id} {_ended(run.status)}: not all of it is in its tables"
             for run in runs
-            if run["status"] not in ("good", "partial")
+            if run.status not in (GOOD, PARTIAL)
         ],
     )
 
@@ -149,7 +148,7 @@ def _prime(both: Both, rules: Sequence[dict[str, Rule]], wanted: Sequence[Expres
         asked = [*wanted, *(e for rule in mine.values() for e in rule.expressions())]
         names = {name for e in asked for name in e.columns}
         names |= {f"{e.name}_err" for e in wanted if e.name}
-        for unit in unit_entries(side.run):
+        for unit in side.run.units:
             own = {n.partition(".")[2] for n in names if n.startswith(f"{unit}.") and n in types}
             side.results(unit, sorted({*own, "message"}))
 
@@ -170,7 +169,7 @@ def _together(changes: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _channels(a: Side, b: Side, rules: Sequence[dict[str, Rule]]) -> list[tuple[str, str]]:
     """Return the channels that stand against each other: of one name, or of one selection."""
-    named = [[c["name"] for c in side.run["job_resolved"]["channel"]] for side in (a, b)]
+    named = [side.run.channels for side in (a, b)]
     found = {(name, name): None for name in dict.fromkeys([*named[0], *named[1]])}
     for name in rules[0].keys() & rules[1].keys():
         found[rules[0][name].channel, rules[1][name].channel] = None
@@ -202,7 +201,7 @@ def _causes(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _statuses(both: Both, compared: pd.DataFrame) -> pd.DataFrame:
-    units = [unit for unit in unit_entries(both.a.run) if unit in unit_entries(both.b.run)]
+    units = [unit for unit in both.a.run.units if unit in both.b.run.units]
     tables = both.tables(compared["state_a"].to_numpy(), compared["state_b"].to_numpy())
     parts = [pd.DataFrame({"unit": [], "status_a": [], "status_b": [], "states": []})]
     for unit in units:
@@ -217,7 +216,7 @@ def _statuses(both: Both, compared: pd.DataFrame) -> pd.DataFrame:
 
 def _reuse(side: Side, letter: str) -> list[Reuse]:
     found = []
-    for unit in unit_entries(side.run):
+    for unit in side.run.units:
         wanted = side.wanted(unit)
         results = side.results(unit)
         runs = pd.Series(results.column("run_id", wanted).to_pandas()).value_counts(sort=False)

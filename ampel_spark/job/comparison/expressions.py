@@ -13,7 +13,6 @@ import pyarrow as pa
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.job.comparison.tables import Side, state_rows
 from ampel_spark.lake.reading import open_table, table_names
-from ampel_spark.lake.results import unit_entries
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.t3.expression import Expression, parse
 from ampel_spark.t3.operations import kind_of
@@ -58,7 +57,7 @@ def types_of(side: Side) -> dict[str, str]:
     types = {c.name: c.type for c in TABLES["states"].columns if c.name in _OWN}
     types["channel"] = "string"
     there = table_names(side.lake)
-    for unit in unit_entries(side.run):
+    for unit in side.run.units:
         if f"t2_{unit}" in there:
             schema = pa.schema(open_table(side.lake, f"t2_{unit}").schema())
             types |= {f"{unit}.{f.name}": _spark(f.type) for f in schema if f.name not in _HIDDEN}
@@ -71,7 +70,7 @@ def borrowed(types: Mapping[str, str], side: Side, other: Mapping[str, str]) -> 
     A run that failed before a unit has no result of it, and all that asks for one is unknown.
     """
     there = table_names(side.lake)
-    lacking = {unit for unit in unit_entries(side.run) if f"t2_{unit}" not in there}
+    lacking = {unit for unit in side.run.units if f"t2_{unit}" not in there}
     return {n: t for n, t in other.items() if n.partition(".")[0] in lacking} | dict(types)
 
 

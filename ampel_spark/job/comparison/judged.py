@@ -92,7 +92,7 @@ def _decisions(side: Side, channel: str, stocks: Array) -> pd.DataFrame:
 
 def _inputs(sides: tuple[Side, Side]) -> str:
     names = ("as_of_jd", "alerts", "datapoints")
-    inputs = [side.run["inputs"] for side in sides]
+    inputs = [side.run.inputs.to_json() for side in sides]
     parts = [
         f"{name} {inputs[0].get(name, '–')} → {inputs[1].get(name, '–')}"
         for name in names

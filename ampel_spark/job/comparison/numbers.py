@@ -15,7 +15,6 @@ from ampel_spark.job.comparison.candidates import Both
 from ampel_spark.job.comparison.expressions import Rule, units_in
 from ampel_spark.job.comparison.tables import Side, state_rows
 from ampel_spark.lake.reading import open_table, table_names
-from ampel_spark.lake.results import unit_entries
 from ampel_spark.t3.changes import ShiftColumn
 from ampel_spark.t3.expression import Expression, parse
 from ampel_spark.t3.shifts import changed_minimum, shift_of
@@ -32,7 +31,7 @@ def default_columns(both: Both, rules: Sequence[Mapping[str, Rule]]) -> list[Exp
     shown = [e.name for mine in rules for rule in mine.values() for e in rule.columns.values()]
     fits = [
         f"{name}.{column}"
-        for name, entry in unit_entries(both.b.run).items()
+        for name, entry in both.b.run.units.items()
         if entry["unit"] == _FIT
         for column in _FITTED
     ]

@@ -125,7 +125,7 @@ def _reasons(a: Side, b: Side, pairs: pd.DataFrame, lists: Sequence[pa.Array]) -
 
 def rule_names(side: Side) -> dict[int, str]:
     """Return the names of the rules of a run's release, by their numbers."""
-    content = side.run["inputs"].get(f"calibration {side.run['calibration']}")
+    content = side.run.inputs.calibrations.get(side.run.calibration)
     if content is None or "calibrations" not in table_names(side.lake):
         return {}
     of_release = pc.field("content_hash") == content

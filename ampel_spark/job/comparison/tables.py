@@ -6,7 +6,7 @@ state is found by its place, and nothing is joined by text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.lake.reading import open_table, read, table_names
-from ampel_spark.lake.reading import runs as all_runs
 from ampel_spark.lake.results import (
     HEAD,
     catalogs_by_run,
     input_hashes,
-    needs_of,
     preference,
     tied_hash,
-    unit_entries,
 )
+from ampel_spark.lake.runs import Run
+from ampel_spark.lake.runs import runs as all_runs
 
 __all__ = [
     "Results",
@@ -75,7 +74,7 @@ class Side:
     Attributes
     ----------
     lake : Path
-    run : mapping
+    run : Run
     ids : pyarrow.Array of string
         All states of both runs.
     links : DataFrame
@@ -83,7 +82,7 @@ class Side:
     """
 
     lake: Path
-    run: Mapping[str, Any]
+    run: Run
     ids: pa.Array
     links: pd.DataFrame
     _results: dict[str, Results] = field(default_factory=dict)
@@ -91,7 +90,7 @@ class Side:
 
     @property
     def run_id(self) -> str:
-        return str(self.run["run_id"])
+        return self.run.run_id
 
     def columns(self, unit: str) -> list[str]:
         """Return the unit's own columns, in order; none where the lake has no such table."""
@@ -103,7 +102,7 @@ class Side:
     def wanted(self, unit: str) -> Array:
         """Return the states that the run wanted a unit's result for, as numbers."""
         if unit not in self._wanted:
-            entry = unit_entries(self.run).get(unit)
+            entry = self.run.units.get(unit)
             mine = self.links["channel"].isin(entry["channel"] if entry else ())
             self._wanted[unit] = np.unique(self.links.loc[mine, "state"].to_numpy())
         return self._wanted[unit]
@@ -120,13 +119,13 @@ class Side:
         return self._results[unit]
 
     def _read(self, unit: str, columns: tuple[str, ...]) -> Results:
-        trace = self.run["traces"].get("t2", {}).get(unit)
+        trace = self.run.traces.t2.get(unit)
         empty = np.full(len(self.ids), -1, np.int64)
         names = [*_KEY, *columns]
         if trace is None or f"t2_{unit}" not in table_names(self.lake):
             return Results(pa.table({name: pa.nulls(0) for name in names}), empty)
         table = read(
-            self.lake, f"t2_{unit}", names, pc.field("trace_id") == trace["trace_id"]
+            self.lake, f"t2_{unit}", names, pc.field("trace_id") == trace.trace_id
         ).combine_chunks()
         states = places(table["state_id"], self.ids)
         wanted = np.zeros(len(self.ids) + 1, bool)
@@ -149,7 +148,7 @@ class Side:
         """
         asked = np.unique(states[rows])
         ties = {}
-        for name in needs_of(self.run, unit):
+        for name in self.run.needs_of(unit):
             columns = sorted(self.columns(name))
             found = self.results(name, columns)
             ties[name] = {column: found.column(column, asked) for column in ("status", *columns)}

@@ -32,25 +32,16 @@ from ampel_spark.errors import LakeError
 from ampel_spark.files import files_in
 from ampel_spark.lake.log import newest_version, replace_files
 from ampel_spark.lake.parts import Part, PartWriter
-from ampel_spark.lake.results import (
-    HEAD,
-    catalogs_by_run,
-    needs_of,
-    preference,
-    seed_of,
-    tied_hash,
-    unit_entries,
-)
+from ampel_spark.lake.results import HEAD, catalogs_by_run, preference, seed_of, tied_hash
+from ampel_spark.lake.runs import Run
 
 __all__ = ["old_hash", "rewrite"]
 
 _KEY = ("state_id", "trace_id", "input_hash", "run_id")
-_JSON = ("job_resolved", "inputs", "traces")
 _METADATA = {"upgrade": 2, "step": "input_hashes"}
 #: Rows whose keys are held at a time.
 _BUCKET = 500_000
 
-Run = Mapping[str, Any]
 #: A row of a table: number of its file, and its place in that.
 Row = tuple[int, int]
 
@@ -75,7 +66,7 @@ def rewrite(root: Path, versions: Mapping[str, int], out: Callable[[str], None])
         for name, version in versions.items()
         if name.startswith("t2_")
     }
-    tied = sorted(unit for unit in tables if any(needs_of(run, unit) for run in runs))
+    tied = sorted(unit for unit in tables if any(run.needs_of(unit) for run in runs))
     found = _new_hashes(root, versions, runs, tables, tied)
     for unit in tied:
         if rows := tables[unit].commit(found[unit]):
@@ -100,12 +91,11 @@ def _new_hashes(
         for link in links.to_pylist():
             states[link["run_id"], link["channel"]].append(link["state_id"])
         for run in runs:
-            entries = unit_entries(run)
             for unit in tied:
-                if not needs_of(run, unit):
+                if not run.needs_of(unit):
                     continue
-                for channel in entries[unit]["channel"]:
-                    for state in states[run["run_id"], channel]:
+                for channel in run.units[unit]["channel"]:
+                    for state in states[run.run_id, channel]:
                         share.note(run, unit, state)
         for unit in tied:
             found[unit] |= share.hashes(unit)
@@ -160,11 +150,11 @@ class _Share:
 
     def _used(self, run: Run, unit: str, state: str) -> tuple[Row, Mapping[str, Any]] | None:
         """Return the result that a run used for a state, as format 1 found it."""
-        trace = run["traces"].get("t2", {}).get(unit, {}).get("trace_id")
-        found = self._at.get((unit, trace, state), [])
+        trace = run.traces.t2.get(unit)
+        found = self._at.get((unit, trace.trace_id or "", state), []) if trace else []
         if len(found) < 2:
             return found[0] if found else None
-        wanted, prefer = self._old(run, unit, state), preference(run["run_id"], self._catalogs)
+        wanted, prefer = self._old(run, unit, state), preference(run.run_id, self._catalogs)
 
         def order(pair: tuple[Row, Mapping[str, Any]]) -> tuple[Any, ...]:
             key = pair[1]
@@ -174,13 +164,13 @@ class _Share:
 
     def _old(self, run: Run, unit: str, state: str) -> int:
         ties: dict[str, dict[str, Any]] = {}
-        for need in needs_of(run, unit):
+        for need in run.needs_of(unit):
             used = self._used(run, need, state)
             ties[need] = {} if used is None else self._tables[need].values(used[0])
         return old_hash(ties, {need: self._tables[need].types for need in ties if ties[need]})
 
     def _new(self, run: Run, unit: str, state: str, key: Mapping[str, Any]) -> str:
-        needs = needs_of(run, unit)
+        needs = run.needs_of(unit)
         if not needs:
             return str(key["input_hash"] or "")
         ties: dict[str, tuple[str, str, str] | None] = {}
@@ -315,13 +305,10 @@ class _Table:
         return [name for name in noted if name in schema.names]
 
 
-def _runs(dataset: Any) -> list[dict[str, Any]]:
+def _runs(dataset: Any) -> list[Run]:
     """Return the runs of a lake of format 1, the oldest first."""
-    columns = ["run_id", "started", *_JSON]
-    rows: list[dict[str, Any]] = dataset.to_table(columns).to_pylist()
-    for row in rows:
-        row |= {name: json.loads(row[name] or "{}") for name in _JSON}
-    return sorted(rows, key=lambda row: (row["started"], row["run_id"]))
+    found = [Run.from_row(row) for row in dataset.to_table().to_pylist()]
+    return sorted(found, key=lambda run: (run.started, run.run_id))
 
 
 def _dataset(root: Path, name: str, version: int) -> Any:
