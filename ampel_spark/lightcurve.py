@@ -167,8 +167,8 @@ class LightCurve:
         """Return the points as an astropy table, with units.
 
         Its columns ``jd, flux, fluxerr, band, zp, zpsys`` are those that sncosmo takes, where every
-        point has a flux: ``curve.fluxes.to_table()``. ``kind`` is a word. What is null is NaN, or -1
-        in whole numbers.
+        point has a flux: ``curve.fluxes.to_table()``. ``kind`` is a word. Null is NaN, and -1 in
+        whole numbers.
 
         Examples
         --------
@@ -205,10 +205,10 @@ class LightCurve:
         Examples
         --------
         >>> from ampel_spark import LightCurve
-        >>> curve = LightCurve.of("ZTF20example", jd=[2459000.7], mag=[18.0], magerr=0.1, band="ztfr")
+        >>> curve = LightCurve.of("ZTF20a", jd=[2459000.7], mag=[18.0], magerr=0.1, band="r")
         >>> frame = curve.to_pandas()
         >>> frame.kind[0], frame.attrs["name"]
-        ('detection', 'ZTF20example')
+        ('detection', 'ZTF20a')
         """
         frame: pd.DataFrame = self._converted("to_pandas")
         return frame

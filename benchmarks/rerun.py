@@ -33,11 +33,11 @@ import fastavro
 import numpy as np
 
 from ampel_spark.archive.ingest import Ingested, ingest
-from ampel_spark.job.inputs import Inputs, as_of
-from ampel_spark.job.load import load_job, load_survey
-from ampel_spark.job.model import ResolvedJob
-from ampel_spark.job.reproduce import compare, reproduce
-from ampel_spark.job.run import Outcome, run_job
+from ampel_spark.job.configuration.load import load_job, load_survey
+from ampel_spark.job.configuration.model import ResolvedJob
+from ampel_spark.job.execution.inputs import Inputs, as_of
+from ampel_spark.job.execution.reproduce import compare, reproduce
+from ampel_spark.job.execution.run import Outcome, run_job
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import find_run
 from ampel_spark.session import get_session

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 import sncosmo
 
 from ampel_spark.job import tiers
-from ampel_spark.job.model import UnitStep
+from ampel_spark.job.configuration.model import UnitStep
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.salt import LightCurves, SaltFitter

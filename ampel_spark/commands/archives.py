@@ -32,7 +32,7 @@ def ingest(args: Namespace) -> int:
     from ampel_spark.archive.files import find_files
     from ampel_spark.archive.readers import name_patterns
     from ampel_spark.interface.places import lake_of
-    from ampel_spark.job.load import load_survey
+    from ampel_spark.job.configuration.load import load_survey
 
     survey = load_survey(args.survey)
     chunk_bytes = None if args.chunk is None else _bytes(args.chunk)

@@ -16,7 +16,7 @@ __all__ = ["add", "diff", "list_catalogs", "show"]
 
 def add(args: Namespace) -> int:
     """Read files into a catalogue of the lake."""
-    from ampel_spark.job.catalogs import load_settings
+    from ampel_spark.job.configuration.catalogs import load_settings
     from ampel_spark.lake.marker import mark
     from ampel_spark.sky import store
     from ampel_spark.sky.sources import read_source

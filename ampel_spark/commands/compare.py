@@ -13,7 +13,7 @@ from ampel_spark.interface.places import lake_of
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ampel_spark.t3.changes import Comparison
+    from ampel_spark.job.comparison.changes import Comparison
 
 __all__ = ["diff"]
 
@@ -49,7 +49,7 @@ def diff(args: Namespace) -> int:
 
 
 def _write(path: Path | None, lake: Path, found: Comparison) -> Path:
-    from ampel_spark.t3.difference import write_difference
+    from ampel_spark.job.comparison.page import write_difference
 
     name = f"diff-{found.a.run_id}-{found.b.run_id}.html"
     path = (path or lake / "reports" / name).expanduser().resolve()

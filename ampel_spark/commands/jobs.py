@@ -12,8 +12,8 @@ from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import ConfigError, LakeError
 
 if TYPE_CHECKING:
-    from ampel_spark.job.inputs import Inputs
-    from ampel_spark.job.model import ResolvedJob
+    from ampel_spark.job.configuration.model import ResolvedJob
+    from ampel_spark.job.execution.inputs import Inputs
     from ampel_spark.lake.runs import Run
 
 __all__ = ["list_units", "reproduce", "rerun", "run", "systematics", "validate"]
@@ -22,8 +22,8 @@ __all__ = ["list_units", "reproduce", "rerun", "run", "systematics", "validate"]
 def run(args: Namespace) -> int:
     """Run a job, or print its plan."""
     from ampel_spark.interface.places import lake_of
-    from ampel_spark.job.inputs import as_of
-    from ampel_spark.job.load import load_job
+    from ampel_spark.job.configuration.load import load_job
+    from ampel_spark.job.execution.inputs import as_of
 
     job = load_job(args.job, args.set, args.archive, args.calibration, args.lake)
     inputs = as_of(args.as_of, job.survey)  # one that is none is told before anything starts
@@ -33,8 +33,8 @@ def run(args: Namespace) -> int:
 def rerun(args: Namespace) -> int:
     """Run the job of a recorded run again, on the versions that it read."""
     from ampel_spark.interface.places import lake_of
-    from ampel_spark.job.inputs import recorded
-    from ampel_spark.job.load import load_recorded
+    from ampel_spark.job.configuration.load import load_recorded
+    from ampel_spark.job.execution.inputs import recorded
 
     lake = lake_of(args.lake)
     parent = _recorded(lake, args.run)
@@ -52,9 +52,9 @@ def rerun(args: Namespace) -> int:
 def systematics(args: Namespace) -> int:
     """Run a job and all its variations, and write shifts, covariance and a page."""
     from ampel_spark.interface.places import lake_of
-    from ampel_spark.job.inputs import as_of
-    from ampel_spark.job.load import load_job
-    from ampel_spark.job.systematics import run_systematics, write_results
+    from ampel_spark.job.configuration.load import load_job
+    from ampel_spark.job.execution.inputs import as_of
+    from ampel_spark.job.execution.systematics import run_systematics, write_results
 
     job = load_job(args.job, args.set, args.archive, args.calibration, args.lake)
     inputs = as_of(args.as_of, job.survey)
@@ -70,7 +70,7 @@ def reproduce(args: Namespace) -> int:
     import tempfile
 
     from ampel_spark.interface.places import lake_of
-    from ampel_spark.job.reproduce import reproduce
+    from ampel_spark.job.execution.reproduce import reproduce
 
     lake = lake_of(args.lake)
     run = _recorded(lake, args.run).run_id
@@ -105,7 +105,7 @@ def _recorded(lake: Path, text: str) -> Run:
 
 
 def _go(args: Namespace, job: ResolvedJob, lake: Path, inputs: Inputs) -> int:
-    from ampel_spark.job.run import DONE, forecast, run_job
+    from ampel_spark.job.execution.run import DONE, forecast, run_job
 
     out = functools.partial(print, flush=True)
     if args.dry_run:
@@ -117,7 +117,7 @@ def _go(args: Namespace, job: ResolvedJob, lake: Path, inputs: Inputs) -> int:
 def validate(args: Namespace) -> int:
     """Check jobs, and tell all that is wrong with any of them."""
     from ampel_spark.document import DocumentError
-    from ampel_spark.job.load import load_job
+    from ampel_spark.job.configuration.load import load_job
 
     rows: list[dict[str, Any]] = []
     for path in args.jobs:

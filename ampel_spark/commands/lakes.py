@@ -39,7 +39,7 @@ def list_runs(args: Namespace) -> int:
 
 def show(args: Namespace) -> int:
     """Tell what a run did: on what versions, with what losses, and what it found."""
-    from ampel_spark.job.outcomes import failures
+    from ampel_spark.job.execution.outcomes import failures
     from ampel_spark.lake.runs import find_run
 
     lake = lake_of(args.lake)

@@ -227,8 +227,8 @@ def _stars(lake: Path, run: Run, name: str | None) -> tuple[StarCatalog | None, 
 
 
 def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
-    from ampel_spark.job.load import simulated_dir
-    from ampel_spark.job.model import Simulation
+    from ampel_spark.job.configuration.load import simulated_dir
+    from ampel_spark.job.configuration.model import SimulationEntry
 
     job = run.job_resolved
     catalog = job["catalog"][name]
@@ -239,7 +239,7 @@ def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
 
         stored = Stored.open(folder_of(lake, catalog["lake"]), catalog["version"])
         return [Path(file) for file in stored.files]
-    folder = simulated_dir(Simulation.model_validate(job["archive"]["simulate"]))
+    folder = simulated_dir(SimulationEntry.model_validate(job["archive"]["simulate"]))
     return [folder / str(catalog["simulated"])]
 
 

@@ -180,7 +180,7 @@ class RunView:
         import numpy as np
         import pyarrow as pa
 
-        from ampel_spark.job.comparison.tables import Side, common_ids, frame_of, links_of
+        from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
         from ampel_spark.lake.reading import check_columns, open_table
 
         if unit not in self.units:
@@ -241,7 +241,7 @@ def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]
     ConfigError
         If the run has no such channel, or the survey no longer has its data rights.
     """
-    from ampel_spark.job.load import load_survey
+    from ampel_spark.job.configuration.load import load_survey
 
     survey = load_survey(run.job_resolved["survey"])
     gone = {right for c in run.channels.values() for right in c["access"]} - set(survey.access)
@@ -273,7 +273,7 @@ def release_of(run: Run) -> Release:
     ConfigError
         If it is no longer what it was then.
     """
-    from ampel_spark.job.load import load_calibration, load_survey
+    from ampel_spark.job.configuration.load import load_calibration, load_survey
 
     job = run.job_resolved
     release = load_calibration(job["calibration"], load_survey(job["survey"]))

@@ -17,7 +17,7 @@ def run(
     *,
     lake: str | Path | None = None,
     archive: str | Path | Sequence[str | Path] | None = None,
-    set: Sequence[str] | Mapping[str, Any] = (),
+    set: Sequence[str] | Mapping[str, Any] = (),  # noqa: A002 - as --set
     calibration: str | None = None,
     as_of: str | None = None,
     report: str | Path | None = None,
@@ -62,17 +62,17 @@ def run(
     >>> made.candidates("sn_ia").num_rows  # doctest: +SKIP
     7
     """
-    from ampel_spark.job.inputs import as_of as inputs_of
-    from ampel_spark.job.load import load_job
-    from ampel_spark.job.run import run_job
+    from ampel_spark.job.configuration.load import load_job
+    from ampel_spark.job.execution.inputs import as_of as inputs_of
+    from ampel_spark.job.execution.run import run_job
 
-    sets = (
-        [f"{key}={_text(value)}" for key, value in set.items()] if isinstance(set, Mapping) else set
-    )
+    sets = [*set]
+    if isinstance(set, Mapping):
+        sets = [f"{key}={_text(value)}" for key, value in set.items()]
     paths = [archive] if isinstance(archive, str | Path) else archive
     archives = None if paths is None else [str(path) for path in paths]
     given = None if lake is None else str(lake)
-    loaded = load_job(job, list(sets), archives, calibration, given)
+    loaded = load_job(job, sets, archives, calibration, given)
     place = lake_of(given, loaded.lake)
     page = None if report is None else Path(report)
     made = run_job(loaded, place, inputs=inputs_of(as_of, loaded.survey), report=page, out=out)

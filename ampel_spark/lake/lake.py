@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.log import CHECKPOINTS, create, newest_version
 from ampel_spark.lake.marker import mark
+from ampel_spark.lake.reading import check_version, read
 from ampel_spark.lake.tables import TABLES, Table
 
 if TYPE_CHECKING:
@@ -130,8 +131,6 @@ class Lake:
             return reader.load(self.path(name))
         from pyspark.errors import AnalysisException
 
-        from ampel_spark.lake.reading import check_version
-
         check_version(self.root, name, version)
         try:
             return reader.option("versionAsOf", version).load(self.path(name))
@@ -197,8 +196,6 @@ class Lake:
         self, name: str, columns: Sequence[str] | None = None, version: int | None = None
     ) -> pa.Table:
         """Return a small table, read without Spark."""
-        from ampel_spark.lake.reading import read
-
         return read(self.root, name, columns, version=version)
 
     def insert(

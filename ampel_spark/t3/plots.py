@@ -21,7 +21,7 @@ from ampel_spark.t3.figures import COLOURS, Band, band_style, bare, draw, in_sty
 from ampel_spark.t3.numbers import date_of, percent
 
 __all__ = [
-    "Model",
+    "ModelCurve",
     "Step",
     "funnel",
     "light_curve",
@@ -45,7 +45,7 @@ _NOTHING = 1e-6
 _MARGIN = 30.0
 
 
-class Model(Protocol):
+class ModelCurve(Protocol):
     """What a plot asks of a fitted model: an `sncosmo.Model` has it.
 
     One that also has ``bandflux_error(band, time, zp)``, the flux's 1σ error, is drawn with a band
@@ -70,7 +70,7 @@ class Step:
 
 def light_curve(
     curve: LightCurve,
-    model: Model | None = None,
+    model: ModelCurve | None = None,
     *,
     t0: float | None = None,
     bands: Sequence[str] | None = None,
@@ -82,7 +82,7 @@ def light_curve(
     Parameters
     ----------
     curve : LightCurve
-    model : Model, optional
+    model : ModelCurve, optional
         A fitted model with its parameters set.
     t0 : float, optional
         Date that the time axis counts from, JD; without it the first detection.
@@ -108,7 +108,7 @@ def light_curve(
 
 def plot_light_curve(
     curve: LightCurve,
-    model: Model | None = None,
+    model: ModelCurve | None = None,
     *,
     t0: float | None = None,
     bands: Sequence[str] | None = None,
@@ -140,7 +140,7 @@ def plot_light_curve(
 def _draw_light_curve(
     figure: Figure | SubFigure,
     curve: LightCurve,
-    model: Model | None,
+    model: ModelCurve | None,
     t0: float | None,
     bands: Sequence[str] | None,
     scale: str,
@@ -199,7 +199,7 @@ def _first(points: Mapping[str, Array]) -> float:
 
 
 def _window(
-    points: Mapping[str, Array], model: Model | None, t0: float | None
+    points: Mapping[str, Array], model: ModelCurve | None, t0: float | None
 ) -> tuple[float, float]:
     """Return the range of dates to show: around the significant points and the model."""
     good = (points["kind"] == DETECTION) | (points["snr"] >= 5)
@@ -271,7 +271,7 @@ def _magnitude_range(p: Mapping[str, Array]) -> tuple[float, float]:
 
 
 def _draw_model(
-    axes: Axes, model: Model, p: Mapping[str, Array], bands: Sequence[str],
+    axes: Axes, model: ModelCurve, p: Mapping[str, Array], bands: Sequence[str],
     window: tuple[float, float], zero: float, scale: str,
 ) -> None:  # fmt: skip
     # just inside: at its last phase a model ends in a step to zero
@@ -303,7 +303,7 @@ def _scaled(flux: Array, scale: str) -> Array:
 
 
 def _draw_pulls(
-    axes: Axes, model: Model, p: Mapping[str, Array], bands: Sequence[str], zero: float
+    axes: Axes, model: ModelCurve, p: Mapping[str, Array], bands: Sequence[str], zero: float
 ) -> None:
     axes.axhspan(-1, 1, color=COLOURS["faint"], alpha=0.7, linewidth=0, zorder=0)
     axes.axhline(0, color=COLOURS["muted"], linewidth=0.7, zorder=1)

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from ampel_spark.lightcurve import FORCED
 from ampel_spark.t3 import plots
 from ampel_spark.t3.cells import candidate_table, result_rows
-from ampel_spark.t3.content import Candidate, Funnel, ReportContent, Run, Selected, UnitRun
+from ampel_spark.t3.content import Candidate, Funnel, ReportContent, RunSummary, Selected, UnitRun
 from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import count, date_of, degrees, number, sexagesimal
 from ampel_spark.t3.pages import page, write_page
@@ -154,7 +154,7 @@ def _sections(content: ReportContent) -> list[tuple[str, str]]:
 # --- what ran, and what was lost ---------------------------------------------------------------
 
 
-def _provenance(run: Run) -> list[tuple[str, str]]:
+def _provenance(run: RunSummary) -> list[tuple[str, str]]:
     rows = [
         ("run", run.run_id),
         ("parent run", run.parent_run_id),
@@ -343,7 +343,7 @@ def _ranks(candidate: Candidate, selections: Sequence[Selected]) -> list[str]:
 
 
 def _curve(
-    candidate: Candidate, model_of: Callable[[Mapping[str, Any]], plots.Model]
+    candidate: Candidate, model_of: Callable[[Mapping[str, Any]], plots.ModelCurve]
 ) -> tuple[bytes, str]:
     """Return the plot of a candidate, and why it shows no fit where one was given."""
     curve, fit = candidate.light_curve, candidate.fit
@@ -392,7 +392,7 @@ class _LocalModel:
         return float(self.model.maxtime())
 
 
-def fitted_model(fit: Mapping[str, Any]) -> plots.Model:
+def fitted_model(fit: Mapping[str, Any]) -> plots.ModelCurve:
     """Return the model that a row of the SALT unit describes, as plots take it."""
     # not at the top: sncosmo takes seconds to import, and a report without fits needs none
     from ampel_spark.t2.units.salt_fit import bandpass_of, flux_error, model_of

@@ -15,8 +15,8 @@ import pytest
 from ampel_spark.commands.objects import _numbers, _star, _star_files, _stars
 from ampel_spark.errors import ConfigError
 from ampel_spark.interface.run_view import access_of
-from ampel_spark.job.load import simulated_dir
-from ampel_spark.job.model import Simulation
+from ampel_spark.job.configuration.load import simulated_dir
+from ampel_spark.job.configuration.model import SimulationEntry
 from ampel_spark.lake.runs import Run, RunInputs, utc_now
 from ampel_spark.t0.gaia import STAR_COLUMNS, StarCatalog
 from tests.commands.conftest import Command
@@ -237,7 +237,7 @@ def test_data_rights_are_those_that_the_job_gave() -> None:
 
 
 def test_the_stars_of_a_run_are_found_again(tmp_path: Path) -> None:
-    simulation = Simulation(alerts=10)
+    simulation = SimulationEntry(alerts=10)
     job = {
         "archive": {"simulate": json.loads(simulation.model_dump_json())},
         "catalog": {

@@ -15,8 +15,8 @@ from astropy.coordinates import SkyCoord
 from pyspark.sql import SparkSession
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.catalogs import load_settings, star_files
-from ampel_spark.job.model import Catalog
+from ampel_spark.job.configuration.catalogs import load_settings, star_files
+from ampel_spark.job.configuration.model import CatalogSource
 from ampel_spark.sky.sources import read_source
 from ampel_spark.sky.store import add
 from ampel_spark.t0 import DecentFilter, Selection, StarCatalog, make_filter
@@ -221,7 +221,9 @@ def test_a_catalogue_of_the_lake_vetoes_as_the_file_does_that_it_was_made_of(
     add(tmp_path, "gaia", read, settings)
     stored, _ = add(tmp_path, "gaia", read.slice(0, 1), settings)
     for version, same in ((0, True), (1, False)):
-        entry = Catalog("gaia", stored.path, None, False, "ra", "dec", (), "gaia", version, None)
+        entry = CatalogSource(
+            "gaia", stored.path, None, False, "ra", "dec", (), "gaia", version, None
+        )
         pinned = StarCatalog.open("gaia", star_files(entry))
         assert (pinned.content_hash == file.content_hash) is same
 

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from ampel_spark.job.comparison.causes import causes_of, joined
-from ampel_spark.job.comparison.expressions import Rule, Table, measured, units_in
+from ampel_spark.job.comparison.changes import CHANGE_COLUMNS, GAINED, LOST, MOVED
+from ampel_spark.job.comparison.expressions import SelectionRule, StateTable, measured, units_in
 from ampel_spark.job.comparison.judged import note_cuts
-from ampel_spark.job.comparison.tables import Side
-from ampel_spark.t3.changes import CHANGE_COLUMNS, GAINED, LOST, MOVED
+from ampel_spark.job.comparison.sides import Side
 from ampel_spark.t3.expression import Expression
 from ampel_spark.t3.syntax import Literal, Name, Node
 
@@ -50,25 +50,30 @@ class Both:
         return (self.a, self.b) if gone else (self.b, self.a)
 
     def tables(
-        self, states_a: Array, states_b: Array, rules: tuple[Rule, Rule] | None = None
-    ) -> tuple[Table, Table]:
+        self,
+        states_a: Array,
+        states_b: Array,
+        rules: tuple[SelectionRule, SelectionRule] | None = None,
+    ) -> tuple[StateTable, StateTable]:
         """Return the results of both for pairs of states, for the channels of `rules`."""
         channels = (None, None) if rules is None else (rules[0].channel, rules[1].channel)
         return (
-            Table(self.a, states_a, self.types[0], channels[0]),
-            Table(self.b, states_b, self.types[1], channels[1]),
+            StateTable(self.a, states_a, self.types[0], channels[0]),
+            StateTable(self.b, states_b, self.types[1], channels[1]),
         )
 
 
 def changes_of(
-    both: Both, rules: tuple[Rule | None, Rule | None], found: tuple[pd.DataFrame, pd.DataFrame]
+    both: Both,
+    rules: tuple[SelectionRule | None, SelectionRule | None],
+    found: tuple[pd.DataFrame, pd.DataFrame],
 ) -> pd.DataFrame:
     """Return the changes of one selection.
 
     Parameters
     ----------
     both : Both
-    rules : tuple of Rule or None
+    rules : tuple of SelectionRule or None
         The selection as each run has it; None where it has none.
     found : tuple of DataFrame
         Its candidates in each run: ``stock, name, state`` (a number), ``rank``.
@@ -76,7 +81,7 @@ def changes_of(
     Returns
     -------
     DataFrame
-        `ampel_spark.t3.changes.CHANGE_COLUMNS`, lost first, then gained, then moved, by rank.
+        `CHANGE_COLUMNS`, lost first, then gained, then moved, by rank.
     """
     a, b = found
     merged = a.merge(b, on="stock", how="outer", suffixes=("_a", "_b"), indicator="where")
@@ -110,7 +115,9 @@ def _blank(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _against(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame, own: str) -> pd.DataFrame:
+def _against(
+    both: Both, rules: tuple[SelectionRule, SelectionRule], rows: pd.DataFrame, own: str
+) -> pd.DataFrame:
     """Return, for candidates' states of one run, the pair that each is part of."""
     pairs = both.pairs
     mine = pairs[
@@ -132,7 +139,10 @@ def _against(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame, own: str)
 
 
 def _followed(
-    both: Both, rules: tuple[Rule | None, Rule | None], rows: pd.DataFrame, gone: bool
+    both: Both,
+    rules: tuple[SelectionRule | None, SelectionRule | None],
+    rows: pd.DataFrame,
+    gone: bool,
 ) -> pd.DataFrame:
     """Follow candidates of one run through the other, which lacks them."""
     out = _blank(rows)
@@ -154,8 +164,8 @@ def _followed(
 
 def _at_t3(
     out: pd.DataFrame,
-    tables: tuple[Table, Table],
-    rules: tuple[Rule, Rule],
+    tables: tuple[StateTable, StateTable],
+    rules: tuple[SelectionRule, SelectionRule],
     why: Array,
     mask: Array,
     gone: bool,
@@ -196,8 +206,8 @@ def _at_t3(
 def _note(
     out: pd.DataFrame,
     at: Array,
-    parts: tuple[Table, Table],
-    rules: tuple[Rule, Rule],
+    parts: tuple[StateTable, StateTable],
+    rules: tuple[SelectionRule, SelectionRule],
     cut: Expression,
     why: Array,
     gone: bool,
@@ -241,7 +251,9 @@ def _note(
     out.loc[at, "threshold"], out.loc[at, "cause"] = thresholds, cause
 
 
-def _moved(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame) -> pd.DataFrame:
+def _moved(
+    both: Both, rules: tuple[SelectionRule, SelectionRule], rows: pd.DataFrame
+) -> pd.DataFrame:
     """Say why common candidates have another rank."""
     out = _blank(rows)
     states = [rows[f"state_{side}"].to_numpy().astype(np.int64) for side in "ab"]
@@ -269,11 +281,11 @@ def _moved(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame) -> pd.DataF
     return out
 
 
-def _limit(rule: Rule) -> str:
+def _limit(rule: SelectionRule) -> str:
     return "none" if rule.limit is None else str(rule.limit)
 
 
-def _differ(tables: tuple[Table, Table], ranks: Sequence[Expression]) -> Array:
+def _differ(tables: tuple[StateTable, StateTable], ranks: Sequence[Expression]) -> Array:
     """Say where what two runs rank by, numbers or text, is not the same."""
     a, b = (table.evaluate(rank) for table, rank in zip(tables, ranks, strict=True))
     unknown = np.ma.getmaskarray(a), np.ma.getmaskarray(b)

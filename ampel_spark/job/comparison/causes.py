@@ -9,19 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ampel_spark.job.comparison.differences import told, trace_changes
-from ampel_spark.job.comparison.expressions import Table
+from ampel_spark.job.comparison.expressions import StateTable
 
 __all__ = ["causes_of", "joined"]
 
 Array = npt.NDArray[Any]
 
 
-def causes_of(a: Table, b: Table, units: Sequence[str], states: Array) -> Array:
+def causes_of(a: StateTable, b: StateTable, units: Sequence[str], states: Array) -> Array:
     """Return why results differ, as text for each pair of states; empty where they are the same.
 
     Parameters
     ----------
-    a, b : Table
+    a, b : StateTable
         Of states that stand against each other.
     units : sequence of str
         Units whose results count.
@@ -59,12 +59,12 @@ def joined(parts: Sequence[Array]) -> Array:
     return out
 
 
-def _trace(a: Table, b: Table, unit: str) -> list[Any]:
+def _trace(a: StateTable, b: StateTable, unit: str) -> list[Any]:
     traces = [side.side.run.traces.t2.get(unit) for side in (a, b)]
     return trace_changes(unit, *traces)
 
 
-def _ties(a: Table, b: Table, unit: str) -> str:
+def _ties(a: StateTable, b: StateTable, unit: str) -> str:
     """Return what changed in the units that a unit is tied to, and in theirs."""
     needs = {*a.side.run.needs_of(unit), *b.side.run.needs_of(unit)}
     found = []

@@ -11,20 +11,7 @@ import pandas as pd
 
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.job.comparison.candidates import Both, changes_of
-from ampel_spark.job.comparison.differences import run_differences
-from ampel_spark.job.comparison.expressions import Rule, borrowed, rule_of, types_of
-from ampel_spark.job.comparison.numbers import default_columns, shifts_of
-from ampel_spark.job.comparison.states import pairs_of, reasons_of
-from ampel_spark.job.comparison.tables import (
-    Side,
-    candidates_of,
-    common_ids,
-    frame_of,
-    links_of,
-    places,
-)
-from ampel_spark.lake.runs import GOOD, PARTIAL, find_run
-from ampel_spark.t3.changes import (
+from ampel_spark.job.comparison.changes import (
     CHANGE_COLUMNS,
     GAINED,
     LOST,
@@ -33,6 +20,19 @@ from ampel_spark.t3.changes import (
     Reuse,
     SelectionChange,
 )
+from ampel_spark.job.comparison.differences import run_differences
+from ampel_spark.job.comparison.expressions import SelectionRule, borrowed, rule_of, types_of
+from ampel_spark.job.comparison.numbers import default_columns, shifts_of
+from ampel_spark.job.comparison.sides import (
+    Side,
+    candidates_of,
+    common_ids,
+    frame_of,
+    links_of,
+    places,
+)
+from ampel_spark.job.comparison.states import pairs_of, reasons_of
+from ampel_spark.lake.runs import GOOD, PARTIAL, find_run
 from ampel_spark.t3.expression import Expression, parse
 
 __all__ = ["compare"]
@@ -142,7 +142,9 @@ def _ended(status: str) -> str:
     return {"failed": "failed", "killed": "was killed"}.get(status, f"is {status}")
 
 
-def _prime(both: Both, rules: Sequence[dict[str, Rule]], wanted: Sequence[Expression]) -> None:
+def _prime(
+    both: Both, rules: Sequence[dict[str, SelectionRule]], wanted: Sequence[Expression]
+) -> None:
     """Read each table of results once, with all columns that will be asked for."""
     for side, types, mine in zip((both.a, both.b), both.types, rules, strict=True):
         asked = [*wanted, *(e for rule in mine.values() for e in rule.expressions())]
@@ -167,7 +169,7 @@ def _together(changes: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True)
 
 
-def _channels(a: Side, b: Side, rules: Sequence[dict[str, Rule]]) -> list[tuple[str, str]]:
+def _channels(a: Side, b: Side, rules: Sequence[dict[str, SelectionRule]]) -> list[tuple[str, str]]:
     """Return the channels that stand against each other: of one name, or of one selection."""
     named = [side.run.channels for side in (a, b)]
     found = {(name, name): None for name in dict.fromkeys([*named[0], *named[1]])}

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ampel_spark.job.comparison.changes import Difference
 from ampel_spark.lake.runs import Run, UnitTrace, flattened
-from ampel_spark.t3.changes import Difference
 
 __all__ = [
     "filter_changes",

@@ -11,14 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.job.comparison.tables import Side, state_rows
+from ampel_spark.job.comparison.sides import Side, state_rows
 from ampel_spark.lake.reading import open_table, table_names
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.t3.expression import Expression, parse
 from ampel_spark.t3.operations import kind_of
 from ampel_spark.t3.syntax import Call, Literal, Name, Node
 
-__all__ = ["Rule", "Table", "borrowed", "measured", "rule_of", "types_of", "units_in"]
+__all__ = ["SelectionRule", "StateTable", "borrowed", "measured", "rule_of", "types_of", "units_in"]
 
 Array = npt.NDArray[Any]
 
@@ -28,7 +28,7 @@ _COMPARED = ("<", "<=", ">", ">=", "==", "!=")
 
 
 @dataclass(frozen=True)
-class Rule:
+class SelectionRule:
     """A selection of a run's job, parsed."""
 
     name: str
@@ -43,11 +43,11 @@ class Rule:
         return [self.condition, *([self.rank] if self.rank else [])]
 
 
-def rule_of(entry: Mapping[str, Any]) -> Rule:
+def rule_of(entry: Mapping[str, Any]) -> SelectionRule:
     """Parse an entry of ``t3`` of a resolved job."""
     rank = parse(entry["rank"]) if entry["rank"] else None
     columns = {label: parse(text) for label, text in entry["columns"].items()}
-    return Rule(
+    return SelectionRule(
         entry["name"], entry["channel"], parse(entry["select"]), rank, columns, entry["limit"]
     )
 
@@ -99,7 +99,7 @@ def measured(cut: Expression) -> tuple[Expression | None, float]:
     return None, np.nan
 
 
-class Table:
+class StateTable:
     """The results of a run for some states, as expressions see them: read once, by name.
 
     Parameters
@@ -177,9 +177,9 @@ class Table:
         column = self.side.results(unit, [name]).column(name, self.states)
         return column.to_pandas().to_numpy()
 
-    def at(self, rows: Array) -> Table:
+    def at(self, rows: Array) -> StateTable:
         """Return the table for some of its states."""
-        part = Table(self.side, self.states[rows], self.types, self.channel)
+        part = StateTable(self.side, self.states[rows], self.types, self.channel)
         part._columns = {name: values[rows] for name, values in self._columns.items()}
         return part
 

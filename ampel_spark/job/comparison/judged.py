@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.job.comparison.differences import filter_changes, told
-from ampel_spark.job.comparison.tables import Side
+from ampel_spark.job.comparison.sides import Side
 from ampel_spark.lake.reading import read, table_names
 
 __all__ = ["note_cuts"]

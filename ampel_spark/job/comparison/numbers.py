@@ -12,12 +12,12 @@ import pandas as pd
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.comparison.candidates import Both
-from ampel_spark.job.comparison.expressions import Rule, units_in
-from ampel_spark.job.comparison.tables import Side, state_rows
+from ampel_spark.job.comparison.changes import ShiftColumn
+from ampel_spark.job.comparison.expressions import SelectionRule, units_in
+from ampel_spark.job.comparison.shifts import changed_minimum, shift_of
+from ampel_spark.job.comparison.sides import Side, state_rows
 from ampel_spark.lake.reading import open_table, table_names
-from ampel_spark.t3.changes import ShiftColumn
 from ampel_spark.t3.expression import Expression, parse
-from ampel_spark.t3.shifts import changed_minimum, shift_of
 
 __all__ = ["default_columns", "shifts_of"]
 
@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 _FIT, _FITTED = "salt_fit", ("t0", "x1", "c", "chisq")
 
 
-def default_columns(both: Both, rules: Sequence[Mapping[str, Rule]]) -> list[Expression]:
+def default_columns(both: Both, rules: Sequence[Mapping[str, SelectionRule]]) -> list[Expression]:
     """Return what shifts are told of by default: real columns of selections, and of SALT fits."""
     shown = [e.name for mine in rules for rule in mine.values() for e in rule.columns.values()]
     fits = [

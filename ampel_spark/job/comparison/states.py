@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ampel_spark.job.comparison.tables import Side, state_rows
+from ampel_spark.job.comparison.sides import Side, state_rows
 from ampel_spark.lake.reading import read, table_names
 
 __all__ = ["pairs_of", "reasons_of"]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ampel_spark.errors import ConfigError, LakeError
+from ampel_spark.job.comparison.changes import Comparison, Difference
 from ampel_spark.job.comparison.compare import compare
 from ampel_spark.lake.runs import find_run
-from ampel_spark.t3.changes import Comparison, Difference
 from tests.job.comparison.lakes import (
     AFTER,
     AGAIN,

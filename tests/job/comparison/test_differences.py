@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ampel_spark.job.comparison.changes import Difference
 from ampel_spark.job.comparison.differences import (
     filter_changes,
     run_differences,
     told,
     trace_changes,
 )
-from ampel_spark.t3.changes import Difference
 from tests.job.comparison.lakes import job, traces
 
 

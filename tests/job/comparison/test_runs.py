@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
+from ampel_spark.job.comparison.changes import Comparison
 from ampel_spark.job.comparison.compare import compare
-from ampel_spark.job.load import load_job
-from ampel_spark.job.run import run_job
+from ampel_spark.job.configuration.load import load_job
+from ampel_spark.job.execution.run import run_job
 from ampel_spark.lake.reading import read
-from ampel_spark.t3.changes import Comparison
 from tests.conftest import PROJECT, QUICK
 
 #: More detections asked for, without sparing anyone; nearer hosts; another select; fewer of it.

@@ -17,9 +17,9 @@ from ampel_spark import cli
 from ampel_spark.archive.ingest import ingest
 from ampel_spark.errors import ArchiveError
 from ampel_spark.files import files_in
-from ampel_spark.job.inputs import as_of
-from ampel_spark.job.load import load_job
-from ampel_spark.job.run import _show, run_job
+from ampel_spark.job.configuration.load import load_job
+from ampel_spark.job.execution.inputs import as_of
+from ampel_spark.job.execution.run import _show, run_job
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.tables import INCOMPARABLE
 from ampel_spark.t1.states import light_curves, visible_points

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from ampel_spark.archive.chunks import Pinned
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.inputs import Inputs, recorded
-from ampel_spark.job.load import load_recorded
-from ampel_spark.lake.comparison import Difference, first_difference
+from ampel_spark.job.configuration.load import load_recorded
+from ampel_spark.job.execution.inputs import Inputs, recorded
+from ampel_spark.lake.comparison import RowDifference, first_difference
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.runs import GOOD, PARTIAL, Run, UnitTrace, find_run
@@ -33,7 +33,7 @@ class Reproduction:
         The new run.
     rows : dict of str to int
         Rows compared, by table.
-    differences : tuple of Difference
+    differences : tuple of RowDifference
         The first of each table that differs, in order of the tiers.
     software : tuple of str
         What differs in versions, commit and traces.
@@ -41,7 +41,7 @@ class Reproduction:
 
     run_id: str
     rows: Mapping[str, int]
-    differences: tuple[Difference, ...]
+    differences: tuple[RowDifference, ...]
     software: tuple[str, ...]
 
 
@@ -66,7 +66,7 @@ def reproduce(lake: Path, run: str, into: Path, out: Callable[[str], None] = pri
     ConfigError, LakeError
         If the run cannot be run again: what it read is gone, or `into` is taken.
     """
-    from ampel_spark.job.run import run_job
+    from ampel_spark.job.execution.run import run_job
     from ampel_spark.session import get_session
 
     parent = find_run(lake, run)
@@ -87,21 +87,21 @@ def reproduce(lake: Path, run: str, into: Path, out: Callable[[str], None] = pri
 
 def compare(
     lake_a: Path, run_a: Run, lake_b: Path, run_b: Run
-) -> tuple[dict[str, int], tuple[Difference, ...]]:
+) -> tuple[dict[str, int], tuple[RowDifference, ...]]:
     """Compare what two runs wrote, table by table, without Spark.
 
     Returns
     -------
     rows : dict of str to int
         Rows compared, by table.
-    differences : tuple of Difference
+    differences : tuple of RowDifference
         The first of each table.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     rows: dict[str, int] = {}
-    found: list[Difference] = []
+    found: list[RowDifference] = []
 
     def hold(name: str, pair: Sequence[pa.Table], key: Sequence[str], *skip: str) -> None:
         rows[name] = len(pair[0])

@@ -22,12 +22,12 @@ from ampel_spark.archive.ingest import Ingested, ingest
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
-from ampel_spark.job.catalogs import catalog_inputs
-from ampel_spark.job.inputs import Inputs
-from ampel_spark.job.model import ResolvedJob
-from ampel_spark.job.plan import estimate, plan
-from ampel_spark.job.report import column_meanings, report_content
-from ampel_spark.job.tiers import (
+from ampel_spark.job.configuration.catalogs import catalog_inputs
+from ampel_spark.job.configuration.model import ResolvedJob
+from ampel_spark.job.execution.inputs import Inputs
+from ampel_spark.job.execution.plan import estimate, plan
+from ampel_spark.job.execution.report import column_meanings, report_content
+from ampel_spark.job.execution.tiers import (
     Context,
     Results,
     candidates,

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ampel_spark.job.comparison.changes import Comparison, SelectionChange, ShiftColumn
+from ampel_spark.job.comparison.shift_plots import shift_plot
 from ampel_spark.t3.cells import Cell, Head
-from ampel_spark.t3.changes import Comparison, SelectionChange, ShiftColumn
 from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import aligned, count, number
 from ampel_spark.t3.pages import page, write_page
-from ampel_spark.t3.shift_plots import shift_plot
 
 __all__ = ["render_difference", "write_difference"]
 

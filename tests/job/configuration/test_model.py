@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from ampel_spark.archive.surveys import Survey, as_of_jd
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.model import Job, Report, Simulation
+from ampel_spark.job.configuration.model import Job, Report, SimulationEntry
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -93,9 +93,9 @@ def test_a_report_can_be_switched_off() -> None:
 
 
 def test_a_simulation_is_of_alerts_or_of_objects() -> None:
-    assert Simulation().alerts == 6000
-    assert (Simulation(objects=10).alerts, Simulation(objects=10).objects) == (None, 10)
-    assert refused(Simulation, {"alerts": 10, "objects": 10}) == {""}
+    assert SimulationEntry().alerts == 6000
+    assert (SimulationEntry(objects=10).alerts, SimulationEntry(objects=10).objects) == (None, 10)
+    assert refused(SimulationEntry, {"alerts": 10, "objects": 10}) == {""}
 
 
 def test_a_night_is_included_to_its_end() -> None:

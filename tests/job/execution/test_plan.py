@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from ampel_spark.job.inputs import Inputs
-from ampel_spark.job.load import load_job
-from ampel_spark.job.plan import plan
+from ampel_spark.job.configuration.load import load_job
+from ampel_spark.job.execution.inputs import Inputs
+from ampel_spark.job.execution.plan import plan
 from ampel_spark.lake.marker import MARKER
 from tests.conftest import PROJECT
 

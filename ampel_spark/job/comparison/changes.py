@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ampel_spark.job.comparison.shifts import Shift
 from ampel_spark.lake.runs import Run
-from ampel_spark.t3.shifts import Shift
 
 __all__ = [
     "CHANGE_COLUMNS",

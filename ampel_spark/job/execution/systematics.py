@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.errors import ConfigError, LakeError
-from ampel_spark.job.comparison.tables import Side, common_ids, frame_of, links_of
-from ampel_spark.job.inputs import Inputs, recorded
-from ampel_spark.job.load import load_recorded
-from ampel_spark.job.model import ResolvedJob, SystematicsEntry
+from ampel_spark.job.comparison.shifts import Shift, changed_minimum, shift_of
+from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
+from ampel_spark.job.configuration.load import load_recorded
+from ampel_spark.job.configuration.model import ResolvedJob, SystematicsEntry
+from ampel_spark.job.execution.inputs import Inputs, recorded
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import Run, find_run
 from ampel_spark.lake.tables import TABLES
-from ampel_spark.t3.shifts import Shift, changed_minimum, shift_of
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
@@ -115,14 +115,14 @@ def run_systematics(
     job : ResolvedJob
         With ``systematics``.
     lake, inputs, out
-        As for `ampel_spark.job.run.run_job`.
+        As for `ampel_spark.job.execution.run.run_job`.
 
     Raises
     ------
     ConfigError
         If the job names no variations, or one of them cannot be run: before anything starts.
     """
-    from ampel_spark.job.run import open_lake, run_job
+    from ampel_spark.job.execution.run import open_lake, run_job
 
     entry = job.systematics
     if entry is None:
@@ -180,8 +180,8 @@ def write_results(lake: Path, grid: Grid, page: Path | None = None) -> list[Path
     The covariance is written for `LARGEST` objects at most; of more, the table holds the shifts
     that it is made of.
     """
+    from ampel_spark.job.comparison.systematics import render_systematics, write_covariance
     from ampel_spark.t3.pages import write_page
-    from ampel_spark.t3.systematics import render_systematics, write_covariance
 
     paths = [page or lake / "reports" / f"systematics-{grid.run_id}.html"]
     matrix = None

@@ -18,11 +18,17 @@ import yaml
 from ampel_spark.archive.ztf import ACCESS
 from ampel_spark.document import DocumentError
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.catalogs import catalog_inputs, load_settings
-from ampel_spark.job.load import conf_dir, load_calibration, load_job, load_survey, simulated_dir
-from ampel_spark.job.model import ResolvedJob, Simulation
+from ampel_spark.job.configuration.catalogs import catalog_inputs, load_settings
+from ampel_spark.job.configuration.load import (
+    conf_dir,
+    load_calibration,
+    load_job,
+    load_survey,
+    simulated_dir,
+)
+from ampel_spark.job.configuration.model import ResolvedJob, SimulationEntry
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 
 SMALL = """\
 name: small
@@ -280,8 +286,8 @@ def test_another_archive_switches_them_off_and_says_so(folder: Path) -> None:
 
 
 def test_simulations_of_other_numbers_lie_elsewhere() -> None:
-    assert simulated_dir(Simulation(seed=1)) == simulated_dir(Simulation(seed=1))
-    assert simulated_dir(Simulation(seed=1)) != simulated_dir(Simulation(seed=2))
+    assert simulated_dir(SimulationEntry(seed=1)) == simulated_dir(SimulationEntry(seed=1))
+    assert simulated_dir(SimulationEntry(seed=1)) != simulated_dir(SimulationEntry(seed=2))
 
 
 # --- what is said of a bad one
@@ -707,7 +713,7 @@ def test_the_settings_of_spark_leave_nothing_to_fill_in(file: Path) -> None:
     assert all("${" not in value for value in settings(MASTERS[file.stem]).values())
 
 
-#: What a job needs that set-up does not bring; tests/job/test_dr1.py loads it where that is there.
+#: What a job needs that set-up does not bring; tests/job/execution/test_dr1.py loads it.
 BROUGHT = {
     "ztf_snia_dr1": {
         "t2[0].config.file": "there is no file",
@@ -807,8 +813,8 @@ t2:
     assert {n: c.version for n, c in job.catalogs.items()} == {"hosts": 0, "heavy": 1}
     assert job.resolved["catalog"]["heavy"]["version"] == 1
     inputs = catalog_inputs(job.catalogs)
-    assert inputs["catalog hosts"]["lake"] == "galaxies"
-    assert inputs["catalog hosts"]["hash"] != inputs["catalog heavy"]["hash"]
+    assert inputs["hosts"].lake == "galaxies"
+    assert inputs["hosts"].hash != inputs["heavy"].hash
     fit = "- {unit: salt_fit, config: {redshift: {unit: both, column: heavy_maas}, dust: null}}\n"
     path.write_text(text + fit)
     with pytest.raises(ConfigError, match=r"column 'heavy_maas' of 'both'.*mean 'heavy_mass'"):

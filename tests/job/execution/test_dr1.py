@@ -14,10 +14,10 @@ from ampel_spark.archive.files import find_files
 from ampel_spark.archive.photometry import objects_of, read_photometry
 from ampel_spark.archive.readers import name_patterns
 from ampel_spark.archive.ztf import POINT_COLUMNS
-from ampel_spark.job.load import load_job
+from ampel_spark.job.configuration.load import load_job
 from ampel_spark.lightcurve import FORCED, POINT_FIELDS, LightCurve, LightCurveBatch
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 NAMES = [name for name, _ in POINT_COLUMNS]
 
 

@@ -1,7 +1,7 @@
 """The job file: its keys, and the resolved job that is planned and run.
 
-`Job` is the YAML, key by key. What the keys say together is checked in `ampel_spark.job.load`,
-which makes a `ResolvedJob` of it: paths absolute, defaults filled in, filters and units built.
+`Job` is the YAML, key by key. `load` checks what the keys say together,
+and makes a `ResolvedJob` of it: paths absolute, defaults filled in, filters and units built.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ampel_spark.t3.selection import Selection as Rule
 
 __all__ = [
-    "Catalog",
+    "CatalogSource",
     "CatalogEntry",
     "Channel",
     "ChannelEntry",
@@ -45,9 +45,9 @@ __all__ = [
     "Job",
     "Report",
     "ResolvedJob",
-    "Selection",
+    "SelectionStep",
     "SelectionEntry",
-    "Simulation",
+    "SimulationEntry",
     "States",
     "StatesEntry",
     "SystematicsEntry",
@@ -82,7 +82,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
 
-class Simulation(_Section):
+class SimulationEntry(_Section):
     """A simulated archive; the same numbers make the same files."""
 
     alerts: int | None = Field(default=None, ge=1, description="alerts to make; default 6000")
@@ -110,7 +110,7 @@ class Simulation(_Section):
 
 
 class _Simulated(_Section):
-    simulate: Simulation
+    simulate: SimulationEntry
 
 
 class CatalogEntry(_Section):
@@ -312,7 +312,7 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class Catalog:
+class CatalogSource:
     """A local catalogue.
 
     Attributes
@@ -403,7 +403,7 @@ class UnitStep:
 
 
 @dataclass(frozen=True)
-class Selection:
+class SelectionStep:
     """What one channel calls a candidate; expressions are parsed, `columns` by label."""
 
     name: str
@@ -440,20 +440,20 @@ class ResolvedJob:
         Lake that the job itself names.
     archive : tuple of str
         Absolute paths and globs; empty for a simulated archive, or for none.
-    simulation : Simulation or None
+    simulation : SimulationEntry or None
     simulated_in : Path or None
         Folder of the simulated archive; the same for all jobs that simulate the same.
     calibration : Release
     calibration_source : str
         Its name in conf/calibrations, or the absolute path of its file.
-    catalogs : dict of str to Catalog
+    catalogs : dict of str to CatalogSource
     channels : dict of str to Channel
     filters : tuple of FilterStep
         One for each channel.
     states : States
     units : tuple of UnitStep
         Each after those it is tied to.
-    selections : tuple of Selection
+    selections : tuple of SelectionStep
     systematics : SystematicsEntry or None
     report : Report or None
     notes : tuple of str
@@ -471,16 +471,16 @@ class ResolvedJob:
     survey: Survey
     lake: Path | None
     archive: tuple[str, ...]
-    simulation: Simulation | None
+    simulation: SimulationEntry | None
     simulated_in: Path | None
     calibration: Release
     calibration_source: str
-    catalogs: Mapping[str, Catalog]
+    catalogs: Mapping[str, CatalogSource]
     channels: Mapping[str, Channel]
     filters: tuple[FilterStep, ...]
     states: States
     units: tuple[UnitStep, ...]
-    selections: tuple[Selection, ...]
+    selections: tuple[SelectionStep, ...]
     systematics: SystematicsEntry | None
     report: Report | None
     notes: tuple[str, ...]

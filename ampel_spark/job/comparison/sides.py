@@ -29,7 +29,7 @@ from ampel_spark.lake.runs import Run
 from ampel_spark.lake.runs import runs as all_runs
 
 __all__ = [
-    "Results",
+    "UnitResults",
     "Side",
     "candidates_of",
     "common_ids",
@@ -47,7 +47,7 @@ _LINK = ("channel", "stock", "state_id", "as_of_jd", "alert_id", "calibration", 
 
 
 @dataclass(frozen=True)
-class Results:
+class UnitResults:
     """Results of one unit in one run.
 
     Attributes
@@ -85,7 +85,7 @@ class Side:
     run: Run
     ids: pa.Array
     links: pd.DataFrame
-    _results: dict[str, Results] = field(default_factory=dict)
+    _results: dict[str, UnitResults] = field(default_factory=dict)
     _wanted: dict[str, Array] = field(default_factory=dict)
 
     @property
@@ -107,7 +107,7 @@ class Side:
             self._wanted[unit] = np.unique(self.links.loc[mine, "state"].to_numpy())
         return self._wanted[unit]
 
-    def results(self, unit: str, columns: Sequence[str] = ()) -> Results:
+    def results(self, unit: str, columns: Sequence[str] = ()) -> UnitResults:
         """Return the results of a unit, with some columns beside those of the key.
 
         A table is read again where a column is asked for that was not read before.
@@ -118,12 +118,12 @@ class Side:
             self._results[unit] = self._read(unit, tuple(sorted(names)))
         return self._results[unit]
 
-    def _read(self, unit: str, columns: tuple[str, ...]) -> Results:
+    def _read(self, unit: str, columns: tuple[str, ...]) -> UnitResults:
         trace = self.run.traces.t2.get(unit)
         empty = np.full(len(self.ids), -1, np.int64)
         names = [*_KEY, *columns]
         if trace is None or f"t2_{unit}" not in table_names(self.lake):
-            return Results(pa.table({name: pa.nulls(0) for name in names}), empty)
+            return UnitResults(pa.table({name: pa.nulls(0) for name in names}), empty)
         table = read(
             self.lake, f"t2_{unit}", names, pc.field("trace_id") == trace.trace_id
         ).combine_chunks()
@@ -138,7 +138,7 @@ class Side:
             several = rows[counts[states[rows]] > 1]
             chosen = self._chosen(unit, table, states, several)
             row[states[chosen]] = chosen
-        return Results(table, row)
+        return UnitResults(table, row)
 
     def _chosen(self, unit: str, table: pa.Table, states: Array, rows: Array) -> Array:
         """Return, of several results of a state under one trace, those the run itself used.

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from ampel_spark.job.comparison.shift_plots import shift_plot
+from ampel_spark.job.comparison.shifts import robust
 from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import ABSENT, count, with_error
 from ampel_spark.t3.pages import page, write_page
-from ampel_spark.t3.shift_plots import shift_plot
-from ampel_spark.t3.shifts import robust
 
 __all__ = ["Sample", "render_systematics", "write_covariance"]
 
@@ -26,7 +26,7 @@ _MU = "mu"
 
 
 class Sample(Protocol):
-    """What the page shows of a grid; see `ampel_spark.job.systematics.Grid`."""
+    """What the page shows of a grid; see `ampel_spark.job.execution.systematics.Grid`."""
 
     @property
     def run_id(self) -> str: ...

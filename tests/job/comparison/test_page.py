@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ampel_spark.job.comparison.changes import Comparison
 from ampel_spark.job.comparison.compare import compare
-from ampel_spark.t3.changes import Comparison
-from ampel_spark.t3.difference import render_difference, write_difference
+from ampel_spark.job.comparison.page import render_difference, write_difference
 from tests.job.comparison.lakes import AFTER, AGAIN, BEFORE, make_lake
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from ampel_spark.archive.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
-from ampel_spark.job.model import ResolvedJob, Selection, UnitStep
-from ampel_spark.job.tiers import Context, Results, selections_of
+from ampel_spark.job.configuration.model import ResolvedJob, SelectionStep, UnitStep
+from ampel_spark.job.execution.tiers import Context, Results, selections_of
 from ampel_spark.lake.runs import Run
 from ampel_spark.t0.cuts import MASKED, Cut
 from ampel_spark.t0.selection import cuts_off
@@ -40,7 +40,7 @@ _IMAGES = 50
 
 
 def column_meanings(
-    job: ResolvedJob, selection: Selection
+    job: ResolvedJob, selection: SelectionStep
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return units of measure and meanings of a selection's columns, by label."""
     declared = {
@@ -94,10 +94,10 @@ def report_content(
     )
 
 
-def _run(context: Context, run: Run) -> c.Run:
+def _run(context: Context, run: Run) -> c.RunSummary:
     traces = {f"T0 {channel}": trace for channel, trace in run.traces.t0.items()}
     traces |= {f"T2 {name}": trace.trace_id or "" for name, trace in run.traces.t2.items()}
-    return c.Run(
+    return c.RunSummary(
         run_id=run.run_id,
         job=run.job,
         job_text=run.job_text,
@@ -141,11 +141,11 @@ def _alerts_in_cells(context: Context) -> Any:
     return found
 
 
-def _archive(context: Context) -> list[c.ArchiveFile]:
+def _archive(context: Context) -> list[c.ArchiveSummary]:
     names = ["path", "packets", "stored", "duplicate", "quarantined"]
     table = context.lake.arrow("archive_files", names, context.versions.archive_files)
     rows = sorted(table.to_pylist(), key=lambda r: (Path(r["path"]).name, r["path"]))
-    return [c.ArchiveFile(**row) for row in rows]
+    return [c.ArchiveSummary(**row) for row in rows]
 
 
 def _quarantine(context: Context) -> list[c.Quarantined]:
@@ -170,7 +170,7 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
     cuts, left = [], t0["alerts"]
     for name, lost in t0["cuts"]:
         off = rules[name].needs_stars and filter_step.gaia is None
-        cuts.append(c.Cut("T0", name, left, left - lost, threshold=_rule(rules[name]), off=off))
+        cuts.append(c.CutLoss("T0", name, left, left - lost, threshold=_rule(rules[name]), off=off))
         left -= lost
     steps = [
         Step("alerts", t0["alerts"]),
@@ -184,7 +184,7 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
         if selection.channel == channel:
             for cut in (t3["losses"] or {}).get("cuts", ()):
                 cuts.append(
-                    c.Cut(
+                    c.CutLoss(
                         "T3",
                         cut["cut"],
                         cut["n_in"],
@@ -240,7 +240,7 @@ def _unit(context: Context, run: Run, step: UnitStep, rows: Any) -> c.UnitRun:
 
 
 def _selected(
-    context: Context, selection: Selection, table: Any, exported: Sequence[Path]
+    context: Context, selection: SelectionStep, table: Any, exported: Sequence[Path]
 ) -> c.Selected:
     units, meanings = column_meanings(context.job, selection)
     lost = context.counts.t3[selection.name]["losses"]

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ampel_spark.job.comparison.shifts import robust
 from ampel_spark.t3.figures import COLOURS, draw
-from ampel_spark.t3.shifts import robust
 
 __all__ = ["shift_plot"]
 

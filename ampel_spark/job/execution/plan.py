@@ -12,8 +12,8 @@ from ampel_spark.archive.files import find_files
 from ampel_spark.archive.readers import name_patterns
 
 if TYPE_CHECKING:
-    from ampel_spark.job.inputs import Inputs
-    from ampel_spark.job.model import ResolvedJob
+    from ampel_spark.job.configuration.model import ResolvedJob
+    from ampel_spark.job.execution.inputs import Inputs
     from ampel_spark.lake.runs import Run
 
 __all__ = ["estimate", "plan"]

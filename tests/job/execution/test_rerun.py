@@ -14,10 +14,10 @@ from pyspark.sql import SparkSession
 
 from ampel_spark.archive.chunks import pinned
 from ampel_spark.errors import ConfigError, LakeError
-from ampel_spark.job.inputs import Inputs, as_of, recorded
-from ampel_spark.job.load import load_job, load_recorded
-from ampel_spark.job.reproduce import compare, reproduce
-from ampel_spark.job.run import forecast, run_job
+from ampel_spark.job.configuration.load import load_job, load_recorded
+from ampel_spark.job.execution.inputs import Inputs, as_of, recorded
+from ampel_spark.job.execution.reproduce import compare, reproduce
+from ampel_spark.job.execution.run import forecast, run_job
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.maintenance import compact, plan_removal, remove
 from ampel_spark.lake.pins import live_pins, pin, release

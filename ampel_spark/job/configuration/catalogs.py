@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from ampel_spark.document import Document
 from ampel_spark.errors import LakeError, nearest
-from ampel_spark.job.model import Catalog, CatalogEntry
+from ampel_spark.job.configuration.model import CatalogEntry, CatalogSource
 from ampel_spark.lake.runs import CatalogInput
 from ampel_spark.problems import entries
 
@@ -42,7 +42,7 @@ __all__ = [
 
 def build_catalogs(
     document: Document, base: Path, folder: Path | None, notes: list[str], lake: Path
-) -> dict[str, Catalog]:
+) -> dict[str, CatalogSource]:
     """Return the catalogues of a job.
 
     Parameters
@@ -81,14 +81,14 @@ def build_catalogs(
                 " and the archive is another"
             )
         off = entry.simulated is not None and file is None
-        found[name] = Catalog(
+        found[name] = CatalogSource(
             name, file, entry.simulated, off, entry.ra, entry.dec, entry.columns,
             entry.lake, version, entry.id,
         )  # fmt: skip
     return found
 
 
-def catalog_inputs(catalogs: Mapping[str, Catalog]) -> dict[str, CatalogInput]:
+def catalog_inputs(catalogs: Mapping[str, CatalogSource]) -> dict[str, CatalogInput]:
     """Return what a run records of its catalogues: by name, where they are, version and hash."""
     from ampel_spark.sky.catalogs import open_catalog
 
@@ -167,7 +167,7 @@ def load_settings(name: str, path: Path | None = None) -> CatalogSettings:
     raise AssertionError("a refusal is a problem")
 
 
-def star_files(catalog: Catalog) -> list[Path]:
+def star_files(catalog: CatalogSource) -> list[Path]:
     """Return the files of a catalogue for the Gaia veto."""
     if catalog.file is None:
         return []
@@ -179,8 +179,8 @@ def star_files(catalog: Catalog) -> list[Path]:
 
 
 def catalog_config(
-    model: type[BaseModel], config: Mapping[str, Any], catalogs: Mapping[str, Catalog]
-) -> tuple[dict[str, Any], dict[str, Catalog]]:
+    model: type[BaseModel], config: Mapping[str, Any], catalogs: Mapping[str, CatalogSource]
+) -> tuple[dict[str, Any], dict[str, CatalogSource]]:
     """Return the parameters of a unit with what its catalogues say.
 
     Parameters
@@ -189,16 +189,16 @@ def catalog_config(
         The unit, or a part of it.
     config : mapping
         Its parameters in the job; a ``catalog`` that is none of `catalogs` stays as it is.
-    catalogs : mapping of str to Catalog
+    catalogs : mapping of str to CatalogSource
 
     Returns
     -------
     config : dict
-    used : dict of str to Catalog
+    used : dict of str to CatalogSource
         The catalogues in it, by the path that stands for them in `config`.
     """
     filled: dict[str, Any] = {}
-    used: dict[str, Catalog] = {}
+    used: dict[str, CatalogSource] = {}
     for key, value in config.items():
         if key not in model.model_fields:
             filled[key] = value
@@ -264,7 +264,7 @@ def replaced(value: Any, new: Mapping[str, str]) -> Any:
     return new.get(str(value), value) if isinstance(value, str | Path) else value
 
 
-def empty_catalog(catalog: Catalog) -> Path:
+def empty_catalog(catalog: CatalogSource) -> Path:
     """Return a Parquet file with the columns of a catalogue and no rows.
 
     It stands in for a catalogue that is off, and for one of a simulated archive that is still to be

@@ -16,20 +16,20 @@ from pydantic import ValidationError
 
 from ampel_spark.document import Document
 from ampel_spark.errors import AmpelSparkError, ConfigError, UnitError, nearest
-from ampel_spark.job.catalogs import (
+from ampel_spark.job.configuration.catalogs import (
     catalog_config,
     named_catalogs,
     paths_in,
     replaced,
     unknown_catalog,
 )
-from ampel_spark.job.model import (
-    Catalog,
+from ampel_spark.job.configuration.model import (
+    CatalogSource,
     FilterEntry,
     FilterStep,
     Job,
-    Selection,
     SelectionEntry,
+    SelectionStep,
     UnitEntry,
     UnitStep,
 )
@@ -64,7 +64,7 @@ _OUTCOME = {"status": "int", "message": "string", "duration_ms": "double"}
 
 
 def build_filters(
-    document: Document, catalogs: Mapping[str, Catalog], lake: Path
+    document: Document, catalogs: Mapping[str, CatalogSource], lake: Path
 ) -> list[FilterStep]:
     """Return the filter of each channel, in the order of the job; `lake` is that of catalogues."""
     from ampel_spark.t0.filters import FILTERS
@@ -118,7 +118,7 @@ def build_filters(
 
 
 def build_units(
-    document: Document, base: Path, catalogs: Mapping[str, Catalog], lake: Path
+    document: Document, base: Path, catalogs: Mapping[str, CatalogSource], lake: Path
 ) -> list[UnitStep]:
     """Return the units, each after those it is tied to, else in the order of the job."""
     steps: dict[str, UnitStep] = {}
@@ -161,9 +161,9 @@ def build_units(
     return _stable(steps)
 
 
-def build_selections(document: Document, units: Sequence[UnitStep]) -> list[Selection]:
+def build_selections(document: Document, units: Sequence[UnitStep]) -> list[SelectionStep]:
     """Return the selections, with their expressions parsed and checked."""
-    steps: list[Selection] = []
+    steps: list[SelectionStep] = []
     channels = _channel_names(document)
     for i, entry in entries(document, "t3", SelectionEntry):
         where: list[str | int] = ["t3", i]
@@ -176,7 +176,7 @@ def build_selections(document: Document, units: Sequence[UnitStep]) -> list[Sele
         columns = _columns(document, [*where, "columns"], entry, check)
         if select is not None:
             steps.append(
-                Selection(
+                SelectionStep(
                     entry.name, entry.channel, select, rank or None, columns, entry.limit,
                     entry.export,
                 )
@@ -188,7 +188,7 @@ def check_systematics(
     document: Document,
     job: Job | None,
     units: Sequence[UnitStep],
-    selections: Sequence[Selection],
+    selections: Sequence[SelectionStep],
 ) -> None:
     """Note names in ``systematics`` that the job does not have.
 
@@ -249,7 +249,7 @@ def _build_unit(
     where: list[str | int],
     entry: UnitEntry,
     base: Path,
-    catalogs: Mapping[str, Catalog],
+    catalogs: Mapping[str, CatalogSource],
     lake: Path,
 ) -> UnitStep | None:
     from ampel_spark.t2.registry import build, find_unit
@@ -294,7 +294,7 @@ def _build_unit(
 
 
 def _rest_of(
-    document: Document, entry: UnitEntry, base: Path, catalogs: Mapping[str, Catalog]
+    document: Document, entry: UnitEntry, base: Path, catalogs: Mapping[str, CatalogSource]
 ) -> UnitStep | None:
     """Return a refused unit without its wrong parameters, for its ties; None: it makes no sense.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import median_abs_deviation
 
-from ampel_spark.t3.shifts import HOP, changed_minimum, robust, shift_of
+from ampel_spark.job.comparison.shifts import HOP, changed_minimum, robust, shift_of
 
 
 def test_median_and_width_are_those_of_scipy() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ampel_spark.job.outcomes import failures, outcomes
+from ampel_spark.job.execution.outcomes import failures, outcomes
 
 
 def written(folder: Path, rows: list[tuple[int, str | None, float | None]]) -> list[Path]:

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from ampel_spark.t3.shift_plots import shift_plot
+from ampel_spark.job.comparison.shift_plots import shift_plot
 
 
 def some(count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,17 +27,17 @@ from ampel_spark.calibration.load import load_release
 from ampel_spark.calibration.release import Release
 from ampel_spark.document import Document, DocumentError, parse_document, read_document
 from ampel_spark.errors import ArchiveError, ConfigError, nearest
-from ampel_spark.job.catalogs import build_catalogs
-from ampel_spark.job.model import (
+from ampel_spark.job.configuration.catalogs import build_catalogs
+from ampel_spark.job.configuration.model import (
     Channel,
     ChannelEntry,
     Job,
     ResolvedJob,
-    Simulation,
+    SimulationEntry,
     States,
     SystematicsEntry,
 )
-from ampel_spark.job.steps import (
+from ampel_spark.job.configuration.steps import (
     build_filters,
     build_selections,
     build_units,
@@ -191,7 +191,7 @@ def _resolve(
     )
 
 
-def simulated_dir(simulation: Simulation) -> Path:
+def simulated_dir(simulation: SimulationEntry) -> Path:
     """Return the folder of a simulated archive, named by what is simulated.
 
     It lies in ``AMPEL_SPARK_ARCHIVES``, else with what the set-up has put in place.
@@ -360,9 +360,9 @@ def _archive(
     return tuple(paths)
 
 
-def _simulation(document: Document) -> Simulation | None:
+def _simulation(document: Document) -> SimulationEntry | None:
     with contextlib.suppress(ValidationError):
-        return Simulation.model_validate(document.value(["archive", "simulate"]))
+        return SimulationEntry.model_validate(document.value(["archive", "simulate"]))
     return None
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ampel_spark.archive.chunks import Pinned
-from ampel_spark.job.catalogs import star_files
-from ampel_spark.job.model import ResolvedJob, UnitStep
-from ampel_spark.job.outcomes import failures, outcomes
+from ampel_spark.job.configuration.catalogs import star_files
+from ampel_spark.job.configuration.model import ResolvedJob, UnitStep
+from ampel_spark.job.execution.outcomes import failures, outcomes
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, insert_parts
 from ampel_spark.lake.progress import progress
