@@ -32,12 +32,13 @@ from ampel_spark.errors import LakeError
 from ampel_spark.files import files_in
 from ampel_spark.lake.log import newest_version, replace_files
 from ampel_spark.lake.parts import Part, PartWriter
-from ampel_spark.lake.results import HEAD, catalogs_by_run, preference, seed_of, tied_hash
+from ampel_spark.lake.results import HEAD, catalogs_by_run, preference, tied_hash
 from ampel_spark.lake.runs import Run
+from ampel_spark.lake.ties import key_hash
 
 __all__ = ["old_hash", "rewrite"]
 
-_KEY = ("state_id", "trace_id", "input_hash", "run_id")
+_KEY = ("state_id", "trace_id", "input_hash", "run_id", "status", "attempts")
 _METADATA = {"upgrade": 2, "step": "input_hashes"}
 #: Rows whose keys are held at a time.
 _BUCKET = 500_000
@@ -173,20 +174,14 @@ class _Share:
         needs = run.needs_of(unit)
         if not needs:
             return str(key["input_hash"] or "")
-        ties: dict[str, tuple[str, str, str] | None] = {}
+        ties: dict[str, dict[str, Any] | None] = {}
         for need in needs:
             used = self._used(run, need, state)
             ties[need] = None
             if used is not None:
-                ties[need] = used[1]["trace_id"], self._new(run, need, state, used[1]), state
+                ties[need] = {**used[1], "input_hash": self._new(run, need, state, used[1])}
         _, colon, inputs = (key["input_hash"] or "").partition(":")
-        return f"{_over_keys(ties)}{colon}{inputs}"
-
-
-def _over_keys(ties: Mapping[str, tuple[str, str, str] | None]) -> str:
-    """Return the hash over the keys of tied results: trace, input hash and state by unit."""
-    text = json.dumps(sorted(ties.items()))
-    return f"{xxhash.xxh64_intdigest(text.encode()):016X}"
+        return f"{key_hash(ties)}{colon}{inputs}"
 
 
 @dataclass(frozen=True)
@@ -340,7 +335,8 @@ def old_hash(
             value = values[column]
             if value is None:
                 continue
-            seed = xxhash.xxh64_intdigest(struct.pack("<q", seed_of(unit, column)), seed)
+            number = xxhash.xxh64_intdigest(f"{unit}.{column}".encode())
+            seed = xxhash.xxh64_intdigest(struct.pack("<Q", number), seed)
             kind = types[unit][column]
             if pa.types.is_list(kind):
                 for part in value:
