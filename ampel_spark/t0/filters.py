@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -23,12 +24,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.classes import Kind, build_model, load_class
+from ampel_spark.errors import ConfigError
 from ampel_spark.t0.conditions import parse_condition
 from ampel_spark.t0.cuts import Comparison, Cut
 
@@ -298,37 +299,28 @@ FILTERS: dict[str, type[Filter]] = {
 }
 
 
-def make_filter(name: str, config: Mapping[str, Any] | None = None) -> Filter:
+def make_filter(
+    name: str, config: Mapping[str, Any] | None = None, folder: Path = Path()
+) -> Filter:
     """Build a filter from a job's ``filter`` and ``config``.
+
+    Parameters
+    ----------
+    name : str
+        One of `FILTERS`, ``module:Class`` or ``path/file.py:Class``.
+    config : mapping, optional
+        The parameters that differ from their defaults.
+    folder : Path, optional
+        Folder of the job file, from which a relative path starts.
 
     Raises
     ------
     ConfigError
         If there is no such filter, or parameters are unknown, missing or wrong: all at once.
     """
-    if name not in FILTERS:
-        raise ConfigError(f"no filter {name!r}{nearest(name, FILTERS)}")
-    model = FILTERS[name]
-    try:
-        return model(**dict(config or {}))
-    except ValidationError as error:
-        raise ConfigError(_explain(model, error)) from None
-
-
-def _explain(model: type[Filter], error: ValidationError) -> str:
-    lines = []
-    for e in error.errors():
-        key = ".".join(str(part) for part in e["loc"])
-        if e["type"] == "extra_forbidden":
-            lines.append(f"no parameter {key!r}{nearest(key, model.model_fields)}")
-        elif e["type"] == "missing":
-            lines.append(f"{key} is required: {model.model_fields[key].description}")
-        else:
-            given = f" (given: {e['input']!r})" if key else ""
-            lines.append(
-                f"{key}{': ' if key else ''}{e['msg'].removeprefix('Value error, ')}{given}"
-            )
-    return f"{model.__name__}: " + "; ".join(lines)
+    known = {key: f"{cls.__module__}:{cls.__qualname__}" for key, cls in FILTERS.items()}
+    model = load_class(Kind("filter", Filter, known, ConfigError), name, folder)
+    return build_model(model, config, f"filter {name!r}")
 
 
 def _below(name: str, quantity: str, threshold: float) -> Cut:

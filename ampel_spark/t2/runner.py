@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 
 from ampel_spark.errors import UnitError
 from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
-from ampel_spark.lake.results import seed_of
 from ampel_spark.lake.tables import Column as TableColumn
 from ampel_spark.lake.tables import Table, result_table
 from ampel_spark.lake.tasks import TOLD
+from ampel_spark.lake.ties import READ, hash_column
 from ampel_spark.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
 from ampel_spark.t1.assemble import batch_of
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
@@ -114,7 +114,8 @@ def wanted(
         One row per state: ``state_id`` is enough. Rows stay narrow until `compute` has need of the
         light curves: carried through joins, these cost more than a fast unit's work.
     ties : mapping of str to (DataFrame, columns)
-        Results of other units, one row per state, by the entry's name.
+        Results of other units, one row per state, by the entry's name. They have the columns named
+        here, and `ampel_spark.lake.ties.READ`.
     unit : Unit, optional
         Its `inputs` are part of the hash: of one that `reads_inputs`, `states` have to have the
         ``lc_`` columns of its `input_fields`.
@@ -128,29 +129,15 @@ def wanted(
 
     rows = states
     for name, (results, columns) in sorted(ties.items()):
-        # By name: the hash is over them, and a job's record may give columns in another order.
+        # By name: a job's record may give columns in another order.
         fields = ["status", *sorted(c.name for c in columns)]
-        rows = rows.join(
-            results.select("state_id", f.struct(*fields).alias(f"tie_{name}")), "state_id", "left"
-        )
-    parts = [p for name in sorted(ties) for p in _hashed(name, ties[name][1])]
-    hashed = f.hex(f.xxhash64(*parts)) if ties else f.lit("")
+        tie = f.struct(*fields).alias(f"tie_{name}")
+        key = f.struct(*READ).alias(f"_key_{name}")
+        rows = rows.join(results.select("state_id", tie, key), "state_id", "left")
+    hashed = hash_column({name: f"_key_{name}" for name in ties})
     if unit is not None and reads_inputs(unit):
         hashed = f.concat(hashed, f.lit(":"), _inputs_column(unit, rows))
-    return rows.withColumn("input_hash", hashed)
-
-
-def _hashed(name: str, columns: Sequence[Column]) -> list[SparkColumn]:
-    """Return what of a tied result goes into the hash (`ampel_spark.lake.results.input_hashes`)."""
-    from pyspark.sql import functions as f
-
-    parts = []
-    for column, kind in [("status", "int"), *sorted((c.name, c.type) for c in columns)]:
-        value = f.col(f"tie_{name}.{column}")
-        parts += [f.when(value.isNotNull(), f.lit(seed_of(name, column))), value]
-        if kind.startswith("array<"):
-            parts.append(f.transform(value, lambda x: x.isNull()))
-    return parts
+    return rows.withColumn("input_hash", hashed).drop(*(f"_key_{name}" for name in ties))
 
 
 def reads_inputs(unit: Unit) -> bool:

@@ -60,7 +60,7 @@ def test_every_parameter_has_a_meaning(name: str) -> None:
         ("DecentFliter", {}, "no filter 'DecentFliter'; did you mean 'DecentFilter'?"),
         ("SimpleDecentFilter", {"min_ndett": 2}, "'min_ndett'; did you mean 'min_ndet'?"),
         ("SimpleDecentFilter", {"gaia_rs": 20}, "no parameter 'gaia_rs'"),
-        ("SimpleDecentFilter", {"min_rb": "high"}, "(given: 'high')"),
+        ("SimpleDecentFilter", {"min_rb": "high"}, "config.min_rb = 'high': a number"),
         ("SimpleDecentFilter", {"min_rb": float("nan")}, "NaN is no threshold"),
         ("SimpleDecentFilter", {"min_tspan": 30}, "min_tspan (30.0) is above max_tspan (25.0)"),
         ("SimpleDecentFilter", {"min_ndet": 2.5}, "min_ndet"),

@@ -21,12 +21,12 @@ from ampel_spark.lake.reading import open_table, read, table_names
 from ampel_spark.lake.results import (
     HEAD,
     catalogs_by_run,
-    input_hashes,
     preference,
     tied_hash,
 )
 from ampel_spark.lake.runs import Run
 from ampel_spark.lake.runs import runs as all_runs
+from ampel_spark.lake.ties import key_hash, keys_at
 
 __all__ = [
     "UnitResults",
@@ -41,7 +41,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-_KEY = ("state_id", "trace_id", "input_hash", "run_id", "status")
+_KEY = ("state_id", "trace_id", "input_hash", "run_id", "status", "attempts")
 _LINK = ("channel", "stock", "state_id", "as_of_jd", "alert_id", "calibration", "access", "points",
          "datapoints_version")  # fmt: skip
 
@@ -143,19 +143,24 @@ class Side:
     def _chosen(self, unit: str, table: pa.Table, states: Array, rows: Array) -> Array:
         """Return, of several results of a state under one trace, those the run itself used.
 
-        They differ in what they read beside the state: the one counts whose hash is that of the
-        results of this run, and of several the one by `preference`.
+        They differ in what they read beside the state: the one counts whose hash is over the keys
+        of this run's results, and of several the one by `preference`.
         """
         asked = np.unique(states[rows])
-        ties = {}
+        keys = {}
         for name in self.run.needs_of(unit):
-            columns = sorted(self.columns(name))
-            found = self.results(name, columns)
-            ties[name] = {column: found.column(column, asked) for column in ("status", *columns)}
-        expected = input_hashes(ties, len(asked))
+            found = self.results(name)
+            keys[name] = keys_at(found.table, found.row[asked].tolist())
+        expected = np.array(
+            [
+                tied_hash(key_hash({name: each[i] for name, each in keys.items()}))
+                for i in range(len(asked))
+            ],
+            object,
+        )
         hashes = table["input_hash"].take(pa.array(rows)).to_pylist()
         given = np.array([tied_hash(h) for h in hashes], object)
-        fits = given == expected[np.searchsorted(asked, states[rows])].astype(object)
+        fits = given == expected[np.searchsorted(asked, states[rows])]
         made = table["run_id"].take(pa.array(rows)).to_pylist()
         prefer = preference(self.run_id, catalogs_by_run(all_runs(self.lake)))
         rank = {run: i for i, run in enumerate(sorted(set(made), key=prefer))}

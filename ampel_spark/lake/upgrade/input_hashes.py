@@ -136,7 +136,8 @@ class _Share:
         if used is not None:
             row, key = used
             new = self._new(run, unit, state, key)
-            fits = tied_hash(key["input_hash"]) == self._old(run, unit, state)
+            alone = len(self._at[unit, key["trace_id"], state]) == 1
+            fits = alone or tied_hash(key["input_hash"]) == self._old(run, unit, state)
             claim = self._claims[unit, key["trace_id"], state, new]
             claim[row] = claim.get(row, False) or fits
 
@@ -212,7 +213,9 @@ class _Table:
     def keys(self, prefix: str) -> Iterator[tuple[Row, Mapping[str, Any]]]:
         """Yield the keys of results of states whose id begins with `prefix`."""
         for number, action in enumerate(self._actions):
-            keys = pq.read_table(self._path(action), columns=list(_KEY), partitioning=None)
+            path = self._path(action)
+            names = [name for name in _KEY if name in pq.read_schema(path).names]
+            keys = pq.read_table(path, columns=names, partitioning=None)
             keys = keys.append_column("row", pa.array(range(len(keys)), pa.int64()))
             for key in keys.filter(_begins(prefix)).to_pylist():
                 yield (number, key.pop("row")), key
@@ -247,9 +250,11 @@ class _Table:
             parts: list[Part] = []
             old: list[str] = []
             count = 0
+            by_file: dict[int, dict[int, Sequence[str]]] = defaultdict(dict)
+            for (number, place), new in hashes.items():
+                by_file[number][place] = new
             for number, action in enumerate(self._actions):
-                mine = {row[1]: new for row, new in hashes.items() if row[0] == number}
-                part, changed = self._rewritten(self._path(action), mine)
+                part, changed = self._rewritten(self._path(action), by_file[number])
                 if part is not None:
                     parts.append(part)
                     old.append(action["path"])

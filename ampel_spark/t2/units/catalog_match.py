@@ -26,7 +26,7 @@ from ampel_spark.sky.matching import Pairs, first_of_each, within_counts
 from ampel_spark.sky.where import Condition
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO, Column, Refusal, Unit
 
-__all__ = ["CatalogMatch", "Match", "Radius", "positions", "read_catalog"]
+__all__ = ["CatalogMatch", "Match", "Radius", "positions"]
 
 Array = npt.NDArray[Any]
 
@@ -370,12 +370,6 @@ def positions(batch: LightCurveBatch, which: str) -> tuple[Array, Array, Array]:
     )
     ra_mean = np.degrees(np.arctan2(y, x)) % 360.0
     return ra_mean, np.degrees(np.arctan2(z, np.hypot(x, y))), _year(t + 2451545.0)
-
-
-def read_catalog(path: Path, ra: str, dec: str, columns: tuple[str, ...]) -> Catalog:
-    """Return the catalogue of a file, read once in a process as long as the file stays as it is."""
-    found = open_catalog(path, None, ra, dec, columns)
-    return found if isinstance(found, Catalog) else found.around([0.0], [0.0], 179 * 3600.0)
 
 
 def _medians(i: Array, jd: Array, ra: Array, dec: Array, n: int) -> tuple[Array, Array, Array]:

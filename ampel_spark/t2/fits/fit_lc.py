@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import sncosmo
 
-from ampel_spark.t2.units import _sncosmo
-from ampel_spark.t2.units._fits import Fits
-from ampel_spark.t2.units._points import Points, numbers
-from ampel_spark.t2.units._task import Objects, Task
+from ampel_spark.t2.fits import models
+from ampel_spark.t2.fits.points import FitPoints, numbers
+from ampel_spark.t2.fits.results import Fits
+from ampel_spark.t2.fits.task import Objects, Task
 
-__all__ = ["Fit", "Photometry", "fit", "fit_objects"]
+__all__ = ["Fit", "ObjectPoints", "fit", "fit_objects"]
 
 Array = npt.NDArray[Any]
 Range = tuple[float, float]
@@ -25,14 +25,14 @@ Range = tuple[float, float]
 _MAX_CUTS = 10
 
 
-def fit_objects(points: Points, objects: Objects, task: Task, wanted: Array) -> Fits:
+def fit_objects(points: FitPoints, objects: Objects, task: Task, wanted: Array) -> Fits:
     """Fit those of some objects that are wanted, each with `fit`.
 
     Where there is no fit, chi square is NaN.
     """
     m = len(points)
     bands, curves = list(task.bands), np.array([*task.bands.values()], object)
-    model = _sncosmo.model(task.model, task.law)
+    model = models.model(task.model, task.law)
     names = ("z", "t0", *model.source.param_names)
     shape = (m, len(names))
     fits = Fits(
@@ -57,11 +57,11 @@ def fit_objects(points: Points, objects: Objects, task: Task, wanted: Array) -> 
         free = bool(objects.is_free[i])
         span = slice(points.offsets[i], points.offsets[i + 1])
         # A new one each time: a fit starts where its model stands.
-        model = _sncosmo.model(task.model, task.law)
+        model = models.model(task.model, task.law)
         model.set(z=0.5 * (objects.low[i] + objects.high[i]), **task.fixed)
         if task.law is not None:
             model.set(mwebv=objects.ebv[i])
-        data = Photometry(
+        data = ObjectPoints(
             points.time[span],
             np.array(bands, object)[points.band[span]],
             curves[points.band[span]],
@@ -130,7 +130,7 @@ def _peak_magnitude(model: sncosmo.Model, band: sncosmo.Bandpass) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Photometry:
+class ObjectPoints:
     """Points to fit, in order of time; all arrays have shape (N,).
 
     Attributes
@@ -152,9 +152,9 @@ class Photometry:
     def __len__(self) -> int:
         return len(self.time)
 
-    def where(self, mask: Array) -> Photometry:
+    def where(self, mask: Array) -> ObjectPoints:
         """Return the points that a mask selects."""
-        return Photometry(**{name: values[mask] for name, values in vars(self).items()})
+        return ObjectPoints(**{name: values[mask] for name, values in vars(self).items()})
 
     @property
     def snr(self) -> Array:
@@ -175,7 +175,7 @@ class Fit:
     ----------
     model : sncosmo.Model
         At the best fit.
-    data : Photometry
+    data : ObjectPoints
         The points fitted.
     mask : ndarray of bool
         Which of the points given these are.
@@ -193,7 +193,7 @@ class Fit:
     """
 
     model: sncosmo.Model
-    data: Photometry
+    data: ObjectPoints
     mask: Array
     fitted: Sequence[str]
     errors: Mapping[str, float]
@@ -210,7 +210,7 @@ class Fit:
 
 
 def fit(
-    data: Photometry,
+    data: ObjectPoints,
     model: sncosmo.Model,
     names: Sequence[str],
     bounds: Mapping[str, Range],
@@ -225,7 +225,7 @@ def fit(
 
     Parameters
     ----------
-    data : Photometry
+    data : ObjectPoints
         At least one point has a S/N above `min_snr`.
     model : sncosmo.Model
         With the values of the parameters that are held.
@@ -280,7 +280,7 @@ def fit(
 
 
 def _minimised(
-    all_data: Photometry,
+    all_data: ObjectPoints,
     mask: Array,
     model: sncosmo.Model,
     names: Sequence[str],

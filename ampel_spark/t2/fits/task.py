@@ -48,7 +48,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """What is known of the objects to fit; arrays have shape (M,). See `_targets.Targets`."""
+    """What is known of the objects to fit; arrays have shape (M,). See `FitTargets`."""
 
     z: Array
     low: Array

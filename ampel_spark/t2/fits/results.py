@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from astropy.cosmology import FlatLambdaCDM
 from scipy.stats import chi2
 
+from ampel_spark.t2.fits.points import FitPoints
 from ampel_spark.t2.unit import Column
-from ampel_spark.t2.units._points import Points
 
 __all__ = [
     "COLUMNS",
@@ -150,13 +150,13 @@ def _cosmology(h0: float, om0: float) -> FlatLambdaCDM:
     return FlatLambdaCDM(H0=h0, Om0=om0)
 
 
-def columns_of(fits: Fits, points: Points, bands: Sequence[str]) -> dict[str, Any]:
+def columns_of(fits: Fits, points: FitPoints, bands: Sequence[str]) -> dict[str, Any]:
     """Return the columns of the unit's table that follow from the fits and their points.
 
     Parameters
     ----------
     fits : Fits
-    points : Points
+    points : FitPoints
         Those that could be fitted, of the same objects.
     bands : sequence of str
         Their names.
@@ -234,7 +234,7 @@ def _lists(mask: Array, values: Array, there: Array | None = None) -> pa.ListArr
     return pc.if_else(pa.array(there), lists, pa.scalar(None, lists.type))
 
 
-def _band_lists(chosen: Points, bands: Sequence[str]) -> pa.ListArray:
+def _band_lists(chosen: FitPoints, bands: Sequence[str]) -> pa.ListArray:
     order = np.argsort(np.array(bands, object))
     n = len(bands)
     counts = np.bincount(chosen.group * n + chosen.band, minlength=len(chosen) * n)
@@ -242,7 +242,7 @@ def _band_lists(chosen: Points, bands: Sequence[str]) -> pa.ListArray:
     return _lists(present, np.array(bands, object)[order][np.nonzero(present)[1]])
 
 
-def _at_edge(fits: Fits, chosen: Points, phase: Array) -> Array:
+def _at_edge(fits: Fits, chosen: FitPoints, phase: Array) -> Array:
     """Say where chi square may jump within the error of t0, or where the model has no flux."""
     error = fits.errors[:, 1] / (1.0 + fits.values[:, 0])
     reach = np.where(fits.fitted[:, 1], np.where(error < 5.0, 3.0 * error, 15.0), 0.0)
@@ -261,7 +261,7 @@ def _ends(values: Array, offsets: Array, side: int) -> Array:
     return ends
 
 
-def _largest(chosen: Points, values: Array) -> Array:
+def _largest(chosen: FitPoints, values: Array) -> Array:
     best = chosen.best(values)
     return np.where(best >= 0, best, np.nan)
 

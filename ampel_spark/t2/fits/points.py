@@ -11,15 +11,15 @@ import numpy.typing as npt
 import sncosmo
 
 from ampel_spark.lightcurve import DETECTION, FORCED, LightCurveBatch
-from ampel_spark.t2.units import _sncosmo
+from ampel_spark.t2.fits import models
 
-__all__ = ["FIELDS", "POINT", "Choice", "Points", "choose", "numbers"]
+__all__ = ["FIELDS", "POINT", "Choice", "FitPoints", "choose", "numbers"]
 
 Array = npt.NDArray[Any]
 
 #: What a fit reads of each point.
 FIELDS = ("jd", "kind", "band", "sign", "flux", "fluxerr", "zp", "zpsys")
-#: The arrays of `Points` with one value for each point.
+#: The arrays of `FitPoints` with one value for each point.
 POINT = ("time", "band", "flux", "error", "zp")
 
 
@@ -48,7 +48,7 @@ class Choice:
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class FitPoints:
     """Points of M objects, in order of time; those of object i are ``offsets[i]:offsets[i + 1]``.
 
     Attributes
@@ -84,12 +84,12 @@ class Points:
         """Signal-to-noise ratios."""
         return self.flux / self.error
 
-    def where(self, mask: Array) -> Points:
+    def where(self, mask: Array) -> FitPoints:
         """Return the points that a mask selects; all objects stay."""
         group = self.group[mask]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(self)))])
         arrays = {k: getattr(self, k)[mask] for k in POINT}
-        return Points(offsets, group, notes=self.notes, **arrays)
+        return FitPoints(offsets, group, notes=self.notes, **arrays)
 
     def best(self, values: Array) -> Array:
         """Return the largest value of each object; -inf where it has no point."""
@@ -116,7 +116,7 @@ def numbers(mask: Array) -> list[int]:
     return found
 
 
-def choose(batch: LightCurveBatch, choice: Choice, low: Array, high: Array) -> Points:
+def choose(batch: LightCurveBatch, choice: Choice, low: Array, high: Array) -> FitPoints:
     """Choose the points to fit.
 
     Parameters
@@ -179,7 +179,7 @@ def choose(batch: LightCurveBatch, choice: Choice, low: Array, high: Array) -> P
         error = np.sqrt(error**2 + floor**2 + (choice.error_fraction * flux) ** 2)
     group = group[at]
     offsets = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(batch)))])
-    return Points(offsets, group, p["jd"][at], band, flux, error, zp, notes)
+    return FitPoints(offsets, group, p["jd"][at], band, flux, error, zp, notes)
 
 
 def _covered(choice: Choice, low: Array, high: Array) -> Array:
@@ -200,7 +200,7 @@ def _to_ab(bands: Mapping[str, sncosmo.Bandpass | None], systems: Sequence[str])
     for s, system in enumerate(systems):
         for b, (name, curve) in enumerate(bands.items()):
             if curve is not None:
-                found[s, b] = _sncosmo.ab_offset(system, curve, name)
+                found[s, b] = models.ab_offset(system, curve, name)
     return found
 
 

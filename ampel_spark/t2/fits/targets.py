@@ -11,11 +11,17 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ampel_spark.lightcurve import LightCurveBatch
-from ampel_spark.sky.store import is_stored
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO
-from ampel_spark.t2.units.catalog_match import read_catalog
 
-__all__ = ["Dust", "Part", "Range", "Redshift", "Targets", "targets_of", "tied_columns"]
+__all__ = [
+    "Dust",
+    "ParameterGroup",
+    "Range",
+    "Redshift",
+    "FitTargets",
+    "targets_of",
+    "tied_columns",
+]
 
 Array = npt.NDArray[Any]
 Range = tuple[float, float]
@@ -24,13 +30,13 @@ Range = tuple[float, float]
 _WIDTH, _LOWEST = 5.0, 1e-4
 
 
-class Part(BaseModel):
+class ParameterGroup(BaseModel):
     """A group of parameters of a unit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class Redshift(Part):
+class Redshift(ParameterGroup):
     """Where the redshift comes from: exactly one of `value`, `unit`, `catalog` and `fit`."""
 
     value: float | None = Field(default=None, gt=0)
@@ -84,11 +90,11 @@ class Redshift(Part):
                 )
         if self.sigma is not None and self.sigma_column is not None:
             raise ValueError("give sigma or sigma_column, not both")
-        if self.catalog is not None and is_stored(self.catalog):
-            raise ValueError(
-                f"{self.catalog.name} is a versioned catalogue of the lake: add a catalog_match of"
-                " it and name that by unit, so that fits follow what it matches"
-            )
+        if self.catalog is not None:
+            # Without a catalogue nothing of this module is in the unit's trace.
+            from ampel_spark.t2.fits.neighbours import check_is_file
+
+            check_is_file(self.catalog)
         if self.fit is not None and self.has_prior:
             raise ValueError("a prior needs a redshift: fit has a range alone")
         if self.value is not None and self.sigma_column is not None:
@@ -101,7 +107,7 @@ class Redshift(Part):
         return self.sigma is not None or self.sigma_column is not None
 
 
-class Dust(Part):
+class Dust(ParameterGroup):
     """The Milky Way's dust: its law, and where E(B-V) comes from."""
 
     law: Literal["CCM89", "O94", "F99"] = "F99"
@@ -127,7 +133,7 @@ class Dust(Part):
 
 
 @dataclass(frozen=True, eq=False)
-class Targets:
+class FitTargets:
     """What is known of each object of a batch; arrays have shape (M,).
 
     Attributes
@@ -167,7 +173,7 @@ def tied_columns(redshift: Redshift, dust: Dust | None) -> dict[str, list[str]]:
     return found
 
 
-def targets_of(batch: LightCurveBatch, redshift: Redshift, dust: Dust | None) -> Targets:
+def targets_of(batch: LightCurveBatch, redshift: Redshift, dust: Dust | None) -> FitTargets:
     """Look up the redshifts and E(B-V) of the objects of a batch."""
     m = len(batch)
     status, message = np.zeros(m, np.int32), np.full(m, "", object)
@@ -176,42 +182,20 @@ def targets_of(batch: LightCurveBatch, redshift: Redshift, dust: Dust | None) ->
         where = where & (status == 0)
         status[where], message[where] = code, text
 
-    found, sigma, distance = (np.full(m, np.nan) for _ in range(3))
-    source = np.full(m, "fit", object)
-    absent = ""
-    if redshift.value is not None:
-        found[:] = redshift.value
-        source[:] = "value"
-    elif redshift.unit is not None:
-        present, found = batch.tied(redshift.unit, redshift.column)
-        refuse(~present, MISSING_DEPENDENCY, f"no result of {redshift.unit}")
-        distance = _distances(batch, redshift)
-        if redshift.sigma_column is not None:
-            sigma = batch.tied(redshift.unit, redshift.sigma_column)[1]
-        absent = f"no redshift in {redshift.unit}.{redshift.column}"
-        source[:] = "unit"
-    elif redshift.catalog is not None:
-        columns = dict.fromkeys(c for c in (redshift.column, redshift.sigma_column) if c)
-        catalog = read_catalog(redshift.catalog, redshift.ra, redshift.dec, tuple(columns))
-        nearest = catalog.nearest(*batch.positions(), redshift.radius)
-        rows = catalog.take(nearest.row)
-        found, distance = _numbers(rows[redshift.column]), nearest.distance
-        if redshift.sigma_column is not None:
-            sigma = _numbers(rows[redshift.sigma_column])
-        absent = f"no redshift within {redshift.radius:g} arcsec"
-        source[:] = "catalog"
+    found = _found(batch, redshift)
+    refuse(~found.present, MISSING_DEPENDENCY, f"no result of {redshift.unit}")
+    z, sigma = found.z, found.sigma
     if redshift.sigma is not None:
         sigma = np.full(m, redshift.sigma)
-    known = np.isfinite(found) & (found > 0)
+    known = np.isfinite(z) & (z > 0)
     bounds = redshift.fit or (redshift.otherwise if redshift.otherwise != "refuse" else None)
     if bounds is None:
-        refuse(~known, MISSING_INFO, absent)
+        refuse(~known, MISSING_INFO, found.absent)
         bounds = (np.nan, np.nan)
-    source[~known], distance = "fit", np.where(known, distance, np.nan)
     prior = known & np.isfinite(sigma) & (sigma > 0)
     width = np.where(prior, _WIDTH * sigma, 0.0)
-    lowest = np.maximum(found - width, np.minimum(_LOWEST, 0.5 * found))
-    low = np.where(known, np.where(prior, lowest, found), bounds[0])
+    lowest = np.maximum(z - width, np.minimum(_LOWEST, 0.5 * z))
+    low = np.where(known, np.where(prior, lowest, z), bounds[0])
     ebv = np.full(m, np.nan)
     if dust is not None and dust.ebv is not None:
         ebv[:] = dust.ebv * dust.scale
@@ -221,18 +205,64 @@ def targets_of(batch: LightCurveBatch, redshift: Redshift, dust: Dust | None) ->
         text = f"no E(B-V) in {dust.unit}.{dust.column}"
         refuse(~np.isfinite(ebv), MISSING_DEPENDENCY, text)
         ebv = ebv * dust.scale
-    return Targets(
-        z=np.where(known & ~prior, found, np.nan),
+    return FitTargets(
+        z=np.where(known & ~prior, z, np.nan),
         low=low,
-        high=np.where(known, found + width, bounds[1]),
-        mean=np.where(prior, found, np.nan),
+        high=np.where(known, z + width, bounds[1]),
+        mean=np.where(prior, z, np.nan),
         sigma=np.where(prior, sigma, np.nan),
-        source=source,
-        distance=np.asarray(distance, np.float64),
+        source=np.where(known, found.source, "fit").astype(object),
+        distance=np.where(known, found.distance, np.nan),
         ebv=ebv,
         status=status,
         message=message,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Redshifts as they were found; arrays have shape (M,).
+
+    Attributes
+    ----------
+    z, sigma, distance : NaN where there is none
+    present : false where the tied unit has no result
+    source : value, unit, catalog or fit
+    absent : what to say where there is no redshift
+    """
+
+    z: Array
+    sigma: Array
+    distance: Array
+    present: Array
+    source: str
+    absent: str = ""
+
+
+def _found(batch: LightCurveBatch, redshift: Redshift) -> _Found:
+    """Look up redshifts where a fit is to take them from."""
+    none = np.full(len(batch), np.nan)
+    everywhere = np.ones(len(batch), bool)
+    if redshift.value is not None:
+        return _Found(np.full(len(batch), redshift.value), none, none, everywhere, "value")
+    if redshift.unit is not None:
+        present, z = batch.tied(redshift.unit, redshift.column)
+        sigma = none
+        if redshift.sigma_column is not None:
+            sigma = batch.tied(redshift.unit, redshift.sigma_column)[1]
+        absent = f"no redshift in {redshift.unit}.{redshift.column}"
+        return _Found(z, sigma, _distances(batch, redshift), present, "unit", absent)
+    if redshift.catalog is not None:
+        from ampel_spark.t2.fits.neighbours import nearest_numbers
+
+        columns = [c for c in (redshift.column, redshift.sigma_column) if c]
+        distance, (z, *sigmas) = nearest_numbers(
+            batch, redshift.catalog, redshift.ra, redshift.dec, columns, redshift.radius
+        )
+        absent = f"no redshift within {redshift.radius:g} arcsec"
+        sigma = sigmas[0] if sigmas else none
+        return _Found(z, sigma, distance, everywhere, "catalog", absent)
+    return _Found(none, none, none, everywhere, "fit")
 
 
 def _distances(batch: LightCurveBatch, redshift: Redshift) -> Array:
@@ -250,7 +280,3 @@ def _distances(batch: LightCurveBatch, redshift: Redshift) -> Array:
         if np.isfinite(found).any():
             break
     return found
-
-
-def _numbers(column: Any) -> Array:
-    return np.asarray(column.combine_chunks().cast("float64").fill_null(np.nan))

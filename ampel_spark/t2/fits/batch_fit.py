@@ -10,11 +10,11 @@ import numpy.typing as npt
 import sncosmo
 
 from ampel_spark.salt import PARAMETERS, FitOptions, FitResult, Flag, LightCurves, SaltFitter
-from ampel_spark.t2.units import _sncosmo
-from ampel_spark.t2.units._fits import Fits
-from ampel_spark.t2.units._peaks import peak_magnitudes
-from ampel_spark.t2.units._points import POINT, Points, numbers
-from ampel_spark.t2.units._task import Objects, Task
+from ampel_spark.t2.fits import models
+from ampel_spark.t2.fits.peaks import peak_magnitudes
+from ampel_spark.t2.fits.points import POINT, FitPoints, numbers
+from ampel_spark.t2.fits.results import Fits
+from ampel_spark.t2.fits.task import Objects, Task
 
 __all__ = ["fit_objects"]
 
@@ -26,12 +26,14 @@ _NO_ERRORS = "no errors: some direction is not constrained by the data"
 _ZP = 25.0
 
 
-def fit_objects(points: Points, objects: Objects, task: Task, engine: str, wanted: Array) -> Fits:
+def fit_objects(
+    points: FitPoints, objects: Objects, task: Task, engine: str, wanted: Array
+) -> Fits:
     """Fit those objects of a batch that are wanted. Where there is no fit, chi square is NaN.
 
     Parameters
     ----------
-    points : Points
+    points : FitPoints
     objects : Objects
     task : Task
         Of a SALT model.
@@ -41,7 +43,7 @@ def fit_objects(points: Points, objects: Objects, task: Task, engine: str, wante
         These have points.
     """
     m, n_bands = len(points), len(task.bands)
-    source = _sncosmo.source(task.model)
+    source = models.source(task.model)
     notes: Notes = {}
     fits = Fits(
         names=PARAMETERS,
@@ -101,7 +103,7 @@ def _fitter_of(task: Task, z_high: float, engine: str) -> SaltFitter:
     while reach < z_high:
         reach *= 2.0
     curves = tuple(curve for curve in task.bands.values() if curve is not None)
-    return _fitter(_sncosmo.source(task.model), curves, task.law or "F99", reach, engine)
+    return _fitter(models.source(task.model), curves, task.law or "F99", reach, engine)
 
 
 @functools.lru_cache(maxsize=4)
@@ -116,7 +118,7 @@ def _rest_fitter(source: sncosmo.Source, engine: str) -> SaltFitter:
     return SaltFitter(source, ["bessellb"], z_range=(0.0, 0.0), engine=engine)
 
 
-def _of(points: Points, rows: Array) -> tuple[Points, Array]:
+def _of(points: FitPoints, rows: Array) -> tuple[FitPoints, Array]:
     """Return the points of some objects, and where these are."""
     if len(rows) == len(points):
         return points, np.arange(len(points.time))
@@ -126,7 +128,7 @@ def _of(points: Points, rows: Array) -> tuple[Points, Array]:
     offsets = np.concatenate([[0], np.cumsum(points.count[rows])])
     group = (np.cumsum(chosen) - 1)[points.group[at]]
     arrays = {k: getattr(points, k)[at] for k in POINT}
-    return Points(offsets, group, notes={}, **arrays), at
+    return FitPoints(offsets, group, notes={}, **arrays), at
 
 
 def _options(task: Task, objects: Objects, rows: Array) -> FitOptions:
@@ -170,7 +172,7 @@ def _enter(fits: Fits, rows: Array, at: Array, result: FitResult, notes: Notes) 
             notes[i] = (*notes.get(i, ()), text)
 
 
-def _bounds(fits: Fits, points: Points, objects: Objects, task: Task) -> None:
+def _bounds(fits: Fits, points: FitPoints, objects: Objects, task: Task) -> None:
     """Write the bounds that the fits had; t0: so that the model overlaps the data."""
     for k, name in enumerate(PARAMETERS):
         if name in task.bounds:
@@ -187,7 +189,7 @@ def _bounds(fits: Fits, points: Points, objects: Objects, task: Task) -> None:
 
 
 def _evaluate(
-    fits: Fits, points: Points, fitter: SaltFitter, rows: Array, number: Array, ebv: Array
+    fits: Fits, points: FitPoints, fitter: SaltFitter, rows: Array, number: Array, ebv: Array
 ) -> None:
     """Write the model's flux at the points fitted, and its maxima."""
     some, at = _of(points, rows)
