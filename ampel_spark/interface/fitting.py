@@ -118,13 +118,12 @@ def fit(
     True
     >>> few = aps.fit(curve.where(curve.jd < curve.jd[3]), "salt_fit", redshift=0.05, min_points=9)
     >>> few.status, few.message
-    (1, '0 points in bands ztfg, ztfr, 9 needed')
+    (1, '3 points to fit, 9 needed')
     """
     from ampel_spark.t2.runner import results_of
 
     built, label = _built(unit, config)
     curves = [light_curve] if isinstance(light_curve, LightCurve) else list(light_curve)
-    built.prepare()
     rows = results_of(built, LightCurveBatch.of(curves)).to_pylist() if curves else []
     results = []
     for curve, row in zip(curves, rows, strict=True):

@@ -144,7 +144,7 @@ class TableView:
         >>> import ampel_spark as aps
         >>> lake = aps.open("lake")
         >>> public = lake.table("alerts", columns=["alert_id"], where={"programid": 1}).arrow()
-        >>> public.num_rows == len(lake.table("alerts"))
+        >>> public.num_rows < len(lake.table("alerts"))
         True
         """
         return self._dataset().to_table(columns=list(self.names), filter=self._filter())
