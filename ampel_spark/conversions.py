@@ -61,10 +61,12 @@ def to_timeseries(curve: LightCurve, scale: str = "utc") -> TimeSeries:
 
 
 def _columns(curve: LightCurve) -> dict[str, Any]:
-    columns = {name: curve.points[name] for name in POINT_FIELDS if name in curve.points}
-    words = {name: columns[name].astype(str) for name in ("band", "zpsys") if name in columns}
-    words["kind"] = np.array([KINDS[int(kind)] for kind in columns["kind"]], dtype=str)
-    return columns | words
+    columns: dict[str, Any] = {n: curve.points[n] for n in POINT_FIELDS if n in curve.points}
+    for name in ("band", "zpsys"):
+        if name in columns:
+            columns[name] = columns[name].astype(str)
+    columns["kind"] = np.array([KINDS[int(kind)] for kind in columns["kind"]], dtype=str)
+    return columns
 
 
 def _about(curve: LightCurve) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def test_a_table_has_units_and_words_and_sncosmo_takes_it() -> None:
     assert table.colnames == [*POINT_FIELDS]
     assert table["kind"].tolist() == ["detection", "upper_limit", "forced"]
     assert (table["jd"].unit, table["magerr"].unit, table["ra"].unit) == (u.d, u.mag, u.deg)
-    assert table.meta["name"] == "ZTF20aaa" and table.meta["stock"] == 42
+    assert table.meta == {"name": "ZTF20aaa", "stock": 42, "state_id": ""}
     fluxes = CURVE.fluxes.to_table()
     fluxes["band"] = [bandpass_of("ztfr")] * 2
     data = photometric_data(fluxes)

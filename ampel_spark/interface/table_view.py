@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,7 +203,7 @@ class TableView:
             If DuckDB is not installed: it is no part of what this package needs.
         """
         try:
-            import duckdb
+            duckdb = import_module("duckdb")
         except ModuleNotFoundError:
             raise SetupError(
                 f"table {self.name!r} as a DuckDB relation needs DuckDB: `pip install duckdb`"

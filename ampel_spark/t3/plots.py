@@ -99,11 +99,11 @@ def light_curve(
     photometry below 3σ is drawn in flux only. Residuals are (data − model) / error of the flux.
     """
     height = 3.9 if model is not None else 3.1
-    return draw(
-        (5.6, height),
-        lambda figure: _draw_light_curve(figure, curve, model, t0, bands, scale),
-        form,
-    )
+
+    def plot(figure: Figure) -> None:
+        _draw_light_curve(figure, curve, model, t0, bands, scale)
+
+    return draw((5.6, height), plot, form)
 
 
 def plot_light_curve(
