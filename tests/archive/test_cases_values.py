@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from ampel_spark.job.load import load_survey
 from pyarrow import parquet
 
 from ampel_spark.archive.packets import read_batches
 from ampel_spark.archive.readers import reader_of
 from ampel_spark.archive.rows import Packet, batch_of, point
 from ampel_spark.archive.values import BadPacket, integer, sign_of
+from ampel_spark.job.configuration.load import load_survey
 from tests.archive import odd
 from tests.archive.conftest import SCHEMA, Body, Make
 from tests.archive.test_fuzz_values import lsst_packet
