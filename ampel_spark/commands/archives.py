@@ -37,7 +37,7 @@ def ingest(args: Namespace) -> int:
     survey = load_survey(args.survey)
     chunk_bytes = None if args.chunk is None else _bytes(args.chunk)
     try:
-        # a path that is none is told before Spark starts
+        # a path that is none is refused before Spark starts
         find_files(args.paths, name_patterns(survey))
     except ArchiveError as error:
         raise ConfigError(str(error)) from None

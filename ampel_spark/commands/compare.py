@@ -20,7 +20,7 @@ __all__ = ["diff"]
 _REASONS = ["selection", "change", "objects", "reason", "what", "cause"]
 _CHANGES = ["change", "name", "rank_a", "rank_b", "reason", "what", "value_a", "value_b",
             "threshold", "alert_id", "cause"]  # fmt: skip
-#: What is told of a run.
+#: What is shown of a run.
 _RUN = ("run_id", "job", "status", "started", "calibration", "parent_run_id")
 
 
@@ -69,12 +69,7 @@ def _show(found: Comparison, limit: int) -> None:
     _section("candidates", rows, ["selection", "before", "after", "gained", "lost", "moved"])
     _section("reasons", _rows(found.reasons())[: 2 * limit], _REASONS)
     for selection in found.selections:
-        for change, mine in found.of(selection.selection):
-            rows = _rows(mine.head(limit))
-            used = [c for c in _CHANGES[1:] if any(_there(row[c]) for row in rows)]
-            _section(f"{change}: {selection.selection}", rows, used)
-            if len(mine) > limit:
-                print(f"… and {len(mine) - limit} more (--limit)")
+        _show_changes(found, selection.selection, limit)
     _section("states", _rows(found.states), [*found.states])
     _section("why states changed", _rows(found.causes)[:limit], ["states", "cause"])
     _section("statuses that changed", _rows(found.statuses)[:limit], [*found.statuses])
@@ -83,6 +78,15 @@ def _show(found: Comparison, limit: int) -> None:
     _section("in another minimum", _rows(found.hoppers)[:limit], [*found.hoppers])
     rows = [dataclasses.asdict(r) | {"run": r.run.upper()} for r in found.reuse]
     _section("results", rows, ["run", "unit", "wanted", "computed", "reused", "sources"])
+
+
+def _show_changes(found: Comparison, selection: str, limit: int) -> None:
+    for change, mine in found.of(selection):
+        rows = _rows(mine.head(limit))
+        used = [c for c in _CHANGES[1:] if any(_there(row[c]) for row in rows)]
+        _section(f"{change}: {selection}", rows, used)
+        if len(mine) > limit:
+            print(f"… and {len(mine) - limit} more (--limit)")
 
 
 def _section(title: str, rows: list[dict[str, Any]], columns: list[str], empty: str = "") -> None:

@@ -26,7 +26,7 @@ def run(args: Namespace) -> int:
     from ampel_spark.job.execution.inputs import as_of
 
     job = load_job(args.job, args.set, args.archive, args.calibration, args.lake)
-    inputs = as_of(args.as_of, job.survey)  # one that is none is told before anything starts
+    inputs = as_of(args.as_of, job.survey)  # one that is none is refused before anything starts
     return _go(args, job, lake_of(args.lake, job.lake), inputs)
 
 
@@ -87,10 +87,10 @@ def reproduce(args: Namespace) -> int:
         print_rows(rows, ["table", "rows", "difference"], "table")
         for line in made.software:
             print(f"differs: {line}")
-        told = f"{len(made.rows)} tables are equal, bit for bit"
+        answer = f"{len(made.rows)} tables are equal, bit for bit"
         if made.differences:
-            told = f"{len(made.differences)} of {len(made.rows)} tables differ"
-        print(f"reproduce: {told}")
+            answer = f"{len(made.differences)} of {len(made.rows)} tables differ"
+        print(f"reproduce: {answer}")
     return 1 if made.differences else 0
 
 
@@ -115,7 +115,7 @@ def _go(args: Namespace, job: ResolvedJob, lake: Path, inputs: Inputs) -> int:
 
 
 def validate(args: Namespace) -> int:
-    """Check jobs, and tell all that is wrong with any of them."""
+    """Check jobs, and report all that is wrong with any of them."""
     from ampel_spark.document import DocumentError
     from ampel_spark.job.configuration.load import load_job
 
@@ -135,26 +135,26 @@ def validate(args: Namespace) -> int:
             row |= {"job": job.name, "hash": job.hash}
         except DocumentError as error:
             row |= {"good": False, "problems": list(error.problems)}
-            told = str(error)
+            said = str(error)
         except ConfigError as error:
             row |= {
                 "good": False,
                 "problems": [{"file": str(path), "line": None, "path": "", "message": str(error)}],
             }
-            told = str(error)
+            said = str(error)
         rows.append(row)
         if args.format == "table":
             if row["good"]:
                 print(f"{path}: good: job {job.name}, sha256 {job.hash[:12]}")
             else:
-                print(told, file=sys.stderr)
+                print(said, file=sys.stderr)
     if args.format == "json":
         print(to_json(rows))
     return 0 if all(row["good"] for row in rows) else 2
 
 
 def list_units(args: Namespace) -> int:
-    """List the units that come with the package, or tell all about one."""
+    """List the units that come with the package, or show all about one."""
     from ampel_spark.t2.registry import UNITS, describe, find_unit
 
     if args.name is None:

@@ -24,7 +24,7 @@ __all__ = ["explain", "show_object"]
 def explain(args: Namespace) -> int:
     """Tell every cut of a channel's filter for one alert, with value and threshold, in every run.
 
-    Runs that judged it alike are told together.
+    Runs that judged it alike are shown together.
     """
     lake = lake_of(args.lake)
     explained = [_explained(lake, run, args) for run in _runs(lake, args)]
@@ -96,7 +96,7 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
 
     from ampel_spark.calibration.alerts import calibrated_alert
     from ampel_spark.commands.cuts import cut_outcomes, history_of
-    from ampel_spark.lake.journal import alerts_of, utc_of
+    from ampel_spark.journal import alerts_of, utc_of
     from ampel_spark.t0.cuts import MASKED
     from ampel_spark.t0.filters import make_filter
 
@@ -170,7 +170,7 @@ def _saw(lake: Path, args: Namespace) -> str:
 
 def show_object(args: Namespace) -> int:
     """Tell the journal of an object, in order of time: of every run, or of one."""
-    from ampel_spark.lake.journal import journal, whole_journal
+    from ampel_spark.journal import journal, whole_journal
 
     lake = lake_of(args.lake)
     found = [(run, access_of(run, args.channel)) for run in _runs(lake, args)]
@@ -183,11 +183,11 @@ def show_object(args: Namespace) -> int:
         print_rows(entries, columns, args.format)
         return 0
     ids = [run.run_id for run, _ in found]
-    told = {run_id for entry in entries for run_id in entry["runs"]}
+    named = {run_id for entry in entries for run_id in entry["runs"]}
     rows = [
         {"": i + 1} | {key: getattr(run, key) for key in ("run_id", "job", "calibration", "status")}
         for i, (run, _) in enumerate(found)
-        if run.run_id in told
+        if run.run_id in named
     ]
     print_rows(rows, ["", "run_id", "job", "calibration", "status"], "table",
                empty=f"none of {len(found)} runs has more of it than alerts")  # fmt: skip

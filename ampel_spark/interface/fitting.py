@@ -138,12 +138,14 @@ def fit(
 
 def _built(unit: str | type[Unit] | Unit, config: Mapping[str, Any]) -> tuple[Unit, str]:
     """Return a unit with its parameters, and how it is called."""
-    from ampel_spark.t2.registry import build, build_class
+    from ampel_spark.classes import build_model
+    from ampel_spark.t2.registry import build, placed
 
     if isinstance(unit, str):
         return build(unit, config, Path.cwd()), unit
     if isinstance(unit, type):
-        return build_class(unit, config, Path.cwd(), unit.__name__), unit.__name__
+        name = unit.__name__
+        return placed(build_model(unit, config, f"unit {name!r}"), name, Path.cwd()), name
     if config:
         raise ConfigError(
             f"unit {type(unit).__name__} has its parameters already: change them with model_copy, "

@@ -150,7 +150,7 @@ class ObjectView:
         >>> sorted({entry["kind"] for entry in lake.object(name).journal})
         ['alert', 'candidate', 'decision', 'result', 'state']
         """
-        from ampel_spark.lake.journal import journal
+        from ampel_spark.journal import journal
 
         return journal(self.run.lake, str(self.stock), self.run.record, self.access)
 
@@ -179,8 +179,8 @@ class ObjectView:
         """
         import pyarrow.compute as pc
 
-        from ampel_spark.lake.results import Results, catalogs_by_run
         from ampel_spark.lake.runs import runs
+        from ampel_spark.t2.results import Results, catalogs_by_run
 
         wanted = self._state(state, channel)["state_id"]
         there, run = table_names(self.run.lake), self.run

@@ -103,7 +103,7 @@ class Lake:
                 )
 
     def _make(self, table: Table) -> None:
-        properties = _PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.told)}
+        properties = _PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.extremes)}
         create(self.path(table.name), table.schema().json(), table.comment, properties)
 
     def _widen(self, table: Table, column: StructField) -> None:
@@ -303,21 +303,21 @@ class Lake:
         if within is not None:
             condition = f"({within}) AND {condition}"
         target = DeltaTable.forPath(self.spark, self.path(table.name))
-        with self.told(metadata):
+        with self._noting(metadata):
             clauses(target.alias("t").merge(rows.alias("s"), condition)).execute()
 
     def delete(self, name: str, condition: str, metadata: Mapping[str, Any]) -> None:
         """Remove the rows that meet a SQL condition."""
         from delta.tables import DeltaTable
 
-        with self.told(metadata):
+        with self._noting(metadata):
             DeltaTable.forPath(self.spark, self.path(name)).delete(condition)
 
     def restore(self, name: str, version: int, metadata: Mapping[str, Any]) -> None:
         """Bring a table back to what it held at a version, by a new version."""
         from delta.tables import DeltaTable
 
-        with self.told(metadata):
+        with self._noting(metadata):
             DeltaTable.forPath(self.spark, self.path(name)).restoreToVersion(version)
 
     def checkpoint(self, name: str) -> None:
@@ -340,7 +340,7 @@ class Lake:
         return [json.loads(commit.get("userMetadata") or "{}") for commit in found]
 
     @contextlib.contextmanager
-    def told(self, metadata: Mapping[str, Any]) -> Iterator[None]:
+    def _noting(self, metadata: Mapping[str, Any]) -> Iterator[None]:
         self.spark.conf.set(_METADATA, json.dumps(metadata, sort_keys=True))
         try:
             yield

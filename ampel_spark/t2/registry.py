@@ -8,7 +8,7 @@ import inspect
 import operator
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -26,10 +26,11 @@ __all__ = [
     "Description",
     "Parameter",
     "build",
-    "build_class",
     "describe",
     "find_unit",
     "packed",
+    "placed",
+    "with_paths",
 ]
 
 #: The units that come with the package.
@@ -112,29 +113,26 @@ def build(spec: str, config: Mapping[str, Any] | None, base: Path) -> Unit:
     ConfigError
         If a parameter is unknown, missing or of the wrong type.
     """
-    return build_class(find_unit(spec, base), config, base, spec)
+    return placed(build_model(find_unit(spec, base), config, f"unit {spec!r}"), spec, base)
 
 
-def build_class(cls: type[Unit], config: Mapping[str, Any] | None, base: Path, spec: str) -> Unit:
-    """Return a unit of a class with its parameters.
+def placed(unit: Unit, spec: str, base: Path) -> Unit:
+    """Return a unit with the relative paths in its parameters taken from `base`.
 
     Parameters
     ----------
-    cls : class
-    config, base
-        As for `build`.
+    unit : Unit
     spec : str
-        How the unit is called in messages.
+        How errors name it.
+    base : Path
+        Folder of the job file.
 
     Raises
     ------
     UnitError
         If its columns cannot make a table.
-    ConfigError
-        If a parameter is unknown, missing or of the wrong type.
     """
-    unit = build_model(cls, config, f"unit {spec!r}")
-    unit = unit.model_copy(update={k: _absolute(getattr(unit, k), base) for k in cls.model_fields})
+    unit = with_paths(unit, lambda path: (base / path).absolute())
     _check_columns(unit.output_columns(), spec)
     return unit
 
@@ -187,17 +185,17 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [m for a in getattr(annotation, "__args__", ()) for m in _models_in(a)]
 
 
-def _absolute(value: Any, base: Path) -> Any:
-    """Return a parameter's value with relative paths in it taken from `base`."""
+def with_paths(value: Any, changed: Callable[[Path], Path]) -> Any:
+    """Return a unit, or the value of a parameter, with each path in it changed."""
     if isinstance(value, Path):
-        return (base / value).absolute()
+        return changed(value)
     if isinstance(value, BaseModel):
-        new = {k: _absolute(getattr(value, k), base) for k in type(value).model_fields}
+        new = {k: with_paths(getattr(value, k), changed) for k in type(value).model_fields}
         return value.model_copy(update=new)
     if isinstance(value, dict):
-        return {k: _absolute(v, base) for k, v in value.items()}
+        return {k: with_paths(v, changed) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_absolute(v, base) for v in value)
+        return type(value)(with_paths(v, changed) for v in value)
     return value
 
 

@@ -301,7 +301,7 @@ def _write(
         rows.append_column("run_id", pa.repeat(run_id, len(rows))).select(schema.names)
         for rows in task(built, trace_id, batches)
     )
-    return write_part(folder, schema, table.told, _GROUP, results)
+    return write_part(folder, schema, table.extremes, _GROUP, results)
 
 
 def _fields(unit: Unit) -> list[str]:

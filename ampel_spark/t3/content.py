@@ -17,7 +17,7 @@ from ampel_spark.t3.plots import ModelCurve, Step
 __all__ = [
     "ArchiveSummary",
     "Candidate",
-    "CutLoss",
+    "FunnelCut",
     "Funnel",
     "Quarantined",
     "ReportContent",
@@ -82,7 +82,7 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
-class CutLoss:
+class FunnelCut:
     """One cut of a tier: so many came in, so many were left."""
 
     tier: str
@@ -107,7 +107,7 @@ class Funnel:
     #: The steps of the plot: what was left after each tier.
     stages: Sequence[Step]
     #: Every cut, in the order in which they are applied.
-    cuts: Sequence[CutLoss] = ()
+    cuts: Sequence[FunnelCut] = ()
     #: Data rights, such as ZTF_PUB.
     access: Sequence[str] = ()
 

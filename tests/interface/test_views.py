@@ -14,8 +14,8 @@ import ampel_spark as aps
 from ampel_spark.errors import ConfigError, LakeError, SetupError, UnitError
 from ampel_spark.interface.lake_view import LakeView
 from ampel_spark.lake.reading import read
-from ampel_spark.lake.results import HEAD
 from ampel_spark.lightcurve import POINT_FIELDS, LightCurve
+from ampel_spark.t2.results import HEAD
 from ampel_spark.t2.unit import Column, Refusal, Unit
 from tests.old_lakes import RUNS
 

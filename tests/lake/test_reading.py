@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from math import nan
 from pathlib import Path
@@ -20,7 +21,7 @@ from deltalake import write_deltalake
 
 import ampel_spark
 from ampel_spark.errors import LakeError
-from ampel_spark.lake.journal import utc_of
+from ampel_spark.journal import utc_of
 from ampel_spark.lake.log import add_files, create
 from ampel_spark.lake.marker import mark
 from ampel_spark.lake.parts import PartWriter
@@ -29,6 +30,7 @@ from ampel_spark.lake.reading import (
     dataset,
     open_table,
     read,
+    stream,
     table_info,
     table_names,
 )
@@ -261,8 +263,38 @@ def test_a_jd_is_told_as_utc() -> None:
 
 def test_reading_imports_no_spark(lake: Path) -> None:
     code = (
-        "import sys; from ampel_spark.lake.reading import *; from ampel_spark.lake import journal\n"
+        "import sys; from ampel_spark.lake.reading import *; from ampel_spark import journal\n"
+        "from ampel_spark.lake.runs import runs\n"
         f"runs({str(lake)!r}); table_info({str(lake)!r}, 'alerts')\n"
         "assert not {'pyspark', 'delta', 'py4j'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_table_is_streamed_with_the_memory_of_one_row_group(empty: Path) -> None:
+    rows = pa.table({"x": range(30_000), "word": [str(i % 7) for i in range(30_000)]})
+    for _ in range(20):
+        write_deltalake(str(empty / "big"), rows, mode="append")
+    want = pc.field("x") >= 100
+    begun, most, seen = pa.total_allocated_bytes(), 0, 0
+    for batch in stream(empty, "big", ["x"], want):
+        time.sleep(0.01)  # a scan would read ahead meanwhile
+        seen += len(batch)
+        most = max(most, pa.total_allocated_bytes() - begun)
+    assert seen == 20 * 29_900
+    assert most < 2 * rows.nbytes
+    assert list(stream(empty, "big", ["x"], pc.field("x") < 0)) == []
+
+
+def test_a_stream_has_the_columns_that_older_files_lack(empty: Path) -> None:
+    write_deltalake(str(empty / "grown"), pa.table({"x": [1]}))
+    write_deltalake(
+        str(empty / "grown"), pa.table({"x": [2], "y": [3.0]}), mode="append", schema_mode="merge"
+    )
+    batches = list(stream(empty, "grown", ["y", "x"]))
+    table = pa.Table.from_batches(batches)
+    assert sorted(table.to_pylist(), key=lambda row: row["x"]) == [
+        {"y": None, "x": 1},
+        {"y": 3.0, "x": 2},
+    ]
+    assert table.equals(read(empty, "grown", ["y", "x"]))

@@ -11,8 +11,8 @@ import pytest
 import xxhash
 from pyspark.sql import SparkSession
 
-from ampel_spark.lake.reading import find_run, read
-from ampel_spark.lake.results import needs_of
+from ampel_spark.lake.reading import read
+from ampel_spark.lake.runs import find_run
 from ampel_spark.lake.ties import EXCEPTION, READ, hash_column, key_hash, keys_at
 from ampel_spark.t2 import unit
 
@@ -104,7 +104,7 @@ def test_an_exception_has_the_status_that_units_give_it() -> None:
 @pytest.mark.spark
 def test_the_hashes_of_a_run_are_those_that_spark_wrote(quick_lake: Path) -> None:
     run = find_run(quick_lake)
-    needs = needs_of(run, "salt_fit")
+    needs = run.needs_of("salt_fit")
     assert needs == ["host", "milky_way_dust"]
     fits = read(quick_lake, "t2_salt_fit", ["state_id", "input_hash"]).sort_by("state_id")
     keys = {}

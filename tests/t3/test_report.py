@@ -121,9 +121,9 @@ def content(curve: Callable[..., LightCurve], make_model: Any) -> c.ReportConten
         funnels=[
             c.Funnel(
                 "SN", [Step("alerts", 5000), Step("accepted", 902), Step("candidates", 6)],
-                [c.CutLoss("T0", "min_rb", 5000, 902, "≥ 0.3", n_unknown=7),
-                 c.CutLoss("T0", "gaia", 902, 902, "no catalogue", off=True),
-                 c.CutLoss("T3", "fit.c < 0.5", 38, 6, counted="states", n_unknown=2)],
+                [c.FunnelCut("T0", "min_rb", 5000, 902, "≥ 0.3", n_unknown=7),
+                 c.FunnelCut("T0", "gaia", 902, 902, "no catalogue", off=True),
+                 c.FunnelCut("T3", "fit.c < 0.5", 38, 6, counted="states", n_unknown=2)],
                 ["ZTF_PUB"],
             )
         ],

@@ -186,21 +186,31 @@ def _at_t3(
             _note(out, at, parts, rules, cut, why[at], gone, new)
     if left.any():
         at = np.flatnonzero(left)
-        limited = rule.limit is not None
-        out.loc[at, "reason"] = "limit" if limited else "unexplained"
-        out.loc[at, "what"] = f"limit {rule.limit}" if limited else "select is true of it in both"
-        cause = np.full(len(at), "", object)
-        if rules[0].limit != rules[1].limit:
-            cause[:] = f"limit {_limit(rules[0])} → {_limit(rules[1])}"
-        if rule.rank is not None and rule_there.rank is not None:
-            parts = (tables[0].at(at), tables[1].at(at))
-            ranks = [r.rank for r in rules if r.rank is not None]
-            values = [t.numbers(rank) for t, rank in zip(parts, ranks, strict=True)]
-            out.loc[at, "value_a"], out.loc[at, "value_b"] = values
-            differ = _differ(parts, ranks)
-            found = causes_of(*parts, units_in(rule.rank, rule_there.rank), why[at])
-            cause = joined([cause, np.where(differ, found, "").astype(object)])
-        out.loc[at, "cause"] = np.where(cause == "", "others come before it", cause)
+        _note_limit(out, at, (tables[0].at(at), tables[1].at(at)), rules, why[at], rule.limit)
+
+
+def _note_limit(
+    out: pd.DataFrame,
+    at: Array,
+    parts: tuple[StateTable, StateTable],
+    rules: tuple[SelectionRule, SelectionRule],
+    why: Array,
+    limit: int | None,
+) -> None:
+    """Note for some objects that ``select`` is true of them, and others come before them."""
+    limited = limit is not None
+    out.loc[at, "reason"] = "limit" if limited else "unexplained"
+    out.loc[at, "what"] = f"limit {limit}" if limited else "select is true of it in both"
+    cause = np.full(len(at), "", object)
+    if rules[0].limit != rules[1].limit:
+        cause[:] = f"limit {_limit(rules[0])} → {_limit(rules[1])}"
+    ranks = [r.rank for r in rules if r.rank is not None]
+    if len(ranks) == 2:
+        values = [t.numbers(rank) for t, rank in zip(parts, ranks, strict=True)]
+        out.loc[at, "value_a"], out.loc[at, "value_b"] = values
+        found = causes_of(*parts, units_in(*ranks), why)
+        cause = joined([cause, np.where(_differ(parts, ranks), found, "").astype(object)])
+    out.loc[at, "cause"] = np.where(cause == "", "others come before it", cause)
 
 
 def _note(
@@ -215,8 +225,7 @@ def _note(
 ) -> None:
     """Note for some objects that a condition of ``select`` fails where they are lacking."""
     there, lacking = parts if gone else parts[::-1]
-    usable = all(name in there.types for name in cut.columns)
-    passed = there.holds(cut) if usable else np.zeros(len(at), bool)
+    passed = there.holds(cut) if there.knows(cut) else np.zeros(len(at), bool)
     unknown = np.ma.getmaskarray(lacking.evaluate(cut))
     units = units_in(cut)
     reason = np.where(passed, np.where(unknown, "unknown", "condition"), "expression").astype(
@@ -225,22 +234,15 @@ def _note(
     what = np.full(len(at), cut.text, object)
     cause = causes_of(*parts, units, why)
     quantity, threshold = measured(cut)
-    values = [np.full(len(at), np.nan), np.full(len(at), np.nan)]
-    if quantity is not None:
-        for i, table in enumerate(parts):
-            if all(name in table.types for name in quantity.columns):
-                values[i] = table.numbers(quantity)
+    values = [_numbers(table, quantity) for table in parts]
     thresholds = np.full(len(at), threshold)
     for unit in units:
-        status = [table.key(unit, "status").astype(float) for table in parts]
+        status = parts[0].status(unit), parts[1].status(unit)
         had, has = status if gone else status[::-1]
-        told_so = passed & (had == 0) & np.isfinite(has) & (has != 0)
-        message = np.array([m or "" for m in lacking.key(unit, "message")], object)
-        texts = f"{unit}.status" + np.where(message == "", "", ": ").astype(object) + message
-        reason[told_so], what[told_so] = "status", texts[told_so]
-        thresholds[told_so] = np.nan
-        for i in range(2):
-            values[i] = np.where(told_so, status[i], values[i])
+        failed = passed & (had == 0) & np.isfinite(has) & (has != 0)
+        reason[failed], what[failed] = "status", _failure(lacking, unit)[failed]
+        thresholds[failed] = np.nan
+        values = [np.where(failed, *pair) for pair in zip(status, values, strict=True)]
     if new:
         other = rules[1 if not gone else 0].condition.cuts()
         match = next((c.text for c in other if _alike(c, cut)), "–")
@@ -249,6 +251,20 @@ def _note(
     out.loc[at, "reason"], out.loc[at, "what"] = reason, what
     out.loc[at, "value_a"], out.loc[at, "value_b"] = values
     out.loc[at, "threshold"], out.loc[at, "cause"] = thresholds, cause
+
+
+def _failure(table: StateTable, unit: str) -> Array:
+    """Return in words, for every state, that a unit failed."""
+    message = np.array([m or "" for m in table.key(unit, "message")], object)
+    text: Array = f"{unit}.status" + np.where(message == "", "", ": ").astype(object) + message
+    return text
+
+
+def _numbers(table: StateTable, quantity: Expression | None) -> Array:
+    """Return a quantity for every state; NaN where a run lacks a column of it."""
+    if quantity is None or not table.knows(quantity):
+        return np.full(len(table.states), np.nan)
+    return table.numbers(quantity)
 
 
 def _moved(

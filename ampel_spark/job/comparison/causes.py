@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ampel_spark.job.comparison.differences import told, trace_changes
+from ampel_spark.job.comparison.differences import summary, trace_changes
 from ampel_spark.job.comparison.expressions import StateTable
 
 __all__ = ["causes_of", "joined"]
@@ -32,7 +32,7 @@ def causes_of(a: StateTable, b: StateTable, units: Sequence[str], states: Array)
     both = (a.states >= 0) & (b.states >= 0)
     same = a.states == b.states
     for unit in units:
-        changed = told(_trace(a, b, unit))
+        changed = summary(_trace(a, b, unit))
         hashes = [np.array([h or "" for h in side.key(unit, "input_hash")]) for side in (a, b)]
         moved = both & (hashes[0] != hashes[1])
         tie = _ties(a, b, unit)
@@ -69,7 +69,7 @@ def _ties(a: StateTable, b: StateTable, unit: str) -> str:
     needs = {*a.side.run.needs_of(unit), *b.side.run.needs_of(unit)}
     found = []
     for need in sorted(needs):
-        changed = told(_trace(a, b, need)) or _ties(a, b, need)
+        changed = summary(_trace(a, b, need)) or _ties(a, b, need)
         if changed:
             found.append(f"{need}: {changed}")
     return ", ".join(found)

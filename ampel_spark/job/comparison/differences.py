@@ -12,7 +12,7 @@ from ampel_spark.lake.runs import Run, UnitTrace, flattened
 __all__ = [
     "filter_changes",
     "run_differences",
-    "told",
+    "summary",
     "trace_changes",
 ]
 
@@ -81,7 +81,7 @@ def filter_changes(a: Run, b: Run, channel_a: str, channel_b: str) -> list[Diffe
     return found
 
 
-def told(changes: list[Difference], most: int = 3) -> str:
+def summary(changes: list[Difference], most: int = 3) -> str:
     """Return differences as one line: ``parameter redshift 0.1 → 0.2; code of m``."""
     lines = [
         c.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,16 +139,26 @@ class StateTable:
                 )
         if "channel" in names:
             self._columns["channel"] = np.full(len(self.states), self.channel, object)
-        own = [name for name in sorted(names - {"channel"}) if "." not in name]
-        if own:
-            rows = state_rows(self.side, self.states, own)
-            self._columns |= {name: _values(rows[name], self.types[name]) for name in own}
-        for unit in sorted({name.partition(".")[0] for name in names if "." in name}):
-            mine = sorted(n.partition(".")[2] for n in names if n.partition(".")[0] == unit)
-            results = self.side.results(unit, mine)
-            for name in mine:
-                full = f"{unit}.{name}"
-                self._columns[full] = _values(results.column(name, self.states), self.types[full])
+        by_unit: dict[str, list[str]] = {}
+        for name in sorted(names - {"channel"}):
+            unit, _, column = name.rpartition(".")
+            by_unit.setdefault(unit, []).append(column)
+        for unit, mine in by_unit.items():
+            rows = self._rows(unit, mine)
+            for name, column in zip(mine, rows, strict=True):
+                full = f"{unit}.{name}" if unit else name
+                self._columns[full] = _values(column, self.types[full])
+
+    def _rows(self, unit: str, columns: Sequence[str]) -> list[pa.Array]:
+        """Return columns of a unit's results, or of the states themselves."""
+        if not unit:
+            return [*state_rows(self.side, self.states, columns).values()]
+        results = self.side.results(unit, columns)
+        return [results.column(name, self.states) for name in columns]
+
+    def knows(self, expression: Expression) -> bool:
+        """Whether the run has all columns of an expression."""
+        return all(name in self.types for name in expression.columns)
 
     def evaluate(self, expression: Expression) -> np.ma.MaskedArray:
         """Return an expression for every state, masked where it is unknown."""
@@ -176,6 +186,11 @@ class StateTable:
         """Return a column of a unit's key or outcome: ``status``, ``message``, ``input_hash``."""
         column = self.side.results(unit, [name]).column(name, self.states)
         return column.to_pandas().to_numpy()
+
+    def status(self, unit: str) -> Array:
+        """Return a unit's status for every state; NaN where there is no result."""
+        found: Array = self.key(unit, "status").astype(float)
+        return found
 
     def at(self, rows: Array) -> StateTable:
         """Return the table for some of its states."""

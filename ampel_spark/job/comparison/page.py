@@ -107,7 +107,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _runs(comparison: Comparison) -> list[tuple[str, str, str, bool]]:
-    """Return what is told of both runs: label, before, after, and whether it differs."""
+    """Return what the page says of both runs: label, before, after, and whether it differs."""
     rows: list[tuple[str, str, str, bool]] = []
     for label, key in (
         ("run", "run_id"),

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.lake.reading import open_table, read, table_names
-from ampel_spark.lake.results import (
+from ampel_spark.lake.runs import Run
+from ampel_spark.lake.runs import runs as all_runs
+from ampel_spark.lake.ties import key_hash, keys_at
+from ampel_spark.t2.results import (
     HEAD,
     catalogs_by_run,
     preference,
     tied_hash,
 )
-from ampel_spark.lake.runs import Run
-from ampel_spark.lake.runs import runs as all_runs
-from ampel_spark.lake.ties import key_hash, keys_at
 
 __all__ = [
     "UnitResults",

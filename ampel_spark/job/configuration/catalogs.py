@@ -21,7 +21,7 @@ from ampel_spark.document import Document
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.job.configuration.model import CatalogEntry, CatalogSource
 from ampel_spark.lake.runs import CatalogInput
-from ampel_spark.problems import entries
+from ampel_spark.problems import entries, models_at
 
 if TYPE_CHECKING:
     from ampel_spark.sky.sources import CatalogSettings
@@ -206,21 +206,12 @@ def catalog_config(
             catalog = catalogs[value]
             there = catalog.file is not None and catalog.file.exists()
             path = str(catalog.file if there else empty_catalog(catalog))
-            usual = {
-                "ra": catalog.ra,
-                "dec": catalog.dec,
-                "id": catalog.id,
-                "version": catalog.version,
-                "append": {n: n for n in catalog.columns},
-            }
-            filled = (
-                {k: v for k, v in usual.items() if k in model.model_fields} | filled | {key: path}
-            )
+            filled = _of_catalog(model, catalog) | filled | {key: path}
             used[path] = catalog
         elif isinstance(value, dict) and (part := _part(model, key)) is not None:
             filled[key], found = catalog_config(part, value, catalogs)
             used |= found
-        elif isinstance(value, dict) and (part := _part_of_each(model, key)) is not None:
+        elif isinstance(value, dict) and (part := _part(model, key, "")) is not None:
             filled[key] = {}
             for name, one in value.items():
                 # the name is that of the catalogue, unless the entry says another
@@ -232,6 +223,18 @@ def catalog_config(
         else:
             filled[key] = value
     return filled, used
+
+
+def _of_catalog(model: type[BaseModel], catalog: CatalogSource) -> dict[str, Any]:
+    """Return what a catalogue says of the parameters that a model has."""
+    usual = {
+        "ra": catalog.ra,
+        "dec": catalog.dec,
+        "id": catalog.id,
+        "version": catalog.version,
+        "append": {n: n for n in catalog.columns},
+    }
+    return {key: value for key, value in usual.items() if key in model.model_fields}
 
 
 def paths_in(
@@ -247,11 +250,11 @@ def paths_in(
             continue
         if isinstance(value, dict) and (part := _part(model, key)) is not None:
             yield from paths_in(part, value, (*where, key))
-        elif isinstance(value, dict) and (part := _part_of_each(model, key)) is not None:
+        elif isinstance(value, dict) and (part := _part(model, key, "")) is not None:
             for name, one in value.items():
                 if isinstance(one, dict):
                     yield from paths_in(part, one, (*where, key, str(name)))
-        elif isinstance(value, str) and Path in _choices(field.annotation) and not field.metadata:
+        elif isinstance(value, str) and _is_path(field.annotation) and not field.metadata:
             yield (*where, key), value
 
 
@@ -286,27 +289,15 @@ def empty_catalog(catalog: CatalogSource) -> Path:
     return path
 
 
-def _part(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """Return the model that a parameter is made of, if it is made of one."""
-    for choice in _choices(model.model_fields[key].annotation):
-        if isinstance(choice, type) and issubclass(choice, BaseModel):
-            return choice
-    return None
+def _part(model: type[BaseModel], *path: str) -> type[BaseModel] | None:
+    """Return the model of a parameter, or of what it maps any name to (the empty one)."""
+    return next(iter(models_at(model, path)), None)
 
 
-def _part_of_each(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """Return the model that each value of a parameter is made of, if it maps names to such."""
-    annotation = model.model_fields[key].annotation
-    part = get_args(annotation)[1] if get_origin(annotation) is dict else None
-    return part if isinstance(part, type) and issubclass(part, BaseModel) else None
-
-
-def _choices(annotation: Any) -> tuple[Any, ...]:
-    return (
-        get_args(annotation)
-        if get_origin(annotation) in (Union, types.UnionType)
-        else (annotation,)
-    )
+def _is_path(annotation: Any) -> bool:
+    """Whether a parameter takes a path, perhaps beside something else."""
+    of_union = get_origin(annotation) in (Union, types.UnionType)
+    return Path in (get_args(annotation) if of_union else (annotation,))
 
 
 def _of_lake(

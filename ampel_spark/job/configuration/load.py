@@ -1,6 +1,6 @@
 """A job file, read, checked and resolved, before anything is started.
 
-Everything that is wrong is told at once, each with its line, its path, the value, and the nearest
+All that is wrong is reported at once, each with its line, its path, the value, and the nearest
 right name::
 
     jobs/mine.yml:14: t0[0].config.min_ndett: unknown parameter, value 3; did you mean 'min_ndet'?
@@ -87,12 +87,7 @@ def load_job(
     ConfigError
         If anything is wrong with it: all of it at once.
     """
-
-    def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
-        return load_job(path, [*sets, *more], archive, release or calibration, lake)
-
-    file = Path(path).resolve()
-    return _resolve(read_document(path), file, sets, archive, calibration, varied, lake)
+    return _of_text(read_document(path), Path(path).resolve(), sets, archive, calibration, lake)
 
 
 def load_recorded(
@@ -121,11 +116,27 @@ def load_recorded(
     text = yaml.safe_dump(dict(run.job_resolved), sort_keys=False, allow_unicode=True, width=100)
     document = parse_document(f"job of run {run.run_id}", text)
     file = Path(run.job_file or Path.cwd() / "job.yml")
+    return _of_text(document, file, sets, None, calibration, lake)
+
+
+def _of_text(
+    document: Document,
+    file: Path,
+    sets: Sequence[str],
+    archive: Sequence[str] | None,
+    calibration: str | None,
+    lake: str | Path | None,
+) -> ResolvedJob:
+    """Return the job of a document, whose variations are made of the same text.
+
+    The file may change while a run of it goes on.
+    """
 
     def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
-        return load_recorded(run, [*sets, *more], release or calibration, lake)
+        again = parse_document(document.name, document.text)
+        return _of_text(again, file, [*sets, *more], archive, release or calibration, lake)
 
-    return _resolve(document, file, sets, None, calibration, varied, lake)
+    return _resolve(document, file, sets, archive, calibration, varied, lake)
 
 
 def _resolve(
@@ -135,7 +146,7 @@ def _resolve(
     archive: Sequence[str] | None,
     calibration: str | None,
     varied: Callable[..., ResolvedJob],
-    lake: str | Path | None = None,
+    lake: str | Path | None,
 ) -> ResolvedJob:
     for setting in sets:
         document.set(setting)

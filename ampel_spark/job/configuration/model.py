@@ -348,6 +348,19 @@ class CatalogSource:
     version: int | None = None
     id: str | None = None
 
+    def written(self) -> dict[str, Any]:
+        """Return the catalogue as a job file has it."""
+        return {
+            "file": None if self.simulated or self.lake or self.file is None else str(self.file),
+            "simulated": self.simulated,
+            "lake": self.lake,
+            "version": self.version,
+            "ra": self.ra,
+            "dec": self.dec,
+            "id": self.id,
+            "columns": list(self.columns),
+        }
+
 
 @dataclass(frozen=True)
 class FilterStep:
@@ -360,6 +373,18 @@ class FilterStep:
     on_stock_match: OnStockMatch
     history: History
     photometry: Photometry = "issued"
+
+    def written(self) -> dict[str, Any]:
+        """Return the filter as a job file has it."""
+        return {
+            "channel": self.channel,
+            "filter": self.name,
+            "config": self.filter.model_dump(mode="json"),
+            "gaia": self.gaia,
+            "on_stock_match": self.on_stock_match,
+            "history": self.history,
+            "photometry": self.photometry,
+        }
 
 
 @dataclass(frozen=True)
@@ -401,6 +426,15 @@ class UnitStep:
     needs: tuple[str, ...]
     columns: tuple[Column, ...]
 
+    def written(self) -> dict[str, Any]:
+        """Return the unit as a job file has it."""
+        return {
+            "unit": self.spec,
+            "name": self.name,
+            "channel": list(self.channels),
+            "config": dict(self.config),
+        }
+
 
 @dataclass(frozen=True)
 class SelectionStep:
@@ -420,6 +454,18 @@ class SelectionStep:
         from ampel_spark.t3.selection import Selection as Rule
 
         return Rule(self.select, self.rank, self.columns, self.limit)
+
+    def written(self) -> dict[str, Any]:
+        """Return the selection as a job file has it."""
+        return {
+            "name": self.name,
+            "channel": self.channel,
+            "select": self.select.text,
+            "rank": self.rank and self.rank.text,
+            "columns": {label: e.text for label, e in self.columns.items()},
+            "limit": self.limit,
+            "export": list(self.export),
+        }
 
 
 @dataclass(frozen=True)
@@ -459,8 +505,8 @@ class ResolvedJob:
     notes : tuple of str
         Lines for the plan: what is switched off, and why.
     varied : callable
-        Loads it again with more settings and another calibration release; without any, what a
-        simulated archive brings is read, once that is made.
+        Resolves its text again with more settings and another calibration release; without any,
+        what a simulated archive brings is read, once that is made.
     """
 
     name: str
@@ -506,54 +552,12 @@ class ResolvedJob:
             "survey": self.survey.name,
             "archive": archive or None,
             "calibration": self.calibration_source,
-            "catalog": {
-                c.name: {
-                    "file": None if c.simulated or c.lake or c.file is None else str(c.file),
-                    "simulated": c.simulated,
-                    "lake": c.lake,
-                    "version": c.version,
-                    "ra": c.ra,
-                    "dec": c.dec,
-                    "id": c.id,
-                    "columns": list(c.columns),
-                }
-                for c in self.catalogs.values()
-            },
+            "catalog": {c.name: c.written() for c in self.catalogs.values()},
             "channel": [{"name": c.name, "access": list(c.access)} for c in self.channels.values()],
-            "t0": [
-                {
-                    "channel": f.channel,
-                    "filter": f.name,
-                    "config": f.filter.model_dump(mode="json"),
-                    "gaia": f.gaia,
-                    "on_stock_match": f.on_stock_match,
-                    "history": f.history,
-                    "photometry": f.photometry,
-                }
-                for f in self.filters
-            ],
+            "t0": [step.written() for step in self.filters],
             "t1": {"states": states, "points": list(self.states.points)},
-            "t2": [
-                {
-                    "unit": u.spec,
-                    "name": u.name,
-                    "channel": list(u.channels),
-                    "config": dict(u.config),
-                }
-                for u in self.units
-            ],
-            "t3": [
-                {
-                    "name": s.name,
-                    "channel": s.channel,
-                    "select": s.select.text,
-                    "rank": s.rank and s.rank.text,
-                    "columns": {label: e.text for label, e in s.columns.items()},
-                    "limit": s.limit,
-                    "export": list(s.export),
-                }
-                for s in self.selections
-            ],
+            "t2": [step.written() for step in self.units],
+            "t3": [step.written() for step in self.selections],
             "report": self.report.model_dump(mode="json") if self.report else False,
         } | ({} if varied is None else {"systematics": varied.model_dump(mode="json")})
 

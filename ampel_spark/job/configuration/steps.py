@@ -32,11 +32,13 @@ from ampel_spark.job.configuration.model import (
     SelectionStep,
     UnitEntry,
     UnitStep,
+    VariationEntry,
 )
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.problems import entries, note_refusals
 
 if TYPE_CHECKING:
+    from ampel_spark.t0.filters import Filter
     from ampel_spark.t2.unit import Unit
     from ampel_spark.t3.expression import Expression
 
@@ -67,8 +69,6 @@ def build_filters(
     document: Document, catalogs: Mapping[str, CatalogSource], lake: Path
 ) -> list[FilterStep]:
     """Return the filter of each channel, in the order of the job; `lake` is that of catalogues."""
-    from ampel_spark.t0.filters import FILTERS
-
     steps: list[FilterStep] = []
     channels = _channel_names(document)
     for i, entry in entries(document, "t0", FilterEntry):
@@ -76,18 +76,8 @@ def build_filters(
         _check_channels(document, [*where, "channel"], [entry.channel], channels)
         if any(step.channel == entry.channel for step in steps):
             document.problem([*where, "channel"], f"a second filter of channel {entry.channel!r}")
-        if entry.filter not in FILTERS:
-            known = nearest(entry.filter, FILTERS)
-            document.problem([*where, "filter"], f"unknown filter, value {entry.filter!r}{known}")
-            continue
-        model = FILTERS[entry.filter]
-        try:
-            built = model.model_validate(entry.config)
-        except ValidationError as error:
-            note_refusals(document, error, model, [*where, "config"], "parameter")
-            continue
-        except AmpelSparkError as error:
-            document.problem([*where, "config"], str(error))
+        built = _build_filter(document, where, entry)
+        if built is None:
             continue
         gaia = entry.gaia
         if gaia is not None and gaia not in named_catalogs(document):
@@ -110,11 +100,32 @@ def build_filters(
                 entry.photometry,
             )
         )
+    _check_filters(document)
+    return steps
+
+
+def _check_filters(document: Document) -> None:
     judged = {entry.get("channel") for entry in _raw(document, "t0")}
     for i, channel in enumerate(_raw(document, "channel")):
         if judged and channel.get("name") and channel["name"] not in judged:
             document.problem(["channel", i], f"channel {channel['name']!r} has no filter in t0")
-    return steps
+
+
+def _build_filter(document: Document, where: list[str | int], entry: FilterEntry) -> Filter | None:
+    from ampel_spark.t0.filters import FILTERS
+
+    if entry.filter not in FILTERS:
+        known = nearest(entry.filter, FILTERS)
+        document.problem([*where, "filter"], f"unknown filter, value {entry.filter!r}{known}")
+        return None
+    model = FILTERS[entry.filter]
+    try:
+        return model.model_validate(entry.config)
+    except ValidationError as error:
+        note_refusals(document, error, model, [*where, "config"], "parameter")
+    except AmpelSparkError as error:
+        document.problem([*where, "config"], str(error))
+    return None
 
 
 def build_units(
@@ -128,10 +139,14 @@ def build_units(
     refused: list[tuple[int, UnitStep]] = []
     for i, entry in entries(document, "t2", UnitEntry):
         _check_channels(document, ["t2", i, "channel"], entry.channel or (), channels)
-        step = _build_unit(document, ["t2", i], entry, base, catalogs, lake)
+        model = _class_of(document, ["t2", i, "unit"], entry, base)
+        if model is None:
+            complete = False
+            continue
+        step = _build_unit(document, ["t2", i], entry, model, base, catalogs, lake)
         if step is None:
             complete = False
-            rest = _rest_of(document, entry, base, catalogs)
+            rest = _rest_of(document, entry, model, catalogs)
             refused += [(i, rest)] if rest is not None else []
             continue
         if step.name in steps:
@@ -142,16 +157,7 @@ def build_units(
         steps[step.name], places[step.name] = step, i
     complete &= len(steps) == len(_raw(document, "t2"))
     for i, step in [*((places[name], step) for name, step in steps.items()), *refused]:
-        for tie in step.needs:
-            if tie in steps:
-                _check_coverage(document, i, step, steps[tie])
-                _check_columns(document, i, step, steps[tie])
-            elif complete or tie not in _unit_names(document):
-                known = nearest(tie, (other for other in steps if other != step.name))
-                document.problem(
-                    ["t2", i],
-                    f"unit {step.name!r} needs the results of {tie!r}, which is not in t2{known}",
-                )
+        _check_ties(document, i, step, steps, complete)
     try:
         TopologicalSorter({name: step.needs for name, step in steps.items()}).prepare()
     except CycleError as error:
@@ -192,7 +198,7 @@ def check_systematics(
 ) -> None:
     """Note names in ``systematics`` that the job does not have.
 
-    A unit or a selection that was refused may be the one meant: its own problem is told, no second.
+    A unit or a selection that was refused may be the one meant: that has been noted.
     """
     if job is None or (entry := job.systematics) is None:
         return
@@ -221,17 +227,19 @@ def check_systematics(
             [where, "distance"],
             f"{entry.unit} has no {', '.join(lacking)}: leave distances out (distance: null)",
         )
+    _check_variations(document, entry.variations)
+
+
+def _check_variations(document: Document, variations: Sequence[VariationEntry]) -> None:
     seen = set()
-    for i, variation in enumerate(entry.variations):
+    for i, variation in enumerate(variations):
+        where: list[str | int] = ["systematics", "variations", i]
         if variation.name in seen:
-            document.problem(
-                [where, "variations", i], f"a second variation named {variation.name!r}"
-            )
+            document.problem(where, f"a second variation named {variation.name!r}")
         seen.add(variation.name)
         if variation.calibration is None and not variation.set:
             document.problem(
-                [where, "variations", i],
-                f"variation {variation.name!r} changes nothing: give 'calibration' or 'set'",
+                where, f"variation {variation.name!r} changes nothing: give 'calibration' or 'set'"
             )
 
 
@@ -248,32 +256,26 @@ def _build_unit(
     document: Document,
     where: list[str | int],
     entry: UnitEntry,
+    model: type[Unit],
     base: Path,
     catalogs: Mapping[str, CatalogSource],
     lake: Path,
 ) -> UnitStep | None:
-    from ampel_spark.t2.registry import build, find_unit
+    from ampel_spark.t2.registry import placed, with_paths
 
     place = [*where, "config"]
-    try:
-        model = find_unit(entry.unit, base)
-    except UnitError as error:
-        document.problem([*where, "unit"], str(error))
-        return None
     config, used = catalog_config(model, entry.config, catalogs)
     lacking = _lacks_file(document, place, model, config, base, lake)
+    # a catalogue that is still to be made is where it will be
+    there = {path: str(catalog.file) for path, catalog in used.items() if catalog.file is not None}
     try:
-        model.model_validate(config)
+        unit = model.model_validate(config)
         if lacking:
             return None
-        unit = build(entry.unit, config, base)
+        unit = placed(unit, entry.unit, base)
         missing = [path for path in unit.files() if not path.exists()]
         columns = tuple(unit.output_columns())
-        # a catalogue that is still to be made is where it will be
-        there = {
-            path: str(catalog.file) for path, catalog in used.items() if catalog.file is not None
-        }
-        unit = model.model_validate(replaced(unit.model_dump(), there))
+        unit = with_paths(unit, lambda path: Path(there.get(str(path), path)))
         needs = tuple(unit.needs())
     except ValidationError as error:
         note_refusals(document, error, model, place, "parameter")
@@ -283,7 +285,7 @@ def _build_unit(
         return None
     for path in missing:
         document.problem(place, f"there is no file {path}")
-    # what the job has by name is told by name, and not by where it is on this machine
+    # what the job has by name is shown by name, and not by where it is on this machine
     names = {there.get(path, path): catalog.name for path, catalog in used.items()}
     named = {
         k: v for k, v in entry.config.items() if isinstance(getattr(unit, k), Path) and _is_name(v)
@@ -293,17 +295,29 @@ def _build_unit(
     return UnitStep(_name_of(entry), entry.unit, unit, shown, channels, needs, columns)
 
 
+def _class_of(
+    document: Document, where: list[str | int], entry: UnitEntry, base: Path
+) -> type[Unit] | None:
+    from ampel_spark.t2.registry import find_unit
+
+    try:
+        return find_unit(entry.unit, base)
+    except UnitError as error:
+        document.problem(where, str(error))
+        return None
+
+
 def _rest_of(
-    document: Document, entry: UnitEntry, base: Path, catalogs: Mapping[str, CatalogSource]
+    document: Document,
+    entry: UnitEntry,
+    model: type[Unit],
+    catalogs: Mapping[str, CatalogSource],
 ) -> UnitStep | None:
     """Return a refused unit without its wrong parameters, for its ties; None: it makes no sense.
 
     Ties are those that the entry names: another may stand in for a parameter that was left out.
     """
-    from ampel_spark.t2.registry import find_unit
-
     try:
-        model = find_unit(entry.unit, base)
         config, _ = catalog_config(model, entry.config, catalogs)
         try:
             unit = model.model_validate(config)
@@ -354,6 +368,22 @@ def _lacks_file(
             place = place if document.value(place) is not None else place[:-1]
             document.problem(place, unknown_catalog(document, value, lake))
     return lacking
+
+
+def _check_ties(
+    document: Document, i: int, step: UnitStep, steps: Mapping[str, UnitStep], complete: bool
+) -> None:
+    """Note ties of a unit that lead nowhere; without all units, of names that the job lacks."""
+    for tie in step.needs:
+        if tie in steps:
+            _check_coverage(document, i, step, steps[tie])
+            _check_columns(document, i, step, steps[tie])
+        elif complete or tie not in _unit_names(document):
+            known = nearest(tie, (other for other in steps if other != step.name))
+            document.problem(
+                ["t2", i],
+                f"unit {step.name!r} needs the results of {tie!r}, which is not in t2{known}",
+            )
 
 
 def _check_coverage(document: Document, i: int, step: UnitStep, tie: UnitStep) -> None:

@@ -49,19 +49,19 @@ def outcomes(files: Sequence[str | Path]) -> dict[str, Any]:
 def failures(tier: Mapping[str, Any]) -> str:
     """Return what failed in words, by the counts of `outcomes`; empty where nothing did."""
     messages = tier.get("messages", {})  # runs that are older have none
-    told = []
+    parts = []
     for status, n in sorted(tier.get("statuses", {}).items(), key=lambda item: int(item[0])):
         if int(status) < 0:
             most = messages.get(status)
             said = f', most often "{most[0]}" ({most[1]})' if most else ""
-            told.append(f"{n} with status {status}{said}")
-    return "; ".join(told)
+            parts.append(f"{n} with status {status}{said}")
+    return "; ".join(parts)
 
 
 def _commonest(found: Any) -> dict[str, list[Any]]:
     """Return the commonest message by status below 0, and its count."""
     failed = (pc.field("status") < 0) & pc.field("message").is_valid()
-    # one character more than is told, to know of a message that goes on
+    # one character more than is shown, to know of a message that goes on
     said = pc.utf8_slice_codeunits(pc.field("message"), 0, _LONGEST + 1)
     rows: pa.Table = found.to_table(
         columns={"status": pc.field("status"), "said": said}, filter=failed

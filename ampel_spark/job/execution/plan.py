@@ -6,15 +6,22 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow.compute as pc
+import yaml
 
 from ampel_spark.archive.files import find_files
 from ampel_spark.archive.readers import name_patterns
-
-if TYPE_CHECKING:
-    from ampel_spark.job.configuration.model import ResolvedJob
-    from ampel_spark.job.execution.inputs import Inputs
-    from ampel_spark.lake.runs import Run
+from ampel_spark.calibration.examine import COLUMNS, examine_batches
+from ampel_spark.job.configuration.model import ResolvedJob
+from ampel_spark.job.execution.inputs import Inputs
+from ampel_spark.job.execution.tiers import channel_selection
+from ampel_spark.lake.log import newest_version
+from ampel_spark.lake.reading import read, stream
+from ampel_spark.lake.runs import Run
+from ampel_spark.t0.selection import cuts_off
+from ampel_spark.t2.trace import trace_of
 
 __all__ = ["estimate", "plan"]
 
@@ -30,94 +37,99 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
     inputs : Inputs
         What it reads of the archive.
     """
-    import yaml
-
-    from ampel_spark.t0.selection import Selection, cuts_off
-    from ampel_spark.t2.trace import trace_of
-
     yield f"job {job.name} ({job.file}), sha256 {job.hash[:12]}"
     yield "resolved:"
-    yield from (
-        "  " + line
-        for line in yaml.safe_dump(json.loads(job.written), sort_keys=False).splitlines()
-    )
+    written = yaml.safe_dump(json.loads(job.written), sort_keys=False)
+    yield from (f"  {line}" for line in written.splitlines())
     yield "versions:"
     pins = _versions(lake)
     yield from (f"  {name}: version {version}" for name, version in pins.items())
     if not pins:
         yield f"  {lake} holds no tables yet"
     yield "plan:"
-    if job.simulation is not None:
-        there = (
-            "is there"
-            if job.simulated_in is not None and (job.simulated_in / "simulation.json").is_file()
-            else "to be made"
-        )
-        size = job.simulation
-        what = f"{size.alerts} alerts" if size.alerts is not None else f"{size.objects} objects"
-        yield f"  archive: simulated, {what} in {size.nights} nights, {job.simulated_in} ({there})"
+    steps = (
+        _simulation(job),
+        _archive(job, lake, inputs),
+        _inputs(inputs),
+        job.notes,
+        _t0(job),
+        _t1(job),
+        _calibration(job, lake, inputs),
+        _t2(job),
+        (f"T3: {s.name}: channel {s.channel}, {s.select.text}" for s in job.selections),
+    )
+    yield from (f"  {line}" for lines in steps for line in lines)
+
+
+def _simulation(job: ResolvedJob) -> Iterator[str]:
+    size, folder = job.simulation, job.simulated_in
+    if size is None or folder is None:
+        return
+    there = "is there" if (folder / "simulation.json").is_file() else "to be made"
+    what = f"{size.alerts} alerts" if size.alerts is not None else f"{size.objects} objects"
+    yield f"archive: simulated, {what} in {size.nights} nights, {folder} ({there})"
+
+
+def _archive(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
     if inputs.is_past:
-        yield "  archive: nothing is read in: the versions are given"
+        yield "archive: nothing is read in: the versions are given"
     elif job.archive:
         files = find_files(job.archive, name_patterns(job.survey))
         known = _known(lake)
         new = [p for p in files if str(p) not in known]
         yield (
-            f"  archive: {len(files)} files, {len(new)} of them new by their path, "
+            f"archive: {len(files)} files, {len(new)} of them new by their path, "
             f"{sum(p.stat().st_size for p in new) / 1e6:.1f} MB"
         )
     elif job.simulation is None:
-        yield "  archive: nothing is read in, the lake as it is"
+        yield "archive: nothing is read in, the lake as it is"
+
+
+def _inputs(inputs: Inputs) -> Iterator[str]:
     if inputs.parent is not None:
-        yield f"  inputs of run {inputs.parent}"
+        yield f"inputs of run {inputs.parent}"
     if inputs.chunk is not None:
-        yield f"  the lake as it stood at version {inputs.chunk} of archive_files"
+        yield f"the lake as it stood at version {inputs.chunk} of archive_files"
     if inputs.versions is not None:
         versions = dataclasses.asdict(inputs.versions).items()
-        yield f"  reads {', '.join(f'{name} v{version}' for name, version in versions)}"
+        yield f"reads {', '.join(f'{name} v{version}' for name, version in versions)}"
     if inputs.until is not None:
-        yield f"  as of JD {inputs.until:.5f}: later alerts do not count"
-    for note in job.notes:
-        yield f"  {note}"
+        yield f"as of JD {inputs.until:.5f}: later alerts do not count"
+
+
+def _t0(job: ResolvedJob) -> Iterator[str]:
     for step in job.filters:
-        access = frozenset(job.channels[step.channel].programids)
-        selection = Selection(
-            step.channel,
-            step.filter,
-            access,
-            step.on_stock_match,
-            step.history,
-            release=job.calibration if step.photometry == "calibrated" else None,
-        )
+        selection = channel_selection(job, step)
         cuts = ", ".join(dict.fromkeys(cut.name for cut in selection.cuts()))
         yield (
-            f"  T0: channel {step.channel}: {step.name} on history {step.history}, "
+            f"T0: channel {step.channel}: {step.name} on history {step.history}, "
             f"on_stock_match {step.on_stock_match}, photometry {step.photometry}: "
             f"{cuts or 'no cut'}"
         )
         yield from (
-            f"  T0: off: {line}"
+            f"T0: off: {line}"
             for line in cuts_off(selection)
             if step.gaia is None or "star catalogue" not in line
         )
-    yield (
-        f"  T1: states: {job.states.mode} of {', '.join(job.states.points)}, "
-        f"calibration {job.calibration.name}"
-    )
-    yield from (f"  {line}" for line in _calibration(job, lake, inputs))
-    for unit in job.units:
-        # A catalogue of an archive that is still to be made has no content to hash yet.
-        made = job.simulated_in is None or job.simulated_in.is_dir()
-        missing = not made and str(job.simulated_in) in unit.unit.model_dump_json()
+
+
+def _t1(job: ResolvedJob) -> Iterator[str]:
+    points = ", ".join(job.states.points)
+    yield f"T1: states: {job.states.mode} of {points}, calibration {job.calibration.name}"
+
+
+def _t2(job: ResolvedJob) -> Iterator[str]:
+    # a catalogue of an archive that is still to be made has no content to hash yet
+    made = job.simulated_in is None or job.simulated_in.is_dir()
+    for step in job.units:
+        missing = not made and str(job.simulated_in) in step.unit.model_dump_json()
         trace = (
             "trace not known before its files are there"
             if missing
-            else f"trace {trace_of(unit.unit, unit.spec).trace_id[:12]}"
+            else f"trace {trace_of(step.unit, step.spec).trace_id[:12]}"
         )
-        ties = f", tied to {', '.join(unit.needs)}" if unit.needs else ""
-        yield f"  T2: {unit.name}: {unit.spec} for {', '.join(unit.channels)}{ties}, {trace}"
-    for chosen in job.selections:
-        yield f"  T3: {chosen.name}: channel {chosen.channel}, {chosen.select.text}"
+        ties = f", tied to {', '.join(step.needs)}" if step.needs else ""
+        yield f"T2: {step.name}: {step.spec} for {', '.join(step.channels)}{ties}, {trace}"
 
 
 def estimate(units: Mapping[str, Mapping[str, Any]], runs: Sequence[Run]) -> Iterator[str]:
@@ -155,11 +167,6 @@ def estimate(units: Mapping[str, Mapping[str, Any]], runs: Sequence[Run]) -> Ite
 
 def _calibration(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
     """Yield what the release would do to the points that the run would read, of all access."""
-    import pyarrow.compute as pc
-
-    from ampel_spark.calibration.examine import COLUMNS, examine_batches
-    from ampel_spark.lake.reading import read
-
     release = job.calibration
     if not release.rules:
         return
@@ -169,23 +176,19 @@ def _calibration(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         return
     version = inputs.pin(lake).datapoints if inputs.is_past else None
     known = None if inputs.until is None else pc.field("first_alert_jd") <= inputs.until
-    points = read(lake, "datapoints", COLUMNS, known, version=version)
-    found = examine_batches(points.to_batches(), release)
+    points = stream(lake, "datapoints", COLUMNS, known, version)
+    found = examine_batches(points, release)
     for rule in release.rules:
         yield f"calibration: {rule} acts on {found.counts[rule.number]} of {found.points} points"
     yield from (f"warning: {line}" for line in found.warnings)
 
 
 def _versions(lake: Path) -> dict[str, int]:
-    from deltalake import DeltaTable
-
     tables = sorted(p.parent for p in lake.glob("*/_delta_log")) if lake.is_dir() else []
-    return {p.name: int(DeltaTable(str(p)).version()) for p in tables}
+    return {p.name: version for p in tables if (version := newest_version(p)) is not None}
 
 
 def _known(lake: Path) -> set[str]:
-    from ampel_spark.lake.reading import read
-
     if not (lake / "archive_files" / "_delta_log").is_dir():
         return set()
     return set(read(lake, "archive_files", ["path"])["path"].to_pylist())

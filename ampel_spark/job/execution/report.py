@@ -170,7 +170,9 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
     cuts, left = [], t0["alerts"]
     for name, lost in t0["cuts"]:
         off = rules[name].needs_stars and filter_step.gaia is None
-        cuts.append(c.CutLoss("T0", name, left, left - lost, threshold=_rule(rules[name]), off=off))
+        cuts.append(
+            c.FunnelCut("T0", name, left, left - lost, threshold=_rule(rules[name]), off=off)
+        )
         left -= lost
     steps = [
         Step("alerts", t0["alerts"]),
@@ -184,7 +186,7 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
         if selection.channel == channel:
             for cut in (t3["losses"] or {}).get("cuts", ()):
                 cuts.append(
-                    c.CutLoss(
+                    c.FunnelCut(
                         "T3",
                         cut["cut"],
                         cut["n_in"],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ampel_spark.archive.chunks import Pinned
 from ampel_spark.errors import ConfigError
@@ -17,8 +20,12 @@ from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.runs import GOOD, PARTIAL, Run, UnitTrace, find_run
 from ampel_spark.lake.tables import TABLES
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+#: Tables of a run's own rows, and the columns by which those of two runs belong together.
+_KEYS = {
+    "decisions": ["channel", "alert_id"],
+    "state_channels": ["channel", "stock", "as_of_jd", "alert_id", "state_id"],
+    "candidates": ["selection", "rank"],
+}
 
 __all__ = ["Reproduction", "compare", "reproduce"]
 
@@ -97,63 +104,56 @@ def compare(
     differences : tuple of RowDifference
         The first of each table.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     rows: dict[str, int] = {}
     found: list[RowDifference] = []
-
-    def hold(name: str, pair: Sequence[pa.Table], key: Sequence[str], *skip: str) -> None:
-        rows[name] = len(pair[0])
-        difference = first_difference(name, pair[0], pair[1], key, skip)
+    for name, key, a, b in _pairs(lake_a, run_a, lake_b, run_b):
+        rows[name] = len(a)
+        # a trace that changed is named with the software, and not row by row
+        difference = first_difference(name, a, b, key, ["trace_id"])
         if difference is not None:
             found.append(difference)
-
-    sides = ((lake_a, run_a), (lake_b, run_b))
-    of_run = [pc.field("run_id") == run.run_id for _, run in sides]
-    keys = {
-        "decisions": ["channel", "alert_id"],
-        "state_channels": ["channel", "stock", "as_of_jd", "alert_id", "state_id"],
-        "candidates": ["selection", "rank"],
-    }
-    tables: dict[str, list[pa.Table]] = {}
-    for name in keys:
-        if not all(name in table_names(lake) for lake, _ in sides):
-            continue
-        a, b = (read(lake, name, filters=f) for (lake, _), f in zip(sides, of_run, strict=True))
-        shared = [column for column in a.column_names if column in b.column_names]
-        tables[name] = [a.select(shared), b.select(shared)]
-        # A changed filter's trace is told with the software, and not row by row.
-        hold(name, tables[name], keys[name], "trace_id")
-    ids = [pc.unique(t["state_id"].combine_chunks()) for t in tables["state_channels"]]
-    mine = [pc.field("state_id").isin(each) for each in ids]
-    hold(
-        "states",
-        [read(lake, "states", filters=f) for (lake, _), f in zip(sides, mine, strict=True)],
-        ["state_id"],
-    )
-    for unit in sorted(run_a.traces.t2):
-        name = f"t2_{unit}"
-        results = [
-            read(lake, name, filters=f & (pc.field("trace_id") == run.traces.t2[unit].trace_id))
-            for (lake, run), f in zip(sides, mine, strict=True)
-        ]
-        # The first lake may hold results for other inputs of other runs.
-        keys_a, keys_b = (
-            list(zip(t["state_id"].to_pylist(), t["input_hash"].to_pylist(), strict=True))
-            for t in results
-        )
-        there = set(keys_b)
-        results[0] = results[0].filter(pa.array([key in there for key in keys_a], pa.bool_()))
-        hold(name, results, ["state_id", "input_hash"], "trace_id")
     return rows, tuple(found)
+
+
+def _pairs(
+    lake_a: Path, run_a: Run, lake_b: Path, run_b: Run
+) -> Iterator[tuple[str, Sequence[str], pa.Table, pa.Table]]:
+    """Yield what two runs wrote: table, columns by which rows belong together, and the rows."""
+    there = {*table_names(lake_a)} & {*table_names(lake_b)}
+    mine_a, mine_b = (pc.field("run_id") == run.run_id for run in (run_a, run_b))
+    states = [pc.field("state_id").isin(pa.array([], pa.string()))] * 2
+    for name, key in _KEYS.items():
+        if name not in there:
+            continue
+        a, b = read(lake_a, name, filters=mine_a), read(lake_b, name, filters=mine_b)
+        shared = [column for column in a.column_names if column in b.column_names]
+        if name == "state_channels":
+            ids = [pc.unique(table["state_id"].combine_chunks()) for table in (a, b)]
+            states = [pc.field("state_id").isin(each) for each in ids]
+        yield name, key, a.select(shared), b.select(shared)
+    a, b = read(lake_a, "states", filters=states[0]), read(lake_b, "states", filters=states[1])
+    yield "states", ["state_id"], a, b
+    for unit in sorted(run_a.traces.t2):
+        name, key = f"t2_{unit}", ["state_id", "input_hash"]
+        a, b = (
+            read(lake, name, filters=f & (pc.field("trace_id") == run.traces.t2[unit].trace_id))
+            for lake, run, f in ((lake_a, run_a, states[0]), (lake_b, run_b, states[1]))
+        )
+        # the first lake may hold results for other inputs of other runs
+        there_b = set(_tuples(b, key))
+        same = pa.array([each in there_b for each in _tuples(a, key)], pa.bool_())
+        yield name, key, a.filter(same), b
+
+
+def _tuples(table: pa.Table, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    return zip(*(table[name].to_pylist() for name in columns), strict=True)
 
 
 def _clone(source: Lake, target: Lake, inputs: Inputs) -> Pinned:
     """Give a new lake what a run read of an old one, and return the versions there."""
     versions = dataclasses.asdict(inputs.pin(source.root))
     for name in ("alerts", "datapoints"):
-        source.read(name, versions[name])  # one that is gone is told
+        source.read(name, versions[name])  # one that is gone is an error
         target.spark.sql(
             f"CREATE TABLE delta.`{target.path(name)}` SHALLOW CLONE delta.`{source.path(name)}` "
             f"VERSION AS OF {versions[name]}"

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -136,8 +136,7 @@ def run_job(
             # Units of a simulated archive's catalogues can be built now that these are there.
             there = job.varied()
             job = replace(job, units=there.units, catalogs=there.catalogs)
-        selections = selections_of(job)
-        traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
+        selections, traces = selections_of(job), traces_of(job)
         place = opening.result()
     run = Run(
         run_id,
@@ -172,38 +171,32 @@ def run_job(
             record_calibration(context)
             found, results = _tiers(context, selections, traces)
             counts.seconds["total"] = round(time.monotonic() - clock, 2)
-            failed = sum(t["statuses"].get(str(EXCEPTION), 0) for t in counts.t2.values())
-            status = PARTIAL if failed else GOOD
-            message = f"{failed} results are exceptions" if failed else None
-            run = run.finished(status, message, inputs=read, outputs=outputs, counts=counts)
-            exported = _export(job, place, run, found)
-            page = (
-                _report(context, run, found, results, exported, report)
-                if job.report is not None
-                else None
-            )
+            run = run.finished(*_outcome(counts), inputs=read, outputs=outputs, counts=counts)
+            written = _export(job, place, run, found)
+            if job.report is not None:
+                written["report"] = [_report(context, run, found, results, written, report)]
         except BaseException as error:
             # The record says how it ended, whatever ended it; the error goes on to the user.
-            text = (
-                str(error)
-                if isinstance(error, AmpelSparkError)
-                else f"{type(error).__name__}: {error}"
-            )
-            record(
-                place,
-                run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts),
-            )
+            known = isinstance(error, AmpelSparkError)
+            text = str(error) if known else f"{type(error).__name__}: {error}"
+            ended = run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts)
+            record(place, ended)
             raise
         record(place, run)
     for name, table in found.items():
         _show(name, table, out)
-    for path in exported:
-        out(f"export: {path}")
-    if page is not None:
-        out(f"report: {page}")
+    for what, paths in written.items():
+        for path in paths:
+            out(f"{what}: {path}")
     out(f"lake: {place.root}")
-    out(f"run {run_id}: {status} after {time.monotonic() - clock:.0f} s")
-    return Outcome(run_id, status, counts)
+    out(f"run {run_id}: {run.status} after {time.monotonic() - clock:.0f} s")
+    return Outcome(run_id, run.status, counts)
+
+
+def _outcome(counts: Counts) -> tuple[str, str | None]:
+    """Return the status of a run that went through, and what is to say of it."""
+    failed = sum(tier["statuses"].get(str(EXCEPTION), 0) for tier in counts.t2.values())
+    return (PARTIAL, f"{failed} results are exceptions") if failed else (GOOD, None)
 
 
 def forecast(
@@ -213,7 +206,7 @@ def forecast(
     inputs: Inputs | None = None,
     out: Callable[[str], None] = print,
 ) -> None:
-    """Tell the plan of a job: what it would read, judge, find present and compute anew.
+    """Print the plan of a job: what it would read, judge, find present and compute anew.
 
     Nothing is written to the lake. What a new archive would add is not in the counts.
 
@@ -240,8 +233,7 @@ def forecast(
     if job.simulated_in is not None and not job.simulated_in.is_dir():
         out("counts: not known before the simulated archive is made")
         return
-    selections = selections_of(job)
-    traces = {step.name: trace_of(step.unit, step.spec) for step in job.units}
+    selections, traces = selections_of(job), traces_of(job)
     out("counts, of what the lake holds:")
     with tempfile.TemporaryDirectory(prefix="ampel_spark-") as folder:
         context = Context(
@@ -299,12 +291,12 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
     simulation, folder = job.simulation, job.simulated_in
     if simulation is None or folder is None:
         raise ConfigError(f"job {job.name} has no simulated archive")
-    told = time.monotonic()
+    last = time.monotonic()
 
     def progress(step: str, done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > _TELL:
-            told = time.monotonic()
+        nonlocal last
+        if time.monotonic() - last > _TELL:
+            last = time.monotonic()
             out(f"simulate: {step}: {done} of {total}")
 
     size = (
@@ -342,6 +334,11 @@ def _archive(
     }
 
 
+def traces_of(job: ResolvedJob) -> dict[str, Trace]:
+    """Return the traces of the units of a job, by name."""
+    return {step.name: trace_of(step.unit, step.spec) for step in job.units}
+
+
 def _traces(job: ResolvedJob, selections: list[Selection], traces: dict[str, Trace]) -> Traces:
     needs = {step.name: tuple(step.needs) for step in job.units}
     return Traces(
@@ -360,7 +357,8 @@ def _timed(counts: Counts, name: str) -> Iterator[None]:
     counts.seconds[name] = round(time.monotonic() - started, 2)
 
 
-def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> list[Path]:
+def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> dict[str, list[Path]]:
+    """Write what the selections export, and return the files under ``export``."""
     from ampel_spark.t3.export import export
 
     written: list[Path] = []
@@ -373,7 +371,7 @@ def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> li
             written.append(
                 export(table, path, kind, run_id=run.run_id, units=units, descriptions=meanings)
             )
-    return written
+    return {"export": written}
 
 
 def _report(
@@ -381,7 +379,7 @@ def _report(
     run: Run,
     found: dict[str, Any],
     results: Results,
-    exported: list[Path],
+    written: Mapping[str, list[Path]],
     path: Path | None,
 ) -> Path:
     from ampel_spark.t3.report import write_report
@@ -389,7 +387,7 @@ def _report(
     path = path or context.lake.root / "reports" / f"{run.run_id}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     context.out("report: drawing")
-    write_report(path, report_content(context, run, found, results, exported))
+    write_report(path, report_content(context, run, found, results, written["export"]))
     latest = path.parent / "latest.html"
     if path.parent == context.lake.root / "reports":
         shutil.copyfile(path, latest)
@@ -410,7 +408,7 @@ def _show(name: str, table: Any, out: Callable[[str], None], rows: int = 15) -> 
         table.select(shown)
         .slice(0, rows)
         .to_pandas(integer_object_nulls=True)
-        .where(lambda t: t.notna(), float("nan"))  # an absent text too is told by na_rep
+        .where(lambda t: t.notna(), float("nan"))  # an absent text too is shown by na_rep
         .to_string(index=False, float_format=_number, na_rep="-")
     )
 

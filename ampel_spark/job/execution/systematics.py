@@ -1,8 +1,6 @@
 """Systematics: a job and its variations, run one after the other, and by how much numbers moved.
 
 Each variation runs on the inputs of the nominal run, and what it leaves as it was is used again.
-The covariance of distances is that of Conley et al. 2011 (doi:10.1088/0067-0049/192/1/1):
-C = sum over variations of W² d dᵀ, with d the shifts of the distance moduli.
 """
 
 from __future__ import annotations
@@ -21,6 +19,15 @@ import pyarrow.compute as pc
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.job.comparison.shifts import Shift, changed_minimum, shift_of
 from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
+from ampel_spark.job.comparison.systematics import (
+    MU,
+    Grid,
+    Varied,
+    covariance,
+    distances,
+    render_systematics,
+    write_covariance,
+)
 from ampel_spark.job.configuration.load import load_recorded
 from ampel_spark.job.configuration.model import ResolvedJob, SystematicsEntry
 from ampel_spark.job.execution.inputs import Inputs, recorded
@@ -31,74 +38,12 @@ from ampel_spark.lake.tables import TABLES
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
 
-__all__ = [
-    "Grid",
-    "Varied",
-    "covariance",
-    "distances",
-    "run_systematics",
-    "shifts",
-    "write_results",
-]
+__all__ = ["run_systematics", "write_results"]
 
 Array = npt.NDArray[Any]
 
-#: The parameter that stands for the distance modulus.
-MU = "mu"
 #: Objects of the largest covariance that is written.
 LARGEST = 5_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Varied:
-    """One variation.
-
-    Attributes
-    ----------
-    name, run_id : str
-    what : str
-        What it changes.
-    weight : float
-    values : dict of str to ndarray with shape (N,)
-        By parameter, for the objects of the sample; NaN where the variation has none.
-    hops : ndarray of bool with shape (N,)
-        Which objects changed minimum.
-    computed : dict of str to (int, int)
-        Results computed and wanted, by unit.
-    """
-
-    name: str
-    run_id: str
-    what: str
-    weight: float
-    values: Mapping[str, Array]
-    hops: Array
-    computed: Mapping[str, tuple[int, int]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """A nominal run, its sample, and the variations.
-
-    Attributes
-    ----------
-    run_id : str
-    names : ndarray of str with shape (N,)
-    stocks : ndarray of int64 with shape (N,)
-    nominal, errors : dict of str to ndarray with shape (N,)
-        By parameter.
-    variations : tuple of Varied
-    code : int
-        Exit code: that of the nominal run, or 3 where an object ended in an exception in one.
-    """
-
-    run_id: str
-    names: Array
-    stocks: Array
-    nominal: Mapping[str, Array]
-    errors: Mapping[str, Array]
-    variations: tuple[Varied, ...]
-    code: int = 0
 
 
 def run_systematics(
@@ -168,7 +113,7 @@ def run_systematics(
                 {k: (t["computed"], t["wanted"]) for k, t in result.counts.t2.items()},
             )
         )
-        out(f"systematics: {told(nominal, done[-1], entry)}")
+        out(f"systematics: {_summary(nominal, done[-1], entry)}")
     grid = Grid(outcome.run_id, names, stocks, nominal, errors, tuple(done), code)
     _write(open_lake(job.name, lake), grid, entry)
     return grid
@@ -180,7 +125,6 @@ def write_results(lake: Path, grid: Grid, page: Path | None = None) -> list[Path
     The covariance is written for `LARGEST` objects at most; of more, the table holds the shifts
     that it is made of.
     """
-    from ampel_spark.job.comparison.systematics import render_systematics, write_covariance
     from ampel_spark.t3.pages import write_page
 
     paths = [page or lake / "reports" / f"systematics-{grid.run_id}.html"]
@@ -197,40 +141,7 @@ def write_results(lake: Path, grid: Grid, page: Path | None = None) -> list[Path
     return paths
 
 
-def shifts(grid: Grid, parameter: str) -> Array:
-    """Return the shifts of a parameter, with shape (K, N); NaN where a variation has no value."""
-    before = grid.nominal[parameter]
-    return np.array([v.values[parameter] - before for v in grid.variations])
-
-
-def distances(x0: Array, x1: Array, c: Array, alpha: float, beta: float) -> Array:
-    """Return distance moduli but for a constant [mag]; NaN where x0 is not above 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        brightness = np.where(x0 > 0, -2.5 * np.log10(x0), np.nan)
-    moduli: Array = brightness + alpha * x1 - beta * c
-    return moduli
-
-
-def covariance(grid: Grid) -> tuple[Array, Array]:
-    """Return the systematic covariance of the distances.
-
-    Returns
-    -------
-    matrix : ndarray with shape (M, M)
-        [mag²]; symmetric and positive semi-definite, of rank K at most.
-    rows : ndarray of int with shape (M,)
-        Objects of the sample that have a distance in the nominal run and in every variation.
-    """
-    moved = shifts(grid, MU)
-    rows = np.flatnonzero(np.isfinite(moved).all(axis=0))
-    scaled = moved[:, rows] * np.array([v.weight for v in grid.variations])[:, None]
-    matrix: Array = np.zeros((len(rows), len(rows)))
-    for shift in scaled:  # one after the other: a product of matrices may sum in any order
-        matrix += np.outer(shift, shift)
-    return matrix, rows
-
-
-def told(nominal: Mapping[str, Array], varied: Varied, entry: SystematicsEntry) -> str:
+def _summary(nominal: Mapping[str, Array], varied: Varied, entry: SystematicsEntry) -> str:
     """Return a line on one variation."""
     parts = []
     for name in [*entry.columns, *([MU] if entry.distance else [])]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ampel_spark.archive.chunks import Pinned
 from ampel_spark.job.configuration.catalogs import star_files
-from ampel_spark.job.configuration.model import ResolvedJob, UnitStep
+from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
 from ampel_spark.job.execution.outcomes import failures, outcomes
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, insert_parts
@@ -39,12 +39,13 @@ from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, Row
 
 __all__ = [
     "Context",
     "Results",
     "candidates",
+    "channel_selection",
     "decide",
     "fit_units",
     "make_states",
@@ -135,24 +136,26 @@ def selections_of(job: ResolvedJob) -> list[T0Selection]:
     made = []
     for step in job.filters:
         catalog = None if step.gaia is None else job.catalogs[step.gaia]
-        stars = (
-            None
-            if catalog is None or catalog.file is None
-            else StarCatalog.open(catalog.name, star_files(catalog))
-        )
-        access = frozenset(job.channels[step.channel].programids)
-        made.append(
-            T0Selection(
-                step.channel,
-                step.filter,
-                access,
-                step.on_stock_match,
-                step.history,
-                stars,
-                job.calibration if step.photometry == "calibrated" else None,
-            )
-        )
+        stars = None
+        if catalog is not None and catalog.file is not None:
+            stars = StarCatalog.open(catalog.name, star_files(catalog))
+        made.append(channel_selection(job, step, stars))
     return made
+
+
+def channel_selection(
+    job: ResolvedJob, step: FilterStep, stars: StarCatalog | None = None
+) -> T0Selection:
+    """Return what one channel asks of T0; `stars` is the catalogue of its Gaia veto."""
+    return T0Selection(
+        step.channel,
+        step.filter,
+        frozenset(job.channels[step.channel].programids),
+        step.on_stock_match,
+        step.history,
+        stars,
+        job.calibration if step.photometry == "calibrated" else None,
+    )
 
 
 def record_calibration(context: Context) -> None:
@@ -206,28 +209,30 @@ def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
         .agg(f.count_distinct("stock").alias("n"))
         .collect()
     }
-    tier: dict[str, Any] = {}
     for selection in selections:
-        rows = [r for r in counted if r["channel"] == selection.channel]
-        lost = Counter[str]()
-        for r in rows:
-            if not r["accepted"]:
-                lost[r["cut"]] += r["n"]
-        order = list(dict.fromkeys(cut.name for cut in selection.cuts()))
-        tier[selection.channel] = {
-            "alerts": sum(r["n"] for r in rows),
-            "accepted": sum(r["n"] for r in rows if r["accepted"]),
-            "bypassed": sum(r["n"] for r in rows if r["bypassed"]),
-            "objects": objects.get(selection.channel, 0),
-            "cuts": [[name, lost[name]] for name in order],
-        }
+        channel = selection.channel
+        rows = [row for row in counted if row["channel"] == channel]
+        tier = _judged(selection, rows) | {"objects": objects.get(channel, 0)}
+        context.counts.t0[channel] = tier
         context.out(
-            f"T0: channel {selection.channel}: {tier[selection.channel]['accepted']} of "
-            f"{tier[selection.channel]['alerts']} alerts accepted, "
-            f"{objects.get(selection.channel, 0)} objects"
+            f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted, "
+            f"{tier['objects']} objects"
         )
-    context.counts.t0 = tier
     return decisions
+
+
+def _judged(selection: T0Selection, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return how many alerts of a channel were accepted, and lost by each cut."""
+    lost = Counter[str]()
+    for row in rows:
+        lost[row["cut"]] += 0 if row["accepted"] else row["n"]
+    order = dict.fromkeys(cut.name for cut in selection.cuts())
+    return {
+        "alerts": sum(row["n"] for row in rows),
+        "accepted": sum(row["n"] for row in rows if row["accepted"]),
+        "bypassed": sum(row["n"] for row in rows if row["bypassed"]),
+        "cuts": [[name, lost[name]] for name in order],
+    }
 
 
 def make_states(context: Context, decisions: DataFrame) -> DataFrame:
@@ -255,13 +260,8 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
         curves = light_curves(asked, points, job.states.points, job.calibration)
         parts.append(curves.withColumn("access", f.lit(",".join(map(str, access)))))
         by_channel.append(asked)
-    curves = parts[0]
-    for part in parts[1:]:
-        curves = curves.unionByName(part)
-    curves = context.stage("light_curves", curves)
-    asked = by_channel[0]
-    for part in by_channel[1:]:
-        asked = asked.unionByName(part)
+    curves = context.stage("light_curves", reduce(_union, parts))
+    asked = reduce(_union, by_channel)
     links = asked.select("request", "access", "channel", "alert_id", "until_jd", "until_alert_id")
     states = curves.join(links, ["request", "access"])
 
@@ -270,13 +270,11 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     counted = states.select(
         "channel", "stock", "state_id", "n_detections", "n_upper_limits"
     ).dropDuplicates(["channel", "state_id"])
+    new = f.lit(True)
     if context.lake.has("states"):
-        known = context.lake.read("states").select("state_id", f.lit(False).alias("new"))
-        counted = counted.join(known, "state_id", "left").withColumn(
-            "new", f.coalesce("new", f.lit(True))
-        )
-    else:
-        counted = counted.withColumn("new", f.lit(True))
+        known = context.lake.read("states").select("state_id", f.lit(False).alias("known"))
+        counted, new = counted.join(known, "state_id", "left"), f.coalesce("known", new)
+    counted = counted.withColumn("new", new)
     sums = [
         f.count_distinct("state_id").alias("states"),
         f.count_distinct("stock").alias("objects"),
@@ -287,11 +285,10 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     # With the row of no channel: what stands in several channels counts once there.
     rows = {r["channel"]: r.asDict() for r in counted.rollup("channel").agg(*sums).collect()}
     total = rows.pop(None, {"states": 0, "objects": 0, "new": 0})
-    context.counts.t1 = {k: total[k] for k in ("states", "objects", "new")} | {
-        "channels": {
-            name: {k: v for k, v in r.items() if k != "channel"} for name, r in rows.items()
-        }
-    }
+    context.counts.t1 = {k: total[k] for k in ("states", "objects", "new")}
+    for row in rows.values():
+        row.pop("channel")
+    context.counts.t1["channels"] = rows
     context.commit(TABLES["states"], content)
     bounded = f.col("until_jd") < ALL
     context.commit(
@@ -318,6 +315,10 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     return states
 
 
+def _union(a: DataFrame, b: DataFrame) -> DataFrame:
+    return a.unionByName(b)
+
+
 def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> Results:
     """T2: run every unit on the states that want it and lack a result.
 
@@ -327,7 +328,6 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
         Results by the entry's name: one row per state; of a dry run, the results that are there.
     """
     done: Results = {}
-    context.counts.t2 = {}
     if not context.job.units:
         return done
     curves = runner.light_curves(f"{context.folder}/light_curves", context.lake.spark)
@@ -352,15 +352,7 @@ def _run_unit(
     if not context.dry:
         lake.ensure(table)
     mine = states.where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
-    ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
-    if runner.reads_inputs(step.unit):
-        # The light curves come for what the unit reads beside them, and go again.
-        points = [f"lc_{name}" for name in runner.input_fields(step.unit)]
-        rows = mine.join(curves.select("state_id", *points), "state_id")
-        rows = runner.wanted(rows, ties, step.unit).drop(*points)
-        rows = context.stage(f"wanted_{step.name}", rows)
-    else:
-        rows = runner.wanted(mine, ties)
+    rows = _wanted(context, step, mine, curves, done)
     keys = rows.select("state_id", "input_hash")
     one = ("trace_id", trace.trace_id, trace.trace_id)
 
@@ -371,9 +363,9 @@ def _run_unit(
         return runner.stale(rows, lake.between(table, runner.PRESENT, *one), trace.trace_id)
 
     todo = lacking()
-    if context.dry and ties:
+    if context.dry and step.needs:
         # What a unit is tied to and has no result yet will have one that nobody has read.
-        untied = reduce(operator.or_, (f.col(f"tie_{name}").isNull() for name in ties))
+        untied = reduce(operator.or_, (f.col(f"tie_{name}").isNull() for name in step.needs))
         todo = todo.unionByName(rows.where(untied), allowMissingColumns=True)
         todo = todo.dropDuplicates(["state_id"])
     n_wanted = mine.count()
@@ -409,6 +401,20 @@ def _run_unit(
     return results
 
 
+def _wanted(
+    context: Context, step: UnitStep, mine: DataFrame, curves: DataFrame, done: Results
+) -> DataFrame:
+    """Return what a unit is to work on: states, with the results that it is tied to."""
+    ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
+    if not runner.reads_inputs(step.unit):
+        return runner.wanted(mine, ties)
+    # The light curves come for what the unit reads beside them, and go again.
+    points = [f"lc_{name}" for name in runner.input_fields(step.unit)]
+    rows = mine.join(curves.select("state_id", *points), "state_id")
+    rows = runner.wanted(rows, ties, step.unit).drop(*points)
+    return context.stage(f"wanted_{step.name}", rows)
+
+
 def _compute(
     context: Context,
     step: UnitStep,
@@ -428,8 +434,8 @@ def _compute(
     from pyspark.sql import functions as f
 
     place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
-    if told := step.unit.prepare():
-        context.out(f"T2: {step.name}: {told}")
+    if note := step.unit.prepare():
+        context.out(f"T2: {step.name}: {note}")
     # Batch engines take less than a millisecond for a state: a share costs more than it saves.
     first = FIRST_CHUNK * (4 if step.unit.states_per_task() >= 1000 else 1)
     size, begin, number = min(n_todo, first), 0, 0

@@ -8,8 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ampel_spark.job.comparison.systematics import render_systematics
-from ampel_spark.job.execution.systematics import Grid, Varied, covariance, write_results
+from ampel_spark.job.comparison.systematics import (
+    Grid,
+    Varied,
+    covariance,
+    render_systematics,
+)
+from ampel_spark.job.execution.systematics import write_results
 
 N = 25
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ampel_spark.errors import LakeError
-from ampel_spark.lake.journal import journal, whole_journal
+from ampel_spark.journal import journal, whole_journal
 from ampel_spark.lake.runs import find_run, runs
 from tests.commands.small_lake import RUNS, STATE, STOCK, make_lake
 

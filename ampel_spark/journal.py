@@ -2,7 +2,7 @@
 
 Nobody sees more than the channels do: alerts and the histories they carry are those of the program
 ids that their data rights name, and everything else is of the channels themselves. What several
-runs said alike is told once, with the runs that said it.
+runs said alike stands once, with the runs that said it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.reading import read, table_names
-from ampel_spark.lake.results import Results, catalogs_by_run
 from ampel_spark.lake.runs import Run, RunInputs
 from ampel_spark.lake.runs import runs as all_runs
 from ampel_spark.lake.tables import TABLES, result_table
+from ampel_spark.t2.results import Results, catalogs_by_run
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -66,7 +66,7 @@ def journal(lake: str | Path, name: str, run: Run, access: Access) -> list[dict[
             f"no object {name!r} in lake {lake} of which {_channels([access])} may see an alert"
             f" in run {run.run_id}"
         )
-    return _told(lake, alerts, rights, [(run, access)])
+    return _entries(lake, alerts, rights, [(run, access)])
 
 
 def whole_journal(
@@ -99,7 +99,7 @@ def whole_journal(
             f"no object {name!r} in lake {lake} of which {_channels([a for _, a in runs])} may see"
             f" an alert in any of {_count(len(runs), 'run')}"
         )
-    return _told(lake, alerts, rights, runs)
+    return _entries(lake, alerts, rights, runs)
 
 
 def alerts_of(
@@ -134,7 +134,7 @@ def utc_of(jd: float | None) -> str | None:
     return f"{moment + datetime.timedelta(microseconds=500_000):%Y-%m-%d %H:%M:%S}"
 
 
-def _told(
+def _entries(
     lake: str | Path,
     alerts: Sequence[Mapping[str, Any]],
     rights: frozenset[int],
@@ -147,42 +147,44 @@ def _told(
     mine = pc.field("run_id").isin([run.run_id for run, _ in runs])
     mine = mine & (pc.field("stock") == alerts[0]["stock"])
     tables = {n: _rows(lake, n, mine) for n in ("decisions", "state_channels", "candidates")}
-    links = [
-        link
-        for link in tables["state_channels"]
-        if any(_shows(run, access, link) for run, access in runs)
-    ]
+    links = [row for row in tables["state_channels"] if any(_shows(*of, row) for of in runs)]
     ids = pa.array(sorted({link["state_id"] for link in links}), pa.string())
     wanted = pc.field("state_id").isin(ids)
     states = {row["state_id"]: row for row in _rows(lake, "states", wanted)}
-    units = sorted({unit for run, _ in runs for unit in run.traces.t2})
-    there = table_names(lake)
-    results = Results(
-        {u: read(lake, f"t2_{u}", filters=wanted) for u in units if f"t2_{u}" in there},
-        catalogs_by_run(all_runs(lake)),
-    )
+    results = _results(lake, [run for run, _ in runs], wanted)
     entries = [_alert(row, rights) for row in alerts]
     for run, access in runs:
-        found = []
-        decisions, own, candidates = (
-            [row for row in rows if _shows(run, access, row)] for rows in tables.values()
-        )
-        times = {}
-        for link in own:
-            state = states[link["state_id"]]
-            times[link["state_id"]] = link["as_of_jd"] or state["jd_last"]
-            found.append(_state(link, state))
-        found += [_decision(row) for row in decisions]
-        for unit in sorted(run.traces.t2):
-            for state_id, jd in times.items():
-                row = results.used(run, unit, state_id)
-                if row is not None:
-                    found.append(_result(unit, row, jd))
-        found += [_candidate(row, times.get(row["state_id"])) for row in candidates]
-        for entry in found:
-            entry["runs"] = [run.run_id]
-        entries += found
+        entries += _entries_of(run, access, tables, states, results)
     return sorted(_merged(entries), key=_place)
+
+
+def _results(lake: str | Path, runs: Sequence[Run], wanted: pc.Expression) -> Results:
+    """Return the results of all units that some runs have."""
+    there = table_names(lake)
+    units = sorted({unit for run in runs for unit in run.traces.t2 if f"t2_{unit}" in there})
+    tables = {unit: read(lake, f"t2_{unit}", filters=wanted) for unit in units}
+    return Results(tables, catalogs_by_run(all_runs(lake)))
+
+
+def _entries_of(
+    run: Run,
+    access: Access,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    states: Mapping[str, Mapping[str, Any]],
+    results: Results,
+) -> list[dict[str, Any]]:
+    """Return the entries of one run, of the rows that its channels show."""
+    decisions, links, candidates = (
+        [row for row in rows if _shows(run, access, row)] for rows in tables.values()
+    )
+    times = {k["state_id"]: k["as_of_jd"] or states[k["state_id"]]["jd_last"] for k in links}
+    found = [_state(link, states[link["state_id"]]) for link in links]
+    found += [_decision(row) for row in decisions]
+    for unit in sorted(run.traces.t2):
+        used = ((results.used(run, unit, state_id), jd) for state_id, jd in times.items())
+        found += [_result(unit, row, jd) for row, jd in used if row is not None]
+    found += [_candidate(row, times.get(row["state_id"])) for row in candidates]
+    return [entry | {"runs": [run.run_id]} for entry in found]
 
 
 def _key(name: str) -> pc.Expression:

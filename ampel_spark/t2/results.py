@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from ampel_spark.lake.runs import Run
 from ampel_spark.lake.tables import result_table
 from ampel_spark.lake.ties import key_hash, keys_at
-
-if TYPE_CHECKING:
-    from ampel_spark.lake.runs import Run
 
 __all__ = [
     "HEAD",
