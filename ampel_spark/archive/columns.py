@@ -241,7 +241,8 @@ def _points(shapes: Shapes) -> None:
     # The power by one number at a time: numpy's own for arrays may differ in the last bit.
     size = np.array([10.0**x for x in np.where(detected, -0.4 * (mag - ztf.ZP), 0.0).tolist()])
     flux = sign * size
-    fluxerr = np.abs(flux * magerr) * np.log(10.0) / 2.5
+    # A limit may have an error of infinity, which is not looked at.
+    fluxerr = np.abs(flux * np.where(detected, magerr, 0.0)) * np.log(10.0) / 2.5
     seen = ~detected
     shapes.points = (
         {

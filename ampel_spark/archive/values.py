@@ -48,7 +48,7 @@ _FLOAT_MAX = 3.4028234663852886e38
 
 #: Words of a subtraction's sign, the survey's own (t, f, 1, 0) and others, in lower case.
 SIGNS = {
-    **dict.fromkeys(("t", "true", "1", "+1", "1.0", "+1.0", "y", "yes", "+", "pos", "positive"), 1),
+    **dict.fromkeys(("t", "1", "true", "+1", "1.0", "+1.0", "y", "yes", "+", "pos", "positive"), 1),
     **dict.fromkeys(
         ("f", "false", "0", "-1", "0.0", "-1.0", "n", "no", "-", "neg", "negative"), -1
     ),
