@@ -148,3 +148,14 @@ def quick_lake(quickstart: Path, request: pytest.FixtureRequest) -> Path:
     lake = quickstart / f"lake-{request.module.__name__}"
     shutil.copytree(quickstart / "lake", lake)
     return lake
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``lake``, that of three small quickstarts, to be read and not written."""
+    from ampel_spark.lake.upgrade import upgrade
+    from tests.old_lakes import unpack_format_1
+
+    folder = tmp_path_factory.mktemp("examples")
+    upgrade(unpack_format_1(folder), out=lambda line: None)
+    return folder

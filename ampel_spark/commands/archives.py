@@ -31,7 +31,7 @@ def ingest(args: Namespace) -> int:
     """Read archives into a lake."""
     from ampel_spark.archive.files import find_files
     from ampel_spark.archive.readers import name_patterns
-    from ampel_spark.commands.places import lake_of
+    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.configuration.load import load_survey
 
     survey = load_survey(args.survey)

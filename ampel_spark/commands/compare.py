@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.commands.places import lake_of
+from ampel_spark.interface.places import lake_of
 
 if TYPE_CHECKING:
     import pandas as pd

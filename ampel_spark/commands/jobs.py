@@ -21,7 +21,7 @@ __all__ = ["list_units", "reproduce", "rerun", "run", "systematics", "validate"]
 
 def run(args: Namespace) -> int:
     """Run a job, or print its plan."""
-    from ampel_spark.commands.places import lake_of
+    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.configuration.load import load_job
     from ampel_spark.job.execution.inputs import as_of
 
@@ -32,7 +32,7 @@ def run(args: Namespace) -> int:
 
 def rerun(args: Namespace) -> int:
     """Run the job of a recorded run again, on the versions that it read."""
-    from ampel_spark.commands.places import lake_of
+    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.configuration.load import load_recorded
     from ampel_spark.job.execution.inputs import recorded
 
@@ -51,7 +51,7 @@ def rerun(args: Namespace) -> int:
 
 def systematics(args: Namespace) -> int:
     """Run a job and all its variations, and write shifts, covariance and a page."""
-    from ampel_spark.commands.places import lake_of
+    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.configuration.load import load_job
     from ampel_spark.job.execution.inputs import as_of
     from ampel_spark.job.execution.systematics import run_systematics, write_results
@@ -69,7 +69,7 @@ def reproduce(args: Namespace) -> int:
     """Run a recorded run again in a new lake, and compare all that it wrote."""
     import tempfile
 
-    from ampel_spark.commands.places import lake_of
+    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.execution.reproduce import reproduce
 
     lake = lake_of(args.lake)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import LakeError, nearest
+from ampel_spark.interface.places import lake_of
 
 if TYPE_CHECKING:
     from ampel_spark.lake.runs import Counts, Run

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.commands.places import lake_of
-from ampel_spark.errors import ConfigError, LakeError, nearest
+from ampel_spark.errors import ConfigError, LakeError
+from ampel_spark.interface.places import lake_of
+from ampel_spark.interface.run_view import access_of, release_of
 
 if TYPE_CHECKING:
-    from ampel_spark.calibration.release import Release
     from ampel_spark.lake.runs import Run
     from ampel_spark.t0.filters import Filter
     from ampel_spark.t0.gaia import StarCatalog
 
-__all__ = ["access_of", "explain", "show_object"]
+__all__ = ["explain", "show_object"]
 
 
 def explain(args: Namespace) -> int:
@@ -118,7 +118,7 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
     before, unknown = [], ""
     if step.get("photometry") == "calibrated":
         try:
-            release = _release(run)
+            release = release_of(run)
         except ConfigError as error:
             if args.run is not None:
                 raise
@@ -207,55 +207,6 @@ def _numbers(runs: Sequence[str], ids: Sequence[str]) -> str:
         else:
             spans.append([place, place])
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
-
-
-def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]:
-    """Return the program ids that each channel of a run may see, or those of one channel.
-
-    Raises
-    ------
-    ConfigError
-        If the run has no such channel, or the survey no longer has its data rights.
-    """
-    from ampel_spark.job.configuration.load import load_survey
-
-    survey = load_survey(run.job_resolved["survey"])
-    gone = {right for c in run.channels.values() for right in c["access"]} - set(survey.access)
-    if gone:
-        raise ConfigError(
-            f"channels of run {run.run_id} have the data rights {', '.join(sorted(gone))}, "
-            f"which survey {survey.name} no longer has: enter them in its 'access' again"
-        )
-    access = {
-        name: frozenset(survey.access[right] for right in c["access"])
-        for name, c in run.channels.items()
-    }
-    if channel is None:
-        return access
-    if channel not in access:
-        raise ConfigError(f"run {run.run_id} has no channel {channel!r}{nearest(channel, access)}")
-    return {channel: access[channel]}
-
-
-def _release(run: Run) -> Release:
-    """Return the calibration release of a run.
-
-    Raises
-    ------
-    ConfigError
-        If it is no longer what it was then.
-    """
-    from ampel_spark.job.configuration.load import load_calibration, load_survey
-
-    job = run.job_resolved
-    release = load_calibration(job["calibration"], load_survey(job["survey"]))
-    then = run.inputs.calibrations.get(release.name, release.content_hash)
-    if then != release.content_hash:
-        raise ConfigError(
-            f"calibration release {release.name} has changed since run {run.run_id}: it is "
-            f"{release.content_hash[:12]} now and was {then[:12]}"
-        )
-    return release
 
 
 def _stars(lake: Path, run: Run, name: str | None) -> tuple[StarCatalog | None, str]:

@@ -161,6 +161,7 @@ def _lakes(commands: Any) -> None:
         "compact a lake, remove what nothing needs, list and free pins",
     )  # fmt: skip
     add = maintain.add_argument
+    add("--upgrade", action="store_true", help="bring a lake of an older format to this one")
     add("--pins", action="store_true",
         help="list the versions that runs pin (also without options)")  # fmt: skip
     add("--release", nargs="+", metavar="RUN", help="let the pins of runs go")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.files import files_in
-from ampel_spark.lake import lake as _lake
 from ampel_spark.lake.log import newest_version
+from ampel_spark.lake.marker import MARKER, check_format
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 __all__ = [
     "GONE",
     "TableInfo",
+    "check_columns",
     "check_lake",
     "check_version",
     "dataset",
+    "find_lake",
     "open_table",
     "read",
     "removed_versions",
@@ -84,21 +86,29 @@ def check_lake(lake: str | Path) -> Path:
     LakeError
         If there is none, or it is of a format that this version does not read.
     """
+    root = find_lake(lake)
+    check_format(root)
+    return root
+
+
+def find_lake(lake: str | Path) -> Path:
+    """Return the root of a lake of any format.
+
+    Raises
+    ------
+    LakeError
+        If there is none.
+    """
     root = Path(lake).expanduser()
     cure = (
         "name another with --lake or AMPEL_SPARK_LAKE, or make one with `ampel-spark run JOB.yml`"
     )
     if not root.is_dir():
         raise LakeError(f"there is no lake at {root}: {cure}")
-    marker = root / _lake.MARKER
+    marker = root / MARKER
     if not marker.is_file():
-        what = (
-            "an empty folder" if not any(root.iterdir()) else f"no lake (it has no {_lake.MARKER})"
-        )
+        what = "an empty folder" if not any(root.iterdir()) else f"no lake (it has no {MARKER})"
         raise LakeError(f"{root} is {what}: {cure}")
-    found = json.loads(marker.read_text()).get("format")
-    if found != _lake.FORMAT:
-        raise LakeError(f"lake {root} has format {found}, this version reads format {_lake.FORMAT}")
     return root
 
 
@@ -191,13 +201,25 @@ def read(
         If there is no such lake, table, version or column.
     """
     data = dataset(lake, name, version)
-    known = data.schema.names
-    for column in columns or ():
+    check_columns(lake, name, columns or (), data.schema.names)
+    return data.to_table(columns=list(columns) if columns is not None else None, filter=filters)
+
+
+def check_columns(
+    lake: str | Path, name: str, columns: Sequence[str], known: Sequence[str]
+) -> None:
+    """Refuse columns that a table does not have.
+
+    Raises
+    ------
+    LakeError
+        If there is one.
+    """
+    for column in columns:
         if column not in known:
             raise LakeError(
                 f"table {name!r} of lake {lake} has no column {column!r}{nearest(column, known)}"
             )
-    return data.to_table(columns=list(columns) if columns is not None else None, filter=filters)
 
 
 def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:

@@ -48,6 +48,7 @@ __all__ = [
     "light_curves",
     "reads_inputs",
     "result_schema",
+    "results_of",
     "stale",
     "unit_table",
     "wanted",
@@ -368,13 +369,9 @@ def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.Record
         With `result_schema`. A light curve whose unit raised is a row with status -4 and the
         exception's text; one that it refused has the refusal's status.
     """
-    columns = unit.output_columns()
-    curves = _with_ties(batch_of(batch), batch)
-    n = len(curves)
-    status, message, duration, values = _together(unit, columns, curves) or _one_by_one(
-        unit, columns, curves
-    )
-    schema = result_schema(columns)
+    found = results_of(unit, _with_ties(batch_of(batch), batch))
+    n = found.num_rows
+    schema = result_schema(unit.output_columns())
     before: Any = np.zeros(n, np.int32)
     if "attempts" in batch.schema.names:
         before = batch.column("attempts").fill_null(0).to_numpy()
@@ -384,13 +381,33 @@ def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.Record
         "name": batch.column("name"),
         "trace_id": pa.repeat(trace_id, n),
         "input_hash": batch.column("input_hash"),
-        "status": status,
-        "message": message,
-        "duration_ms": pa.array(duration, pa.float64()),
         "attempts": pa.array(before + 1, pa.int32()),
     }
-    arrays = [head[f.name] if f.name in head else values[f.name] for f in schema]
+    arrays = [head[f.name] if f.name in head else found.column(f.name) for f in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def results_of(unit: Unit, curves: LightCurveBatch) -> pa.RecordBatch:
+    """Run a unit on light curves.
+
+    Parameters
+    ----------
+    unit : Unit
+    curves : LightCurveBatch
+
+    Returns
+    -------
+    RecordBatch
+        ``status, message, duration_ms`` and the unit's columns, one row for each light curve. One
+        whose unit raised has status -4 and the exception's text; one that it refused has the
+        refusal's status.
+    """
+    columns = unit.output_columns()
+    status, message, duration, values = _together(unit, columns, curves) or _one_by_one(
+        unit, columns, curves
+    )
+    head = {"status": status, "message": message, "duration_ms": pa.array(duration, pa.float64())}
+    return pa.RecordBatch.from_pydict({**head, **{c.name: values[c.name] for c in columns}})
 
 
 _Results: TypeAlias = "tuple[pa.Array, pa.Array, Any, dict[str, pa.Array]]"

@@ -28,7 +28,7 @@ from ampel_spark.t3.pages import page, write_page
 from ampel_spark.t3.sky_plots import density_of_cells, finder
 from ampel_spark.t3.stamps import stamps
 
-__all__ = ["render", "write_report"]
+__all__ = ["fitted_model", "lacking", "render", "write_report"]
 
 _STATUS = {
     0: ("good", "good"),
@@ -276,7 +276,7 @@ def _sky(candidates: Sequence[Candidate]) -> tuple[Any, Any, list[list[str] | No
 def _card(
     i: int, candidate: Candidate, anchor: str, place: list[str] | None, content: ReportContent
 ) -> dict[str, Any]:
-    plot, problem = _curve(candidate, content.model_of or _model_of)
+    plot, problem = _curve(candidate, content.model_of or fitted_model)
     curve = candidate.light_curve
     detections = curve.detections
     facts = [
@@ -353,14 +353,18 @@ def _curve(
     scale = "flux" if forced > 0.5 * len(curve) else "mag"
     if fit is None:
         return plots.light_curve(curve, scale=scale), ""
-    needed = ("z", "t0") if fit.get("parameter_names") else ("z", "t0", "x0", "x1", "c")
-    missing = [name for name in needed if not _known(fit.get(name))]
-    if missing:
+    if missing := lacking(fit):
         text = f"The fit has no {', '.join(missing)}: its curve is not drawn."
         return plots.light_curve(curve, scale=scale), text
     bands = [str(band) for band in fit.get("bands", ())]
     model = model_of(fit)
     return plots.light_curve(curve, model, t0=float(fit["t0"]), bands=bands, scale=scale), ""
+
+
+def lacking(fit: Mapping[str, Any]) -> list[str]:
+    """Return the parameters that a row of the SALT unit lacks, so that no model can be drawn."""
+    needed = ("z", "t0") if fit.get("parameter_names") else ("z", "t0", "x0", "x1", "c")
+    return [name for name in needed if not _known(fit.get(name))]
 
 
 def _known(value: Any) -> bool:
@@ -388,7 +392,8 @@ class _LocalModel:
         return float(self.model.maxtime())
 
 
-def _model_of(fit: Mapping[str, Any]) -> plots.ModelCurve:
+def fitted_model(fit: Mapping[str, Any]) -> plots.ModelCurve:
+    """Return the model that a row of the SALT unit describes, as plots take it."""
     # imported here, as sncosmo takes seconds to import and a report without fits does not need it
     from ampel_spark.t2.units.salt_fit import bandpass_of, flux_error, model_of
 

@@ -89,7 +89,7 @@ def make_lake(folder: Path) -> Path:
     """Write the lake into `folder`, and return its root."""
     lake = folder / "lake"
     lake.mkdir()
-    (lake / "_ampel_spark.json").write_text('{"format": 1}\n')
+    (lake / "_ampel_spark.json").write_text('{"format": 2}\n')
     file = folder / "small.yml"
     file.write_text(JOB)
     job = load_job(file)

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ampel_spark.commands.objects import _numbers, _star, _star_files, _stars, access_of
+from ampel_spark.commands.objects import _numbers, _star, _star_files, _stars
 from ampel_spark.errors import ConfigError
+from ampel_spark.interface.run_view import access_of
 from ampel_spark.job.configuration.load import simulated_dir
 from ampel_spark.job.configuration.model import SimulationEntry
 from ampel_spark.lake.runs import Run, RunInputs, utc_now

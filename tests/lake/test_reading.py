@@ -22,8 +22,8 @@ from deltalake import write_deltalake
 import ampel_spark
 from ampel_spark.errors import LakeError
 from ampel_spark.journal import utc_of
-from ampel_spark.lake.lake import mark
 from ampel_spark.lake.log import add_files, create
+from ampel_spark.lake.marker import mark
 from ampel_spark.lake.parts import PartWriter
 from ampel_spark.lake.reading import (
     check_lake,
@@ -45,7 +45,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Path:
-    (tmp_path / "_ampel_spark.json").write_text('{"format": 1}\n')
+    (tmp_path / "_ampel_spark.json").write_text('{"format": 2}\n')
     return tmp_path
 
 
@@ -136,7 +136,7 @@ def test_an_earlier_version_is_read_as_it_was(lake: Path) -> None:
 
 
 def test_the_size_of_a_table_is_that_of_its_rows_and_files(tmp_path: Path) -> None:
-    (tmp_path / "_ampel_spark.json").write_text('{"format": 1}\n')
+    (tmp_path / "_ampel_spark.json").write_text('{"format": 2}\n')
     for part in (range(3), range(3, 10)):
         write_deltalake(
             str(tmp_path / "truth"),
@@ -207,7 +207,7 @@ def test_what_is_no_lake_is_told_with_the_cure(tmp_path: Path) -> None:
 
 def test_a_lake_of_another_format_is_refused(empty: Path) -> None:
     (empty / "_ampel_spark.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(LakeError, match="has format 99, this version reads format 1"):
+    with pytest.raises(LakeError, match="has format 99, this version reads format 2"):
         read(empty, "alerts")
 
 

@@ -528,7 +528,7 @@ def test_every_condition_that_cannot_be_read_is_told_where_it_stands(folder: Pat
 
 
 def test_a_catalogue_that_the_job_does_not_enter_is_told_with_what_to_enter(folder: Path) -> None:
-    from ampel_spark.lake.lake import mark
+    from ampel_spark.lake.marker import mark
     from ampel_spark.sky.store import add
 
     def cure(name: str, there: str = "") -> str:
@@ -783,7 +783,7 @@ def test_every_file_of_conf_is_checked_by_a_test() -> None:
 
 
 def test_a_catalogue_of_the_lake_is_pinned_and_its_columns_are_known(tmp_path: Path) -> None:
-    from ampel_spark.lake.lake import mark
+    from ampel_spark.lake.marker import mark
     from ampel_spark.sky.store import add
 
     lake = mark(tmp_path / "lake")

@@ -9,7 +9,7 @@ from deltalake import write_deltalake
 from ampel_spark.job.configuration.load import load_job
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.plan import plan
-from ampel_spark.lake.lake import MARKER
+from ampel_spark.lake.marker import MARKER
 from tests.conftest import PROJECT
 
 
@@ -35,7 +35,7 @@ def test_the_plan_of_the_quickstart_names_every_step(tmp_path: Path) -> None:
 def test_versions_new_files_and_cuts_that_are_off_are_said(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     lake.mkdir()
-    (lake / MARKER).write_text('{"format": 1}')
+    (lake / MARKER).write_text('{"format": 2}')
     for _ in range(2):
         write_deltalake(str(lake / "alerts"), pa.table({"a": [1]}), mode="append")
     known = tmp_path / "a.tar.gz"

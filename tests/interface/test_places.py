@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ampel_spark.commands.places import lake_of
+from ampel_spark.interface.places import lake_of
 
 
 def test_the_option_wins_over_the_environment_over_the_job_over_here(
