@@ -37,8 +37,8 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.problems import entries, note_refusals
 
 if TYPE_CHECKING:
+    from ampel_spark.expressions import Expression
     from ampel_spark.t2.unit import Unit
-    from ampel_spark.t3.expression import Expression
 
 __all__ = [
     "STATE_COLUMNS",
@@ -408,7 +408,7 @@ class _Checker:
     def expression(
         self, where: Sequence[str | int], text: str, kinds: Sequence[str]
     ) -> Expression | None:
-        from ampel_spark.t3.expression import parse
+        from ampel_spark.expressions import parse
 
         try:
             expression = parse(text)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.expressions import Expression, parse
 from ampel_spark.job.comparison.candidates import Both, changes_of
 from ampel_spark.job.comparison.differences import run_differences
 from ampel_spark.job.comparison.expressions import Rule, borrowed, rule_of, types_of
@@ -34,7 +35,6 @@ from ampel_spark.t3.changes import (
     Reuse,
     SelectionChange,
 )
-from ampel_spark.t3.expression import Expression, parse
 
 __all__ = ["compare"]
 

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.expressions import Expression, parse
 from ampel_spark.job.comparison.candidates import Both
 from ampel_spark.job.comparison.expressions import Rule, units_in
 from ampel_spark.job.comparison.tables import Side, state_rows
 from ampel_spark.lake.reading import open_table, table_names
 from ampel_spark.lake.results import unit_entries
 from ampel_spark.t3.changes import ShiftColumn
-from ampel_spark.t3.expression import Expression, parse
 from ampel_spark.t3.shifts import changed_minimum, shift_of
 
 __all__ = ["default_columns", "shifts_of"]

@@ -12,8 +12,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.t3.expression import parse
-from ampel_spark.t3.operations import FUNCTIONS, OPERATIONS
+from ampel_spark.expressions import parse
+from ampel_spark.expressions.operations import FUNCTIONS, OPERATIONS
 
 TYPES = {
     "name": "string",
