@@ -5,7 +5,7 @@ last rule that has the point); magnitudes are moved by zero point, slope and non
 are scaled; errors are scaled and get their floors. Rules select by values as issued. A zero point
 of +0.010 makes points 0.010 mag fainter: magnitudes and limits are m + 0.010, forced fluxes are
 multiplied by 10**(-0.4 * 0.010) at their zero point, and signs stay.
-`ampel_spark.calibration.plain` does the same for one point.
+`calibrated` in `tests/calibration/plain.py` does the same for one point.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,10 @@ __all__ = ["Expression", "parse"]
 
 #: From here on neighbouring integers are one double.
 _EXACT = 2**53
+
+
+class _Rows(Protocol):
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ class Expression:
         resolve : callable
             Return the SQL of a column.
         """
-        self.check(types)
+        _kind(self.root, types, self.text)
         return _spark(self.root, resolve)
 
     def column(self, types: Mapping[str, str]) -> Column:
@@ -169,11 +173,12 @@ class Expression:
         """
         from pyspark.sql import functions as sf  # the other evaluators need no Spark
 
+        self.check(types)
         term = self.term(types, lambda name: sql.column(_quoted(name), types[name]))
         whole = term.kind == INTEGER and not self.name
         return sf.expr(sql.number(term) if whole else term.sql)
 
-    def evaluate(self, types: Mapping[str, str], rows: Mapping[str, Any]) -> np.ma.MaskedArray:
+    def evaluate(self, types: Mapping[str, str], rows: _Rows) -> np.ma.MaskedArray:
         """Compute the expression with numpy.
 
         Parameters
@@ -195,7 +200,7 @@ class Expression:
                      mask=[False,  True],
                fill_value=1e+20)
         """
-        self.check(types)
+        _kind(self.root, types, self.text)
         found, known = _plain(self.root, types, rows)
         found, known = np.broadcast_arrays(found, known)
         return np.ma.MaskedArray(found.copy(), mask=~known)
@@ -306,7 +311,7 @@ def _spark(node: Node, resolve: Callable[[str], sql.Term]) -> sql.Term:
     return OPERATIONS[node.operation].spark(*arguments)
 
 
-def _plain(node: Node, types: Mapping[str, str], rows: Mapping[str, Any]) -> values.Values:
+def _plain(node: Node, types: Mapping[str, str], rows: _Rows) -> values.Values:
     match node:
         case Literal(value=value):
             return values.literal(value)

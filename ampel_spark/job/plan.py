@@ -31,7 +31,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
     """
     import yaml
 
-    from ampel_spark.t0.selection import Selection, cuts_off
+    from ampel_spark.t0.selection import ChannelFilter, cuts_off
     from ampel_spark.t2.trace import trace_of
 
     yield f"job {job.name} ({job.file}), sha256 {job.hash[:12]}"
@@ -80,7 +80,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         yield f"  {note}"
     for step in job.filters:
         access = frozenset(job.channels[step.channel].programids)
-        selection = Selection(
+        selection = ChannelFilter(
             step.channel,
             step.filter,
             access,

@@ -52,7 +52,7 @@ from ampel_spark.lake.runs import (
     utc_now,
 )
 from ampel_spark.lake.tables import TABLES
-from ampel_spark.t0.selection import Selection
+from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
 
@@ -253,7 +253,7 @@ def forecast(
 
 
 def _tiers(
-    context: Context, selections: list[Selection], traces: dict[str, Trace]
+    context: Context, selections: list[ChannelFilter], traces: dict[str, Trace]
 ) -> tuple[dict[str, Any], Results]:
     """Go through the tiers, and time each."""
     counts = context.counts
@@ -269,7 +269,7 @@ def _tiers(
 
 
 def _read(
-    job: ResolvedJob, versions: Pinned, until: float | None, selections: list[Selection]
+    job: ResolvedJob, versions: Pinned, until: float | None, selections: list[ChannelFilter]
 ) -> dict[str, Any]:
     """Return what the record says of the inputs."""
     read: dict[str, Any] = asdict(versions)
@@ -342,7 +342,7 @@ def _archive(
 
 
 def _traces(
-    job: ResolvedJob, selections: list[Selection], traces: dict[str, Trace]
+    job: ResolvedJob, selections: list[ChannelFilter], traces: dict[str, Trace]
 ) -> dict[str, Any]:
     needs = {step.name: list(step.needs) for step in job.units}
     return {

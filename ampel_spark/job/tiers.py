@@ -26,7 +26,7 @@ from ampel_spark.lake.progress import progress
 from ampel_spark.lake.tables import TABLES, Column, Table
 from ampel_spark.t0.gaia import StarCatalog
 from ampel_spark.t0.judge import judge
-from ampel_spark.t0.selection import Selection as T0Selection
+from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t1.states import (
     ALL,
     Wanted,
@@ -128,7 +128,7 @@ class Context:
         return alerts.where(f.col("survey") == self.job.survey.label)
 
 
-def selections_of(job: ResolvedJob) -> list[T0Selection]:
+def selections_of(job: ResolvedJob) -> list[ChannelFilter]:
     """Return what each channel asks of T0, with its star catalogue opened."""
     made = []
     for step in job.filters:
@@ -140,7 +140,7 @@ def selections_of(job: ResolvedJob) -> list[T0Selection]:
         )
         access = frozenset(job.channels[step.channel].programids)
         made.append(
-            T0Selection(
+            ChannelFilter(
                 step.channel,
                 step.filter,
                 access,
@@ -178,7 +178,7 @@ def record_calibration(context: Context) -> None:
     context.commit(table, context.lake.spark.createDataFrame(rows, table.schema()))
 
 
-def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
+def decide(context: Context, selections: Sequence[ChannelFilter]) -> DataFrame:
     """T0: judge every alert for every channel; return the decisions."""
     from pyspark.sql import functions as f
 

@@ -1,4 +1,4 @@
-"""A selection: what one channel asks of T0, and the trace of what judged."""
+"""A channel and its filter: what T0 judges by, and the trace of what judged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ampel_spark.t0.cuts import MASKED, Cut
 from ampel_spark.t0.filters import Filter
 from ampel_spark.t0.gaia import StarCatalog
 
-__all__ = ["History", "OnStockMatch", "Photometry", "Selection", "cuts_off", "trace"]
+__all__ = ["ChannelFilter", "History", "OnStockMatch", "Photometry", "cuts_off", "trace"]
 
 OnStockMatch = Literal["none", "bypass", "overrule", "silent_overrule"]
 History = Literal["packet", "archive"]
@@ -24,6 +24,10 @@ Photometry = Literal["issued", "calibrated"]
 
 # The modules whose code decides; a trace is over their text.
 _CODE = ("conditions", "cuts", "filters", "galactic", "history", "judge", "quantities", "selection")
+_EXPRESSIONS = tuple(
+    f"ampel_spark.expressions.{name}"
+    for name in ("expression", "kinds", "operations", "sql", "syntax", "values")
+)
 
 _CALIBRATION = tuple(
     f"ampel_spark.calibration.{name}" for name in ("alerts", "apply", "cells", "release", "tables")
@@ -31,7 +35,7 @@ _CALIBRATION = tuple(
 
 
 @dataclass(frozen=True)
-class Selection:
+class ChannelFilter:
     """A channel and its filter.
 
     Attributes
@@ -101,12 +105,12 @@ class Selection:
         return [*([MASKED] if self.calibrates else []), *self.filter.cuts()]
 
 
-def cuts_off(selection: Selection) -> list[str]:
-    """Return lines for the plan: which cuts of the selection's filter are off, and why."""
-    lines = selection.filter.off()
-    if selection.gaia is None and any(cut.needs_stars for cut in selection.filter.cuts()):
+def cuts_off(judged: ChannelFilter) -> list[str]:
+    """Return lines for the plan: which cuts of a channel's filter are off, and why."""
+    lines = judged.filter.off()
+    if judged.gaia is None and any(cut.needs_stars for cut in judged.filter.cuts()):
         lines.append("no star catalogue is named (gaia:): no veto by Gaia stars")
-    return [f"channel {selection.channel}: {line}" for line in lines]
+    return [f"channel {judged.channel}: {line}" for line in lines]
 
 
 def trace(
@@ -121,7 +125,7 @@ def trace(
     """Return the hash of all that decides a judgement: 32 hexadecimal digits.
 
     It is over the filter's class and parameters with their defaults, the data rights, the two
-    settings of the selection, the stars, the code of the filter and of this package, and what the
+    settings of the channel, the stars, the code of the filter and of this package, and what the
     release changes where it changes anything.
 
     Raises
@@ -148,6 +152,7 @@ def trace(
 def _code_digest(model: type[Filter], with_gaia: bool) -> str:
     package = __name__.rpartition(".")[0]
     names = {f"{package}.{name}" for name in (*_CODE, *(("gaia",) if with_gaia else ()))}
+    names |= {*_EXPRESSIONS}
     names |= {c.__module__ for c in model.__mro__ if issubclass(c, Filter)}
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(names):
