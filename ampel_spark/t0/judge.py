@@ -55,7 +55,7 @@ def judge(
     Returns
     -------
     DataFrame
-        Columns of the ``decisions`` table. The order of rows is that of nothing in particular.
+        Columns of the ``decisions`` table. Rows are in no particular order.
 
     Raises
     ------

@@ -152,7 +152,7 @@ def trace(
 def _code_digest(model: type[Filter], with_gaia: bool) -> str:
     package = __name__.rpartition(".")[0]
     names = {f"{package}.{name}" for name in (*_CODE, *(("gaia",) if with_gaia else ()))}
-    names |= {*_EXPRESSIONS}
+    names |= {*_EXPRESSIONS, *(("ampel_spark.sky.angles",) if with_gaia else ())}
     names |= {c.__module__ for c in model.__mro__ if issubclass(c, Filter)}
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(names):

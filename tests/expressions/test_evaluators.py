@@ -1,4 +1,4 @@
-"""Spark, Arrow and numpy agree on random trees over odd values; the documents name every function."""
+"""Spark, Arrow and numpy agree on random trees over odd values; the documents have the table."""
 
 from __future__ import annotations
 

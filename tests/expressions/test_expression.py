@@ -290,8 +290,10 @@ def test_integers_and_real_numbers_compare_as_numbers_do(spark: SparkSession) ->
     rows = {
         name: np.array(v, object) for name, v in zip("ixs", zip(*pairs, strict=True), strict=True)
     }
-    operators: dict[str, Any] = {"<": operator.lt, "<=": operator.le, "==": operator.eq,
-                                 "!=": operator.ne, ">": operator.gt, ">=": operator.ge}  # fmt: skip
+    operators: dict[str, Any] = {
+        "<": operator.lt, "<=": operator.le, "==": operator.eq,
+        "!=": operator.ne, ">": operator.gt, ">=": operator.ge,
+    }  # fmt: skip
     texts = {
         f"{a} {op} {b}": (a, f, b) for op, f in operators.items() for a, b in ("ix", "xi", "is")
     }
@@ -437,7 +439,7 @@ def test_chains_inside_chains_cannot_blow_up() -> None:
         ("fit.x1 in [Ia, 1]", "'in' on a number and a string"),
     ],
 )
-def test_unknown_columns_and_wrong_types_are_told_with_their_place(text: str, words: str) -> None:
+def test_unknown_columns_and_wrong_types_are_named_with_their_place(text: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(text).check(TYPES)
     assert words in str(caught.value)
