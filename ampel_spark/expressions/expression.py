@@ -86,6 +86,13 @@ class Expression:
         """The column's name if the expression is nothing but one column, else None."""
         return self.root.name if isinstance(self.root, Name) else None
 
+    @property
+    def kind(self) -> str | None:
+        """The kind of its value, as `check` returns it; None where the columns' types decide."""
+        if isinstance(self.root, Call):
+            return OPERATIONS[self.root.operation].gives
+        return None if isinstance(self.root, Name) else _shown(_kind(self.root, {}, self.text))
+
     def cuts(self) -> tuple[Expression, ...]:
         """Return the conditions that ``and`` joins at the top, each as an expression."""
         return tuple(parse(text) for text in self.cut_texts)

@@ -105,20 +105,25 @@ def comparison(operator: str) -> Callable[[Term, Term], Term]:
         if a.kind == b.kind:
             return Term(f"({a.sql} {operator} {b.sql})", BOOLEAN)
         whole, real = (a, b) if a.kind == INTEGER else (b, a)
-        plain = f"({number(a)} {operator} {number(b)})"
         if whole.narrow:
-            return Term(plain, BOOLEAN)
-        sides = (f"CAST({t.sql} AS DOUBLE)" if t is whole else t.sql for t in (a, b))
-        plain = f"({{}} {operator} {{}})".format(*sides)
+            return Term(f"({number(a)} {operator} {number(b)})", BOOLEAN)
+
+        def of(whole_sql: str, real_sql: str) -> str:
+            left, right = (whole_sql, real_sql) if whole is a else (real_sql, whole_sql)
+            return f"({left} {operator} {right})"
+
+        rounded = f"CAST({whole.sql} AS DOUBLE)"
         if real.value is not None:
-            return Term(plain, BOOLEAN)  # below 2^53, or infinite
-        # what is larger is a whole number too
-        sides = (t.sql if t is whole else f"CAST({t.sql} AS BIGINT)" for t in (a, b))
-        exact = f"({{}} {operator} {{}})".format(*sides)
-        large = (
-            f"abs({real.sql}) >= {_EXACT}D AND {real.sql} >= -{2**63}D AND {real.sql} < {2**63}D"
+            return Term(of(rounded, real.sql), BOOLEAN)  # below 2^53, or infinite
+        # a larger one is a whole number too; what has more than 64 bits is as good as infinite
+        small = f"abs({real.sql}) < {_EXACT}D"
+        fits = f"{real.sql} >= -{2**63}D AND {real.sql} < {2**63}D"
+        return Term(
+            f"CASE WHEN {small} THEN {of(rounded, real.sql)}"
+            f" WHEN {fits} THEN {of(whole.sql, f'CAST({real.sql} AS BIGINT)')}"
+            f" ELSE {of(rounded, f'(2D * {real.sql})')} END",
+            BOOLEAN,
         )
-        return Term(f"CASE WHEN {large} THEN {exact} ELSE {plain} END", BOOLEAN)
 
     return build
 

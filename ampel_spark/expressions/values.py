@@ -97,11 +97,14 @@ def compare(function: Callable[[Array, Array], Array]) -> Callable[[Values, Valu
         if kinds != {"i", "f"}:
             return np.asarray(function(a[0], b[0]), bool), known
         real = a[0] if a[0].dtype.kind == "f" else b[0]
-        # what is larger is a whole number too
-        large = (np.abs(real) >= _EXACT) & (real >= -(2.0**63)) & (real < 2.0**63)
-        exact = (np.where(large, v, 0).astype(np.int64) for v in (a[0], b[0]))
-        rounded = (v.astype(np.float64) for v in (a[0], b[0]))
-        return np.where(large, function(*exact), function(*rounded)), known
+        fits = (real >= -(2.0**63)) & (real < 2.0**63)
+        # a large one is a whole number too; what has more than 64 bits is as good as infinite
+        exact = (np.where(fits, v, 0).astype(np.int64) for v in (a[0], b[0]))
+        scale = np.where(fits, 1.0, 2.0)
+        rounded = (v * scale if v is real else v.astype(np.float64) for v in (a[0], b[0]))
+        large = fits & (np.abs(real) >= _EXACT)
+        with np.errstate(over="ignore"):
+            return np.where(large, function(*exact), function(*rounded)), known
 
     return plain
 

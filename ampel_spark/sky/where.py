@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.expressions import parse
+from ampel_spark.expressions.kinds import BOOLEAN
 
 __all__ = ["Condition"]
 
@@ -46,9 +47,12 @@ class Condition:
             If it is none.
         """
         try:
-            return cls(text, parse(text).names)
+            expression = parse(text)
         except ConfigError as error:
             raise ConfigError(f"condition {text!r} cannot be read: {error}") from None
+        if expression.kind not in (BOOLEAN, None):
+            raise ConfigError(f"condition {text!r} is a {expression.kind} and no condition")
+        return cls(text, expression.names)
 
     def mask(self, table: pa.Table) -> npt.NDArray[np.bool_]:
         """Return which rows of a table meet it.

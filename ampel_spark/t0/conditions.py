@@ -79,7 +79,7 @@ def parse_condition(text: str) -> Cut:
     Examples
     --------
     >>> cut = parse_condition("abs( magdiff )  <= .4 or missing")
-    >>> cut.name, cut.value.names, cut.threshold.root.value
+    >>> cut.name, cut.value.names, cut.threshold
     ('abs(magdiff) <= 0.4 or missing', ('magdiff',), 0.4)
     """
     try:

@@ -30,14 +30,14 @@ class Cut:
         The alert is rejected where it is true.
     value : Expression or None
         What `decisions` records in ``value``, if it is a number.
-    threshold : Expression or None
+    threshold : float, Expression or None
         What `value` was compared with, recorded in ``threshold``.
     """
 
     name: str
     rejects: Expression
     value: Expression | None = None
-    threshold: Expression | None = None
+    threshold: Expression | float | None = None
 
     @classmethod
     def where(
@@ -56,32 +56,41 @@ class Cut:
         Examples
         --------
         >>> cut = Cut.where("too bright", "magpsf < 15")
-        >>> cut.value.names, cut.threshold.root.value
-        (('magpsf',), 15)
+        >>> cut.value.names, cut.threshold
+        (('magpsf',), 15.0)
         """
         rejects = parse(text)
         if value is None:
-            return cls(name, rejects, *rejects.compared())
-        return cls(
-            name, rejects, parse(value), None if threshold is None else parse(f"{threshold}")
-        )
+            return cls(name, rejects, *_compared(rejects))
+        if isinstance(threshold, str):
+            return cls(name, rejects, parse(value), parse(threshold))
+        return cls(name, rejects, parse(value), threshold)
 
     @classmethod
     def unless(cls, name: str, condition: Expression) -> Cut:
         """Return the cut that rejects alerts for which a condition is not true."""
         known = Call("ifnull", (condition.root, Literal(False, 0)), 0, 0)
         rejects = Expression(f"{name} is not true", Call("not", (known,), 0, 0))
-        return cls(name, rejects, *condition.compared())
+        return cls(name, rejects, *_compared(condition))
 
     def quantities(self) -> Iterator[str]:
         """Yield the names of all quantities that the cut reads."""
         for part in (self.rejects, self.value, self.threshold):
-            yield from part.names if part else ()
+            yield from part.names if isinstance(part, Expression) else ()
 
     @property
     def needs_stars(self) -> bool:
         """Whether the cut reads a catalogue of stars."""
         return not GAIA.keys().isdisjoint(self.quantities())
+
+
+def _compared(condition: Expression) -> tuple[Expression | None, Expression | float | None]:
+    """Return what a condition compares, and with what; a constant as its value."""
+    value, threshold = condition.compared()
+    if threshold is None or not isinstance(threshold.root, Literal):
+        return value, threshold
+    constant = threshold.root.value
+    return value, None if isinstance(constant, bool | str) else float(constant)
 
 
 #: Rejects an alert that a calibration release masks.

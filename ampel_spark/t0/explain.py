@@ -137,6 +137,6 @@ def _result(position: int, cut: Cut, row: AlertRow, off: str) -> CutResult:
     )
 
 
-def _number(expression: Expression | None, row: AlertRow) -> float | None:
-    value = None if expression is None else row.evaluate(expression)
+def _number(recorded: Expression | float | None, row: AlertRow) -> float | None:
+    value = row.evaluate(recorded) if isinstance(recorded, Expression) else recorded
     return None if value is None or isinstance(value, str) else float(value)

@@ -248,8 +248,10 @@ def _sql(expression: Expression, quantities: Quantities) -> str:
     return expression.term(quantities.types, quantities.__getitem__).sql
 
 
-def _double(expression: Expression | None, quantities: Quantities) -> str:
+def _double(expression: Expression | float | None, quantities: Quantities) -> str:
     """Return SQL for a number to record, null for None and for texts."""
+    if isinstance(expression, int | float):
+        return literal(float(expression)).sql
     if expression is not None:
         term = expression.term(quantities.types, quantities.__getitem__)
         if term.kind in (INTEGER, NUMBER):

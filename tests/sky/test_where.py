@@ -52,6 +52,8 @@ def test_ids_of_64_bits_are_compared_digit_by_digit() -> None:
         ("z >", "cannot be read"),
         ("__import__('os')", "cannot be read: unknown function '__import__' at character 1"),
         ("type in z", "cannot be read: 'in' takes a list in brackets"),
+        ("z + 1", "is a number and no condition"),
+        ("'z'", "is a string and no condition"),
         ("z is 3", "cannot be read: 'is' compares with None only"),
     ],
 )

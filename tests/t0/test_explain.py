@@ -149,9 +149,9 @@ def by_engine(frame: DataFrame, judged: ChannelFilter) -> dict[int, Any]:
     made |= dict.fromkeys(("gaia_distance", "gaia_allowed"), "CAST(NULL AS DOUBLE)")
     quantities = Quantities(dict(rows.dtypes), made)
 
-    def sql(expression: Expression | None, type_name: str) -> Column:
-        if expression is None:
-            return f.lit(None).cast(type_name)
+    def sql(expression: Expression | float | None, type_name: str) -> Column:
+        if not isinstance(expression, Expression):
+            return f.lit(expression).cast(type_name)
         term = expression.term(quantities.types, quantities.__getitem__)
         return f.expr("NULL" if term.kind == "string" else term.sql).cast(type_name)
 
