@@ -288,7 +288,9 @@ def _kind(node: Node, types: Mapping[str, str], text: str) -> str:
             fail(f"{node.operation!r} takes {wanted}, not {what},", text, argument.at)
         if kind != first:
             fail(f"{node.operation!r} on a {first} and a {kind}", text, argument.at)
-        _check_digits(argument, node.operation, set(kinds), text)
+        # the items of a list stand beside the first argument alone
+        item = node.operation == "in" and argument is not node.arguments[0]
+        _check_digits(argument, node.operation, {kinds[0], fine} if item else set(kinds), text)
     return operation.gives or (NUMBER if len(set(kinds)) > 1 else kinds[0])
 
 

@@ -90,9 +90,11 @@ _simple = st.one_of(
     st.lists(st.sampled_from(["0", "1.5", "-7", "inf", "-0.0"]), min_size=1, max_size=14).map(
         lambda items: f"x not in [{', '.join(items)}]"
     ),
-    st.lists(_ids.filter(lambda t: t not in "ik"), min_size=1, max_size=14).map(
-        lambda items: f"i in [{', '.join(items)}]"
-    ),
+    st.lists(
+        st.one_of(_ids.filter(lambda t: t not in "ik"), st.sampled_from(["0.5", "-inf", "-1.0"])),
+        min_size=1,
+        max_size=14,
+    ).map(lambda items: f"i in [{', '.join(items)}]"),
     st.sampled_from(["p", "q", "s in [a, é, 1]", "-1 < x <= i", "ifnull(p, q)", "True"]),
     st.sampled_from(list("xiskp")).map("{} is null".format),
     st.sampled_from(list("ytkq")).map("{} is not null".format),
