@@ -90,12 +90,20 @@ def number(term: Term) -> str:
 
 def arithmetic(template: str, *, nan: bool = True) -> Callable[..., Term]:
     """Return an operation on numbers; `nan` says whether it can give NaN for none."""
+    linear = any(f" {sign} " in template for sign in "+-*")
 
     def build(*terms: Term) -> Term:
         found = template.format(*map(number, terms))
-        return Term(_not_nan(found) if nan else found, NUMBER)
+        if nan and not (linear and any(map(_is_plain, terms))):
+            found = _not_nan(found)
+        return Term(found, NUMBER)
 
     return build
+
+
+def _is_plain(term: Term) -> bool:
+    """Return whether a term is a constant that is neither zero nor infinite."""
+    return isinstance(term.value, int | float) and 0 < abs(term.value) < math.inf
 
 
 def comparison(operator: str) -> Callable[[Term, Term], Term]:
