@@ -49,7 +49,7 @@ def values_of(array: Any, kind: str) -> Values:
     filler, dtype = _FILLER.get(kind, (None, object))
     if isinstance(array, pa.Array | pa.ChunkedArray):
         known = array.is_valid().to_numpy(zero_copy_only=False)
-        if kind in (INTEGER, BOOLEAN):
+        if kind in (INTEGER, BOOLEAN) and known.any():  # to numpy, nulls would make them floats
             array = array.fill_null(filler)
         data: Array = array.to_numpy(zero_copy_only=False)
     else:

@@ -153,6 +153,14 @@ def test_an_empty_table_has_no_row_that_meets_a_condition() -> None:
         assert parse(text).mask(empty).tolist() == []
 
 
+def test_a_column_of_nulls_alone_is_unknown_whatever_its_type() -> None:
+    types = {"i": "bigint", "x": "double", "s": "string", "p": "boolean"}
+    for made in (pa.nulls(2), pa.nulls(2, pa.int64()), np.array([None, None], object)):
+        for text in ("i == 1", "x < 1", "s == 'a'", "p"):
+            found = parse(text).evaluate(types, dict.fromkeys(types, made))
+            assert found.tolist() == [None, None], text
+
+
 def test_the_documents_name_every_function_and_what_it_gives() -> None:
     text = (PROJECT / "docs" / "jobs.md").read_text()
     section = text[text.index("## Expressions") :]
