@@ -1,7 +1,7 @@
 """The command line: ``ampel-spark COMMAND …``.
 
 Exit codes: 0 good; 1 the job failed; 2 usage or configuration; 3 done, but some objects ended in an
-exception, or an ingest met broken files and took nothing. Errors are one clear message each;
+exception, or an ingest could take nothing of its files. Errors are one clear message each;
 ``AMPEL_SPARK_DEBUG=1`` shows where they come from.
 """
 
@@ -167,6 +167,8 @@ def make_parser() -> argparse.ArgumentParser:
         default="ztf",
         help="file of conf/surveys that says what they are (default: ztf)",
     )
+    ingest.add_argument("--schema", type=Path, metavar="FILE",
+                        help="Avro schema (.avsc) of packets without theirs")  # fmt: skip
     ingest.add_argument(
         "--cutouts", action="store_true", help="keep ZTF's image cutouts too, also of files read"
     )  # fmt: skip

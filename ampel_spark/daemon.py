@@ -1,18 +1,17 @@
-"""The process from which Spark's Python workers fork, instead of ``pyspark.daemon``.
+"""The process that forks Spark's Python workers, in place of ``pyspark.daemon``.
 
 Spark starts one daemon in each executor, which forks a worker for each core. PySpark's own daemon
-makes every task pay:
+costs time in every task:
 
-- It imports pyspark from ``pyspark.zip``, and every task calls `importlib.invalidate_caches`, upon
-  which some fifty importers read the archive's directory again: 0.25 s of CPU a task. Here the
-  archives that belong to the *installed* pyspark leave the path, and the same code comes from its
-  folder.
-- Every worker imports numpy, pyarrow and pandas anew. Here they are imported once, before the fork,
-  and kept from the garbage collector, which runs after every task.
+- It imports pyspark from ``pyspark.zip``. Every task calls `importlib.invalidate_caches`, and then
+  some fifty importers read the archive's directory again: 0.25 s of CPU for each task. This daemon
+  removes the archives of the *installed* pyspark from the path, and imports from its folder.
+- Every worker imports numpy, pyarrow and pandas again. This daemon imports them once, before the
+  fork, and hides them from the garbage collector, which runs after every task.
 
-``spark.python.daemon.module`` in ``conf/spark/common.conf`` chooses it; ``pyspark.daemon`` there,
-or in the ``conf`` of `ampel_spark.session.get_session`, switches it off. ``AMPEL_SPARK_PRELOAD``
-names the modules to import before the fork.
+``spark.python.daemon.module`` in ``conf/spark/common.conf`` selects this daemon; set it to
+``pyspark.daemon``, there or by `ampel_spark.session.get_session`, to switch it off.
+``AMPEL_SPARK_PRELOAD`` names the modules to import before the fork.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ __all__ = ["drop_archives", "hangs_up_quietly", "preload"]
 
 
 def drop_archives(path: list[str]) -> list[str]:
-    """Return `path` without the archives that hold what the installed pyspark's folder holds too.
+    """Return `path` without the archives of the installed pyspark.
 
-    An archive of another installation stays: the JVM that named it may speak another protocol.
+    An archive of another installation stays, as its JVM may use another protocol.
 
     Parameters
     ----------
@@ -50,12 +49,12 @@ def drop_archives(path: list[str]) -> list[str]:
 
 
 def preload(names: str) -> None:
-    """Import modules, and keep the garbage collector from them.
+    """Import modules, and hide their objects from the garbage collector.
 
     Parameters
     ----------
     names : str
-        The modules, with commas between them.
+        The modules, separated by commas.
     """
     for name in filter(None, names.split(",")):
         importlib.import_module(name)
@@ -64,10 +63,10 @@ def preload(names: str) -> None:
 
 
 def hangs_up_quietly(worker: Callable[..., int]) -> Callable[..., int]:
-    """Return pyspark's `worker` so that a JVM that wants no more of an answer is no error.
+    """Return pyspark's `worker` as a function that ends without a traceback if the JVM hangs up.
 
     Spark closes the connection of a task that it stops early (a `limit`, the end of a session); the
-    worker then fails to flush, and its traceback would stand between the lines of a job.
+    worker then fails to flush, and its traceback would appear between the lines of a job.
     """
 
     def run(*args: Any) -> int:

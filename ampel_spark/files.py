@@ -1,7 +1,7 @@
-"""Files as all read them: what was read is kept for as long as they stay as they were.
+"""A cache of files' content, which is read again when a file changes.
 
-Notebooks and workers go on while a file is changed: its content is read again then, as the traces
-of results say.
+Use it for files that units read: a notebook or a worker then sees a changed file, as the traces of
+results do. `files_in` opens the folder of a Delta table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Read", "current", "files_in", "stamp"]
 
 
 def stamp(path: Path) -> tuple[int, ...]:
-    """Return times of change and sizes of a file, or of the files of a folder; () for neither."""
+    """Return the modification times and sizes of a file or of a folder's files; () if absent."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     stats = [file.stat() for file in files if file.is_file()]
     return tuple(n for stat in stats for n in (stat.st_mtime_ns, stat.st_size))
@@ -26,7 +26,7 @@ def stamp(path: Path) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What was read, of which files and folders, and the stamps of these."""
+    """Content, the files and folders that it was read from, and their stamps."""
 
     what: Any
     files: tuple[Path, ...]
@@ -34,12 +34,12 @@ class Read:
 
     @classmethod
     def of(cls, what: Any, files: Sequence[Path]) -> Read:
-        """Return what was just read of files."""
+        """Return content that was just read from files, with their present stamps."""
         return cls(what, tuple(files), tuple(map(stamp, files)))
 
 
 def current(load: Callable[..., Read], *key: Any) -> Read:
-    """Return what a function with an `lru_cache` has read, anew where its files have changed."""
+    """Return `load(*key)`, a function with an `lru_cache`; it reads again if a file has changed."""
     found = load(*key)
     if tuple(map(stamp, found.files)) != found.stamps:
         load.cache_clear()  # type: ignore[attr-defined]
@@ -48,10 +48,10 @@ def current(load: Callable[..., Read], *key: Any) -> Read:
 
 
 def files_in(folder: str | Path) -> SubTreeFileSystem:
-    """Return a folder as the file system through which its Delta table is to be read.
+    """Return the file system through which the Delta table in a folder is read.
 
-    It is Arrow's own: that of deltalake calls back into Python from Arrow threads, which may
-    outlive the interpreter ("terminate called without an active exception", exit code 134).
+    It is Arrow's own. The one of deltalake calls Python from Arrow threads, which may outlive the
+    interpreter ("terminate called without an active exception", exit code 134).
     """
     from pyarrow import fs
 

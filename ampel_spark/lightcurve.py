@@ -1,7 +1,7 @@
-"""A light curve as units see it, and many of them as one batch.
+"""Light curves as units receive them: one (`LightCurve`), or many as arrays (`LightCurveBatch`).
 
-The values are the canonical ones that a state's id is the hash of (`ampel_spark.t1.photometry`):
-calibrated, rounded, without superseded points, in order of (jd, id).
+Their values are canonical (`ampel_spark.t1.photometry`): calibrated, rounded, without superseded
+points, in order of (jd, id). A state's id is the hash of these values.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 DETECTION, UPPER_LIMIT, FORCED = 0, 1, 2
 
-#: The columns of a point, with numpy kind and unit. Null numbers are NaN (floats) or -1 (integers).
+#: The columns of a point, with numpy type and unit. Null is NaN in floats and -1 in integers.
 POINT_FIELDS: dict[str, tuple[str, str]] = {
     "datapoint_id": ("i8", ""),
     "kind": ("i1", ""),  # 0 detection, 1 upper limit, 2 forced photometry
@@ -58,18 +58,34 @@ Array = npt.NDArray[Any]
 class LightCurve:
     """The light curve of one state.
 
+    Columns of `points` are also attributes: ``curve.jd`` is ``curve.points["jd"]``.
+
     Attributes
     ----------
     state_id : str
         Hash of the content, 32 hexadecimal digits.
     stock : int
-        Object id.
+        The object's id.
     name : str
         The survey's name of the object.
     points : mapping of str to ndarray with shape (N,)
         One array for each of `POINT_FIELDS`, in order of (jd, datapoint_id).
     results : mapping of str to mapping
-        Results of the units this unit is tied to: ``results["milky_way_dust"]["ebv"]``.
+        Results of the units that this unit is tied to, as ``results["milky_way_dust"]["ebv"]``.
+
+    Examples
+    --------
+    >>> curve = LightCurve.of("SN", jd=[3.0, 1.0, 2.0], kind=[DETECTION, UPPER_LIMIT, DETECTION],
+    ...     mag=[20.0, np.nan, 17.5], magerr=[0.1, np.nan, 0.05], limit_mag=[21.0, 20.5, 21.0],
+    ...     band="ztfg", ra=[359.9, np.nan, 0.3], dec=[5.0, np.nan, 5.0])
+    >>> len(curve), len(curve.detections), len(curve.upper_limits)
+    (3, 2, 1)
+    >>> curve.detections.jd.tolist(), curve.detections.flux.tolist()
+    ([2.0, 3.0], [1000.0, 100.0])
+    >>> curve.where(curve.jd < 2).limit_mag.tolist()
+    [20.5]
+    >>> print("{:.3f} {:.3f}".format(*curve.position()))
+    0.100 5.000
     """
 
     state_id: str
@@ -98,19 +114,23 @@ class LightCurve:
         results: Mapping[str, Mapping[str, Any]] | None = None,
         **columns: npt.ArrayLike,
     ) -> LightCurve:
-        """Make a light curve of columns, for a notebook or a test.
+        """Return a light curve made of columns, for a notebook or a test.
 
         Parameters
         ----------
         name, stock, results
-            As attributes.
+            As the attributes.
         **columns : array-like with shape (N,), or one value for all points
-            Columns of `POINT_FIELDS`; ``jd`` must be given. Points are detections of positive sign
-            with AB zero points of 25 unless said otherwise, fluxes follow from magnitudes where
-            they are not given, and what else is missing is null.
+            Columns of `POINT_FIELDS`; ``jd`` must be given. By default, points are detections of
+            positive sign with AB zero points of 25, fluxes follow from magnitudes, and all other
+            columns are null.
+
+        Raises
+        ------
+        TypeError
+            If a column is not in `POINT_FIELDS`.
         """
-        unknown = set(columns) - set(POINT_FIELDS)
-        if unknown:
+        if unknown := set(columns) - set(POINT_FIELDS):
             known = ", ".join(POINT_FIELDS)
             raise TypeError(f"no columns {', '.join(sorted(unknown))}; known: {known}")
         n = len(np.atleast_1d(np.asarray(columns["jd"])))
@@ -131,30 +151,36 @@ class LightCurve:
         return cls("", stock, name, {k: v[order] for k, v in points.items()}, results or {})
 
     def where(self, mask: Array) -> LightCurve:
-        """Return the light curve of the points selected by `mask` (bool or indices)."""
+        """Return the light curve of some points.
+
+        Parameters
+        ----------
+        mask : ndarray of bool with shape (N,), or of int
+            The points to keep, as a mask or as indices.
+        """
         points = {name: values[mask] for name, values in self.points.items()}
         return LightCurve(self.state_id, self.stock, self.name, points, self.results)
 
     @cached_property
     def detections(self) -> LightCurve:
-        """Only the detections (negative subtractions included; see ``sign``)."""
+        """The light curve of the detections, negative subtractions (``sign`` -1) included."""
         return self.where(self.points["kind"] == DETECTION)
 
     @cached_property
     def upper_limits(self) -> LightCurve:
-        """Only the upper limits."""
+        """The light curve of the upper limits."""
         return self.where(self.points["kind"] == UPPER_LIMIT)
 
     @cached_property
     def fluxes(self) -> LightCurve:
-        """Points with a usable flux: detections and forced photometry."""
+        """The light curve of points with a finite flux: detections and forced photometry."""
         return self.where(np.isfinite(self.points["flux"]) & np.isfinite(self.points["fluxerr"]))
 
     def position(self) -> tuple[float, float]:
-        """Return the mean (ra, dec) of the detections, degrees ICRS; NaN where there is none.
+        """Return the mean (ra, dec) of the detections, degrees ICRS, or NaN without a position.
 
-        Where there is no detection, the positions of forced measurements count. The mean is taken
-        on the sphere, so it is right across RA 0 and near the poles.
+        A light curve without detections has the mean position of its forced measurements. The mean
+        is taken on the sphere, so it is right across RA 0 and near the poles.
         """
         d = (self.detections if len(self.detections) else self).points
         good = np.isfinite(d["ra"]) & np.isfinite(d["dec"])
@@ -173,20 +199,32 @@ class LightCurve:
 
 @dataclass(frozen=True, eq=False)
 class LightCurveBatch:
-    """Many light curves as flat arrays.
-
-    Light curve ``i`` is rows ``offsets[i]:offsets[i + 1]`` of every array in `points`.
+    """Many light curves as flat arrays; a unit that needs speed takes these.
 
     Attributes
     ----------
     state_id, name : ndarray of object with shape (M,)
+        State id and object name of each light curve.
     stock : ndarray of int64 with shape (M,)
+        The object of each light curve.
     offsets : ndarray of int64 with shape (M + 1,)
+        Light curve ``i`` is rows ``offsets[i]:offsets[i + 1]`` of every array in `points`.
     points : mapping of str to ndarray with shape (offsets[-1],)
+        One array for each field of a point.
     results : mapping of str to sequence with length M
         Results of tied units by name: for each light curve a mapping of columns, or None.
     words : mapping of str to (ndarray of int, ndarray of object)
-        Columns of text as numbers and the words that these stand for; see `coded`.
+        Columns of text as numbers, and the words that the numbers stand for; see `coded`.
+
+    Examples
+    --------
+    >>> one = LightCurve.of("one", stock=1, jd=[1.0, 2.0], mag=18.0, magerr=0.1)
+    >>> two = LightCurve.of("two", stock=2, jd=[5.0], mag=19.0, magerr=0.1)
+    >>> batch = LightCurveBatch.of([one, two])
+    >>> batch.offsets.tolist(), batch.index().tolist(), batch.points["jd"].tolist()
+    ([0, 2, 3], [0, 0, 1], [1.0, 2.0, 5.0])
+    >>> [curve.name for curve in batch], batch[1].mag.tolist()
+    (['one', 'two'], [19.0])
     """
 
     state_id: Array
@@ -199,14 +237,18 @@ class LightCurveBatch:
 
     @classmethod
     def of(cls, curves: Sequence[LightCurve]) -> LightCurveBatch:
-        """Put light curves together."""
+        """Return light curves as one batch, with the fields that all of them have."""
         units = sorted({unit for curve in curves for unit in curve.results})
         fields = [k for k in POINT_FIELDS if all(k in curve.points for curve in curves)]
+
+        def column(name: str, kind: Any) -> Array:
+            return np.array([getattr(curve, name) for curve in curves], kind)
+
         return cls(
-            np.array([c.state_id for c in curves], object),
-            np.array([c.stock for c in curves], np.int64),
-            np.array([c.name for c in curves], object),
-            np.concatenate([[0], np.cumsum([len(c) for c in curves])]).astype(np.int64),
+            column("state_id", object),
+            column("stock", np.int64),
+            column("name", object),
+            np.concatenate([[0], np.cumsum(list(map(len, curves)))]).astype(np.int64),
             {
                 k: np.concatenate([np.empty(0, POINT_FIELDS[k][0]), *(c.points[k] for c in curves)])
                 for k in fields
@@ -231,24 +273,25 @@ class LightCurveBatch:
         return (self[i] for i in range(len(self)))
 
     def index(self) -> npt.NDArray[np.int64]:
-        """Return for each point the number of its light curve."""
+        """Return the number of each point's light curve, shape (offsets[-1],)."""
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
 
     def coded(self, name: str) -> tuple[Array, Array]:
-        """Return a column of text as numbers, shape (N,), and the words that these stand for."""
+        """Return a column of text as numbers, shape (N,), and the word of each number."""
         if name in self.words:
             return self.words[name]
         words, codes = np.unique(self.points[name].astype(str), return_inverse=True)
         return codes, words.astype(object)
 
     def tied(self, unit: str, column: str) -> tuple[Array, Array]:
-        """Return which light curves have a result of a tied unit, and its column.
+        """Return a column of a tied unit's results.
 
         Returns
         -------
         present : ndarray of bool with shape (M,)
+            Which light curves have a result.
         values : ndarray of float with shape (M,)
-            NaN where there is none.
+            The column; NaN for null and for no result.
         """
         rows = self.results.get(unit)
         if rows is None:
@@ -260,7 +303,7 @@ class LightCurveBatch:
         return np.array([row is not None for row in rows], bool), numbers
 
     def positions(self) -> tuple[Array, Array]:
-        """Return `LightCurve.position` of all light curves: ra and dec with shape (M,)."""
+        """Return `LightCurve.position` of all light curves as two arrays with shape (M,)."""
         p = self.points
         i, detected = self.index(), p["kind"] == DETECTION
         without = np.bincount(i[detected], minlength=len(self)) == 0
@@ -276,7 +319,7 @@ class LightCurveBatch:
 
 
 class TiedResults(Sequence[Mapping[str, Any] | None]):
-    """Results of a tied unit as Arrow holds them: rows on demand, columns without any."""
+    """Results of a tied unit in an Arrow array: rows are made on demand, columns without rows."""
 
     def __init__(self, rows: pa.StructArray) -> None:
         self._rows = rows
@@ -288,11 +331,11 @@ class TiedResults(Sequence[Mapping[str, Any] | None]):
         return self._rows[int(i)].as_py()
 
     def present(self) -> Array:
-        """Say which light curves have a result, shape (M,)."""
+        """Return which light curves have a result, shape (M,)."""
         return np.asarray(self._rows.is_valid())
 
     def numbers(self, column: str) -> Array:
-        """Return a column as floats, NaN for null or where there is no such column."""
+        """Return a column as floats, shape (M,); NaN for null, and for an absent column."""
         import pyarrow.compute as pc
 
         if self._rows.type.get_field_index(column) < 0:
@@ -302,7 +345,7 @@ class TiedResults(Sequence[Mapping[str, Any] | None]):
 
 
 class Lookup(Mapping[str, Any]):
-    """A mapping whose values are made when first asked for."""
+    """A mapping that makes each value on its first use."""
 
     def __init__(self, makers: Mapping[str, Callable[[], Any]]) -> None:
         self._makers = makers

@@ -1,11 +1,10 @@
-"""The Spark session, started in one of two ways, with the same settings in both.
+"""The start of the Spark session, in one of two ways with the same settings.
 
-- `get_session` in a notebook, a test or a command starts Spark from this process.
+- `get_session` starts Spark from a notebook, a test or a command.
 - ``spark-submit.sh`` calls this module as a script, which writes the settings to a properties file
-  and becomes spark-submit; `get_session` in the job then finds Spark running, and leaves the master
-  and the settings alone.
+  and becomes spark-submit; in the job, `get_session` then returns the session that runs already.
 
-The settings themselves are `ampel_spark.settings`.
+`ampel_spark.settings` makes the settings.
 """
 
 from __future__ import annotations
@@ -40,18 +39,18 @@ def get_session(
     master: str | None = None,
     conf: Mapping[str, str] | None = None,
 ) -> SparkSession:
-    """Return the Spark session of this process; where there is none, start it.
+    """Return the Spark session of this process, and start it if there is none.
 
     Parameters
     ----------
     app : str
-        Name of the application, as Spark's pages show it.
+        The application's name on Spark's pages.
     master : str, optional
-        Spark master, `default_master` if not given. Under spark-submit, and where a session runs
-        already, it has been chosen and this is ignored.
+        The Spark master; by default `default_master`. Ignored under spark-submit, and if a session
+        runs already.
     conf : mapping of str to str, optional
-        Spark properties that win over those of ``conf/spark``. In a session that runs already, only
-        SQL properties that can change at run time take effect.
+        Spark properties that win over those of ``conf/spark``. If a session runs already, only SQL
+        properties that can change at run time take effect.
 
     Raises
     ------
@@ -95,7 +94,7 @@ def default_master() -> str:
 
 
 def submit(arguments: list[str]) -> NoReturn:
-    """Become spark-submit, with the settings for `default_master`.
+    """Replace this process by spark-submit, with the settings for `default_master`.
 
     Parameters
     ----------
@@ -105,7 +104,7 @@ def submit(arguments: list[str]) -> NoReturn:
     Raises
     ------
     ConfigError, SetupError
-        As `settings` and `check_java` do.
+        As for `settings` and `check_java`.
     """
     check_packages()
     check_java()
@@ -119,7 +118,7 @@ def submit(arguments: list[str]) -> NoReturn:
 
 
 def _write(properties: Mapping[str, str], folder: Path) -> Path:
-    """Write a Java properties file, named by its content: other settings, another file."""
+    """Write a Java properties file; its name is a hash of its content."""
     text = "".join(f"{key} {value}\n".replace("\\", "\\\\") for key, value in properties.items())
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.conf"
@@ -131,7 +130,7 @@ def _write(properties: Mapping[str, str], folder: Path) -> Path:
 
 
 def _main(arguments: list[str]) -> int:
-    """``check-java``, which setup.sh needs before anything is installed, or ``submit SCRIPT …``."""
+    """Run ``check-java``, which setup.sh calls before packages are installed, or ``submit …``."""
     try:
         if arguments[0] == "submit":
             submit(arguments[1:])

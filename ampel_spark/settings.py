@@ -1,13 +1,13 @@
-"""What Spark is started with: the properties in ``conf/spark``, the jars, Java, the environment.
+"""The settings that Spark starts with: properties, jars, Java, environment variables.
 
-All properties stand in ``conf/spark``: ``common.conf`` and one file for each kind of master.
-`settings` reads them and fills in what only the machine knows. Environment variables with a say:
+``conf/spark`` holds all properties: ``common.conf``, and one file for each kind of master.
+`settings` reads them and fills in facts of the machine. These environment variables change them:
 
-- ``AMPEL_SPARK_PROPERTIES``, a file of one's own properties, which win over ``conf/spark``;
+- ``AMPEL_SPARK_PROPERTIES``, a file of properties that win over ``conf/spark``;
 - ``AMPEL_SPARK_DRIVER_MEMORY``, such as ``4g``;
 - ``AMPEL_SPARK_CONF``, a folder to read instead of ``conf``;
-- ``AMPEL_SPARK_JARS``, the folder of the jars, and ``SNCOSMO_DATA_DIR``, that of the models, where
-  they are not those that the set-up fetched.
+- ``AMPEL_SPARK_JARS`` and ``SNCOSMO_DATA_DIR``, the folders of the jars and of the models; by
+  default those that the set-up fetched.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MASTERS = {
 
 
 def settings(master: str) -> dict[str, str]:
-    """Return the Spark properties for `master`, with nothing left to fill in.
+    """Return the Spark properties for `master`, complete with the facts of this machine.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def settings(master: str) -> dict[str, str]:
     Raises
     ------
     ConfigError
-        If there are no settings for such a master, or a line of a file is not ``key value``.
+        If the master is of an unknown kind, or a line of a file is not ``key value``.
     SetupError
-        If the jars or a file of settings are missing.
+        If the jars or a file of settings is missing.
     """
     kind = _kind(master)
     project = Path(__file__).resolve().parents[1]
@@ -83,7 +83,7 @@ def settings(master: str) -> dict[str, str]:
 
 
 def conf_dir() -> Path:
-    """Return the folder of settings: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package."""
+    """Return the folder of settings: ``AMPEL_SPARK_CONF``, or else ``conf`` beside the package."""
     given = os.environ.get("AMPEL_SPARK_CONF")
     return Path(given).resolve() if given else Path(__file__).resolve().parents[1] / "conf"
 
@@ -94,14 +94,14 @@ def share_dir() -> Path:
 
 
 def sncosmo_data_dir() -> Path:
-    """Return ``SNCOSMO_DATA_DIR``, else the folder of the model data that the set-up fetched."""
+    """Return the folder of models: ``SNCOSMO_DATA_DIR``, or else the set-up's own."""
     return Path(os.environ.get("SNCOSMO_DATA_DIR") or share_dir() / "sncosmo_data")
 
 
 def update_environment(master: str, properties: Mapping[str, str]) -> None:
-    """Set what Spark, sncosmo and the numeric libraries read from this process's environment.
+    """Set the environment variables that Spark, sncosmo and the numeric libraries read.
 
-    What ``spark.executorEnv`` gives the workers goes to the driver too, unless it is set already.
+    The driver gets the variables of ``spark.executorEnv`` too, unless they are set already.
 
     Parameters
     ----------
@@ -118,27 +118,27 @@ def update_environment(master: str, properties: Mapping[str, str]) -> None:
         if key.startswith("spark.executorEnv."):
             os.environ.setdefault(key.removeprefix("spark.executorEnv."), value)
     if _kind(master) in ("local", "local-cluster"):
-        # a host name that resolves to nothing would stop Spark
+        # Spark would stop at a host name that cannot be resolved
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 
 
 def check_java() -> None:
-    """Raise `SetupError` unless the Java that Spark will take can run it."""
+    """Raise `SetupError` if Java is absent, or Spark does not support its version."""
     cure = f"install OpenJDK {' or '.join(_JAVA)} and put it on the PATH, or name it by JAVA_HOME"
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home, "bin")) if home else None)
     if java is None:
         where = f"in JAVA_HOME, {home}" if home else "on the PATH"
         raise SetupError(f"there is no Java {where}: {cure}")
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(?:1\.)?(\d+)', told)  # "1.8.0_392" of old, "17.0.15" since
+    shown = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', shown)  # "1.8.0_392", or "17.0.15" since Java 9
     version = found[1] if found else "of an unknown version"
     if version not in _JAVA:
         raise SetupError(f"{java} is Java {version}, which Spark does not support: {cure}")
 
 
 def check_packages() -> None:
-    """Raise `SetupError` unless Spark and Delta Lake are those that setup.cfg pins."""
+    """Raise `SetupError` unless Spark and Delta Lake have the versions that setup.cfg pins."""
     pins = _pins()
     for package in ("pyspark", "delta-spark"):
         try:
@@ -162,7 +162,7 @@ def _kind(master: str) -> str:
 
 
 def _read(file: Path, facts: Mapping[str, str]) -> dict[str, str]:
-    """Read ``key value`` lines; ``#`` begins a comment line, ``${name}`` stands for a fact."""
+    """Return the ``key value`` lines of a file, with each ``${name}`` replaced by a fact."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -179,7 +179,7 @@ def _read(file: Path, facts: Mapping[str, str]) -> dict[str, str]:
         except (KeyError, ValueError):
             known = ", ".join(f"${{{name}}}" for name in facts)
             raise ConfigError(
-                f"{file}:{number}: {words[1].strip()!r} asks for what is not known; known: {known}"
+                f"{file}:{number}: unknown name in {words[1].strip()!r}; known: {known}"
             ) from None
     return properties
 
@@ -206,14 +206,14 @@ def _pins() -> dict[str, str]:
 
 
 def _driver_memory() -> str:
-    """Return ``AMPEL_SPARK_DRIVER_MEMORY``, else half of the machine's memory, 1 to 8 GB."""
+    """Return ``AMPEL_SPARK_DRIVER_MEMORY``, or else half of the memory, from 1 to 8 GB."""
     if given := os.environ.get("AMPEL_SPARK_DRIVER_MEMORY"):
         if not re.fullmatch(r"\d+[mg]", given):
             raise ConfigError(f"AMPEL_SPARK_DRIVER_MEMORY is {given!r}: give such as 3000m or 4g")
         return given
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        # a container may use less than the machine has
+        # a container may have less memory than the machine
         text = Path(limit).read_text().strip() if Path(limit).exists() else ""
         if text.isdigit():
             total = min(total, int(text))

@@ -76,7 +76,7 @@ class Members:
 
     @property
     def others(self) -> DataFrame:
-        """What could not be taken: ``row`` (bad or broken), ``file, member, sha256, reason``…"""
+        """What could not be taken: ``row`` (bad, broken, entry), ``file, member, sha256``…"""
         return _read(self.spark, OTHERS, self.left)
 
     @property
@@ -258,8 +258,9 @@ def accounts_of(
     Returns
     -------
     mapping of str to dict
-        By path: ``packets, stored, duplicate, quarantined, broken``, ``nights``, those of the
-        stored packets, ``why`` the file is broken, and ``sha256``, that of the bytes they are from.
+        By path: ``packets, stored, duplicate, quarantined, broken, empty``, ``entry``, packets of
+        whose history something was left out, ``nights``, those of the stored packets, ``why`` the
+        file is broken, ``aside``, what of it is no packet, and ``sha256``, that of its bytes.
 
     Raises
     ------
@@ -284,7 +285,8 @@ def accounts_of(
         all_stored = none | {"stored": seen["good"], "nights": seen["nights"]}
         account = all_stored if fates is None else none | fate_of.get(file.path, {})
         account["quarantined"] += seen["bad"]
-        account |= {name: seen[name] for name in ("packets", "broken", "why", "sha256")}
+        of_file = ("packets", "broken", "empty", "entry", "aside", "why", "sha256")
+        account |= {name: seen[name] for name in of_file}
         taken = account["stored"] + account["duplicate"] + account["quarantined"]
         if account["packets"] != taken:
             raise ArchiveError(

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import fastavro
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,8 @@ class Program:
         Columns of each level.
     codec : str
         How the blocks of its packets are packed.
+    odd : frozenset of str
+        Paths among these where something else than a scalar may stand, which shows as null.
     """
 
     steps: Array
@@ -66,6 +69,7 @@ class Program:
     fields: Mapping[str, Field]
     widths: tuple[int, int, int]
     codec: str
+    odd: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Decoded:
     buffer : bytes
         What the places of text refer to.
     fields : mapping of str to Field
+    odd : frozenset of str
+        As those of the program.
     """
 
     good: Array
@@ -93,6 +99,7 @@ class Decoded:
     lengths: list[Array]
     buffer: bytes
     fields: Mapping[str, Field]
+    odd: frozenset[str] = frozenset()
 
     def rows(self, level: int) -> int:
         """Return how many rows a level has."""
@@ -123,13 +130,13 @@ class Decoded:
         out = np.where(kind == REAL, numbers.view(np.float64), np.nan)
         return np.where(kind == INTEGER, numbers, out)
 
-    def texts(self, path: str, level: int) -> list[str | None]:
+    def texts(self, path: str, level: int, errors: str = "strict") -> list[str | None]:
         """Return a field as strings; None where it is null.
 
         Raises
         ------
         UnicodeDecodeError
-            If one is no UTF-8.
+            If one is no UTF-8, and `errors` is strict.
         """
         field = self.fields.get(path)
         if field is None:
@@ -138,7 +145,7 @@ class Decoded:
         lengths = self.lengths[field.level][field.column].tolist()
         kinds = self.kinds[field.level][field.column].tolist()
         return [
-            self.buffer[s : s + n].decode() if k == TEXT else None
+            self.buffer[s : s + n].decode("utf-8", errors) if k == TEXT else None
             for s, n, k in zip(starts, lengths, kinds, strict=True)
         ]
 
@@ -265,10 +272,11 @@ def program_of(schema: str, codec: str = "null") -> Program | None:
         compiler.fields,
         (compiler.widths[0], compiler.widths[1], compiler.widths[2]),
         codec,
+        frozenset(compiler.odd),
     )
     # Schemas that differ in words alone are one program, and their packets go together.
-    told = (made.steps.tobytes(), made.branches.tobytes(), tuple(made.fields.items()), codec)
-    return _PROGRAMS.setdefault(told, made)
+    content = (made.steps.tobytes(), made.branches.tobytes(), tuple(made.fields.items()), codec)
+    return _PROGRAMS.setdefault((*content, made.odd), made)
 
 
 _PROGRAMS: dict[tuple[Any, ...], Program] = {}
@@ -286,6 +294,7 @@ class _Compiler:
         self.fields: dict[str, Field] = {}
         self.widths = [0, 0, 0]
         self.named: dict[str, Any] = {}
+        self.odd: set[str] = set()
 
     def add(self, kind: int, a: int = 0, b: int = 0, level: int = 0, column: int = -1) -> int:
         self.steps.append([kind, a, b, level, column])
@@ -298,6 +307,8 @@ class _Compiler:
         if path not in self.fields:
             self.fields[path] = Field(level, self.widths[level])
             self.widths[level] += 1
+        if self.fields[path].level != level:
+            raise NotImplementedError("a list or a scalar in one place")
         return self.fields[path].column
 
     def step(self, schema: Any, path: str, level: int, within: tuple[str, ...]) -> None:
@@ -316,6 +327,11 @@ class _Compiler:
             space = schema.get("namespace")
             for known in {name, name.rpartition(".")[2], f"{space}.{name}"}:
                 self.named[known] = schema
+        if level >= 0 and path and kind not in _SCALARS:
+            is_list = level == 0 and kind == "array" and path in _LISTS
+            is_body = kind == "record" and (path in _LISTS if level else path == _BODY)
+            if not (is_list or is_body):
+                self.odd.add(path)
         if kind == "record":
             return self._record(schema, path, level, within, name)
         if kind in ("array", "map"):
@@ -326,10 +342,14 @@ class _Compiler:
             if kind == "enum" and level >= 0:
                 raise NotImplementedError("an enum among the scalars")
             # What fastavro makes of a logical type is no plain number or text.
-            logical = isinstance(schema, dict) and "logicalType" in schema
-            if logical and "." in path:
+            logical = schema.get("logicalType") if isinstance(schema, dict) else None
+            is_made = f"{kind}-{logical}" in fastavro.read.LOGICAL_READERS
+            if is_made and level >= 0 and "." in path:
                 raise NotImplementedError("a logical type")
-            column = self.column(path, level) if kind != "bytes" and not logical else -1
+            is_scalar = kind != "bytes" and not is_made
+            if level >= 0 and not is_scalar:
+                self.odd.add(path)
+            column = self.column(path, level) if is_scalar else -1
             self.add(_SCALARS[kind], 0, 0, max(level, 0), column)
         else:
             raise NotImplementedError(kind)
@@ -409,6 +429,7 @@ def decode(program: Program, payloads: Sequence[bytes | memoryview]) -> Decoded:
         [x[:, :u] for x, u in zip(lengths, used, strict=True)],
         buffer,
         program.fields,
+        program.odd,
     )
 
 

@@ -7,14 +7,13 @@ are in one chunk.
 from __future__ import annotations
 
 import collections
-import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ampel_spark.archive.files import ArchiveFile, hash_files, sizes_of
+from ampel_spark.archive.files import ArchiveFile, fits, hash_files, sizes_of
 from ampel_spark.archive.readers import name_patterns
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
@@ -140,7 +139,14 @@ def looked_at(lake: Lake, files: Sequence[ArchiveFile]) -> list[ArchiveFile]:
     return [hashed.get(file.path, file) for file in files]
 
 
-def to_read(lake: Lake, files: Sequence[ArchiveFile], replace: bool, survey: Survey) -> list[Chunk]:
+def to_read(
+    lake: Lake,
+    files: Sequence[ArchiveFile],
+    replace: bool,
+    survey: Survey,
+    *,
+    retry: bool = False,
+) -> list[Chunk]:
     """Return what is to be read of `files`: one chunk of replaced ones, if any, and one of others.
 
     Files read before are left out, told by their hash, and so are copies among `files`. One without
@@ -154,6 +160,8 @@ def to_read(lake: Lake, files: Sequence[ArchiveFile], replace: bool, survey: Sur
         Whether what changed since it was read gives way.
     survey : Survey
         Whose files they are.
+    retry : bool, optional
+        Read files again of which nothing could be taken.
 
     Raises
     ------
@@ -162,9 +170,12 @@ def to_read(lake: Lake, files: Sequence[ArchiveFile], replace: bool, survey: Sur
         with it is gone, changed, or another survey's.
     """
     lake.ensure(TABLES["archive_files"])
-    columns = ["path", "sha256", "bytes", "survey", "duplicate", "alerts_version"]
+    columns = ["path", "sha256", "bytes", "survey", "stored", "duplicate", "alerts_version"]
     rows = lake.arrow("archive_files", columns).to_pylist()
     known = {row["sha256"]: row for row in sorted(rows, key=lambda row: row["alerts_version"])}
+    in_vain = {
+        content for content, row in known.items() if retry and not row["stored"] + row["duplicate"]
+    }
     contents: dict[str, list[str]] = {}  # a name may have had several, one after the other
     for content, row in known.items():
         contents.setdefault(row["path"], []).append(content)
@@ -179,7 +190,10 @@ def to_read(lake: Lake, files: Sequence[ArchiveFile], replace: bool, survey: Sur
                 raise _changed(file, known[was])
             replaced.add(file.path)
             gone.add(was)
-        if file.sha256 not in known:
+        if file.sha256 in in_vain:
+            replaced.add(known[file.sha256]["path"])
+            gone.add(str(file.sha256))
+        if file.sha256 not in known or file.sha256 in in_vain:
             new.setdefault(file.sha256 or file.path, file)
     if not replaced:
         return [Chunk(list(new.values()))] if new else []
@@ -189,7 +203,7 @@ def to_read(lake: Lake, files: Sequence[ArchiveFile], replace: bool, survey: Sur
     paths |= {
         known[file.sha256]["path"]
         for file in files
-        if file.path in replaced and file.sha256 in known
+        if file.path in replaced and file.sha256 in known and file.sha256 not in in_vain
     }
     while True:
         wanted = sorted({content for path in paths for content in contents.get(path, ())} - gone)
@@ -198,8 +212,8 @@ def to_read(lake: Lake, files: Sequence[ArchiveFile], replace: bool, survey: Sur
         if not more:
             break
         paths |= more  # what was read under this name gives way, too
-    first = [*(file for file in new.values() if file.path in paths), *again]
-    rest = [file for file in new.values() if file.path not in paths]
+    first = [*(f for f in new.values() if f.path in paths or f.sha256 in in_vain), *again]
+    rest = [file for file in new.values() if file not in first]
     return [Chunk(first, sorted(paths)), *([Chunk(rest)] if rest else [])]
 
 
@@ -238,7 +252,7 @@ def _source(row: Mapping[str, Any], files: Sequence[ArchiveFile], survey: Survey
     patterns = name_patterns(survey)
     if not Path(path).is_file():
         trouble = "is gone"
-    elif not any(fnmatch.fnmatchcase(Path(path).name, pattern) for pattern in patterns):
+    elif not fits(Path(path).name, patterns):
         trouble = f"is not called as files of {survey.name} are ({', '.join(patterns)})"
     else:
         (file,) = hash_files(sizes_of([Path(path)]))

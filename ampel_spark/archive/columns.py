@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,13 +20,14 @@ import xxhash
 from ampel_spark.archive import ztf
 from ampel_spark.archive.avro import INTEGER, REAL, TEXT, Decoded
 from ampel_spark.archive.ids import JD_2017, forced_id, stock_of
+from ampel_spark.archive.values import ERRORS, MAGNITUDES, POSITIONS
 
 __all__ = ["Shapes", "row_hashes", "shaped", "value_hashes"]
 
 Array = npt.NDArray[Any]
 
 _NUMBERS = (0, INTEGER, REAL)
-_PRV, _FP = "prv_candidates", "fp_hists"
+_PRV, _FP = _LISTS = ("prv_candidates", "fp_hists")
 _NEEDED = ("jd", "fid", "pid", "programid")
 
 
@@ -64,10 +66,30 @@ class Shapes:
             fine |= kind == other
         return fine
 
+    def texts(self, path: str, level: int, packet: Array | None = None) -> list[str | None]:
+        """Return a field as strings; demand that all are UTF-8."""
+        try:
+            return self.decoded.texts(path, level)
+        except UnicodeDecodeError:
+            found = self.decoded.texts(path, level, "surrogateescape")
+        fine = np.array([text is None or _is_utf8(text) for text in found])
+        self.demand(fine, packet)
+        return [text if good else None for text, good in zip(found, fine, strict=True)]
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
 
 def shaped(decoded: Decoded) -> Shapes | None:
     """Shape decoded packets; None where a list is not what the survey's is."""
     shapes = Shapes(decoded)
+    if any(_is_read(path) for path in decoded.odd) or not decoded.fields.keys().isdisjoint(_LISTS):
+        return None
     for name, level in ((_PRV, 1), (_FP, 2)):
         if any(
             field.level != level for path, field in decoded.fields.items()
@@ -76,14 +98,19 @@ def shaped(decoded: Decoded) -> Shapes | None:
             decoded.rows(level) and any(f"{name}.{k}" not in decoded.fields for k in _NEEDED)
         ):  # fmt: skip
             return None
-    try:
-        _candidate(shapes)
-        _points(shapes)
-        _forced(shapes)
-        _extra(shapes)
-    except UnicodeDecodeError:
-        return None
+    # Every text is looked at before points are made of the packets that are good.
+    _candidate(shapes)
+    _extra(shapes)
+    _points(shapes)
+    _forced(shapes)
     return shapes
+
+
+def _is_read(path: str) -> bool:
+    """Say whether `ztf.shape` looks at a field, which then must be a scalar."""
+    if path in ("objectId", "candid", "schemavsn", *_LISTS):
+        return True
+    return "." in path and (ztf.is_known(path) or path.split(".")[0] in _LISTS)
 
 
 def _candidate(shapes: Shapes) -> None:
@@ -92,7 +119,6 @@ def _candidate(shapes: Shapes) -> None:
     for name in (*_NEEDED, "candid", "ra", "dec", "magpsf", "sigmapsf"):
         kinds = (INTEGER,) if name in ("fid", "pid", "programid", "candid") else (REAL, INTEGER)
         shapes.demand(shapes.among(f"candidate.{name}", 0, kinds))
-    shapes.demand(shapes.among("candidate.isdiffpos", 0, (TEXT,)))
     shapes.demand(shapes.among("objectId", 0, (TEXT,)))
     shapes.demand(shapes.among("schemavsn", 0, (0, TEXT)))
     candid = d.integers("candidate.candid", 0)
@@ -103,10 +129,8 @@ def _candidate(shapes: Shapes) -> None:
     for name, (low, high) in ztf.RANGES.items():
         values = d.reals(f"candidate.{name}", 0)
         shapes.demand((values >= low) & (values <= high))
-    for name in ("magpsf", "sigmapsf"):
-        shapes.demand(np.isfinite(d.reals(f"candidate.{name}", 0)))
 
-    names = d.texts("objectId", 0)
+    names = shapes.texts("objectId", 0)
     stocks = np.zeros(len(names), np.int64)
     for i, text in enumerate(names):
         try:
@@ -114,7 +138,7 @@ def _candidate(shapes: Shapes) -> None:
         except ValueError:
             shapes.good[i] = False
     made["name"], made["stock"], made["alert_id"] = names, stocks, candid
-    made["schema_version"] = d.texts("schemavsn", 0)
+    made["schema_version"] = shapes.texts("schemavsn", 0)
     for column in ztf.candidate_columns():
         made[column.name] = _column(shapes, f"candidate.{column.name}", column.type)
 
@@ -124,12 +148,12 @@ def _column(shapes: Shapes, path: str, type_name: str) -> pa.Array:
     kind = d.kind(path, 0)
     if type_name == "string":
         shapes.demand(shapes.among(path, 0, (0, TEXT)))
-        return pa.array(d.texts(path, 0), pa.string())
+        return pa.array(shapes.texts(path, 0), pa.string())
     if type_name in ("int", "bigint"):
         shapes.demand(shapes.among(path, 0, (0, INTEGER)))
         values = d.integers(path, 0)
         if type_name == "int":
-            fits = np.abs(values) < 1 << 31
+            fits = _fits(values)
             shapes.demand(fits)
             values = np.where(fits, values, 0).astype(np.int32)
         return pa.array(values, mask=kind == 0)
@@ -140,6 +164,11 @@ def _column(shapes: Shapes, path: str, type_name: str) -> pa.Array:
         shapes.demand(fits)
         values = np.where(fits, values, 0.0).astype(np.float32)
     return pa.array(values, mask=kind == 0)
+
+
+def _fits(values: Array) -> Array:
+    """Say which integers fit 32 bits."""
+    return (values >= -(1 << 31)) & (values < 1 << 31)
 
 
 def _both(shapes: Shapes, name: str, how: str) -> Array:
@@ -157,8 +186,8 @@ def _points(shapes: Shapes) -> None:
     d = shapes.decoded
     n = d.rows(0)
     packet = np.concatenate([np.arange(n), np.repeat(np.arange(n), d.counts[1])])
-    kind = {k: _both(shapes, k, "kind") for k in (*_NEEDED, "candid", "diffmaglim", "rcid",
-            "field", "ra", "dec", "magpsf", "sigmapsf", "isdiffpos")}  # fmt: skip
+    names = (*_NEEDED, "candid", "diffmaglim", "rcid", "field", "ra", "dec")
+    kind = {k: _both(shapes, k, "kind") for k in names}
     jd = _both(shapes, "jd", "reals")
     fid, pid, programid, candid, rcid, field = (
         _both(shapes, k, "integers") for k in ("fid", "pid", "programid", "candid", "rcid", "field")
@@ -166,9 +195,13 @@ def _points(shapes: Shapes) -> None:
     limit = _both(shapes, "diffmaglim", "reals")
     limit[~np.isfinite(limit)] = np.nan
     mag, magerr = _both(shapes, "magpsf", "reals"), _both(shapes, "sigmapsf", "reals")
+    place = {axis: _both(shapes, axis, "reals") for axis in POSITIONS}
     detected = (kind["candid"] == INTEGER) & (candid != 0)
+    signs = _signs(shapes)
     with np.errstate(invalid="ignore"):
         used = detected | (limit >= 0)
+        limit_fits = detected | ~(limit >= MAGNITUDES[1])
+        limit[detected & ~_is_magnitude(limit)] = np.nan
 
     whole = np.ones(len(packet), bool)
     for k in ("fid", "pid", "programid"):
@@ -177,14 +210,16 @@ def _points(shapes: Shapes) -> None:
         whole &= (kind[k] == INTEGER) | (kind[k] == 0)
     for k in ("diffmaglim", "ra", "dec"):
         whole &= np.isin(kind[k], _NUMBERS)
-    small = np.ones(len(packet), bool)
-    for values in (fid, programid, rcid, field):
-        small &= np.abs(values) < 1 << 31
+    whole &= np.isin(fid, list(ztf.BANDS)) & limit_fits
+    for values in (programid, rcid, field):
+        whole &= _fits(values)
     with np.errstate(invalid="ignore"):
-        in_time = (jd >= JD_2017) & (jd <= 2500000.0)
-    measured = np.isfinite(mag) & np.isfinite(magerr) & (kind["isdiffpos"] == TEXT)
-    measured &= np.isin(kind["magpsf"], _NUMBERS) & np.isin(kind["sigmapsf"], _NUMBERS)
-    shapes.demand(whole & small & in_time & (measured | ~detected), packet)
+        whole &= (jd >= ztf.RANGES["jd"][0]) & (jd <= ztf.RANGES["jd"][1])
+        measured = _is_magnitude(mag) & (magerr >= ERRORS[0]) & (magerr < ERRORS[1])
+        for axis, (low, high) in POSITIONS.items():
+            measured &= ((place[axis] >= low) & (place[axis] <= high)) | (kind[axis] == 0)
+    measured &= (signs != 0) & (candid > 0)
+    shapes.demand(whole & (measured | ~detected), packet)
 
     kept = used & shapes.good[packet]
     order = np.flatnonzero(kept)[np.argsort(packet[kept], kind="stable")]
@@ -202,12 +237,12 @@ def _points(shapes: Shapes) -> None:
     jd, fid, limit, ids, channel = jd[stays], fid[stays], limit[stays], ids[stays], channel[stays]
     rcid_known = rcid_known[stays]
     mag, magerr = mag[order], magerr[order]
-    negative = _is_negative(shapes)[order]
-    sign = np.where(detected, np.where(negative, -1, 1), 0)
+    sign = np.where(detected, signs[order], 0)
     # The power by one number at a time: numpy's own for arrays may differ in the last bit.
     size = np.array([10.0**x for x in np.where(detected, -0.4 * (mag - ztf.ZP), 0.0).tolist()])
     flux = sign * size
-    fluxerr = np.abs(flux * magerr) * np.log(10.0) / 2.5
+    # A limit may have an error of infinity, which is not looked at.
+    fluxerr = np.abs(flux * np.where(detected, magerr, 0.0)) * np.log(10.0) / 2.5
     seen = ~detected
     shapes.points = (
         {
@@ -227,8 +262,8 @@ def _points(shapes: Shapes) -> None:
             "field": _integers(field, kind["field"] == 0, order),
             "rcid": pa.array(channel.astype(np.int32), mask=detected & ~rcid_known),
             "pid": pa.array(pid[stays] if len(pid) != len(ids) else pid),
-            "ra": _reals(_both(shapes, "ra", "reals"), kind["ra"] == 0, order, seen),
-            "dec": _reals(_both(shapes, "dec", "reals"), kind["dec"] == 0, order, seen),
+            "ra": _reals(place["ra"], kind["ra"] == 0, order, seen),
+            "dec": _reals(place["dec"], kind["dec"] == 0, order, seen),
             "procstatus": pa.nulls(len(ids), pa.string()),
         },
         np.bincount(packet, minlength=n),
@@ -253,19 +288,25 @@ def _leave_out_repeated(shapes: Shapes, ids: Array, packet: Array) -> None:
     shapes.good[packet[a[twice]]] = False
 
 
-def _is_negative(shapes: Shapes) -> Array:
-    """Say whether isdiffpos is f or 0, for candidates and histories."""
+def _is_magnitude(values: Array) -> Array:
+    return (values > MAGNITUDES[0]) & (values < MAGNITUDES[1])
+
+
+def _signs(shapes: Shapes) -> Array:
+    """Return what isdiffpos says of candidates and histories; 0 where it is no word of ours."""
     d = shapes.decoded
     data = np.frombuffer(d.buffer, np.uint8)
+    sign_of = np.zeros(256, np.int64)
+    for word, sign in ztf.SIGNS.items():
+        sign_of[ord(word)] = sign
     parts = []
     for path, level in (("candidate.isdiffpos", 0), (f"{_PRV}.isdiffpos", 1)):
         field = d.fields.get(path)
         if field is None:
-            parts.append(np.zeros(d.rows(level), bool))
+            parts.append(np.zeros(d.rows(level), np.int64))
             continue
         one = (d.kind(path, level) == TEXT) & (d.lengths[level][field.column] == 1)
-        letter = data[np.where(one, d.numbers[level][field.column], 0)]
-        parts.append(one & ((letter == ord("f")) | (letter == ord("0"))))
+        parts.append(one * sign_of[data[np.where(one, d.numbers[level][field.column], 0)]])
     return np.concatenate(parts)
 
 
@@ -286,16 +327,25 @@ def _forced(shapes: Shapes) -> None:
     for name in ("diffmaglim", "forcediffimflux", "forcediffimfluxunc", "magzpsci"):
         fine &= shapes.among(path(name), 2, _NUMBERS)
     fine &= shapes.among(path("procstatus"), 2, (0, TEXT))
+    status = np.array(shapes.texts(path("procstatus"), 2, packet), dtype=object)
     fid, pid, programid, field, rcid = (
         d.integers(path(k), 2) for k in ("fid", "pid", "programid", "field", "rcid")
     )
     for values in (programid, field, rcid):
-        fine &= np.abs(values) < 1 << 31
-    fine &= np.abs(fid) < 1 << 15
+        fine &= _fits(values)
+    fine &= np.isin(fid, list(ztf.BANDS))
     jd = d.reals(path("jd"), 2)
+    flux, fluxerr, zp = measured = [
+        d.reals(path(k), 2) for k in ("forcediffimflux", "forcediffimfluxunc", "magzpsci")
+    ]
     with np.errstate(invalid="ignore"):
-        fine &= np.abs(jd) < 1e9
-    shapes.demand(fine, packet)
+        fine &= (jd >= ztf.RANGES["jd"][0]) & (jd <= ztf.RANGES["jd"][1])
+        usable = fluxerr > 0
+        for values in measured:
+            usable &= np.isfinite(values) & (values > ztf.SENTINEL)
+        # Well within what can be (`values.check_flux`): what is not is for `ztf.shape`.
+        usual = (zp >= 20.0) & (zp < MAGNITUDES[1]) & (np.abs(flux) < 1e8) & (fluxerr < 1e8)
+    shapes.demand(fine & (usual | ~usable), packet)
 
     kept = np.flatnonzero(shapes.good[packet])
     stocks = shapes.made["stock"][packet].tolist()
@@ -312,19 +362,12 @@ def _forced(shapes: Shapes) -> None:
     _leave_out_repeated(shapes, ids, packet[kept])
     stays = shapes.good[packet[kept]]
     kept, ids = kept[stays], ids[stays]
-    flux, fluxerr, zp = (
-        d.reals(path(k), 2)[kept] for k in ("forcediffimflux", "forcediffimfluxunc", "magzpsci")
-    )
-    usable = np.ones(len(kept), bool)
+    flux, fluxerr, zp, usable = (values[kept] for values in (*measured, usable))
+    limit = d.reals(path("diffmaglim"), 2)[kept]
     with np.errstate(invalid="ignore"):
-        for values in (flux, fluxerr, zp):
-            usable &= np.isfinite(values) & (values > ztf.SENTINEL)
-        usable &= fluxerr > 0
-        limit = d.reals(path("diffmaglim"), 2)[kept]
-        no_limit = ~(limit > 0)
+        no_limit = ~_is_magnitude(limit)
     none = np.ones(len(kept), bool)
     empty = np.zeros(len(kept))
-    status = np.array(d.texts(path("procstatus"), 2), dtype=object)[kept]
     shapes.forced = (
         {
             "datapoint_id": pa.array(ids),
@@ -345,7 +388,7 @@ def _forced(shapes: Shapes) -> None:
             "pid": pa.array(pid[kept]),
             "ra": pa.array(empty, mask=none),
             "dec": pa.array(empty, mask=none),
-            "procstatus": pa.array(status.tolist(), pa.string()),
+            "procstatus": pa.array(status[kept].tolist(), pa.string()),
         },
         np.bincount(packet[kept], minlength=n),
     )
@@ -360,13 +403,14 @@ def _extra(shapes: Shapes) -> None:
     ]
     found: list[dict[str, Any]] = [{} for _ in range(d.rows(0))]
     for path in unknown:
-        kinds, texts = d.kind(path, 0).tolist(), d.texts(path, 0)
+        kinds, texts = d.kind(path, 0).tolist(), shapes.texts(path, 0)
         integers, reals = d.integers(path, 0).tolist(), d.reals(path, 0).tolist()
         truths = d.numbers[0][d.fields[path].column].tolist()
         for i, kind in enumerate(kinds):
             if kind:
                 values = (None, integers[i], reals[i], texts[i], bool(truths[i]))
-                found[i][path] = values[kind]
+                if kind != REAL or math.isfinite(reals[i]):
+                    found[i][path] = values[kind]
     shapes.made["extra"] = [json.dumps(x, sort_keys=True) if x else None for x in found]
 
 

@@ -45,6 +45,11 @@ def stock_of(name: str) -> int:
     ------
     ValueError
         If `name` is not ``ZTF``, a year 17 to 32, and seven letters a to z.
+
+    Examples
+    --------
+    >>> stock_of("ZTF18aaaaaab"), ztf_name(17)
+    (17, 'ZTF18aaaaaab')
     """
     match = _NAME.fullmatch(name)
     if match is None:

@@ -38,8 +38,8 @@ from ampel_spark.archive.chunks import (
     undo_unfinished,
 )
 from ampel_spark.archive.datapoints import merge_datapoints, staged_files, withdraw
-from ampel_spark.archive.files import find_files, sizes_of
-from ampel_spark.archive.readers import check_settings, name_patterns, reader_of
+from ampel_spark.archive.files import find_files, left_out, sizes_of
+from ampel_spark.archive.readers import Reader, check_settings, name_patterns, reader_of
 from ampel_spark.archive.staging import how_far
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["Ingested", "ingest"]
 
 _COUNTS = ("packets", "stored", "duplicate", "quarantined", "broken")
+_TOTALS = (*_COUNTS, "empty")
 
 # Broken files whose reason is told; table ``quarantine`` has those of all.
 _TOLD = 5
@@ -65,7 +66,7 @@ _EVER = (0.0, 1e7)
 
 @dataclass(frozen=True)
 class Ingested:
-    """What an ingest did: files read and files known already, and the members' accounts."""
+    """What an ingest did: files read, known already, broken or empty, and the packets' accounts."""
 
     files: int
     known: int
@@ -74,6 +75,7 @@ class Ingested:
     duplicate: int
     quarantined: int
     broken: int
+    empty: int = 0
 
 
 def ingest(
@@ -88,6 +90,7 @@ def ingest(
     nightly: bool = False,
     replace: bool = False,
     interval: float = INTERVAL,
+    schema: str | None = None,
 ) -> Ingested:
     """Read archives into the lake.
 
@@ -111,6 +114,9 @@ def ingest(
         Where a file changed since it was read, what was read then gives way.
     interval : float, optional
         Seconds between the lines while files are read.
+    schema : str, optional
+        Schema [JSON] of Avro packets that do not have theirs with them. Files of which nothing
+        could be taken before are read again.
 
     Raises
     ------
@@ -123,13 +129,16 @@ def ingest(
         raise ArchiveError(f"chunk of {chunk_bytes} bytes: it must be more than nothing")
     lake = lake if isinstance(lake, Lake) else Lake(spark, lake)
     run_id = run_id or new_run_id("ingest", utc_now())
-    files = looked_at(lake, sizes_of(find_files(paths, name_patterns(survey))))
+    patterns = name_patterns(survey)
+    files = looked_at(lake, sizes_of(find_files(paths, patterns)))
+    for line in left_out(paths, patterns):
+        out(f"ingest: {line}")
     with lake.lock("archive"):
         for unfinished in undo_unfinished(lake, run_id):
             out(f"ingest: took back chunk {unfinished}, which was never finished")
         files = looked_at(lake, files)  # another ingest may have read some meanwhile
         plan: list[Chunk] = []
-        for chunk in to_read(lake, files, replace, survey):
+        for chunk in to_read(lake, files, replace, survey, retry=schema is not None):
             if chunk.replaced:
                 plan.append(chunk)
                 out(f"ingest: {len(chunk.replaced)} files read before give way")
@@ -141,18 +150,23 @@ def ingest(
         known = sum(file.sha256 is not None and file.sha256 not in to_come for file in files)
         if known:
             out(f"ingest: {known} of {len(files)} files were read before")
-        totals = dict.fromkeys(_COUNTS, 0)
+        reader = reader_of(survey, schema)
+        totals = dict.fromkeys(_TOTALS, 0)
         broken: list[str] = []
+        odd = 0
+        asides: list[str] = []
         done, started = 0, time.monotonic()
         for number, chunk in enumerate(plan):
-            accounts = _ingest_chunk(lake, chunk, survey, run_id, number, out, interval)
+            accounts = _ingest_chunk(lake, chunk, reader, survey, run_id, number, out, interval)
             for key in totals:
                 totals[key] += sum(account[key] for account in accounts.values())
+            odd += sum(account["entry"] for account in accounts.values())
             broken += [
                 f"ingest: broken after {account['packets']} packets: {path}: {account['why']}"
                 for path, account in accounts.items()
                 if account["broken"]
             ]
+            asides += [f"{path}: {a['aside']}" for path, a in accounts.items() if a["aside"]]
             done += len(chunk.files)
             spent = max(time.monotonic() - started, 1e-9)
             left = f", about {spent * (total - done) / done:.0f} s left" if done < total else ""
@@ -161,11 +175,21 @@ def ingest(
                 f"({totals['packets'] / spent:.0f}/s): {totals['stored']} stored, "
                 f"{totals['duplicate']} duplicate, {totals['quarantined']} quarantined{left}"
             )
+        if totals["empty"]:
+            out(f"ingest: {totals['empty']} files are empty: no alert in a tar, no row in a table")
+        for line in asides[:_TOLD]:
+            out(f"ingest: left out of {line}")
+        if len(asides) > _TOLD:
+            out(
+                f"ingest: left out of {len(asides) - _TOLD} files more: members that are no packets"
+            )
         for line in broken[:_TOLD]:
             out(line)
         if len(broken) > _TOLD:
             out(f"ingest: broken: {len(broken) - _TOLD} files more")
-        if broken or totals["quarantined"]:
+        if odd:
+            out(f"ingest: {odd} packets lack entries of their history that cannot be (bad_entry)")
+        if broken or odd or totals["quarantined"]:
             out(f"ingest: the reasons are in table quarantine of {lake.root}")
     return Ingested(total, known, **totals)
 
@@ -173,6 +197,7 @@ def ingest(
 def _ingest_chunk(
     lake: Lake,
     chunk: Chunk,
+    reader: Reader,
     survey: Survey,
     run_id: str,
     number: int,
@@ -190,7 +215,7 @@ def _ingest_chunk(
     with lake.staging(f"ingest-{name}") as folder:
         far = functools.partial(how_far, folder, {file.path: file.size for file in files})
         with progress(lake.spark, "ingest: reading", out, interval, far):
-            members = decode(lake.spark, files, folder, run_id, reader_of(survey))
+            members = decode(lake.spark, files, folder, run_id, reader)
         if survey.reader != "ztf_avro":
             check_settings(members.others)
         check_read(members, files)
@@ -205,7 +230,7 @@ def _ingest_chunk(
             shown = staged_files(stored, f"{folder}/stored")
         merge_datapoints(lake, members, shown, info, folder)
         _add_alerts(lake, members, fates, info, folder)
-        if any(a["quarantined"] or a["broken"] for a in accounts.values()):
+        if any(a["quarantined"] or a["broken"] or a["entry"] for a in accounts.values()):
             bad = members.others.drop("row")
             if fates is not None:
                 bad = bad.unionByName(conflicts(fates))

@@ -12,19 +12,32 @@ https://portal.nersc.gov/cfs/lsst/DESC_TD_PUBLIC/ELASTICC/.
 
 from __future__ import annotations
 
-import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-
-import fastavro
 
 from ampel_spark.archive.files import Broken, Digest, read_members
 from ampel_spark.archive.ids import measured_id
-from ampel_spark.archive.rows import Packet, Point, bad_row, point
-from ampel_spark.archive.surveys import Packets, Survey
-from ampel_spark.archive.ztf import BadPacket
+from ampel_spark.archive.packets import UNFORESEEN
+from ampel_spark.archive.rows import Packet, Point, bad_row, entry_row, point
+from ampel_spark.archive.surveys import PacketSettings, Survey
+from ampel_spark.archive.values import (
+    ERRORS,
+    BadPacket,
+    check_flux,
+    entries,
+    integer,
+    is_magnitude,
+    needed,
+    position,
+    printable,
+    real,
+    record,
+    scalars,
+    text,
+)
+from ampel_spark.archive.wire import records
 
 __all__ = ["read_packets", "shape"]
 
@@ -41,7 +54,9 @@ _NAMES = {
 }
 
 
-def read_packets(path: str, survey: Survey, digest: Digest) -> Iterator[Packet | dict[str, Any]]:
+def read_packets(
+    path: str, survey: Survey, digest: Digest, schema: str | None = None
+) -> Iterator[Packet | dict[str, Any]]:
     """Yield the alerts of an archive file, and the rows of what could not be taken.
 
     Parameters
@@ -52,38 +67,28 @@ def read_packets(path: str, survey: Survey, digest: Digest) -> Iterator[Packet |
         With a section ``packets``.
     digest : Digest
         Takes the bytes of the file.
+    schema : str, optional
+        Schema [JSON] of packets that do not have theirs with them.
     """
     for item in read_members(path, digest):
         if isinstance(item, Broken):
             yield {"row": "broken", "file": path, "sha256": digest.hexdigest(),
                    "reason": item.reason, "detail": item.detail}  # fmt: skip
             continue
-        for member, body in _decoded(item.name, item.data):
+        for member, body in records(printable(item.name), item.data, schema):
             try:
                 if isinstance(body, BadPacket):
                     raise body
-                yield shape(body, survey, path, member)
+                made, faults = _taken(body, survey, path, member)
             except BadPacket as error:
                 yield bad_row(path, member, item.data, error.reason, str(error))
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
+            except UNFORESEEN as error:
                 detail = f"{type(error).__name__}: {error}"
                 yield bad_row(path, member, item.data, "bad_value", detail)
-
-
-def _decoded(name: str, data: bytes) -> Iterator[tuple[str, Any]]:
-    """Yield the records of an Avro container; names tell later ones apart."""
-    count = 0
-    try:
-        for record in fastavro.reader(io.BytesIO(data)):
-            count += 1
-            yield name if count == 1 else f"{name}#{count}", record
-    except Exception as error:  # whatever the decoder makes of damaged bytes
-        reason = "truncated" if isinstance(error, EOFError | IndexError) else "not_avro"
-        member = name if count == 0 else f"{name}#{count + 1}"
-        yield member, BadPacket(reason, f"Avro: {type(error).__name__}: {error}")
-        return
-    if count == 0:
-        yield name, BadPacket("truncated", "an Avro container without a packet")
+            else:
+                if faults:
+                    yield entry_row(path, member, item.data, faults)
+                yield made
 
 
 def shape(packet: Any, survey: Survey, path: str = "", member: str = "") -> Packet:
@@ -94,43 +99,42 @@ def shape(packet: Any, survey: Survey, path: str = "", member: str = "") -> Pack
     BadPacket
         If it lacks what an alert must have, or has a value that cannot be.
     """
+    return _taken(packet, survey, path, member)[0]
+
+
+def _taken(packet: Any, survey: Survey, path: str, member: str) -> tuple[Packet, list[str]]:
+    """Return an alert in the form of the ingest, and which entries of its lists were left out."""
     spec = survey.packets
     source = packet.get("diaSource") if isinstance(packet, Mapping) else None
     if not isinstance(source, Mapping) or spec is None:
         raise BadPacket("wrong_schema", "no record 'diaSource'")
-    stock, number = source.get("diaObjectId"), source.get("diaSourceId")
+    stock = integer("diaObjectId", source.get("diaObjectId"), 64)
+    number = integer("diaSourceId", source.get("diaSourceId"), 64)
     if not stock or not number:
         raise BadPacket(
             "wrong_schema",
             f"diaObjectId {stock}, diaSourceId {number}: an alert needs both (sources of the solar"
             " system have no diaObject)",
         )
+    if stock < 0:
+        raise BadPacket("bad_value", f"diaObjectId {stock} is not positive")
     own = _detection(source, spec)
     if own is None:
         raise BadPacket("bad_value", f"diaSource {number}: flux {_value(source, 'flux')}")
+    faults: list[str] = []
     points = {own[0]: own}
-    unusable = 0
-    for body in packet.get("prvDiaSources") or ():
-        made = _detection(body, spec)
-        unusable += made is None
+    history = _made(packet, "prvDiaSources", lambda body: _detection(body, spec), faults)
+    limits = _made(
+        packet, "prvDiaNondetectionLimits", lambda body: _limit(body, spec, survey.name, stock),
+        faults,
+    )  # fmt: skip
+    for made in (*history, *limits):
         if made is not None:
             points.setdefault(made[0], made)
-    for body in packet.get("prvDiaNondetectionLimits") or ():
-        limit = _limit(body, spec, survey.name, stock)
-        points.setdefault(limit[0], limit)
-    forced: dict[int, Point] = {}
-    for body in packet.get("prvDiaForcedSources") or ():
-        measured = _forced(body, spec, survey.name, stock)
-        forced[measured[0]] = measured
-    said: dict[str, Any] = {
-        key: _scalars(value)
-        for key, value in packet.items()
-        if key in ("diaSource", "diaObject", "ssSource", "ssObject") and isinstance(value, Mapping)
-    }
-    said |= _scalars({key: value for key, value in packet.items() if key != "alertId"})
-    if unusable:
-        said["sources_without_flux"] = unusable
-    return Packet(
+    forced = _made(
+        packet, "prvDiaForcedSources", lambda body: _forced(body, spec, survey.name, stock), faults
+    )
+    packet_made = Packet(
         file=path,
         member=member,
         survey=survey.label,
@@ -142,36 +146,76 @@ def shape(packet: Any, survey: Survey, path: str = "", member: str = "") -> Pack
         ra=own[16],
         dec=own[17],
         points=list(points.values()),
-        forced=list(forced.values()),
-        own=json.dumps(said, sort_keys=True),
+        forced=list({measured[0]: measured for measured in forced}.values()),
+        own=_own(packet, history.count(None)),
     )
+    return packet_made, faults
 
 
-def _detection(body: Body, spec: Packets) -> Point | None:
+def _own(packet: Body, unusable: int) -> str:
+    """Return what an alert says beside the columns of the table, as JSON."""
+    said: dict[str, Any] = {
+        key: scalars(value)
+        for key, value in packet.items()
+        if key in ("diaSource", "diaObject", "ssSource", "ssObject") and isinstance(value, Mapping)
+    }
+    said |= scalars({key: value for key, value in packet.items() if key != "alertId"})
+    if unusable:
+        said["sources_without_flux"] = unusable
+    return json.dumps(said, sort_keys=True)
+
+
+def _made(
+    packet: Body, name: str, make: Callable[[Body], Point | None], faults: list[str]
+) -> list[Any]:
+    """Return what `make` makes of the entries of a list; add to `faults` those that cannot be."""
+    made = []
+    for place, entry in entries(packet, name):
+        try:
+            made.append(make(record(entry)))
+        except BadPacket as error:
+            faults.append(f"{place}: {error}")
+    return made
+
+
+def _detection(body: Body, spec: PacketSettings) -> Point | None:
     """Return a diaSource as a detection; None where it has no flux."""
-    flux, error = _value(body, "flux"), _value(body, "fluxerr")
+    flux, error = _measured(body)
     if flux is None or not math.isfinite(flux) or flux == 0.0:
         return None
+    if body.get("psfFlux_flag"):
+        raise BadPacket("bad_value", f"psfFlux_flag is set: flux {flux} is no detection")
+    number = needed("diaSourceId", integer("diaSourceId", body.get("diaSourceId"), 64))
+    if number <= 0:
+        raise BadPacket("bad_value", f"diaSourceId {number} is not positive")
     mag = spec.zp - 2.5 * math.log10(abs(flux))
+    if not is_magnitude(mag):
+        raise BadPacket("bad_value", f"flux {flux} is of magnitude {mag:g}, not between 0 and 40")
     relative = None if error is None or not error > 0 else error / abs(flux)
+    if relative is not None and not relative * 2.5 / math.log(10.0) < ERRORS[1]:
+        relative = None
     sign = -1 if flux < 0 else 1
     at_25 = sign * 10.0 ** (-0.4 * (mag - 25.0))
     return point(
-        body["diaSourceId"], "detection", _jd(body), _band(body, spec),
+        number, "detection", _jd(body), _band(body, spec),
         mag=mag,
         magerr=None if relative is None else relative * 2.5 / math.log(10.0),
         sign=sign,
         flux=at_25,
         fluxerr=None if relative is None else relative * abs(at_25),
         zp=25.0, zpsys=spec.zpsys, programid=spec.programid,
-        rcid=body.get("detector"), ra=body.get("ra"), dec=_value(body, "dec"),
+        rcid=integer("detector", body.get("detector")),
+        ra=position("ra", body.get("ra"), "ra"), dec=position("dec", _value(body, "dec"), "dec"),
     )  # fmt: skip
 
 
-def _forced(body: Body, spec: Packets, survey: str, stock: int) -> Point:
-    jd, band, detector = _jd(body), _band(body, spec), body.get("detector")
-    flux, error = _value(body, "flux"), _value(body, "fluxerr")
-    usable = all(v is not None and math.isfinite(v) for v in (flux, error)) and error > 0
+def _forced(body: Body, spec: PacketSettings, survey: str, stock: int) -> Point:
+    jd, band, detector = _jd(body), _band(body, spec), integer("detector", body.get("detector"))
+    flux, error = _measured(body)
+    usable = flux is not None and error is not None and math.isfinite(flux) and error > 0
+    usable = usable and error != math.inf and not body.get("psfFlux_flag")
+    if usable:
+        check_flux(flux, error, spec.zp)
     return point(
         measured_id("forced", survey, stock, jd, band, None, detector), "forced", jd, band,
         sign=None if not usable else -1 if flux < 0 else 1,
@@ -183,13 +227,21 @@ def _forced(body: Body, spec: Packets, survey: str, stock: int) -> Point:
     )  # fmt: skip
 
 
-def _limit(body: Body, spec: Packets, survey: str, stock: int) -> Point:
+def _limit(body: Body, spec: PacketSettings, survey: str, stock: int) -> Point:
     jd, band = _jd(body), _band(body, spec)
-    limit = spec.zp - 2.5 * math.log10(spec.limit_sigma * body["diaNoise"])
+    noise = needed("diaNoise", real("diaNoise", body.get("diaNoise")))
+    limit = spec.zp - 2.5 * math.log10(spec.limit_sigma * noise) if noise > 0 else math.nan
+    if not is_magnitude(limit):
+        raise BadPacket("bad_value", f"diaNoise {noise} is of no limit between 0 and 40 mag")
     return point(
         measured_id("upper_limit", survey, stock, jd, band, None, None), "upper_limit", jd, band,
         limit=limit, sign=0, zpsys=spec.zpsys, programid=spec.programid,
     )  # fmt: skip
+
+
+def _measured(body: Body) -> tuple[Any, Any]:
+    """Return flux and error of a source, each None where it is null."""
+    return real("flux", _value(body, "flux")), real("error", _value(body, "fluxerr"))
 
 
 def _value(body: Body, quantity: str) -> Any:
@@ -200,23 +252,14 @@ def _value(body: Body, quantity: str) -> Any:
 
 
 def _jd(body: Body) -> float:
-    time = _value(body, "time")
+    time = needed("time", real("time", _value(body, "time")))
     if not 30000.0 < time < 100000.0:
         raise BadPacket("bad_value", f"time {time} is no MJD")
     return float(time + _MJD)
 
 
-def _band(body: Body, spec: Packets) -> str:
-    word = _value(body, "band")
-    if word not in spec.bands:
+def _band(body: Body, spec: PacketSettings) -> str:
+    word = text("band", _value(body, "band"))
+    if word is None or word not in spec.bands:
         raise BadPacket("bad_value", f"band {word!r} is none of {', '.join(spec.bands)}")
     return spec.bands[word]
-
-
-def _scalars(body: Body) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in body.items()
-        if isinstance(value, str | int | bool)
-        or (isinstance(value, float) and math.isfinite(value))
-    }

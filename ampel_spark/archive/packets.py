@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import astropy.units as u
-import fastavro
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,21 +24,30 @@ from ampel_spark.archive import ztf
 from ampel_spark.archive.avro import Program, decode, payload_of
 from ampel_spark.archive.columns import Shapes, shaped, value_hashes
 from ampel_spark.archive.files import Broken, Digest, read_members
+from ampel_spark.archive.values import printable
+from ampel_spark.archive.wire import records
 from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.tasks import ahead
 
-__all__ = ["BATCH_ROWS", "packet_schema", "read_batches"]
+__all__ = ["BATCH_ROWS", "UNFORESEEN", "bad_entries", "packet_schema", "read_batches"]
 
 #: Decode packets one by one, with fastavro: the plain twin, for tests.
 PLAIN = False
 
+#: What arithmetic and look-ups raise over a value that no check foresaw: it costs its packet alone.
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+              pa.ArrowException)  # fmt: skip
+
 #: Packets per Arrow batch, and their bytes: they bound memory, not results.
 BATCH_ROWS, BATCH_BYTES = 2000, 64 << 20
 
+T = TypeVar("T")
+
 _POINT = pa.struct([(name, arrow_type(kind)) for name, kind in ztf.POINT_COLUMNS])
 
-# One row per member ('packet' or 'bad'), one 'broken' where a file ended early, one 'end' per file
-# with the number of members seen, the bytes read and their SHA-256.
+# One row per member ('packet' or 'bad'); one more, in no count, for a packet from whose history
+# entries were left out ('entry'); one 'broken' where a file ended early; one 'end' per file with
+# the number of members seen, the bytes read and their SHA-256.
 _HEAD = pa.schema(
     [
         ("row", pa.string()),
@@ -67,16 +73,23 @@ def packet_schema() -> pa.Schema:
     return pa.schema([*_HEAD, *(pa.field(c.name, arrow_type(c.type)) for c in columns)])
 
 
-def read_batches(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
-    """Read archive files into batches of `packet_schema`."""
+def read_batches(paths: Iterable[str], schema: str | None = None) -> Iterator[pa.RecordBatch]:
+    """Read archive files into batches of `packet_schema`.
+
+    Parameters
+    ----------
+    paths : iterable of str
+    schema : str, optional
+        Schema [JSON] of packets that do not have theirs with them.
+    """
     for path in paths:
-        yield from _read_file(path)
+        yield from _read_file(path, schema)
 
 
-def _read_file(path: str) -> Iterator[pa.RecordBatch]:
+def _read_file(path: str, schema: str | None) -> Iterator[pa.RecordBatch]:
     seen = 0
     for members, rows in ahead(_groups(path)):
-        count, make = _members(path, members)
+        count, make = _members(path, members, schema)
         seen += count
         if rows:
             rows[-1]["seen"] = seen
@@ -94,17 +107,18 @@ def _groups(path: str) -> Iterator[tuple[list[tuple[str, bytes]], list[dict[str,
             rows.append({"row": "broken", "sha256": digest.hexdigest(), "reason": item.reason,
                          "detail": item.detail})  # fmt: skip
             continue
-        waiting.append((item.name, item.data))
+        waiting.append((printable(item.name), item.data))
         size += len(item.data)
         if len(waiting) >= BATCH_ROWS or size >= BATCH_BYTES:
             yield waiting, []
             waiting, size = [], 0
-    rows.append({"row": "end", "sha256": digest.hexdigest(), "bytes": digest.size})
+    rows.append({"row": "end", "sha256": digest.hexdigest(), "bytes": digest.size,
+                 "detail": digest.aside})  # fmt: skip
     yield waiting, rows
 
 
 def _members(
-    path: str, members: list[tuple[str, bytes]]
+    path: str, members: list[tuple[str, bytes]], schema: str | None = None
 ) -> tuple[int, Callable[[list[dict[str, Any]]], pa.RecordBatch]]:
     """Return the number of packets in members, and what makes a batch of them and of other rows."""
     tables: list[pa.Table] = []
@@ -117,12 +131,14 @@ def _members(
     rows: list[dict[str, Any]] = []
     for i in left:
         name, data = members[i]
-        for member, outcome in _decode(name, data):
+        for member, outcome in _decode(name, data, schema):
             count += 1
             if isinstance(outcome, ztf.BadPacket):
                 rows.append(_bad(member, data, outcome))
-            else:
-                good.append((member, data, outcome))
+                continue
+            good.append((member, data, outcome))
+            if outcome.faults:
+                rows.append(_bad(member, data, bad_entries(outcome.faults), "entry"))
     return count, lambda others: _batch(path, good, [*rows, *others], tables)
 
 
@@ -145,15 +161,22 @@ def _at_once(members: list[tuple[str, bytes]]) -> tuple[list[pa.Table], list[int
         if shapes is None:
             left += places
             continue
-        names = [members[i][0] for i in places]
-        tables.append(_table(shapes, names).filter(pa.array(shapes.good)))
+        if shapes.good.any():
+            names = [members[i][0] for i in places]
+            tables.append(_table(shapes, names).filter(pa.array(shapes.good)))
         left += [i for i, fine in zip(places, shapes.good.tolist(), strict=True) if not fine]
     return tables, sorted(left)
 
 
-def _bad(member: str, data: bytes, error: ztf.BadPacket) -> dict[str, Any]:
+def bad_entries(faults: Sequence[str]) -> ztf.BadPacket:
+    """Return what is said of the entries of a history that were left out."""
+    entries = "1 entry" if len(faults) == 1 else f"{len(faults)} entries"
+    return ztf.BadPacket("bad_entry", f"{entries} of its history left out: {'; '.join(faults)}")
+
+
+def _bad(member: str, data: bytes, error: ztf.BadPacket, row: str = "bad") -> dict[str, Any]:
     return {
-        "row": "bad",
+        "row": row,
         "member": member,
         "sha256": hashlib.sha256(data).hexdigest(),
         "reason": error.reason,
@@ -161,32 +184,12 @@ def _bad(member: str, data: bytes, error: ztf.BadPacket) -> dict[str, Any]:
     }
 
 
-def _decode(name: str, data: bytes) -> Iterator[tuple[str, ztf.Shaped | ztf.BadPacket]]:
-    """Yield the packets of an Avro container, nearly always one; names tell later ones apart."""
-    if data[:4] != b"Obj\x01":
-        reason = "truncated" if b"Obj\x01".startswith(data[:4]) else "not_avro"
-        yield (
-            name,
-            ztf.BadPacket(reason, f"{len(data)} bytes that do not begin as an Avro container does"),
-        )
-        return
-    count = 0
-    try:
-        for packet in fastavro.reader(io.BytesIO(data)):
-            count += 1
-            member = name if count == 1 else f"{name}#{count}"
-            yield member, _shaped(packet)
-    except (
-        Exception
-    ) as error:  # whatever the decoder makes of damaged bytes is one quarantined member
-        reason = "truncated" if isinstance(error, EOFError | IndexError) else "not_avro"
-        member = name if count == 0 else f"{name}#{count + 1}"
-        # An address in memory would be another every time.
-        text = re.sub(r" from <[^>]*>| at 0x[0-9a-f]+", "", str(error))
-        yield member, ztf.BadPacket(reason, f"Avro: {type(error).__name__}: {text}")
-        return
-    if count == 0:
-        yield name, ztf.BadPacket("truncated", "an Avro container without a packet")
+def _decode(
+    name: str, data: bytes, schema: str | None = None
+) -> Iterator[tuple[str, ztf.Shaped | ztf.BadPacket]]:
+    """Yield the packets of a member, nearly always one; names tell later ones apart."""
+    for member, record in records(name, data, schema):
+        yield member, record if isinstance(record, ztf.BadPacket) else _shaped(record)
 
 
 def _shaped(packet: Any) -> ztf.Shaped | ztf.BadPacket:
@@ -198,7 +201,7 @@ def _shaped(packet: Any) -> ztf.Shaped | ztf.BadPacket:
         return ztf.shape(packet)
     except ztf.BadPacket as error:
         return error
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except UNFORESEEN as error:
         return ztf.BadPacket("bad_value", f"{type(error).__name__}: {error}")
 
 
@@ -209,19 +212,12 @@ def _batch(
     tables: Iterable[pa.Table] = (),
 ) -> pa.RecordBatch:
     schema = packet_schema()
-    try:
-        table = _columns(good, schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError):
-        # A value of a wrong type in one packet: find which, keep the rest.
-        kept = []
-        for item in good:
-            try:
-                _columns([item], schema)
-                kept.append(item)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError) as error:
-                rows.insert(0, _bad(item[0], item[1], ztf.BadPacket("bad_value", str(error))))
-        table = _columns(kept, schema)
-    parts = [*tables, *([table] if len(table) else [])]
+    made, left_out = fitting(good, lambda some: _columns(some, schema))
+    rows = [*(_bad(item[0], item[1], error) for item, error in left_out), *rows]
+    # Whoever is left out as a whole has no entries left out.
+    gone = {item[0] for item, _ in left_out}
+    rows = [row for row in rows if row["row"] != "entry" or row["member"] not in gone]
+    parts = [*tables, *(table for table in made if len(table))]
     if rows or not parts:
         parts.append(pa.Table.from_pylist(rows, schema=schema))
     table = pa.concat_tables(parts)
@@ -235,7 +231,28 @@ def _batch(
     )
 
 
-def _columns(good: list[tuple[str, bytes, ztf.Shaped]], schema: pa.Schema) -> pa.Table:
+def fitting(
+    items: Sequence[T], make: Callable[[Sequence[T]], pa.Table]
+) -> tuple[list[pa.Table], list[tuple[T, ztf.BadPacket]]]:
+    """Return tables of `items`, in order, and the items that do not fit a table, each with why.
+
+    Parameters
+    ----------
+    items : sequence
+    make : callable
+        Makes one table of some items, or raises one of `UNFORESEEN`.
+    """
+    try:
+        return [make(items)], []
+    except UNFORESEEN as error:
+        if len(items) <= 1:
+            return [], [(item, ztf.BadPacket("bad_value", str(error))) for item in items]
+    half = len(items) // 2
+    first, second = fitting(items[:half], make), fitting(items[half:], make)
+    return [*first[0], *second[0]], [*first[1], *second[1]]
+
+
+def _columns(good: Sequence[tuple[str, bytes, ztf.Shaped]], schema: pa.Schema) -> pa.Table:
     """Return the rows of packets that were shaped one by one."""
     if not good:
         return schema.empty_table()
@@ -303,7 +320,7 @@ def _rows(members: list[str], made: dict[str, Any], points: Points, forced: Poin
                 arrays.append(values if values.type == field.type else values.cast(field.type))
             else:
                 arrays.append(pa.array(values, field.type))
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        except UNFORESEEN as error:
             raise ValueError(f"field {field.name}: {error}") from None
     return pa.Table.from_arrays(arrays, schema=schema)
 

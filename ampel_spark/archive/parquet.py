@@ -13,7 +13,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from ampel_spark.archive import ztf
-from ampel_spark.archive.rows import Packet, bad_row
+from ampel_spark.archive.packets import UNFORESEEN
+from ampel_spark.archive.rows import Packet, bad_row, entry_row
 
 __all__ = ["read_alerts"]
 
@@ -35,24 +36,50 @@ def read_alerts(path: str, sha256: str, survey: str) -> Iterator[Packet | dict[s
         file = parquet.ParquetFile(path)
         names = [f.name for f in file.schema_arrow if not f.name.startswith("cutout")]
         for batch in file.iter_batches(_ROWS, columns=names):
-            for record in batch.to_pylist():
+            for record in _records(batch):
                 number += 1
-                yield _taken(record, path, f"row {number}", survey)
+                yield from _taken(record, path, f"row {number}", survey)
     except (pa.ArrowException, OSError) as error:
         yield {"row": "broken", "file": path, "sha256": sha256, "reason": "broken_archive",
                "detail": f"parquet: after {number} rows: {error}"[:500]}  # fmt: skip
 
 
-def _taken(record: Mapping[str, Any], path: str, member: str, survey: str) -> Any:
+def _records(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | ztf.BadPacket]:
+    """Yield the rows of a batch; a row with a value that Python has no form of says which it is."""
     try:
+        yield from batch.to_pylist()
+        return
+    except UNFORESEEN:
+        pass
+    for i in range(len(batch)):
+        row: dict[str, Any] = {}
+        fault = None
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                row[name] = column[i].as_py()
+            except UNFORESEEN as error:
+                fault = ztf.BadPacket("bad_value", f"field {name}: {error}")
+        yield fault or row
+
+
+def _taken(
+    record: Mapping[str, Any] | ztf.BadPacket, path: str, member: str, survey: str
+) -> Iterator[Packet | dict[str, Any]]:
+    data = repr(record).encode()
+    try:
+        if isinstance(record, ztf.BadPacket):
+            raise record
         shaped = ztf.shape(record)
     except ztf.BadPacket as error:
-        return bad_row(path, member, repr(record).encode(), error.reason, str(error))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        return bad_row(path, member, repr(record).encode(), "bad_value", detail)
+        yield bad_row(path, member, data, error.reason, str(error))
+        return
+    except UNFORESEEN as error:
+        yield bad_row(path, member, data, "bad_value", f"{type(error).__name__}: {error}")
+        return
+    if shaped.faults:
+        yield entry_row(path, member, data, shaped.faults)
     body = shaped.candidate
-    return Packet(
+    yield Packet(
         file=path,
         member=member,
         survey=survey,

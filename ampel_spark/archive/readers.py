@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ampel_spark.archive.files import SUFFIXES, Digest
+from ampel_spark.archive.files import EMPTY, PATTERNS, Digest
 from ampel_spark.archive.packets import BATCH_ROWS, read_batches
 from ampel_spark.archive.rows import Packet, batch_of, end_row
 from ampel_spark.archive.surveys import Survey
@@ -38,21 +38,27 @@ Items = Iterator[Packet | dict[str, Any]]
 
 
 def name_patterns(survey: Survey) -> tuple[str, ...]:
-    """Return patterns that the names of a survey's files fit (``*.csv``)."""
+    """Return patterns that the names of a survey's files fit (``*.csv``), see `files.fits`."""
     if survey.photometry is None:
-        suffixes = (".parquet",) if survey.reader == "ztf_parquet" else SUFFIXES
-        return tuple(f"*{suffix}" for suffix in suffixes)
+        return ("*.parquet", "*.pq") if survey.reader == "ztf_parquet" else PATTERNS
     if survey.photometry.files:
         return survey.photometry.files
     kinds = (survey.photometry.format,) if survey.photometry.format else tuple(FORMATS)
     return tuple(f"*{ending}" for kind in kinds for ending in FORMATS[kind])
 
 
-def reader_of(survey: Survey) -> Reader:
-    """Return what reads a survey's files into batches, in Spark's workers."""
+def reader_of(survey: Survey, schema: str | None = None) -> Reader:
+    """Return what reads a survey's files into batches, in Spark's workers.
+
+    Parameters
+    ----------
+    survey : Survey
+    schema : str, optional
+        Schema [JSON] of Avro packets that do not have theirs with them.
+    """
     if survey.reader == "ztf_avro":
-        return read_batches
-    return functools.partial(_read, survey)
+        return functools.partial(read_batches, schema=schema) if schema else read_batches
+    return functools.partial(_read, survey, schema)
 
 
 def check_settings(others: DataFrame) -> None:
@@ -74,13 +80,13 @@ def check_settings(others: DataFrame) -> None:
         raise ArchiveError("; ".join(details[:3]) + more + "; nothing of this chunk was committed")
 
 
-def _read(survey: Survey, paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
+def _read(survey: Survey, schema: str | None, paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
     packets: list[Packet] = []
     others: list[dict[str, Any]] = []
     points = 0
     for path in paths:
         seen, digest = 0, Digest()
-        for item in _items(path, digest, survey):
+        for item in _items(path, digest, survey, schema):
             if isinstance(item, Packet):
                 packets.append(item)
                 points += len(item.points) + len(item.forced)
@@ -94,11 +100,11 @@ def _read(survey: Survey, paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
     yield batch_of(packets, others)
 
 
-def _items(path: str, digest: Digest, survey: Survey) -> Items:
+def _items(path: str, digest: Digest, survey: Survey, schema: str | None) -> Items:
     if survey.reader == "lsst_avro":
         from ampel_spark.archive.lsst import read_packets
 
-        yield from read_packets(path, survey, digest)
+        yield from read_packets(path, survey, digest, schema)
         return
     # Tables are read from their ends on, or by libraries that take paths: they are hashed before.
     try:
@@ -128,8 +134,7 @@ def _objects(path: str, sha256: str, survey: Survey) -> Items:
     try:
         table = read_photometry(path, survey)
     except ArchiveError as error:
-        empty = Path(path).stat().st_size == 0
-        yield _broken(path, sha256, "empty_archive" if empty else "broken_archive", str(error))
+        yield _broken(path, sha256, "broken_archive", str(error))
         return
     try:
         good, bad = objects_of(table, survey)
@@ -137,7 +142,7 @@ def _objects(path: str, sha256: str, survey: Survey) -> Items:
         yield _broken(path, sha256, SETTINGS, str(error))
         return
     if not good and not bad:
-        yield _broken(path, sha256, "empty_archive", "the table has no row")
+        yield _broken(path, sha256, EMPTY, "the table has no row")
     yield from bad
     yield from good
 

@@ -7,6 +7,7 @@ To the lake an object in a photometry table is what a packet is: a row of
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +20,10 @@ from astropy_healpix import HEALPix
 
 from ampel_spark.archive.columns import value_hashes
 from ampel_spark.archive.files import Digest
-from ampel_spark.archive.packets import packet_schema
+from ampel_spark.archive.packets import UNFORESEEN, bad_entries, fitting, packet_schema
+from ampel_spark.archive.values import POSITIONS, printable
 
-__all__ = ["Packet", "bad_row", "batch_of", "end_row", "point"]
+__all__ = ["Packet", "bad_row", "batch_of", "end_row", "entry_row", "point"]
 
 Point = tuple[Any, ...]
 
@@ -106,34 +108,50 @@ def bad_row(file: str, member: str, data: bytes, reason: str, detail: str) -> di
         "member": member,
         "sha256": hashlib.sha256(data).hexdigest(),
         "reason": reason,
-        "detail": detail[:500],
+        "detail": printable(detail)[:500],
     }
+
+
+def entry_row(file: str, member: str, data: bytes, faults: Sequence[str]) -> dict[str, Any]:
+    """Return the row that says which entries of a stored packet's history were left out.
+
+    It is a row more beside the packet's own, and in no count of packets.
+    """
+    said = bad_entries(faults)
+    return bad_row(file, member, data, said.reason, str(said)) | {"row": "entry"}
 
 
 def end_row(file: str, digest: Digest, seen: int) -> dict[str, Any]:
     """Return the row that ends a file: how many members were seen, and of which bytes."""
     return {"row": "end", "file": file, "sha256": digest.hexdigest(), "seen": seen,
-            "bytes": digest.size}  # fmt: skip
+            "bytes": digest.size, "detail": digest.aside}  # fmt: skip
 
 
 def batch_of(packets: Sequence[Packet], others: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     """Return packets, and rows of other kinds, as a batch of `packet_schema`.
 
-    Raises
-    ------
-    pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError
-        If a value of a packet's `candidate` is not of its column's type.
+    A packet that has a value which its column cannot hold becomes a row of its own, which names
+    field and value; the others stay.
     """
     schema = packet_schema()
-    table = pa.Table.from_arrays(_columns(packets, schema), schema=schema)
-    if others:
-        table = pa.concat_tables([table, pa.Table.from_pylist(list(others), schema=schema)])
-    batches = table.combine_chunks().to_batches()
+    tables, left_out = fitting(
+        packets, lambda some: pa.Table.from_arrays(_columns(some, schema), schema=schema)
+    )
+    bad = [
+        bad_row(packet.file, packet.member, repr(packet).encode(), error.reason, str(error))
+        for packet, error in left_out
+    ]
+    gone = {(packet.file, packet.member) for packet, _ in left_out}
+    stay = [r for r in others if r["row"] != "entry" or (r["file"], r["member"]) not in gone]
+    tables.append(pa.Table.from_pylist([*bad, *stay], schema=schema))
+    batches = pa.concat_tables(tables).combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=schema)
 
 
 def _columns(packets: Sequence[Packet], schema: pa.Schema) -> list[pa.Array]:
     n = len(packets)
+    for p in packets:
+        _check_place(p)
     detected = [[p[2] for p in packet.points if p[0] > 0] for packet in packets]
     position = np.array(
         [[np.nan if v is None else v for v in (p.ra, p.dec)] for p in packets], float
@@ -162,8 +180,21 @@ def _columns(packets: Sequence[Packet], schema: pa.Schema) -> list[pa.Array]:
         values = made.get(f.name)
         if values is None:
             values = [p.candidate.get(f.name) for p in packets]
-        arrays.append(values if isinstance(values, pa.Array) else pa.array(values, f.type))
+        try:
+            arrays.append(values if isinstance(values, pa.Array) else pa.array(values, f.type))
+        except UNFORESEEN as error:
+            raise ValueError(f"field {f.name}: {error}") from None
     return arrays
+
+
+def _check_place(packet: Packet) -> None:
+    """Raise ValueError where a packet is not on the sky, or at no time."""
+    for name, (low, high) in POSITIONS.items():
+        value = getattr(packet, name)
+        if value is not None and not math.isnan(value) and not low <= value <= high:
+            raise ValueError(f"{name} {value} is outside {low} to {high}")
+    if not math.isfinite(packet.jd):
+        raise ValueError(f"jd is {packet.jd}")
 
 
 def _lists(points: Sequence[Sequence[Point]], kind: pa.ListType) -> pa.ListArray:
@@ -171,10 +202,12 @@ def _lists(points: Sequence[Sequence[Point]], kind: pa.ListType) -> pa.ListArray
     offsets = np.concatenate([[0], np.cumsum([len(p) for p in points])])
     fields = list(kind.value_type)
     columns = list(zip(*(p for each in points for p in each), strict=True))
-    arrays = {
-        f.name: pa.array(c, f.type)
-        for c, f in zip(columns or [()] * len(fields), fields, strict=True)
-    }
+    arrays = {}
+    for c, f in zip(columns or [()] * len(fields), fields, strict=True):
+        try:
+            arrays[f.name] = pa.array(c, f.type)
+        except UNFORESEEN as error:
+            raise ValueError(f"a point's {f.name}: {error}") from None
     arrays["value_hash"] = pa.array(value_hashes(arrays))
     flat = pa.StructArray.from_arrays([arrays[f.name] for f in fields], fields=fields)
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat).cast(kind)

@@ -22,6 +22,7 @@ from pyarrow import compute as pc
 from pyarrow import parquet
 
 from ampel_spark.archive.columns import row_hashes
+from ampel_spark.archive.files import EMPTY
 from ampel_spark.archive.readers import Reader
 from ampel_spark.archive.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.parts import PartWriter, arrow_schema, arrow_type
@@ -90,10 +91,13 @@ class _Staged:
                 "packets": 0,
                 "bad": 0,
                 "broken": 0,
+                "entry": 0,
                 "why": None,
                 "good": 0,
                 "nights": [],
                 "done": False,
+                "empty": 0,
+                "aside": None,
                 "bytes": 0,
                 "sha256": None,
             },
@@ -192,7 +196,13 @@ def _stage_one(
         good = pc.equal(rows["row"], "packet")
         packets, others = rows.filter(good), rows.filter(pc.invert(good))
         _count_others(staged, others)
-        others = others.filter(pc.not_equal(others["row"], "end"))
+        # An empty night is no fault of its file.
+        others = others.filter(
+            pc.and_(
+                pc.not_equal(others["row"], "end"),
+                pc.not_equal(pc.fill_null(others["reason"], ""), EMPTY),
+            )
+        )
         writers["others"].add(others.select(OTHERS.names))
         if not len(packets):
             continue
@@ -296,6 +306,10 @@ def _count_others(staged: _Staged, others: pa.Table) -> None:
         if row["row"] == "end":
             account["packets"] += row["seen"] or 0
             account |= {"done": True, "bytes": row["bytes"], "sha256": row["sha256"]}
+            account["aside"] = row["detail"]
+        elif row["reason"] == EMPTY:
+            account["empty"] += 1
+            continue
         else:
             account[row["row"]] += 1
         if row["row"] == "broken":

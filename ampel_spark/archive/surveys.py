@@ -15,7 +15,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from ampel_spark.errors import ConfigError
 
-__all__ = ["Flag", "Packets", "Photometry", "Source", "Survey", "Time", "as_of_jd"]
+__all__ = [
+    "FlagColumn",
+    "PacketSettings",
+    "PhotometrySettings",
+    "Source",
+    "Survey",
+    "Time",
+    "as_of_jd",
+]
 
 
 class _Section(BaseModel):
@@ -85,7 +93,7 @@ _Time = Annotated[Time, BeforeValidator(_as_source)]
 _Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
 
-class Flag(_Section):
+class FlagColumn(_Section):
     """Rows whose measurement is not usable: they keep their status and have no flux."""
 
     column: str
@@ -98,18 +106,20 @@ class Flag(_Section):
     )
 
     @model_validator(mode="after")
-    def _one_rule(self) -> Flag:
+    def _one_rule(self) -> FlagColumn:
         given = [k for k in ("bits", "values", "outside") if getattr(self, k) is not None]
         if len(given) != 1:
             raise ValueError("give exactly one of bits, values and outside")
         return self
 
 
-class Photometry(_Section):
+class PhotometrySettings(_Section):
     """How the columns of a photometry table are called."""
 
     files: _Texts = Field(default=(), description="patterns of files' names; default: all formats")
-    format: Literal["csv", "ecsv", "parquet", "fits", "votable", "snfit", "ascii"] | None = Field(
+    format: (
+        Literal["csv", "ecsv", "parquet", "fits", "votable", "snfit", "ascii", "ipac"] | None
+    ) = Field(
         default=None, description="format of the files; default: by the ending of their names"
     )
     ids: Literal["name", "ztf", "integer"] = Field(
@@ -129,6 +139,15 @@ class Photometry(_Section):
     mag: _Source | None = Field(default=None, description="magnitude, in place of a flux")
     magerr: _Source | None = Field(default=None, description="its 1-sigma error [mag]")
     limit: _Source | None = Field(default=None, description="limiting magnitude [mag]")
+    sign: _Source | None = Field(
+        default=None,
+        description="sign of the difference whose magnitude it is (t, 1, true, + or f, 0, -1,"
+        " false, n, -); default: a column isdiffpos, if there is one",
+    )
+    missing: Annotated[tuple[float | str, ...], Field(strict=False)] = Field(
+        default=(-99999.0, -999999.0),
+        description="values of measured quantities that stand for nothing, beside words as null, -",
+    )
     zpsys: Annotated[Source, BeforeValidator(_as_word)] = Field(
         default=Source(value="ab"), description="magnitude system, as sncosmo calls it"
     )
@@ -137,13 +156,17 @@ class Photometry(_Section):
     ra: _Source | None = Field(default=None, description="right ascension [deg, ICRS]")
     dec: _Source | None = Field(default=None, description="declination [deg, ICRS]")
     redshift: _Source | None = Field(default=None, description="redshift")
-    unusable: Annotated[tuple[Flag, ...], Field(strict=False)] = Field(
+    unusable: Annotated[tuple[FlagColumn, ...], Field(strict=False)] = Field(
         default=(), description="rows whose measurement is not usable"
     )
-    programid: int = Field(default=1, description="program id of every row")
+    programid: int | str = Field(
+        default=1,
+        description="program id of every row, or the column that has it; default: a column"
+        " programid, if there is one, else 1",
+    )
 
     @model_validator(mode="after")
-    def _is_complete(self) -> Photometry:
+    def _is_complete(self) -> PhotometrySettings:
         if (self.flux is None) == (self.mag is None):
             raise ValueError("give either 'flux' (with fluxerr and zp) or 'mag' (with magerr)")
         needed = ("fluxerr", "zp") if self.flux is not None else ("magerr",)
@@ -154,12 +177,14 @@ class Photometry(_Section):
         for key in others:
             if getattr(self, key) is not None:
                 raise ValueError(f"{key!r} does not go with what the table measures")
+        if self.sign is not None and self.mag is None:
+            raise ValueError("'sign' goes with 'mag': a flux has its own")
         if (self.ra is None) != (self.dec is None):
             raise ValueError("give both 'ra' and 'dec', or neither")
         return self
 
 
-class Packets(_Section):
+class PacketSettings(_Section):
     """How alerts in LSST's schema (diaSource, diaForcedSource, diaObject) are to be understood."""
 
     zp: float = Field(default=31.4, description="zero point of fluxes [mag]; 31.4 is nJy")
@@ -185,8 +210,8 @@ class Survey(_Section):
         default=0.0, description="hour at which a night's date begins [h UTC]"
     )
     access: dict[str, int] = Field(description="program id that each data right lets see")
-    photometry: Photometry | None = Field(default=None, description="of reader photometry")
-    packets: Packets | None = Field(default=None, description="of reader lsst_avro")
+    photometry: PhotometrySettings | None = Field(default=None, description="of reader photometry")
+    packets: PacketSettings | None = Field(default=None, description="of reader lsst_avro")
 
     @property
     def label(self) -> str:
@@ -203,10 +228,9 @@ class Survey(_Section):
                     f"the survey {there} a section {key!r}, which reader {reader!r} needs"
                 )
         section = self.photometry or self.packets
-        if section is not None and section.programid not in self.access.values():
-            raise ValueError(
-                f"no data right lets see program id {section.programid}: add it to 'access'"
-            )
+        given = None if section is None else section.programid
+        if isinstance(given, int) and given not in self.access.values():
+            raise ValueError(f"no data right lets see program id {given}: add it to 'access'")
         return self
 
 

@@ -1,20 +1,25 @@
 """Tables in files, each as columns and a header: CSV, ECSV, Parquet, FITS, VOTable, snfit, text.
 
-Input is normalised here, once: numbers are floats with NaN for what is missing, text is text.
+Input is normalised here, once: numbers are floats with NaN for what is missing, text is text, whole
+numbers stay whole, also with gaps. Files may be compressed.
 """
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ampel_spark.dialects import MISSING, DialectError, TextTable, read_delimited, read_words
 from ampel_spark.errors import ArchiveError, nearest
+from ampel_spark.packed import content_of, plain_name
 
 __all__ = ["FORMATS", "FileTable", "format_of", "read_table"]
 
@@ -22,38 +27,53 @@ Array = npt.NDArray[Any]
 
 #: Formats, and the endings of their files' names.
 FORMATS = {
-    "csv": (".csv",),
+    "csv": (".csv", ".tsv"),
     "ecsv": (".ecsv",),
-    "parquet": (".parquet",),
-    "fits": (".fits", ".fit", ".fits.gz"),
+    "parquet": (".parquet", ".pq"),
+    "fits": (".fits", ".fit"),
     "votable": (".vot", ".votable", ".xml"),
     "snfit": (".list",),
     "ascii": (".txt", ".dat"),
+    "ipac": (".tbl",),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class FileTable:
-    """A table: its columns, all of one length, and the entries of its header."""
+    """A table: its columns, all of one length, and the entries of its header.
+
+    Attributes
+    ----------
+    path : Path
+    columns : mapping of str to ndarray
+    meta : mapping
+        Entries of the header.
+    odd : tuple of (int, str)
+        Number and text of lines that have too many or too few values, and are in no column.
+    """
 
     path: Path
     columns: Mapping[str, Array]
     meta: Mapping[str, Any]
+    odd: tuple[tuple[int, str], ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
 
     def column(self, name: str) -> Array:
-        """Return a column as it is in the file.
+        """Return a column as it is in the file; a ``#`` before the names of a head counts nothing.
 
         Raises
         ------
         ArchiveError
             If there is none of this name.
         """
-        if name not in self.columns:
+        if name in self.columns:
+            return self.columns[name]
+        bare = {there.lstrip("#"): there for there in self.columns}
+        if name.lstrip("#") not in bare:
             raise ArchiveError(f"{self.path}: no column {name!r}{nearest(name, self.columns)}")
-        return self.columns[name]
+        return self.columns[bare[name.lstrip("#")]]
 
     def header(self, name: str) -> Any:
         """Return an entry of the header.
@@ -75,13 +95,25 @@ class FileTable:
         ArchiveError
             If it is absent or holds what is no number.
         """
+        values, wrong = self.parsed(name)
+        if wrong.any():
+            i = int(np.flatnonzero(wrong)[0])
+            word = self.column(name)[i]
+            raise ArchiveError(
+                f"{self.path}: column {name!r} is no number: {word!r} in row {i + 1}"
+            )
+        return values
+
+    def parsed(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Return a column as floats, with NaN for what is missing, and where it is no number."""
         values = self.column(name)
-        try:
-            if values.dtype.kind in "fiub":
-                return values.astype(np.float64)
-            return np.array([np.nan if v in (None, "") else float(v) for v in values], np.float64)
-        except (TypeError, ValueError) as error:
-            raise ArchiveError(f"{self.path}: column {name!r} is no number: {error}") from None
+        if values.ndim != 1:
+            raise ArchiveError(f"{self.path}: column {name!r} has several values in a row")
+        if values.dtype.kind in "fiub":
+            return values.astype(np.float64), np.zeros(len(values), bool)
+        found = [_number_of(value) for value in values.tolist()]
+        wrong = np.array([number is None for number in found], bool)
+        return np.array([np.nan if n is None else n for n in found], np.float64), wrong
 
     def texts(self, name: str) -> Array:
         """Return a column as text; what is missing is empty."""
@@ -97,7 +129,7 @@ def format_of(path: Path) -> str:
     ArchiveError
         If no format has it.
     """
-    name = path.name.lower()
+    name = plain_name(path.name)
     for kind, endings in FORMATS.items():
         if name.endswith(endings):
             return kind
@@ -123,40 +155,59 @@ def read_table(path: str | Path, kind: str | None = None, text: Collection[str] 
     """
     path = Path(path)
     kind = kind or format_of(path)
+    odd: tuple[tuple[int, str], ...] = ()
     try:
-        columns, meta = _READERS[kind](path, text)
+        content = content_of(path)
+        if kind in _TEXTS:
+            data = path.read_bytes() if content is None else content
+            found = _TEXTS[kind](data, text)
+            columns, meta, odd = _arrow(found.table, text), found.meta, found.odd
+        else:
+            with path.open("rb") if content is None else io.BytesIO(content) as stream:
+                columns, meta = _READERS[kind](stream, text)
     except ArchiveError:
         raise
     except Exception as error:  # whatever a library makes of a damaged file
-        raise ArchiveError(
-            f"{path}: cannot be read as {kind}: {type(error).__name__}: {error}"
-        ) from None
-    return FileTable(path, columns, meta)
+        own = isinstance(error, ValueError) and type(error).__module__.startswith("ampel_spark")
+        what = str(error) if own else f"{type(error).__name__}: {error}"
+        raise ArchiveError(f"{path}: cannot be read as {kind}: {what}") from None
+    return FileTable(path, columns, meta, odd)
 
 
 def _text(value: Any) -> str:
-    if value is None or value != value:
+    """Return a value as text; a whole number without the point that a float gives it."""
+    if value is None or (isinstance(value, float) and value != value):
         return ""
-    return value.decode().strip() if isinstance(value, bytes) else str(value).strip()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return (
+        value.decode(errors="replace").strip() if isinstance(value, bytes) else str(value).strip()
+    )
 
 
-def _from_csv(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
-    import pyarrow as pa
-    from pyarrow import csv
+def _number_of(value: Any) -> float | None:
+    """Return a value as a float, NaN for nothing; None if it is no number."""
+    if value is None:
+        return np.nan
+    if isinstance(value, bytes | str):
+        word = (value.decode(errors="replace") if isinstance(value, bytes) else value).strip()
+        if word.lower() in MISSING:
+            return np.nan
+        value = word
+    if not isinstance(value, str | int | float | Decimal):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
 
-    with path.open("rb") as stream:
-        if stream.read(7) == b"# %ECSV":
-            return _from_ecsv(path, text)
-    # Files are many and small, and Spark has a process for every core.
-    alone = csv.ReadOptions(use_threads=False)
-    options = csv.ConvertOptions(column_types=dict.fromkeys(text, pa.string()))
-    return _arrow(csv.read_csv(path, read_options=alone, convert_options=options), text), {}
 
-
-def _from_parquet(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+def _from_parquet(
+    stream: IO[bytes], text: Collection[str]
+) -> tuple[dict[str, Array], dict[str, Any]]:
     from pyarrow import parquet
 
-    table = parquet.ParquetFile(path).read()
+    table = parquet.ParquetFile(stream).read()
     return _arrow(table, text), {
         k.decode(errors="replace"): v.decode(errors="replace")
         for k, v in (table.schema.metadata or {}).items()
@@ -166,51 +217,51 @@ def _from_parquet(path: Path, text: Collection[str]) -> tuple[dict[str, Array], 
 def _arrow(table: Any, text: Collection[str]) -> dict[str, Array]:
     import pyarrow as pa
 
-    columns = {}
+    columns: dict[str, Array] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if name in text and pa.types.is_integer(column.type):
+        if name in columns:
+            raise DialectError(f"two columns are called {name!r}: rename or remove one of them")
+        kind = column.type
+        if name in text and pa.types.is_integer(kind):
             column = column.cast(pa.string())
-        numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        if numeric and not column.null_count:
-            columns[name] = column.to_numpy()
-        elif numeric or pa.types.is_null(column.type):
+        if pa.types.is_null(kind) or pa.types.is_floating(kind):
             columns[name] = column.cast(pa.float64()).to_numpy()
-        else:
-            columns[name] = np.array(column.to_pylist(), object)
+        elif pa.types.is_integer(column.type) and not column.null_count:
+            columns[name] = column.to_numpy()
+        else:  # whole numbers with gaps are exact only as they are
+            columns[name] = np.array([*column.to_pylist(), None], object)[:-1]
     return columns
 
 
-def _from_ecsv(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+def _from_ipac(stream: IO[bytes], text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     from astropy.table import Table
 
-    return _astropy(Table.read(path, format="ascii.ecsv"), text)
+    lines = stream.read().decode().splitlines()
+    return _astropy(Table.read(lines, format="ascii.ipac", guess=False), text)
 
 
-def _from_ascii(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
-    from astropy.table import Table
-
-    with path.open() as stream:
-        commented = stream.read(1) == "#"  # the line of names is a comment, or it is not
-    kind = "ascii.commented_header" if commented else "ascii.basic"
-    words = dict.fromkeys(text, str)
-    return _astropy(Table.read(path, format=kind, guess=False, converters=words), text)
-
-
-def _from_votable(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+def _from_votable(
+    stream: IO[bytes], text: Collection[str]
+) -> tuple[dict[str, Array], dict[str, Any]]:
     from astropy.io import votable
 
-    first = votable.parse_single_table(path, verify="ignore")
+    first = votable.parse_single_table(stream, verify="ignore")
     columns, meta = _astropy(first.to_table(use_names_over_ids=True), text)
     return columns, {p.name: _plain(p.value) for p in first.params} | meta
 
 
-def _from_fits(path: Path, text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+def _from_fits(stream: IO[bytes], text: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     from astropy.io import fits
 
-    with fits.open(path) as units:
+    with fits.open(stream) as units:
         tables = [u for u in units if isinstance(u, fits.BinTableHDU | fits.TableHDU)]
         if not tables:
-            raise ArchiveError(f"{path}: the file has no table")
+            raise DialectError("the file has no table")
+        if {"FLUXCAL", "FLUXCALERR"} <= {*tables[0].columns.names}:
+            raise DialectError(
+                "it is a PHOT file of SNANA, which is not read: objects are told apart by its HEAD"
+                " file; write one table with a column for the name of the object (SNID)"
+            )
         columns = {}
         for column in tables[0].columns:
             values = np.asarray(tables[0].data[column.name])
@@ -237,9 +288,10 @@ def _with_gaps(values: Array, absent: Array, is_text: bool) -> Array:
         values = values.astype(str)  # before a gap makes floats of them
     if not absent.any():
         return values
-    kind = float if values.dtype.kind in "fiu" else object
-    values = values.astype(kind)
-    values[absent] = np.nan if kind is float else None
+    if values.dtype.kind == "f":
+        return np.where(absent, np.nan, values)
+    values = values.astype(object)  # whole numbers stay exact
+    values[absent] = None
     return values
 
 
@@ -247,12 +299,12 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _from_snfit(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
+def _from_snfit(stream: IO[bytes], _: Collection[str]) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read a light curve as snfit has it: ``@KEY value``, ``#Column :``, ``#end``, then rows."""
     meta: dict[str, Any] = {}
     names: list[str] = []
     rows: list[list[str]] = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(stream.read().decode().splitlines(), start=1):
         words = line.split()
         if not words or words[0].lower() == "#end":
             continue
@@ -264,7 +316,7 @@ def _from_snfit(path: Path, _: Collection[str]) -> tuple[dict[str, Array], dict[
         elif not line.startswith("#"):
             if len(words) != len(names):
                 raise ArchiveError(
-                    f"{path}:{number}: {len(words)} values for {len(names)} columns"
+                    f"{stream.name}:{number}: {len(words)} values for {len(names)} columns"
                     f" ({', '.join(names)})"
                 )
             rows.append(words)
@@ -287,12 +339,16 @@ def _number(word: str) -> float | str:
         return word
 
 
-_READERS: dict[str, Callable[[Path, Collection[str]], tuple[dict[str, Array], dict[str, Any]]]] = {
-    "csv": _from_csv,
-    "ecsv": _from_ecsv,
+_TEXTS: dict[str, Callable[[bytes, Collection[str]], TextTable]] = {
+    "csv": read_delimited,
+    "ecsv": read_delimited,
+    "ascii": read_words,
+}
+_Columns = tuple[dict[str, Array], dict[str, Any]]
+_READERS: dict[str, Callable[[IO[bytes], Collection[str]], _Columns]] = {
+    "ipac": _from_ipac,
     "parquet": _from_parquet,
     "fits": _from_fits,
     "votable": _from_votable,
     "snfit": _from_snfit,
-    "ascii": _from_ascii,
 }

@@ -1,4 +1,4 @@
-"""Members of a tar, plain or gzip, from a stream that is read once.
+"""Members of a tar, from a stream that is read once.
 
 A nightly file is thousands of ordinary members in a row, over each of which `tarfile` and `gzip`
 spend more time in Python than zlib does unpacking it. Here ordinary members are read directly; from
@@ -8,32 +8,16 @@ from the start: the plain twin of `members_of`.
 
 from __future__ import annotations
 
-import gzip
-import importlib
 import io
 import re
 import tarfile
-import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, NamedTuple, cast
 
-__all__ = ["Broken", "Member", "members_of", "members_plainly", "pieces_of", "unpacked"]
+__all__ = ["Broken", "Member", "members_of", "members_plainly"]
 
-
-def _fastest() -> Any:
-    try:
-        return importlib.import_module("zlib_ng.zlib_ng")
-    except ImportError:  # not on every platform
-        return zlib
-
-
-#: What unpacks gzip: zlib-ng is half as fast again as zlib, and gives the same bytes.
-INFLATE = _fastest()
 
 _BLOCK = 512
-
-# Compressed bytes taken at a time, and bytes that they may become at a time.
-_PIECE, _MOST = 1 << 20, 1 << 24
 
 # Mode, owners, size, time, sum and type of an ordinary file or folder, and its device numbers.
 _NUMBERS = re.compile(rb"(?:[0-7]{7}[\0 ]){3}([0-7]{11})[\0 ][0-7]{11}[\0 ]([0-7]{6})\0 ([0\0]|5)")
@@ -54,58 +38,6 @@ class Broken(NamedTuple):
 
     reason: str
     detail: str
-
-
-def pieces_of(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield the bytes of a file, some at a time."""
-    while piece := stream.read(_PIECE):
-        yield piece
-
-
-def unpacked(packed: Iterable[bytes]) -> Iterator[bytes]:
-    """Unpack gzip, some bytes at a time, to the last one before an error.
-
-    Raises
-    ------
-    EOFError, zlib.error, gzip.BadGzipFile
-        As `gzip` does.
-    """
-    inflate = INFLATE.decompressobj(31)
-    begun = False
-    for piece in packed:
-        rest = piece
-        while rest:
-            if inflate.eof:
-                # Another gzip file may follow, after zeros.
-                rest = rest.lstrip(b"\0")
-                if not rest:
-                    break
-                inflate, begun = INFLATE.decompressobj(31), False
-            if not begun and not b"\x1f\x8b".startswith(rest[:2]):
-                raise gzip.BadGzipFile(f"Not a gzipped file ({rest[:2]!r})")
-            begun = True
-            before = inflate.copy()
-            try:
-                made = inflate.decompress(rest, _MOST)
-            except INFLATE.error as error:
-                yield from _to_the_error(before, rest)
-                raise zlib.error(str(error)) from None
-            if made:
-                yield made
-            rest = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
-    if not inflate.eof:
-        raise EOFError("Compressed file ended before the end-of-stream marker was reached")
-
-
-def _to_the_error(inflate: Any, packed: bytes) -> Iterator[bytes]:
-    """Yield what can be had of bytes somewhere in which there is an error."""
-    for i in range(len(packed)):
-        try:
-            made = inflate.decompress(packed[i : i + 1])
-        except INFLATE.error:
-            return
-        if made:
-            yield made
 
 
 class _Stream(io.RawIOBase):

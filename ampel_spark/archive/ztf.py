@@ -10,11 +10,29 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
 from ampel_spark.archive.ids import forced_id, stock_of, upper_limit_id
+from ampel_spark.archive.values import (
+    ERRORS,
+    MAGNITUDES,
+    POSITIONS,
+    BadPacket,
+    check_flux,
+    entries,
+    integer,
+    is_magnitude,
+    needed,
+    position,
+    real,
+    record,
+    scalars,
+    sign_of,
+    text,
+    within,
+)
 from ampel_spark.lake.tables import Column, Table, columns_of
 
 __all__ = [
@@ -22,6 +40,7 @@ __all__ = [
     "BANDS",
     "RANGES",
     "SENTINEL",
+    "SIGNS",
     "ZP",
     "POINT_COLUMNS",
     "SURVEY",
@@ -48,7 +67,10 @@ ZP = 25.0
 SENTINEL = -99999.0
 
 #: What jd, ra and dec of a candidate can be.
-RANGES = {"jd": (2457754.5, 2500000.0), "ra": (0.0, 360.0), "dec": (-90.0, 90.0)}
+RANGES = {"jd": (2457754.5, 2500000.0), **POSITIONS}
+
+#: The survey's words of isdiffpos, and the signs that they say.
+SIGNS = {"t": 1, "1": 1, "f": -1, "0": -1}
 
 # fmt: off
 #: Columns of a point in the order of the tuples that `shape` makes.
@@ -66,16 +88,8 @@ _KNOWN = frozenset({
 # fmt: on
 
 
-class BadPacket(ValueError):  # noqa: N818 - an outcome of a packet, not an error of ours
-    """A packet that cannot be an alert: `reason` in one word, and what exactly is wrong."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-
-
 class Shaped(NamedTuple):
-    """A packet in canonical form."""
+    """A packet in canonical form; `faults` says which entries of its history were left out."""
 
     name: str
     stock: int
@@ -84,6 +98,7 @@ class Shaped(NamedTuple):
     points: list[tuple[Any, ...]]
     forced: list[tuple[Any, ...]]
     extra: str | None
+    faults: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -134,6 +149,9 @@ run_id | string | run that wrote the row
 def shape(packet: Mapping[str, Any]) -> Shaped:
     """Bring a decoded packet into canonical form.
 
+    An entry of a history that cannot be (a magnitude of -999, a detection without a sign) is left
+    out and named in `faults`; the rest of the packet stays.
+
     Raises
     ------
     BadPacket
@@ -146,99 +164,162 @@ def shape(packet: Mapping[str, Any]) -> Shaped:
         )
     name = packet.get("objectId")
     try:
-        stock = stock_of(str(name))
+        stock = stock_of(name if isinstance(name, str) else str(name))
     except ValueError as error:
         raise BadPacket(
             "bad_value" if name is not None else "wrong_schema", f"objectId: {error}"
         ) from None
-    _check(packet, candidate)
+    body = _body(packet, candidate)
+    faults: list[str] = []
     seen: dict[int, tuple[Any, ...]] = {}
-    for body in (candidate, *(packet.get("prv_candidates") or ())):
-        point = _point(body)
+    points = [_point(body), *_made(packet, "prv_candidates", _point, faults)]
+    for point in points:
         if point is None:
             continue
         other = seen.get(point[0])
         # One id, two upper limits: the smaller processing id stays.
         if other is None or (point[0] < 0 and point[15] < other[15]):
             seen[point[0]] = point
-    forced = {p[0]: p for p in (_forced(stock, body) for body in packet.get("fp_hists") or ())}
+    measured = functools.partial(_forced, stock)
+    forced = {p[0]: p for p in _made(packet, "fp_hists", measured, faults)}
     return Shaped(
         str(name),
         stock,
-        candidate,
-        packet.get("schemavsn"),
+        body,
+        text("schemavsn", packet.get("schemavsn")),
         list(seen.values()),
         list(forced.values()),
         _extra(packet),
+        tuple(faults),
     )
 
 
-def _check(packet: Mapping[str, Any], candidate: Mapping[str, Any]) -> None:
-    needed = ("candid", "jd", "fid", "pid", "programid", "ra", "dec", "magpsf", "sigmapsf",
-              "isdiffpos")  # fmt: skip
-    missing = [k for k in needed if candidate.get(k) is None]
+def _made(
+    packet: Mapping[str, Any],
+    name: str,
+    make: Callable[[Mapping[str, Any]], Any],
+    faults: list[str],
+) -> list[Any]:
+    """Return what `make` makes of the entries of a list; add to `faults` those that cannot be."""
+    made = []
+    for place, entry in entries(packet, name):
+        try:
+            made.append(make(record(entry)))
+        except BadPacket as error:
+            faults.append(f"{place}: {error}")
+    return made
+
+
+def _body(packet: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a candidate, each of its type, and all that an alert must have."""
+    body = {
+        column.name: _fitting(column.name, candidate.get(column.name), column.type)
+        for column in candidate_columns()
+        if column.name != "isdiffpos"
+    }
+    body["isdiffpos"] = word = candidate.get("isdiffpos")
+    must = ("candid", "jd", "fid", "pid", "programid", "ra", "dec", "magpsf", "sigmapsf",
+            "isdiffpos")  # fmt: skip
+    missing = [k for k in must if body[k] is None]
     if missing:
         raise BadPacket("wrong_schema", f"candidate lacks {', '.join(missing)}")
-    candid = packet.get("candid")
-    if candid is not None and candid != candidate["candid"]:
+    if not (isinstance(word, str) and word in SIGNS):
+        # Filters know the survey's words alone.
+        body["isdiffpos"] = "t" if sign_of("isdiffpos", word) > 0 else "f"
+    candid = integer("candid", packet.get("candid"), 64)
+    if candid is not None and candid != body["candid"]:
         raise BadPacket(
-            "bad_value",
-            f"candid is {candid} in the packet and {candidate['candid']} in its candidate",
+            "bad_value", f"candid is {candid} in the packet and {body['candid']} in its candidate"
         )
-    if candidate["candid"] <= 0:
-        raise BadPacket("bad_value", f"candid {candidate['candid']} is not positive")
-    if candidate["fid"] not in BANDS:
-        raise BadPacket("bad_value", f"fid {candidate['fid']} is no ZTF band (1 g, 2 r, 3 i)")
+    if body["candid"] <= 0:
+        raise BadPacket("bad_value", f"candid {body['candid']} is not positive")
     for key, (low, high) in RANGES.items():
-        value = candidate[key]
-        if not low <= value <= high:
-            raise BadPacket("bad_value", f"{key} {value} is outside {low} to {high}")
-    for key in ("magpsf", "sigmapsf"):
-        if not math.isfinite(candidate[key]):
-            raise BadPacket("bad_value", f"{key} is {candidate[key]}")
+        within(key, body[key], low, high)
+    return body
+
+
+def _fitting(name: str, value: Any, type_name: str) -> Any:
+    """Return a value as its column's type has it."""
+    if type_name == "string":
+        return text(name, value)
+    if type_name in ("int", "bigint"):
+        return integer(name, value, 32 if type_name == "int" else 64)
+    return real(name, value, single=type_name == "float")
 
 
 def _point(body: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    jd, pid, limit = body["jd"], body["pid"], body.get("diffmaglim")
-    band, rcid = BANDS.get(body["fid"]), body.get("rcid")
-    if limit is not None and not math.isfinite(limit):
-        limit = None
-    values: tuple[Any, ...]
-    if body.get("candid"):
-        mag, magerr = body["magpsf"], body["sigmapsf"]
-        sign = -1 if body["isdiffpos"] in ("f", "0") else 1
-        flux = sign * 10.0 ** (-0.4 * (mag - ZP))
-        fluxerr = abs(flux * magerr) * math.log(10.0) / 2.5
-        values = (body["candid"], "detection", jd, band, mag, magerr, limit, sign, flux, fluxerr,
-                  ZP, "ab", body["programid"], body.get("field"), rcid, pid, body.get("ra"),
-                  body.get("dec"), None)  # fmt: skip
-    else:
-        if limit is None or limit < 0:
-            return None  # AMPEL drops these: no limit, no information
-        values = (upper_limit_id(jd, rcid, pid, limit), "upper_limit", jd, band, None, None, limit,
-                  0, None, None, None, "ab", body["programid"], body.get("field"),
-                  rcid if rcid is not None else pid % 10000 // 100, pid,
-                  None, None, None)  # fmt: skip
-    return (*values, None)  # its hash is made column by column
+    """Return a detection or an upper limit; None for an entry without either."""
+    jd, pid, fid, programid, field, rcid = _when_and_where(body)
+    limit = real("diffmaglim", body.get("diffmaglim"))
+    candid = integer("candid", body.get("candid"), 64)
+    head, tail = (jd, BANDS[fid]), ("ab", programid, field)
+    if candid:
+        if candid < 0:
+            raise BadPacket("bad_value", f"candid {candid} is not positive")
+        measured = _measured(body, limit)
+        place = (position(axis, body.get(axis), axis) for axis in ("ra", "dec"))
+        # the hash of the values is made column by column
+        return (candid, "detection", *head, *measured, *tail, rcid, pid, *place, None, None)
+    if limit is None or not math.isfinite(limit) or limit < 0:
+        return None  # AMPEL drops these: no limit, no information
+    if limit >= MAGNITUDES[1]:
+        raise BadPacket("bad_value", f"diffmaglim {limit} is not between {_between(MAGNITUDES)}")
+    number = upper_limit_id(jd, rcid, pid, limit)
+    channel = rcid if rcid is not None else pid % 10000 // 100
+    values = (None, None, limit, 0, None, None, None)
+    return (number, "upper_limit", *head, *values, *tail, channel, pid, None, None, None, None)
+
+
+def _measured(body: Mapping[str, Any], limit: float | None) -> tuple[Any, ...]:
+    """Return magnitude, error, limit, sign, flux, error and zero point of a detection."""
+    mag = needed("magpsf", real("magpsf", body.get("magpsf")))
+    magerr = needed("sigmapsf", real("sigmapsf", body.get("sigmapsf")))
+    if not is_magnitude(mag):
+        raise BadPacket("bad_value", f"magpsf {mag} is not between {_between(MAGNITUDES)}")
+    if not ERRORS[0] <= magerr < ERRORS[1]:
+        raise BadPacket("bad_value", f"sigmapsf {magerr} is not between {_between(ERRORS)}")
+    sign = sign_of("isdiffpos", needed("isdiffpos", body.get("isdiffpos")))
+    flux = sign * 10.0 ** (-0.4 * (mag - ZP))
+    fluxerr = abs(flux * magerr) * math.log(10.0) / 2.5
+    known = limit if limit is not None and is_magnitude(limit) else None
+    return mag, magerr, known, sign, flux, fluxerr, ZP
+
+
+def _when_and_where(body: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return jd, pid, fid, programid, field and rcid of a measurement."""
+    jd = within("jd", needed("jd", real("jd", body.get("jd"))), *RANGES["jd"])
+    pid = needed("pid", integer("pid", body.get("pid"), 64))
+    fid = needed("fid", integer("fid", body.get("fid")))
+    if fid not in BANDS:
+        raise BadPacket("bad_value", f"fid {fid} is no ZTF band (1 g, 2 r, 3 i)")
+    programid = needed("programid", integer("programid", body.get("programid")))
+    field, rcid = integer("field", body.get("field")), integer("rcid", body.get("rcid"))
+    return jd, pid, fid, programid, field, rcid
+
+
+def _between(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:g} and {ends[1]:g}"
 
 
 def _forced(stock: int, body: Mapping[str, Any]) -> tuple[Any, ...]:
+    jd, pid, fid, programid, field, rcid = _when_and_where(body)
     measured: tuple[Any, ...] = tuple(
-        body.get(k) for k in ("forcediffimflux", "forcediffimfluxunc", "magzpsci")
+        real(k, body.get(k)) for k in ("forcediffimflux", "forcediffimfluxunc", "magzpsci")
     )
     flux, fluxerr, zp = measured
     usable = (
         all(v is not None and math.isfinite(v) and v > SENTINEL for v in measured) and fluxerr > 0
     )
-    limit = body.get("diffmaglim")
-    if limit is not None and not limit > 0:
+    if usable:
+        check_flux(flux, fluxerr, zp)
+    limit = real("diffmaglim", body.get("diffmaglim"))
+    if limit is not None and not is_magnitude(limit):
         limit = None
     sign = None if not usable else -1 if flux < 0 else 1
-    values = (forced_id(stock, body["jd"], body["fid"], body.get("field"), body.get("rcid")),
-              "forced", body["jd"], BANDS.get(body["fid"]), None, None, limit, sign,
-              flux if usable else None, fluxerr if usable else None, zp if usable else None, "ab",
-              body["programid"], body.get("field"), body.get("rcid"), body["pid"], None, None,
-              body.get("procstatus"))  # fmt: skip
+    values = (forced_id(stock, jd, fid, field, rcid), "forced", jd, BANDS[fid], None, None, limit,
+              sign, flux if usable else None, fluxerr if usable else None, zp if usable else None,
+              "ab", programid, field, rcid, pid, None, None,
+              text("procstatus", body.get("procstatus")))  # fmt: skip
     return (*values, None)
 
 
@@ -255,9 +336,5 @@ def _candidate_names() -> frozenset[str]:
 
 def _extra(packet: Mapping[str, Any]) -> str | None:
     fields = {**packet, **{f"candidate.{k}": v for k, v in packet["candidate"].items()}}
-    unknown = {
-        k: v
-        for k, v in fields.items()
-        if isinstance(v, int | float | str | bool) and not is_known(k)
-    }
+    unknown = scalars({name: value for name, value in fields.items() if not is_known(name)})
     return json.dumps(unknown, sort_keys=True) if unknown else None

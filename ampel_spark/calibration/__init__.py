@@ -1,5 +1,5 @@
-"""Calibration releases: named sets of rules that change or mask photometry, applied before states.
+"""Calibration releases: named sets of rules that change or mask photometry before states are made.
 
-A release is a file (`load`), becomes rules and a content hash (`release`), and is applied to points
-as flat arrays (`apply`), or to one point at a time (`plain`).
+`load` reads a release from its file, `release` holds its rules and content hash, and `apply`
+applies it to points as flat arrays.
 """

@@ -1,7 +1,7 @@
-"""The photometry of alerts themselves, calibrated for channels that are judged by it.
+"""Calibration of the photometry in alerts, for channels whose filters judge calibrated values.
 
-Only what the alert measured is calibrated (``magpsf, sigmapsf, diffmaglim``); its history, its
-aperture magnitudes and differences of magnitudes are as issued.
+A release changes only the alert's own measurement (``magpsf, sigmapsf, diffmaglim``). The alert's
+history, its aperture magnitudes and differences of magnitudes stay as issued.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ _SCHEMA = pa.schema(
 
 
 def calibrated_alerts(alerts: DataFrame, release: Release) -> DataFrame:
-    """Return alerts whose own photometry is calibrated, with a column ``masked`` (0 or 1).
+    """Return rows of the table ``alerts`` with photometry calibrated by a release.
 
-    Magnitudes that change are rounded to 1e-6, as in states.
+    They have a further column ``masked`` (0 or 1). Magnitudes that change are rounded to 1e-6 mag,
+    as in states.
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -45,7 +46,7 @@ def calibrated_alerts(alerts: DataFrame, release: Release) -> DataFrame:
 
 
 def calibrated_alert(alert: Mapping[str, Any], release: Release) -> dict[str, Any]:
-    """Return one row of the alerts table with its own photometry calibrated, and ``masked``."""
+    """Return one row of the table ``alerts`` as `calibrated_alerts` returns it."""
     columns = {name: pa.array([alert[name]]) for name in _READ}
     (made,) = _calibrated(pa.RecordBatch.from_pydict(columns), release).to_pylist()
     return {**alert, **made}

@@ -1,10 +1,10 @@
-"""A calibration release applied to points: one pure function on flat arrays.
+"""Application of a calibration release to points: one pure function on flat arrays.
 
-In this order, whatever the order of the rules: points are masked; photometry is replaced (by the
-last rule that has the point); magnitudes are moved by zero point, slope and non-linearity; fluxes
-are scaled; errors are scaled and get their floors. Rules select by values as issued. A zero point
-of +0.010 makes points 0.010 mag fainter: magnitudes and limits are m + 0.010, forced fluxes are
-multiplied by 10**(-0.4 * 0.010) at their zero point, and signs stay.
+The order of steps does not depend on the order of the rules. `apply` masks points, replaces
+photometry (the last rule that has the point counts), moves magnitudes by zero point, slope and
+non-linearity, scales fluxes, and last scales errors and adds their floors. Rules select by values
+as issued. A zero point of +0.010 makes points 0.010 mag fainter: magnitudes and limits become
+m + 0.010, forced fluxes are multiplied by 10**(-0.4 * 0.010) at their zero point, and signs stay.
 `calibrated` in `tests/calibration/plain.py` does the same for one point.
 """
 
@@ -30,22 +30,23 @@ Points = dict[str, Array]
 #: Relative error of a flux for an error of 1 mag.
 LN10_04 = 0.4 * float(np.log(10.0))
 
-# Corrections are taken to 1e-9 mag: a correction and its inverse are none, bit for bit.
+# Corrections are rounded to 1e-9 mag, so that a correction and its inverse cancel exactly.
 _NANO = 1e9
 
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """What a release made of points.
+    """The points after a release.
 
     Attributes
     ----------
     points : dict of arrays with shape (N,)
-        Calibrated; masked points are in it as they were.
+        The calibrated points; masked points stay in it with their values as issued.
     kept : ndarray of bool with shape (N,)
-        False: masked.
-    group, rule : ndarray of int64
-        Light curves, and numbers of the rules that changed or masked a point of them, sorted.
+        False for masked points.
+    group, rule : ndarray of int64 with shape (P,)
+        Sorted pairs of a light curve and the number of a rule that changed or masked one of its
+        points.
     """
 
     points: Points
@@ -56,9 +57,9 @@ class Applied:
 
 @dataclass(frozen=True, eq=False)
 class _Effect:
-    """What all rules together do to the points of each cell, arrays with shape (U,).
+    """The effect of all rules on the points of each cell, as arrays with shape (U,).
 
-    Points move by ``shift + slope * mag - offset`` [mag].
+    Magnitudes move by ``shift + slope * mag - offset`` [mag].
     """
 
     masked: Array
@@ -78,12 +79,29 @@ def apply(
     Parameters
     ----------
     release : Release
+        The rules to apply.
     points : mapping of arrays with shape (N,)
         The fields of `ampel_spark.lightcurve.POINT_FIELDS`, as issued; missing floats are NaN.
     group : ndarray of int64 with shape (N,)
-        Light curve of each point, in order.
+        The number of each point's light curve, ascending from 0.
     survey, stock : ndarray of str and int64 with shape (M,)
-        Of each light curve.
+        The survey and object of each light curve.
+
+    Raises
+    ------
+    ConfigError
+        If a table of replaced photometry has changed since the release was read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ampel_spark.calibration.release import Release, Rule
+    >>> from ampel_spark.lightcurve import LightCurve
+    >>> fainter = Release("fainter", rules=(Rule(1, zero_point=0.01),))
+    >>> curve = LightCurve.of(jd=[1.0, 2.0], mag=[18.0, 19.0], magerr=0.1, band="ztfg")
+    >>> found = apply(fainter, curve.points, np.zeros(2, int), np.array(["ZTF"]), np.array([7]))
+    >>> found.points["mag"].tolist()
+    [18.01, 19.01]
     """
     out = dict(points)
     n = len(group)
@@ -106,20 +124,21 @@ def apply(
 
 
 def replaced_rows(table: Mapping[str, Array], ids: Array, stocks: Array) -> Array:
-    """Return the row of a replacement that each datapoint has; -1 where it has none.
+    """Return the row of a table of replaced photometry for each datapoint, or -1 for no row.
 
     Parameters
     ----------
     table : mapping of arrays
-        From `ampel_spark.calibration.tables.load_replacement`.
+        A table that `ampel_spark.calibration.tables.load_replacement` returned.
     ids, stocks : ndarray of int64 with shape (N,)
+        The id and the object of each datapoint.
     """
     named, number = np.unique(table["datapoint_id"], return_inverse=True)
     place = np.minimum(np.searchsorted(named, ids), len(named) - 1)
     there = named[place] == ids
     objects, which = np.unique(table["stock"], return_inverse=True)
     if len(objects) == 1 and objects[0] == -1:
-        return np.where(there, place, -1)  # a row an id: rows are in order of ids
+        return np.where(there, place, -1)  # one row for each id, and rows are in order of ids
     at = np.minimum(np.searchsorted(objects, stocks), len(objects) - 1)
     there &= objects[at] == stocks
     keys = number.astype(np.int64) * len(objects) + which
@@ -129,6 +148,7 @@ def replaced_rows(table: Mapping[str, Array], ids: Array, stocks: Array) -> Arra
 
 
 def _effect(release: Release, cells: Cells, points: Mapping[str, Array]) -> _Effect:
+    """Return what the release does to the points of each cell; masked cells do not change."""
     n = len(cells.first)
     shift, slope, offset, floor = (np.zeros(n) for _ in range(4))
     scale = np.ones(n)
@@ -167,7 +187,7 @@ def _effect(release: Release, cells: Cells, points: Mapping[str, Array]) -> _Eff
 
 
 def _table_values(values: Mapping[str, Array]) -> tuple[Array, Array, Array]:
-    """Return shift [mag], factor on errors, and squared floor [mag^2] of each row."""
+    """Return the shift [mag], the factor on errors and the squared floor [mag^2] of each row."""
     n = len(next(iter(values.values())))
     zero, one = np.zeros(n), np.ones(n)
     mag = values.get("zero_point", zero) - 2.5 * np.log10(values.get("flux_scale", one))
@@ -181,7 +201,7 @@ def _floor(mag: Any, fraction: Any) -> Any:
 
 
 def _touched(acts: Array, cell: Array, group: Array) -> Array:
-    """Return light curve * (rules + 1) + rule number wherever a rule acts on a point."""
+    """Return ``light curve * (rules + 1) + rule number`` for each rule that acts on a point."""
     acted: Array = np.asarray(acts.any(axis=0))
     some = acted[cell]
     u = acts.shape[1]
@@ -199,14 +219,14 @@ def _touched(acts: Array, cell: Array, group: Array) -> Array:
 
 
 def _distinct(keys: Array) -> Array:
-    """Return the keys that occur, sorted: np.unique hashes, which is slower here."""
+    """Return the distinct keys, sorted; `numpy.unique` hashes them, which is slower here."""
     keys = np.sort(keys)
     kept: Array = keys[np.diff(keys, prepend=keys[:1] - 1) != 0]
     return kept
 
 
 def _replace(replacement: Replacement, out: Points, selected: Array, stock: Array) -> Array:
-    """Replace values of the points selected; return which of them changed."""
+    """Replace values of the selected points in `out`, and return which points changed."""
     table = load_replacement(replacement.path, replacement.content_hash)
     row = replaced_rows(table, out["datapoint_id"], stock)
     changed = np.zeros(len(row), bool)
@@ -214,7 +234,7 @@ def _replace(replacement: Replacement, out: Points, selected: Array, stock: Arra
         if name in ("datapoint_id", "stock"):
             continue
         old, new = out[name], np.where(row >= 0, column[row], np.nan)
-        # Only what a point has is replaced: an upper limit gets no magnitude.
+        # A value replaces only a value that the point has: an upper limit gets no magnitude.
         given = selected & ~np.isnan(new) & ((old != 0) if name == "sign" else ~np.isnan(old))
         changed |= given & (new != old)
         out[name] = np.where(given, new, old).astype(old.dtype)
@@ -222,8 +242,8 @@ def _replace(replacement: Replacement, out: Points, selected: Array, stock: Arra
 
 
 def _move(out: Points, effect: _Effect, cell: Array) -> None:
-    """Add to magnitudes and limits, and scale forced fluxes."""
-    # Slopes that cancel leave what their pivots are apart.
+    """Move magnitudes and limits, and scale forced fluxes."""
+    # Two slopes that cancel still leave an offset where their pivots differ.
     bent = bool(effect.slope.any() or effect.offset.any())
     if not (effect.shift.any() or bent):
         return
@@ -231,7 +251,7 @@ def _move(out: Points, effect: _Effect, cell: Array) -> None:
     slope, offset = effect.slope[cell], effect.offset[cell]
 
     def moved_by(mag: Array) -> Array:
-        # Where there is no magnitude there is nothing to bend.
+        # A point without a magnitude has no bend.
         there = np.isfinite(mag)
         bend = np.where(there, slope * np.where(there, mag, 0.0) - offset, 0.0) if bent else 0.0
         by: Array = np.rint((shift + bend) * _NANO) / _NANO
@@ -249,7 +269,7 @@ def _move(out: Points, effect: _Effect, cell: Array) -> None:
 
 
 def _flux_mag(out: Points, forced: Array) -> Array:
-    """Return magnitudes of forced fluxes, where these are below their error that of the error."""
+    """Return the magnitude of each forced flux, or of its error where the error is larger."""
     flux, fluxerr, zp = (out[name][forced] for name in ("flux", "fluxerr", "zp"))
     size = np.fmax(np.abs(flux), fluxerr)
     mag = np.full(len(out["kind"]), np.nan)

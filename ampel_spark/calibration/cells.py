@@ -1,8 +1,8 @@
-"""Points sorted into cells: all points of a cell are met by the same rules.
+"""Cells of points: the same rules select all points of a cell.
 
-The conditions of all rules cut survey, band, field, readout channel, kind, time, magnitude and
-objects into a few classes each. A point's cell is its combination of classes, so that a rule is
-held against some hundred cells and not against each point.
+The conditions of all rules divide survey, band, field, readout channel, kind, time, magnitude and
+objects into a few classes each. A point's cell is its combination of classes. Each rule is then
+compared with some hundred cells instead of millions of points.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 #: Codes of kinds, by name.
 KINDS = {"detection": DETECTION, "upper_limit": UPPER_LIMIT, "forced": FORCED}
 
-# A table of so many classes is looked up directly; of more, only those that occur.
+# Up to this number of classes a table has an entry for each; above, only for those that occur.
 _DENSE = 1 << 20
 
 
@@ -36,11 +36,11 @@ class Cells:
     Attributes
     ----------
     of : ndarray of int64 with shape (N,)
-        Cell of each point.
+        The cell of each point.
     first : ndarray of int64 with shape (U,)
-        A point of each cell.
+        The index of one point of each cell.
     matches : ndarray of bool with shape (R, U)
-        Whether a rule selects the points of a cell; the rows of its table apart.
+        True where the conditions of a rule select a cell; the rows of its table are not considered.
     """
 
     of: Array
@@ -50,15 +50,16 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class _Axis:
-    """How one quantity is cut into classes.
+    """The classes of one quantity.
 
     Attributes
     ----------
     classes : int
+        The number of classes.
     code : callable
         Takes points, group, surveys and stocks; returns the class of each point.
-    meets : ndarray of bool with shape (R, classes), or None
-        Whether a class meets each rule's condition; None: no rule has one.
+    meets : ndarray of bool with shape (R, classes)
+        True where a class meets a rule's condition.
     """
 
     classes: int
@@ -74,12 +75,13 @@ def sort_into_cells(
     Parameters
     ----------
     release : Release
+        The release whose conditions make the cells.
     points : mapping of arrays with shape (N,)
-        As issued.
+        The points as issued.
     group : ndarray of int64 with shape (N,)
-        Light curve of each point.
+        The number of each point's light curve.
     survey, stock : ndarray of str and int64 with shape (M,)
-        Of each light curve.
+        The survey and object of each light curve.
     """
     n = len(group)
     code, size = np.zeros(n, np.int64), 1
@@ -100,14 +102,16 @@ def sort_into_cells(
 
 
 def values_in(table: RuleTable, points: Mapping[str, Array], first: Array) -> Array:
-    """Return the row of a table that each cell has; -1 where it has none.
+    """Return the row of a rule's table for each cell, or -1 for no row.
 
     Parameters
     ----------
     table : RuleTable
+        The table, with its rows in order of its keys.
     points : mapping of arrays with shape (N,)
+        The points as issued.
     first : ndarray of int64 with shape (U,)
-        As `Cells` has it.
+        The index of one point of each cell, as in `Cells`.
     """
     rows = np.zeros(len(first), np.int64)
     keys = np.zeros(len(next(iter(table.keys.values()))), np.int64)
@@ -124,7 +128,7 @@ def values_in(table: RuleTable, points: Mapping[str, Array], first: Array) -> Ar
 
 
 def issued_mag(points: Mapping[str, Array]) -> Array:
-    """Return the magnitude of points, limits for upper limits, of abs(flux) for forced ones."""
+    """Return the magnitude of each point: a limit's own, and that of abs(flux) if forced."""
     kind = points["kind"]
     mag = np.where(kind == UPPER_LIMIT, points["limit_mag"], points["mag"])
     forced = kind == FORCED
@@ -137,53 +141,46 @@ def issued_mag(points: Mapping[str, Array]) -> Array:
 
 @functools.lru_cache(maxsize=8)
 def _axes(release: Release) -> tuple[_Axis, ...]:
+    """Return the axes of all quantities on which a rule has a condition, and of the kind."""
     rules = release.rules
     kinds = np.array([[r.select.kind is None or k in r.select.kind for k in KINDS] for r in rules])
-    axes = [_Axis(len(KINDS), lambda p, g, s, o: p["kind"].astype(np.int64), kinds)]
-    if any(r.select.survey is not None for r in rules):
-        surveys, meets = _named([r.select.survey for r in rules], ())
-        axes.append(_Axis(len(surveys) + 1, lambda p, g, s, o: _classes(s, surveys)[g], meets))
-    for name in ("band", "field", "rcid"):
-        more = [
-            *_tables(rules, name),
-            *(tuple(r.slope) for r in rules if r.slope and name == "band"),
-        ]
-        conditions = [getattr(r.select, name) for r in rules]
-        if more or any(c is not None for c in conditions):
-            named, meets = _named(conditions, more)
-            axes.append(_Axis(len(named) + 1, _code_of(name, named), meets))
-    for name in ("jd", "mag"):
-        ranges = [getattr(r.select, name) for r in rules]
-        edges = np.unique([x for pair in ranges for x in pair if np.isfinite(x)])
-        if len(edges):
-            axes.append(_ranges(name, edges, ranges))
-    if any(r.select.stocks is not None for r in rules):
-        axes.append(_objects(rules))
-    return tuple(axes)
+    axes = (
+        _Axis(len(KINDS), lambda p, g, s, o: p["kind"].astype(np.int64), kinds),
+        *(_names(rules, name) for name in ("survey", "band", "field", "rcid")),
+        *(_ranges(rules, name) for name in ("jd", "mag")),
+        _objects(rules),
+    )
+    return tuple(axis for axis in axes if axis is not None)
 
 
-def _tables(rules: Sequence[Rule], name: str) -> list[Any]:
-    return [r.table.keys[name] for r in rules if r.table is not None and name in r.table.keys]
-
-
-def _named(conditions: Sequence[tuple[Any, ...] | None], more: Sequence[Any]) -> tuple[Any, Any]:
-    """Return the values that rules name, sorted, and which of them (and any other) each takes."""
-    every = sorted({x for c in (*conditions, *more) if c is not None for x in c})
+def _names(rules: Sequence[Rule], name: str) -> _Axis | None:
+    """Return the axis whose classes are the values that rules name, and one for all others."""
+    conditions = [getattr(r.select, name) for r in rules]
+    keys = [r.table.keys[name] for r in rules if r.table is not None and name in r.table.keys]
+    slopes = [tuple(r.slope) for r in rules if r.slope and name == "band"]
+    given = [c for c in (*conditions, *keys, *slopes) if c is not None]
+    if not given:
+        return None
+    every = sorted({value for values in given for value in values})
     named = np.array(every, object if every and isinstance(every[0], str) else np.int64)
+    meets = _meets(conditions, every)
+    if name == "survey":
+        return _Axis(len(named) + 1, lambda p, g, s, o: _classes(s, named)[g], meets)
+    return _Axis(len(named) + 1, lambda p, g, s, o: _classes(p[name], named), meets)
+
+
+def _meets(conditions: Sequence[tuple[Any, ...] | None], every: Sequence[Any]) -> Array:
+    """Return which values, and which others, meet each condition, shape (R, len(every) + 1)."""
     meets = np.ones((len(conditions), len(every) + 1), bool)
     for row, condition in zip(meets, conditions, strict=True):
         if condition is not None:
             mine = frozenset(condition)
-            row[:] = [*(x in mine for x in every), False]
-    return named, meets
-
-
-def _code_of(name: str, named: Array) -> Callable[..., Array]:
-    return lambda p, g, s, o: _classes(p[name], named)
+            row[:] = [*(value in mine for value in every), False]
+    return meets
 
 
 def _classes(values: Array, named: Array) -> Array:
-    """Return the place of each value in `named`, and the place after the last for any other."""
+    """Return the place of each value in `named`, or the place after the last for no place."""
     if values.dtype.kind not in "iuf":
         code = np.full(len(values), len(named), np.int64)
         for k, word in enumerate(named.tolist()):
@@ -194,8 +191,13 @@ def _classes(values: Array, named: Array) -> Array:
     return np.where(named[inside] == values, inside, len(named))
 
 
-def _ranges(name: str, edges: Array, ranges: Sequence[tuple[float, float]]) -> _Axis:
-    n = len(edges) + 1  # and a class for what is missing
+def _ranges(rules: Sequence[Rule], name: str) -> _Axis | None:
+    """Return the axis whose classes lie between the bounds of rules, and one for missing values."""
+    ranges = [getattr(r.select, name) for r in rules]
+    edges = np.unique([x for pair in ranges for x in pair if np.isfinite(x)])
+    if not len(edges):
+        return None
+    n = len(edges) + 1  # the class of missing values
 
     def code(p: Mapping[str, Array], g: Array, s: Array, o: Array) -> Array:
         values = p["jd"] if name == "jd" else issued_mag(p)
@@ -211,9 +213,13 @@ def _ranges(name: str, edges: Array, ranges: Sequence[tuple[float, float]]) -> _
     return _Axis(n + 1, code, meets)
 
 
-def _objects(rules: Sequence[Rule]) -> _Axis:
+def _objects(rules: Sequence[Rule]) -> _Axis | None:
+    """Return the axis whose classes are the objects that the same rules name, and all others."""
     lists = [r.select.stocks for r in rules]
-    stocks = np.unique(np.concatenate([x for x in lists if x is not None]))
+    named = [x for x in lists if x is not None]
+    if not named:
+        return None
+    stocks = np.unique(np.concatenate(named))
     member = np.array([np.ones(len(stocks), bool) if x is None else np.isin(stocks, x)
                        for x in lists])  # fmt: skip
     signatures, signature = np.unique(member, axis=1, return_inverse=True)

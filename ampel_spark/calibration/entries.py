@@ -1,7 +1,6 @@
-"""The file of a calibration release, key by key.
+"""The keys of a calibration release's file, with their types and limits.
 
-What the keys say together with the tables they name is put together in `ampel_spark.calibration.
-load`.
+`ampel_spark.calibration.load` reads the file and the tables that it names.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def _listed(value: Any) -> Any:
 
 
 def _names(value: Any) -> Any:
-    """Return names as text: a stock id is a number in the file."""
+    """Return names as text; a stock id may stand as a number in the file."""
     values = _listed(value)
     if not isinstance(values, list | tuple):
         return values
@@ -62,7 +61,7 @@ class MagRange(_Section):
 
 
 class SelectEntry(_Section):
-    """Which points a rule acts on: those that meet all that is given."""
+    """Conditions on points: a rule acts on the points that meet all of them."""
 
     survey: _Several[str] | None = Field(default=None, description="surveys")
     band: _Several[str] | None = Field(default=None, description="bands, as ztfg")
@@ -128,7 +127,7 @@ CHANGES = ("replace", "table", "zero_point", "nonlinearity", "slope", "flux_scal
 
 
 class RuleEntry(_Section):
-    """What is changed of which points."""
+    """A change, and the points that it acts on."""
 
     name: str = ""
     select: SelectEntry = SelectEntry()

@@ -1,4 +1,4 @@
-"""What a release would do to the points that are there: counts, and warnings before a run."""
+"""Counts of the points that a release would change, and warnings before a run."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ COLUMNS = ("survey", "stock", "datapoint_id", "kind", "jd", "band", "mag", "limi
            "flux", "zp", "field", "rcid")  # fmt: skip
 _ROWS = 50_000
 _INTEGERS = frozenset({"stock", "datapoint_id", "sign", "field", "rcid"})
+_Counts = Counter[tuple[str, int, int, str]]
 _SCHEMA = pa.schema([("what", pa.string()), ("a", pa.int32()), ("b", pa.int32()),
                      ("n", pa.int64()), ("x", pa.float64()), ("words", pa.string())])  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What a release meets.
+    """The effect of a release on the points of a lake.
 
     Attributes
     ----------
     points : int
-        Points there are, revisions counted.
-    counts : dict of int to int
-        Points that each rule acts on, by its number.
+        The number of points; each revision counts.
+    counts : mapping of int to int
+        The number of points that each rule acts on, by the rule's number.
     warnings : tuple of str
         Lines for the user.
     """
@@ -55,13 +56,14 @@ class Examined:
 
 
 def examine(datapoints: DataFrame, release: Release) -> Examined:
-    """Look at what a release would do to datapoints: one pass over them.
+    """Count the datapoints that a release would change, in one pass over them.
 
     Parameters
     ----------
     datapoints : DataFrame
-        Table ``datapoints``, or as much of it as a run reads.
+        The table ``datapoints``, or the rows of it that a run reads.
     release : Release
+        The release to examine.
     """
     from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
@@ -80,7 +82,7 @@ def examine(datapoints: DataFrame, release: Release) -> Examined:
 
 
 def examine_batches(batches: Iterable[pa.RecordBatch], release: Release) -> Examined:
-    """Do as `examine` does, without Spark: on batches with `COLUMNS`."""
+    """Do the same as `examine` without Spark, on batches of datapoints with `COLUMNS`."""
     if not release.rules:
         return Examined(0, {}, ())
     rows = [row for batch in _count(release, batches) for row in batch.to_pylist()]
@@ -88,8 +90,8 @@ def examine_batches(batches: Iterable[pa.RecordBatch], release: Release) -> Exam
 
 
 def _count(release: Release, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield counts of rules, of pairs of them that meet, of bands, and the span of time."""
-    counts: Counter[tuple[str, int, int, str]] = Counter()
+    """Yield the counts of rules, of pairs of rules and of bands, and the span of time."""
+    counts: _Counts = Counter()
     first, last = math.inf, -math.inf
     for batch in _larger(batches):
         points = {name: _numpy(batch, name) for name in COLUMNS}
@@ -108,7 +110,7 @@ def _count(release: Release, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.R
 
 
 def _larger(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Put small batches together, and leave out empty ones."""
+    """Join small batches, and leave out empty ones."""
     kept: list[pa.RecordBatch] = []
     for batch in batches:
         kept.append(batch)
@@ -119,9 +121,8 @@ def _larger(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.concat_batches(kept)
 
 
-def _count_points(
-    release: Release, points: Mapping[str, Array], counts: Counter[tuple[str, int, int, str]]
-) -> None:
+def _count_points(release: Release, points: Mapping[str, Array], counts: _Counts) -> None:
+    """Add the counts of a batch of points to `counts`."""
     survey, stock = points["survey"], points["stock"]
     cells = sort_into_cells(release, points, np.arange(len(stock)), survey, stock)
     sizes = np.bincount(cells.of, minlength=len(cells.first))
@@ -139,27 +140,38 @@ def _count_points(
             counts["rule", rule.number, 0, ""] += int(sizes[matches].sum())
         if rule.slope and rule.select.band is None:
             _count_unknown_bands(rule, points["band"][matches[cells.of]].astype(str), counts)
+    _count_meetings(release, acts, sizes, counts)
+    _count_replaced(release, replaced, [row[cells.of] for row in acts], counts)
+    for band in np.unique(points["band"].astype(str)).tolist():
+        counts["band", 0, 0, band] += 1
+
+
+def _count_meetings(release: Release, acts: Array, sizes: Array, counts: _Counts) -> None:
+    """Count the points on which two rules make one kind of change, or one masks and one changes."""
     for kind in ("zero point", "non-linearity", "flux scale", "error"):
         mine = [r.number for r in release.rules if kind in r.changes and not r.adds]
         _count_pairs(kind, mine, mine, acts, sizes, counts)
     masks = [r.number for r in release.rules if r.mask]
     others = [r.number for r in release.rules if not r.mask and r.replace is None]
     _count_pairs("mask", masks, others, acts, sizes, counts)
+
+
+def _count_replaced(
+    release: Release, replaced: Mapping[int, Array], acts: Sequence[Array], counts: _Counts
+) -> None:
+    """Count the points that one rule replaces and another one masks or replaces too."""
+    masks = [r.number for r in release.rules if r.mask]
     for number, found in replaced.items():
         for other in masks:
-            counts["pair", other, number, "mask"] += int((found & acts[other - 1][cells.of]).sum())
+            counts["pair", other, number, "mask"] += int((found & acts[other - 1]).sum())
         for other, too in replaced.items():
             adds = release.rules[number - 1].adds or release.rules[other - 1].adds
             if number < other and not adds:
                 counts["pair", number, other, "replace"] += int((found & too).sum())
-    for band in np.unique(points["band"].astype(str)).tolist():
-        counts["band", 0, 0, band] += 1
 
 
-def _count_unknown_bands(
-    rule: Rule, bands: Array, counts: Counter[tuple[str, int, int, str]]
-) -> None:
-    """Count the points of bands whose wavelength a slope does not know: it leaves them alone."""
+def _count_unknown_bands(rule: Rule, bands: Array, counts: _Counts) -> None:
+    """Count the points that a slope leaves alone because it has no wavelength for their band."""
     for band, n in zip(*np.unique(bands, return_counts=True), strict=True):
         if band and band not in rule.slope:
             counts["unknown band", rule.number, 0, str(band)] += int(n)
@@ -171,9 +183,9 @@ def _count_pairs(
     others: Sequence[int],
     acts: Array,
     sizes: Array,
-    counts: Counter[tuple[str, int, int, str]],
+    counts: _Counts,
 ) -> None:
-    """Count the points on which a rule of `some` and one of `others` act, by their numbers."""
+    """Count the points on which a rule of `some` and a rule of `others` act, by their numbers."""
     if not some or not others:
         return
     a, b = (acts[np.array(numbers) - 1].astype(float) for numbers in (some, others))
@@ -184,15 +196,10 @@ def _count_pairs(
 
 
 def _examined(release: Release, rows: list[dict[str, Any]]) -> Examined:
-    total: Counter[tuple[str, int, int, str]] = Counter()
-    bounds: dict[str, float] = {}
-    for row in rows:
-        total[row["what"], row["a"], row["b"], row["words"]] += row["n"]
-        if row["x"] is not None:
-            bounds[row["what"]] = max(row["x"], bounds.get(row["what"], -math.inf))
+    """Return the counts and warnings that rows of `_SCHEMA` add up to."""
+    total, first, last = _total(rows)
     bands = sorted(words for what, _, _, words in total if what == "band" and words)
     counts = {rule.number: total["rule", rule.number, 0, ""] for rule in release.rules}
-    first, last = -bounds.get("first", -math.inf), bounds.get("last", -math.inf)
     lines = []
     for rule in release.rules:
         n = counts[rule.number]
@@ -207,26 +214,40 @@ def _examined(release: Release, rows: list[dict[str, Any]]) -> Examined:
                 f"the slope of {by_number[a]} leaves {n} points of band {word} alone: give its "
                 f"wavelength, as wavelength: {{{word}: 5000}}"
             )
-        if what != "pair":
-            continue
-        one, two = by_number[a], by_number[b]
-        if word == "mask":
-            masks, other = (one, two) if one.mask else (two, one)
-            lines.append(f"{masks} masks {n} points that {other} changes: they are left out")
-        elif word == "replace":
-            lines.append(f"{one} and {two} both replace {n} points: the last one counts")
-        else:
-            how = "add up" if word in ("zero point", "non-linearity") else "multiply"
-            lines.append(
-                f"{one} and {two} both change the {word} of {n} points: they {how}; "
-                "say 'adds: true' in one of them if that is meant"
-            )
+        elif what == "pair":
+            lines.append(_meeting(by_number[a], by_number[b], word, n))
     return Examined(
         total["points", 0, 0, ""], counts, tuple(f"calibration {release.name}: {x}" for x in lines)
     )
 
 
+def _total(rows: list[dict[str, Any]]) -> tuple[_Counts, float, float]:
+    """Return the sum of counts, and the first and last JD; inf and -inf without a point."""
+    total: _Counts = Counter()
+    bounds = {"first": -math.inf, "last": -math.inf}
+    for row in rows:
+        total[row["what"], row["a"], row["b"], row["words"]] += row["n"]
+        if row["x"] is not None:
+            bounds[row["what"]] = max(row["x"], bounds[row["what"]])
+    return total, -bounds["first"], bounds["last"]
+
+
+def _meeting(one: Rule, two: Rule, word: str, n: int) -> str:
+    """Return the warning that two rules act on the same `n` points."""
+    if word == "mask":
+        masks, other = (one, two) if one.mask else (two, one)
+        return f"{masks} masks {n} points that {other} changes: they are left out"
+    if word == "replace":
+        return f"{one} and {two} both replace {n} points: the last one counts"
+    how = "add up" if word in ("zero point", "non-linearity") else "multiply"
+    return (
+        f"{one} and {two} both change the {word} of {n} points: they {how}; "
+        "say 'adds: true' in one of them if that is meant"
+    )
+
+
 def _why(rule: Rule, first: float, last: float, bands: list[str]) -> str:
+    """Return the reason why a rule selects nothing, with a colon before it, or ''."""
     low, high = rule.select.jd
     if first > last:
         return ": there is no point"
@@ -246,6 +267,7 @@ def _date(jd: float) -> str:
 
 
 def _numpy(batch: pa.RecordBatch, name: str) -> Array:
+    """Return a column of datapoints as `sort_into_cells` takes it."""
     column = batch.column(name)
     if name == "kind":
         words = column.dictionary_encode()

@@ -1,7 +1,7 @@
-"""A calibration release, read from its file, checked and resolved.
+"""The reader of calibration releases: it checks and resolves a release's file.
 
-Everything wrong with it is told at once, with its line, as for a job. Paths in it are relative to
-the file.
+It reports all mistakes of the file at once, each with its line, as for a job. Paths in the file are
+relative to the file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WAVELENGTHS", "load_release"]
 
-#: Mean wavelengths of ZTF's bands [Angstrom], of the transmissions that sncosmo has.
+#: Mean wavelengths of ZTF's bands [Angstrom], from sncosmo's transmissions.
 WAVELENGTHS = {"ztfg": 4813.9, "ztfr": 6421.8, "ztfi": 7883.0}
 
 _NIGHT = re.compile(r"\d{4}-?\d\d-?\d\d")
@@ -42,14 +42,21 @@ def load_release(path: str | Path, survey: Survey | None = None) -> Release:
     Parameters
     ----------
     path : path
-        Its file.
+        The release's file.
     survey : Survey, optional
-        Says when nights begin; default: UTC dates.
+        The survey, for the time at which its nights begin; by default, nights are UTC dates.
 
     Raises
     ------
     ConfigError
-        If anything is wrong with it: all of it at once.
+        If the file has mistakes; the error lists all of them.
+
+    Examples
+    --------
+    >>> from ampel_spark.settings import conf_dir
+    >>> release = load_release(conf_dir() / "calibrations" / "zp_g_10mmag.yml")
+    >>> release.name, release.rules[0].select.band, release.rules[0].zero_point
+    ('zp_g_10mmag', ('ztfg',), 0.01)
     """
     document = read_document(path)
     entry = None
@@ -58,7 +65,7 @@ def load_release(path: str | Path, survey: Survey | None = None) -> Release:
     except ValidationError as error:
         note_refusals(document, error, ReleaseEntry)
     base = Path(path).resolve().parent
-    # what is right of a rule is looked at too where another part of the release was refused
+    # rules that are valid are checked further, even if another part of the release is refused
     rules = [
         _rule(document, i, rule, base, survey)
         for i, rule in entries(document, "rules", RuleEntry)
@@ -122,17 +129,12 @@ def _rule(document: Document, i: int, entry: RuleEntry, base: Path, survey: Surv
 def _selects(
     document: Document, where: _Place, entry: SelectEntry, base: Path, survey: Survey | None
 ) -> Selects:
+    """Return the conditions of a rule, and note mistakes in the document."""
     made: dict[str, Any] = {}
     for key in ("survey", "band", "field", "kind"):
         value = getattr(entry, key)
         made[key] = None if value is None else tuple(sorted(set(value)))
-    rcids = None if entry.rcid is None else set(entry.rcid)
-    if entry.ccd is not None:
-        quadrants = {4 * (ccd - 1) + k for ccd in entry.ccd for k in range(4)}
-        rcids = quadrants if rcids is None else rcids & quadrants
-        if not rcids:
-            document.problem([*where, "ccd"], "none of these CCDs has one of the rcid given")
-    made["rcid"] = None if rcids is None else tuple(sorted(rcids))
+    made["rcid"] = _readout_channels(document, where, entry)
     if entry.time is not None:
         made["jd"] = _times(document, [*where, "time"], entry, survey)
     if entry.mag is not None:
@@ -143,9 +145,23 @@ def _selects(
     return Selects(**made)
 
 
+def _readout_channels(
+    document: Document, where: _Place, entry: SelectEntry
+) -> tuple[int, ...] | None:
+    """Return the readout channels that ``rcid`` and ``ccd`` select together; None for all."""
+    rcids = None if entry.rcid is None else set(entry.rcid)
+    if entry.ccd is not None:
+        quadrants = {4 * (ccd - 1) + k for ccd in entry.ccd for k in range(4)}
+        rcids = quadrants if rcids is None else rcids & quadrants
+        if not rcids:
+            document.problem([*where, "ccd"], "none of these CCDs has one of the rcid given")
+    return None if rcids is None else tuple(sorted(rcids))
+
+
 def _times(
     document: Document, where: _Place, entry: SelectEntry, survey: Survey | None
 ) -> tuple[float, float]:
+    """Return the half-open range of JD that ``time`` selects."""
     time = entry.time
     assert time is not None
     bounds = [-math.inf, math.inf]
@@ -168,6 +184,7 @@ def _times(
 
 
 def _stocks(document: Document, where: _Place, entry: SelectEntry, base: Path) -> Any:
+    """Return the stock ids that ``objects`` and ``objects_in`` name, sorted."""
     texts = [([*where, "objects"], text) for text in entry.objects or ()]
     if entry.objects_in is not None:
         place: _Place = [*where, "objects_in"]

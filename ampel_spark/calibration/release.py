@@ -1,4 +1,4 @@
-"""A calibration release with nothing left to look up: rules, tables, and the hash of it all."""
+"""A resolved calibration release: its rules, its tables, and the hash of its content."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ _ALWAYS = (-math.inf, math.inf)
 
 @dataclass(frozen=True, eq=False)
 class Selects:
-    """Which points a rule acts on; None is every one.
+    """Conditions on points; a rule acts on points that meet all of them.
 
     Attributes
     ----------
-    survey, band, kind : tuple of str, sorted
-    field, rcid : tuple of int, sorted
+    survey, band, kind : tuple of str or None
+        The values that the rule selects, sorted; None selects every value.
+    field, rcid : tuple of int or None
+        The fields and readout channels that the rule selects, sorted; None selects all.
     jd, mag : tuple of float
-        Half-open ranges [d] and [mag]: the first value belongs to them, the last does not.
-    stocks : ndarray of int64, sorted
+        Ranges [d] and [mag] that include their first value and exclude their last.
+    stocks : ndarray of int64 or None
+        The objects that the rule selects, sorted; None selects all.
     """
 
     survey: tuple[str, ...] | None = None
@@ -44,7 +47,7 @@ class Selects:
 
     @functools.cached_property
     def content(self) -> dict[str, Any]:
-        """What is given, as JSON can hold it; objects by a hash where they are many."""
+        """The conditions as JSON values; more than 20 objects are given by their hash."""
         found: dict[str, Any] = {
             key: list(value)
             for key in ("survey", "band", "field", "rcid", "kind")
@@ -71,8 +74,9 @@ class RuleTable:
     Attributes
     ----------
     path : str
+        The table's file.
     keys : dict of str to ndarray with shape (N,)
-        ``band`` (str), ``field``, ``rcid`` (int); in order of the rows' keys, each row once.
+        ``band`` (str), ``field``, ``rcid`` (int); rows are in order of their keys, each key once.
     values : dict of str to ndarray of float with shape (N,)
         ``zero_point`` and ``error_floor`` [mag], ``flux_scale``, ``error_scale``, ``flux_floor``.
     """
@@ -83,20 +87,22 @@ class RuleTable:
 
     @functools.cached_property
     def content_hash(self) -> str:
-        """Hash of keys and values, whatever the file looks like."""
+        """Hash of keys and values; it does not depend on the file's format or order."""
         return digest({**self.keys, **self.values})
 
 
 @dataclass(frozen=True, eq=False)
 class Replacement:
-    """Replaced photometry, which workers read by themselves: see `ampel_spark.calibration.tables`.
+    """A table of replaced photometry; workers read it with `calibration.tables`.
 
     Attributes
     ----------
     path : str
+        The table's file.
     content_hash : str
-        Of what is in it, whatever the file looks like.
+        The hash of its content; it does not depend on the file's format or order.
     rows : int
+        The number of its rows.
     """
 
     path: str
@@ -106,19 +112,24 @@ class Replacement:
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """What is changed of which points. What is not given changes nothing.
+    """A change, and the points that it acts on. The defaults change nothing.
 
     Attributes
     ----------
     number : int
         Place in the release, from 1.
     name : str
+        The rule's name; it may be empty.
     select : Selects
+        The points that the rule acts on.
     adds : bool
-        Meant to act on top of other rules that change the same.
+        True if the rule shall act on top of other rules that change the same.
     mask : bool
+        True if states leave the points out.
     replace : Replacement or None
+        Photometry that replaces the points' own.
     table : RuleTable or None
+        Changes by band, field and readout channel.
     zero_point : float
         Added to magnitudes [mag].
     nonlinearity : tuple of float
@@ -148,7 +159,7 @@ class Rule:
 
     @functools.cached_property
     def content(self) -> dict[str, Any]:
-        """What the rule changes, as JSON can hold it; tables by their hash."""
+        """The rule's changes as JSON values; tables are given by their hash."""
         found: dict[str, Any] = {"mask": True} if self.mask else {}
         if self.replace is not None:
             found["replace"] = {"hash": self.replace.content_hash, "rows": self.replace.rows}
@@ -170,7 +181,7 @@ class Rule:
 
     @property
     def changes(self) -> frozenset[str]:
-        """The kinds of change that it makes: rules of one kind on one point add or multiply."""
+        """The kinds of change; two rules of one kind on one point add up or multiply."""
         columns = set() if self.table is None else set(self.table.values)
         kinds = {
             "mask": self.mask,
@@ -195,15 +206,16 @@ class Rule:
 class Release:
     """A calibration release.
 
-    Two are equal where they change the same, whatever they are called.
+    Two releases are equal if they change the same; their names may differ.
 
     Attributes
     ----------
     name, description : str
+        The release's name, and a sentence on it.
     rules : tuple of Rule
-        None: photometry stays as it was issued.
+        The rules; without rules, photometry stays as issued.
     path : Path or None
-        Its file.
+        The release's file.
     """
 
     name: str
@@ -213,12 +225,12 @@ class Release:
 
     @functools.cached_property
     def content_hash(self) -> str:
-        """Hash over what the rules select and change, tables included: 32 hexadecimal digits."""
+        """Hash of all conditions, changes and tables: 32 hexadecimal digits."""
         content = [{"select": rule.select.content, "change": rule.content} for rule in self.rules]
         return hashlib.blake2b(_json(content).encode(), digest_size=16).hexdigest()
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the rows of table ``calibrations``: one for each rule."""
+        """Return the rows of the table ``calibrations``, one for each rule."""
         return [
             {
                 "release": self.name,
@@ -246,13 +258,13 @@ RAW = Release("raw", "no correction")
 
 
 def digest(columns: Mapping[str, Array]) -> str:
-    """Return a hash over columns in order of name: 32 hexadecimal digits."""
+    """Return the hash of columns (numbers or text) by name: 32 hexadecimal digits."""
     made = hashlib.blake2b(digest_size=16)
     for name in sorted(columns):
         values = columns[name]
         made.update(f"{name}\0{len(values)}\0".encode())
         if values.dtype.kind == "f":
-            # one NaN and one zero, whatever bits they had
+            # NaNs and zeros have several bit patterns; the hash knows one of each
             made.update(np.where(np.isnan(values), np.nan, values + 0.0).astype("<f8").tobytes())
         elif values.dtype.kind in "iu":
             made.update(values.astype("<i8").tobytes())

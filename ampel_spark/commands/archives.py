@@ -41,6 +41,11 @@ def ingest(args: Namespace) -> int:
         find_files(args.paths, name_patterns(survey))
     except ArchiveError as error:
         raise ConfigError(str(error)) from None
+    schema = None
+    if args.schema is not None:
+        from ampel_spark.archive.wire import read_schema
+
+        schema = read_schema(args.schema)
     if args.cutouts and survey.reader != "ztf_avro":
         raise ConfigError(f"--cutouts: survey {survey.name} has none; those of ztf are read")
     from ampel_spark.archive.chunks import CHUNK_BYTES
@@ -63,13 +68,15 @@ def ingest(args: Namespace) -> int:
         replace=args.replace_file,
         chunk_bytes=chunk_bytes or CHUNK_BYTES,
         interval=1.0 if say.terminal else INTERVAL,
+        **({} if schema is None else {"schema": schema}),
     )
     row = {"lake": str(lake.root)} | dataclasses.asdict(done)
     if args.cutouts:
         row["cutouts"] = keep_cutouts(lake, args.paths, new_run_id("cutouts", utc_now()), say)
     print_rows([row], list(row), args.format)
-    # something was broken, and of all that was read nothing could be taken
-    return 3 if done.broken and not done.stored + done.duplicate else 0
+    # there was something in the files, and nothing of it could be taken
+    bad = done.broken + done.quarantined
+    return 3 if bad and not done.stored + done.duplicate else 0
 
 
 def _bytes(text: str) -> int:

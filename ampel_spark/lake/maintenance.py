@@ -1,10 +1,10 @@
-"""Care of a lake: fewer and larger files, and files removed that nothing needs any more.
+"""Maintenance of a lake: compaction of small files, and removal of files that nothing needs.
 
-Tables are made with a retention that never ends, because a run reads its inputs by version; plain
-``VACUUM`` removes nothing then, and ``VACUUM … RETAIN 0`` too much. Here a file goes if no commit
-names it (what a killed writer left), or if none of these versions needs it: the newest, those that
-pins hold, and those that commits of the archive name (what ``--as-of vN`` reads). Versions that
-lose files are noted in the lake first, and reading one is a clear error from then on.
+Runs read their inputs by version, so tables have an endless retention: plain ``VACUUM`` removes
+nothing, and ``VACUUM … RETAIN 0`` removes too much. `plan_removal` finds files that no commit names
+(left by a killed writer), and files that no needed version holds. Needed are the newest version,
+those of pins, and those that commits of the archive name (for ``--as-of vN``). `remove` first notes
+in the lake which versions lose files; to read one of these is then a clear error.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Removal", "compact", "needed", "plan_removal", "remove"]
 
-#: Tables that readers take by version, and the column of `archive_files` that names it.
+#: Tables that are read by version, and the column of `archive_files` that names the version.
 _MARKED = {
     "alerts": "alerts_version",
     "datapoints": "datapoints_version",
     "quarantine": "quarantine_version",
     "sightings": "sightings_version",
 }
-#: By what the big tables are read: rows of one object close together.
+#: The columns by which large tables are clustered: the rows of one object lie close together.
 _CLUSTERED = {
     "decisions": ("stock",),
     "states": ("stock",),
@@ -46,15 +46,18 @@ _CLUSTERED = {
 
 @dataclass(frozen=True)
 class Removal:
-    """What can go of one table.
+    """The files of one table that can be removed.
 
     Attributes
     ----------
     table : str
+        The table's name.
     files : tuple of Path
+        The files, sorted.
     bytes : int
+        Their size in all.
     versions : tuple of int
-        Those that cannot be read afterwards.
+        The versions that cannot be read without these files.
     """
 
     table: str
@@ -66,16 +69,17 @@ class Removal:
 def compact(
     lake: Lake, tables: Sequence[str] | None = None, out: Callable[[str], None] = print
 ) -> None:
-    """Write small files together; tables that are read by object are ordered by object.
+    """Replace small files by fewer and larger ones; rows and older versions stay as they are.
 
-    Tables of the archive are put together month by month, when a month is over. What was there
-    stays readable by its version. Rows stay as they are.
+    Without `tables`, all are compacted; `out` prints a line for each. Tables that are read by
+    object are ordered by object. The archive's tables are compacted month by month, when a month is
+    past.
     """
     from delta.tables import DeltaTable
 
     for name in tables or table_names(lake.root):
         with ExitStack() as locks:
-            # An ingest commits to the archive's tables under its own lock alone.
+            # An ingest commits to the archive's tables under its own lock only.
             of_archive = name in _MARKED or name == "archive_files"
             for lock in (*(["archive"] if of_archive else []), name):
                 locks.enter_context(lake.lock(lock))
@@ -95,67 +99,56 @@ def compact(
 
 
 def needed(lake: str | Path, name: str, pins: Sequence[Mapping[str, object]]) -> set[int]:
-    """Return the versions of a table that stay readable whatever is removed.
-
-    Parameters
-    ----------
-    lake : path
-    name : str
-        The table.
-    pins : sequence of mapping
-        Those that hold; see `ampel_spark.lake.pins.live_pins`.
-    """
+    """Return the versions of a table that must stay readable, given the pins of `live_pins`."""
     versions = {int(str(row["version"])) for row in pins if row["table"] == name}
     newest = open_table(lake, name).version()
     versions.add(newest)
     if name == "archive_files":
-        versions.update(range(newest + 1))  # by which ``--as-of vN`` goes
+        versions.update(range(newest + 1))  # ``--as-of vN`` reads any of them
     elif name in _MARKED and "archive_files" in table_names(lake):
         versions |= set(read(lake, "archive_files", [_MARKED[name]])[0].to_pylist())
     return versions
 
 
 def plan_removal(lake: Lake, older_than: float = 86_400.0) -> list[Removal]:
-    """Return what can go, table by table.
+    """Return the files that can be removed, table by table.
 
-    Parameters
-    ----------
-    lake : Lake
-    older_than : float
-        Seconds for which a file stays that no commit names, whose writer may be at work, or that a
-        commit has taken out of the table: who reads the version before may be at work, too.
+    Files stay for `older_than` seconds after they were written without a commit, or were removed by
+    one: their writer, or a reader of the version before, may be at work. Raise `LakeError` if the
+    log of a table is not complete.
     """
     pins, now = live_pins(lake), time.time()
-    found = []
-    for name in table_names(lake.root):
-        keep = needed(lake.root, name, pins)
-        lives = _lives(lake.root, name)
-        gone: list[Path] = []
-        lost: set[int] = set()
-        for path in _data_files(lake.root / name):
-            spans = lives.get(path, [])
-            if any(span.begin <= version < span.end for version in keep for span in spans):
-                continue
-            since = max((span.until for span in spans), default=path.stat().st_mtime)
-            if now - since >= older_than:
-                gone.append(path)
-                lost.update(v for span in spans for v in range(span.begin, span.end))
-        if gone:
-            size = sum(path.stat().st_size for path in gone)
-            found.append(Removal(name, tuple(sorted(gone)), size, tuple(sorted(lost))))
-    return found
+    plans = (
+        _removable(lake.root, name, needed(lake.root, name, pins), now - older_than)
+        for name in table_names(lake.root)
+    )
+    return [removal for removal in plans if removal.files]
+
+
+def _removable(root: Path, name: str, keep: set[int], before: float) -> Removal:
+    """Return the files of a table that no version to keep has held since a time [s]."""
+    lives = _lives(root, name)
+    files: list[Path] = []
+    lost: set[int] = set()
+    for path in _data_files(root / name):
+        spans = lives.get(path, [])
+        if any(span.begin <= version < span.end for version in keep for span in spans):
+            continue
+        since = max((span.until for span in spans), default=path.stat().st_mtime)
+        if since <= before:
+            files.append(path)
+            lost.update(v for span in spans for v in range(span.begin, span.end))
+    size = sum(path.stat().st_size for path in files)
+    return Removal(name, tuple(sorted(files)), size, tuple(sorted(lost)))
 
 
 def remove(lake: Lake, removals: Sequence[Removal]) -> None:
-    """Remove files, after a note of the versions that lose some.
+    """Note the versions that lose files, and then remove the files of a plan of `plan_removal`.
 
-    Raises
-    ------
-    LakeError
-        If a version that something needs by now would lose a file.
+    Raise `LakeError`, and remove nothing, if a version that is needed by now would lose a file.
     """
     with ExitStack() as locks:
-        # The archive's first, as everyone takes them who needs more than one.
+        # The archive's lock is first, as in every process that takes more than one.
         for name in ("archive", PINNING, *sorted(r.table for r in removals)):
             locks.enter_context(lake.lock(name))
         pins = live_pins(lake)
@@ -178,7 +171,7 @@ def remove(lake: Lake, removals: Sequence[Removal]) -> None:
 
 
 class _Span(NamedTuple):
-    """Versions that hold a file, from `begin` to before `end`; when it was taken out [s]."""
+    """The versions that hold a file, `begin` <= version < `end`, and its time of removal [s]."""
 
     begin: int
     end: int
@@ -186,13 +179,7 @@ class _Span(NamedTuple):
 
 
 def _lives(root: Path, name: str) -> dict[Path, list[_Span]]:
-    """Return which versions of a table each data file belongs to.
-
-    Raises
-    ------
-    LakeError
-        If the log is not whole.
-    """
+    """Return the versions of a table that hold each data file."""
     newest = open_table(root, name).version()
     found: dict[Path, list[_Span]] = {}
     since: dict[Path, int] = {}
@@ -202,7 +189,7 @@ def _lives(root: Path, name: str) -> dict[Path, list[_Span]]:
             lines = commit.read_text().splitlines()
         except FileNotFoundError:
             raise LakeError(
-                f"the log of table {name} lacks {commit.name}: which files it needs cannot be told"
+                f"the log of table {name} lacks {commit.name}: the needed files are not known"
             ) from None
         for action in map(json.loads, lines):
             if "remove" in action:

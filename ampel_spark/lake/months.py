@@ -1,8 +1,8 @@
-"""Compaction of tables that grow night by night: the files of a month that is over, by object.
+"""Compaction of tables that grow night by night: each past month becomes a few files by object.
 
-A look-up of a night reads files of the same days, and one of an object reads row groups that have
-it: files of a month, in order of object, serve both. One file of all years would have every night
-read all of it.
+The look-up of a night reads the files of its days; the look-up of an object reads the row groups
+that hold it. Files of a month in order of object serve both. If files spanned all years, every
+night would have to read all of them.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 __all__ = ["FILE_BYTES", "MONTHLY", "compact_months"]
 
-#: Tables that are compacted so.
+#: The tables that are compacted by month.
 MONTHLY = ("alerts", "datapoints", "sightings")
 
-#: Size of a file that is aimed at.
+#: The intended size of a file.
 FILE_BYTES = 128 << 20
 
 _GROUP = 64_000
 
 
 def compact_months(lake: Lake, name: str) -> None:
-    """Write the files of each month that is over together.
+    """Replace the files of each past month by fewer and larger ones.
 
     Parameters
     ----------
     lake : Lake
-        Whose locks "archive" and of the table are held.
+        The lake; the caller holds its locks "archive" and that of the table.
     name : str
-        One of `MONTHLY`. A file is of the month of its newest row.
+        A table of `MONTHLY`. A file belongs to the month of its newest row.
     """
     from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 
@@ -52,7 +52,7 @@ def compact_months(lake: Lake, name: str) -> None:
     paths, sizes = files["path"].to_pylist(), files["size_bytes"].to_numpy()
     schema = lake.read(name).schema
     arrow = to_arrow_schema(schema)
-    told = [c[4:] for c in files.column_names if c.startswith("min.")]
+    noted = [c[4:] for c in files.column_names if c.startswith("min.")]
     for month in np.unique(months[months < months.max()]):
         mine = np.flatnonzero(months == month)
         wanted = math.ceil(sizes[mine].sum() / FILE_BYTES)
@@ -61,9 +61,9 @@ def compact_months(lake: Lake, name: str) -> None:
         old = [paths[i] for i in mine]
         rows = lake.spark.read.schema(schema).parquet(*(f"{lake.path(name)}/{p}" for p in old))
         rows = rows.repartitionByRange(wanted, "stock").sortWithinPartitions("stock", "jd")
-        write = functools.partial(write_part, lake.path(name), arrow, told, _GROUP)
+        write = functools.partial(write_part, lake.path(name), arrow, noted, _GROUP)
         parts = [
-            Part(**json.loads(row["told"]))
+            Part(**json.loads(row["report"]))
             for row in rows.mapInArrow(write, from_arrow_schema(TOLD)).collect()
         ]
         if sum(part.rows for part in parts) != int(files["num_records"].to_numpy()[mine].sum()):

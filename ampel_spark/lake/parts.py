@@ -1,7 +1,7 @@
-"""Parquet files that tasks write by themselves, column by column, and one commit that takes them.
+"""Parts: Parquet files that tasks write themselves, column by column, and that one commit adds.
 
-Spark writes tables row by row, at many times the cost. A part is written into its table's folder,
-where nobody sees it until a commit names it; what a killed driver left there is never seen.
+Spark writes tables row by row, which costs many times as much. A part lies in its table's folder,
+but readers do not see it before a commit names it; parts of a killed driver are never seen.
 """
 
 from __future__ import annotations
@@ -47,22 +47,29 @@ _ARROW = {
 
 
 def arrow_type(name: str) -> pa.DataType:
-    """Return the Arrow type of a Spark SQL type name (scalars and arrays of scalars)."""
+    """Return the Arrow type of a Spark SQL type, as ``bigint`` or ``array<double>``."""
     if name.startswith("array<"):
         return pa.list_(arrow_type(name[6:-1]))
     return _ARROW[name]
 
 
 def arrow_schema(table: Table) -> pa.Schema:
-    """Return a table's columns as Arrow has them."""
+    """Return the Arrow schema of a table."""
     return pa.schema([(c.name, arrow_type(c.type)) for c in table.columns])
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file of a table: its name in the table's folder, its bytes, rows, and the rows' extremes.
+    """A file of a table.
 
-    `least` and `most` are by column, for those that were asked for.
+    Attributes
+    ----------
+    name : str
+        The file's name in the table's folder.
+    size, rows : int
+        The file's size in bytes, and its number of rows.
+    least, most, nulls : mapping of str
+        The smallest and largest value, and the number of nulls, of the columns with statistics.
     """
 
     name: str
@@ -73,29 +80,30 @@ class Part:
     nulls: Mapping[str, int]
 
     def as_file(self) -> dict[str, Any]:
-        """Return what `ampel_spark.lake.log` is told of a file."""
+        """Return the file as `ampel_spark.lake.log` takes it."""
         return {"path": self.name, "size": self.size, "rows": self.rows, "least": self.least,
                 "most": self.most, "nulls": self.nulls}  # fmt: skip
 
 
 class PartWriter:
-    """Writes one part, a table of rows at a time, each a row group.
+    """Writer of one part; each table of rows becomes a row group.
 
     Parameters
     ----------
     folder : path
-        The table's.
+        The table's folder.
     schema : Arrow schema
-    told : sequence of str
-        Columns of numbers or short texts by whose extremes readers may pass the part over.
+        The part's columns.
+    noted : sequence of str
+        The columns with statistics, by which readers can skip the part: numbers or short texts.
     """
 
-    def __init__(self, folder: str | Path, schema: pa.Schema, told: Sequence[str]) -> None:
+    def __init__(self, folder: str | Path, schema: pa.Schema, noted: Sequence[str]) -> None:
         self._path = Path(folder) / f"part-{uuid.uuid4()}.zstd.parquet"
-        self._schema, self._told = schema, told
+        self._schema, self._noted = schema, noted
         self._rows = 0
-        self._extremes: dict[str, list[Any]] = {name: [] for name in told}
-        self._nulls = dict.fromkeys(told, 0)
+        self._extremes: dict[str, list[Any]] = {name: [] for name in noted}
+        self._nulls = dict.fromkeys(noted, 0)
         words = [f.name for f in schema if pa.types.is_string(f.type)]
         self._file = parquet.ParquetWriter(
             self._path, schema, compression="zstd", compression_level=1, use_dictionary=words
@@ -104,18 +112,18 @@ class PartWriter:
     def write(self, rows: pa.Table) -> None:
         """Write rows as one row group."""
         self._rows += len(rows)
-        for name in self._told:
+        for name in self._noted:
             column = rows[name]
             both = pc.min_max(column).as_py()
             self._extremes[name] += [v for v in both.values() if v is not None and v == v]
             if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
-                # Delta has NaN above all numbers, but deltalake takes none to be below NaN.
+                # In Delta, NaN is above all numbers; deltalake compares NaN with none of them.
                 self._extremes[name].append(math.inf)
             self._nulls[name] += column.null_count
         self._file.write_table(rows.select(self._schema.names).cast(self._schema))
 
     def close(self) -> Part:
-        """Finish the file."""
+        """Finish the file, and return its part."""
         self._file.close()
         known = {name: values for name, values in self._extremes.items() if values}
         return Part(
@@ -131,36 +139,36 @@ class PartWriter:
 def write_part(
     folder: str | Path,
     schema: pa.Schema,
-    told: Sequence[str],
+    noted: Sequence[str],
     group: int,
     batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
-    """Write the rows of a task as one part, where there are any.
+    """Write the rows of a task as one part; without rows, write nothing.
 
     Parameters
     ----------
-    folder, schema, told
+    folder, schema, noted
         As for `PartWriter`.
     group : int
-        Rows that are held before they become a row group.
+        The smallest number of rows of a row group, except for the last one.
     batches : iterable of Arrow batches
-        With the columns of `schema`.
+        Rows with the columns of `schema`.
 
     Yields
     ------
     Arrow batch of `ampel_spark.lake.tasks.TOLD`
-        The part.
+        The report of the part.
     """
     writer: PartWriter | None = None
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
         if sum(map(len, held)) >= group:
-            writer = writer or PartWriter(folder, schema, told)
+            writer = writer or PartWriter(folder, schema, noted)
             writer.write(pa.Table.from_batches(held))
             held = []
     if any(map(len, held)):
-        writer = writer or PartWriter(folder, schema, told)
+        writer = writer or PartWriter(folder, schema, noted)
         writer.write(pa.Table.from_batches(held))
     if writer is not None:
         yield tell(asdict(writer.close()))
@@ -175,31 +183,32 @@ def insert_parts(
     since: int | None,
     replacing: str | None = None,
 ) -> tuple[int, bool]:
-    """Add staged parts to a table with a key; rows whose key is there do not enter again.
+    """Add staged parts to a table with a key; a row whose key is present is not added again.
 
-    Nothing is looked at or written once more where nobody else wrote since the keys were looked
-    for: the files are taken as they are, and stay in staging too.
+    If nobody wrote to the table since version `since`, the files are added as they are, by a link.
+    Otherwise their rows are compared with the table and written again.
 
     Parameters
     ----------
     lake, table
+        The lake, and a table with a key.
     parts : sequence of Part
         Files in `folder`; their rows are unique in the key.
     folder : str
-        On the lake's file system.
+        A staging folder on the lake's file system.
     metadata : mapping
-        Goes into the commit's user metadata as JSON.
+        The commit's user metadata, written as JSON.
     since : int or None
-        Version of the table that held none of these keys; None where one may be there.
+        A version of the table that held none of these keys; None if one may be present.
     replacing : str, optional
         As for `Lake.insert`.
 
     Returns
     -------
     int
-        Version that holds the rows.
+        The version that holds the rows.
     bool
-        Whether the files were taken as they are.
+        True if the files were added as they are.
     """
     with lake.lock(table.name):
         if since is not None and lake.version(table.name) == since:
@@ -213,9 +222,11 @@ def insert_parts(
 def commit_parts(
     lake: Lake, table: Table, parts: Iterable[Part], metadata: Mapping[str, Any]
 ) -> int:
-    """Add parts to a table in one commit, which there is also without any; return its version.
+    """Add parts to a table in one commit, which is made even without parts; return its version.
 
-    A log of fifty commits more than at its last checkpoint gets another one, as by Spark's commits.
+    The parts are files in the table's folder; the table is created if it is absent. The metadata
+    become the commit's user metadata, as JSON. Every `CHECKPOINTS` commits, the log gets a
+    checkpoint, as it does by Spark.
     """
     lake.ensure(table)
     files = [part.as_file() for part in parts]

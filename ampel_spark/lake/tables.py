@@ -151,7 +151,7 @@ file | string | archive file
 member | string | member of it; null where the file itself is broken
 sha256 | string | of the member's bytes, or of the file
 reason | string | one word: not_avro, truncated, wrong_schema, bad_value, conflict, \
-broken_archive, empty_archive
+broken_archive, empty_archive; bad_entry where the packet is stored without entries of its history
 detail | string | what exactly was wrong
 """
     + _RUN

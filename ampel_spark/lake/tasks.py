@@ -1,4 +1,7 @@
-"""Work done in tasks: by Spark's Python workers, or in the driver where it is not worth a job."""
+"""Tasks: work in Spark's Python workers, or in the driver where a Spark job would cost more.
+
+`run_tasks` runs a function on rows and returns its reports. A task makes each report with `tell`.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["TOLD", "ahead", "run_tasks", "tell"]
 
-#: What tasks tell the driver: a line of JSON.
-TOLD = pa.schema([("told", pa.string())])
+#: The reports of tasks to the driver, each a line of JSON.
+TOLD = pa.schema([("report", pa.string())])
 
 Work = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
-
-
 _T = TypeVar("_T")
 
 
 def ahead(items: Iterable[_T]) -> Iterator[_T]:
-    """Yield items, the next of which is made in a thread while one is worked on.
+    """Yield items, while a thread makes the next one.
 
-    Most of what tasks do leaves the interpreter to others, so that a file takes more than one core
-    where there are idle ones. What making an item raises is raised in its place.
+    Most work of tasks releases the interpreter lock, so that a task can use a second core if one is
+    idle. An exception in the thread is raised in place of its item.
     """
     end: Any = object()
     source = iter(items)
@@ -38,9 +39,9 @@ def ahead(items: Iterable[_T]) -> Iterator[_T]:
             yield item
 
 
-def tell(what: Any) -> pa.RecordBatch:
-    """Return a batch that tells the driver something JSON can say."""
-    return pa.RecordBatch.from_pylist([{"told": json.dumps(what)}], schema=TOLD)
+def tell(content: Any) -> pa.RecordBatch:
+    """Return the report of a task to the driver; its content is a value that JSON can hold."""
+    return pa.RecordBatch.from_pylist([{"report": json.dumps(content)}], schema=TOLD)
 
 
 def run_tasks(
@@ -51,18 +52,20 @@ def run_tasks(
     *,
     here: bool = False,
 ) -> list[Any]:
-    """Do `work` on rows, those of a task together, and return what it told.
+    """Run `work` on rows, those of one task together, and return its reports.
 
     Parameters
     ----------
     spark : SparkSession
+        The session that runs the tasks.
     work : callable
-        Takes Arrow batches of `rows`, gives batches of `TOLD`.
+        Takes Arrow batches of rows, and yields batches of `TOLD`.
     rows : sequence of tuple
+        The values of each row.
     columns : str
-        Their names and SQL types; one is ``task int``, from 0.
+        Names and SQL types of the values; one is ``task int``, from 0.
     here : bool, optional
-        Do it in this process: a job costs some tenths of a second, however little there is to do.
+        True: run in this process. A Spark job costs some tenths of a second, even for little work.
     """
     from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -71,8 +74,9 @@ def run_tasks(
     names = [column.split()[0] for column in columns.split(", ")]
     if here:
         batch = pa.RecordBatch.from_pylist([dict(zip(names, row, strict=True)) for row in rows])
-        return [json.loads(line["told"]) for told in work([batch]) for line in told.to_pylist()]
+        reports = [row for made in work([batch]) for row in made.to_pylist()]
+        return [json.loads(row["report"]) for row in reports]
     tasks = 1 + max(row[names.index("task")] for row in rows)
     source = spark.createDataFrame(list(rows), columns).repartitionById(tasks, "task")
-    told = source.mapInArrow(work, from_arrow_schema(TOLD)).collect()
-    return [json.loads(line["told"]) for line in told]
+    rows_made = source.mapInArrow(work, from_arrow_schema(TOLD)).collect()
+    return [json.loads(row["report"]) for row in rows_made]

@@ -56,8 +56,19 @@ class SaltFitter:
 
     Examples
     --------
-    >>> fitter = SaltFitter("salt3", ["ztfg", "ztfr"], version="2.0")  # doctest: +SKIP
-    >>> result = fitter.fit(light_curves, z=z, mwebv=mwebv)  # doctest: +SKIP
+    The compiled engine is the default; ``numpy`` needs no compilation, and suits one light curve.
+
+    >>> from ampel_spark.settings import sncosmo_data_dir
+    >>> with sncosmo.conf.set_temp("data_dir", str(sncosmo_data_dir())):
+    ...     fitter = SaltFitter(
+    ...         "salt3", ["ztfg", "ztfr"], version="2.0", z_range=(0.04, 0.06), engine="numpy"
+    ...     )
+    >>> days, band = np.repeat(np.arange(-12.0, 40.0, 4.0), 2), np.tile([0, 1], 13)
+    >>> points = LightCurves(np.array([0, 26]), days, np.ones(26), np.ones(26), band)
+    >>> flux = fitter.predict(points, np.array([[0.05, 0.0, 1e-3, 0.5, 0.1]]))  # z, t0, x0, x1, c
+    >>> result = fitter.fit(LightCurves(points.offsets, days, flux, np.full(26, 5.0), band), z=0.05)
+    >>> result.fitted, result.parameters.round(4).tolist()
+    (('t0', 'x0', 'x1', 'c'), [[0.05, 0.0, 0.001, 0.5, 0.1]])
     >>> result.value("x1"), result.error("x1"), result.status  # doctest: +SKIP
     """
 

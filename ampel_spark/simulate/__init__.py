@@ -1,21 +1,21 @@
-"""A simulated archive of ZTF alerts whose truth is known.
+"""A simulated archive of ZTF alerts with known truth.
 
 `simulate` writes nightly ``ztf_public_YYYYMMDD.tar.gz`` files of packets in the survey's schema
-4.02, and beside them ``truth.parquet`` (every object and what is true of it), ``hosts.parquet`` and
-``stars.parquet`` (catalogues), and ``simulation.json`` (parameters, versions, hashes of all files).
+4.02. Beside them it writes ``truth.parquet`` (the true values of every object), ``hosts.parquet``
+and ``stars.parquet`` (catalogues), and ``simulation.json`` (parameters, versions, hashes of files).
 The same parameters make the same bytes.
 
-What is realistic, and what is not, stands at the head of each module:
+The docstring of each module says what is realistic and what is not:
 
 - `survey`: telescope, cadence, weather, moon, depth;
 - `kinds`, `population`: objects and their shares;
 - `lightcurves`, `photometry`: true fluxes, noise, detections;
-- `neighbours`, `measurements`: everything else that a packet tells;
-- `packets`, `avro`, `cutouts`, `tarball`, `assembly`: how it is written.
+- `neighbours`, `measurements`: all other fields of a packet;
+- `packets`, `avro`, `cutouts`, `tarball`, `assembly`: the writing of files.
 
-In short: times, depths, fluxes, errors, positions, histories and identities hang together as in the
-survey and follow from one truth; shares are chosen to be interesting; shapes, scores and image
-statistics are drawn to fall where the real archive has them.
+In short: times, depths, fluxes, errors, positions, histories and identities are consistent, as they
+follow from one truth. The shares of kinds are chosen to be interesting. Shapes, scores and image
+statistics are drawn from the ranges of the real archive.
 """
 
 from ampel_spark.simulate.record import Simulation

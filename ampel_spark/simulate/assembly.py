@@ -1,8 +1,8 @@
-"""From objects to nightly files, in this process or in several.
+"""The way from objects to nightly files, in this process or in several.
 
-A chunk's packets go to a spool file, sorted by night (`observe_chunk`); then each night is put
-together from the spool files (`write_night`). So no more than one chunk or one night is in memory
-of each worker. Chunks do not depend on the number of workers, nor does anything in the files.
+`observe_chunk` writes the packets of a chunk of objects to a spool file, sorted by night.
+`write_night` then makes each nightly file from the spool files. So a worker has at most one chunk
+or one night in memory. Chunks and files do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from ampel_spark.simulate.tarball import Part, Tarball
 
 __all__ = ["Map", "Segment", "observe_chunk", "workers", "write_night"]
 
-#: Applies a function to tasks, results in the order of the tasks.
+#: A function that applies another to tasks, and yields results in the order of the tasks.
 Map = Callable[..., Iterator[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Packets of one night in one spool file, one after the other.
+    """The packets of one night in one spool file, one after the other.
 
     Attributes
     ----------
     file : Path
         The spool file.
     nid : int
-        The night.
+        The night's number.
     offset : int
-        Where the first packet begins.
+        The place of the first packet in the file, bytes.
     sizes, candid : arrays of int
-        Bytes and ids of the packets.
+        The size in bytes and the id of each packet.
     """
 
     file: Path
@@ -56,7 +56,7 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class _Context:
-    """What each process needs for all its tasks."""
+    """The values that each process needs for all its tasks."""
 
     sky: Sky
     pool: Pool
@@ -69,7 +69,7 @@ _CONTEXT: list[_Context] = []
 
 @contextlib.contextmanager
 def workers(count: int, sky: Sky, pool: Pool) -> Iterator[Map]:
-    """Give a ``map`` that runs in this process or in several others."""
+    """Provide a ``map`` that runs in this process, or in `count` others if `count` is not 1."""
     if count == 1:
         _start(sky, pool)
         try:
@@ -89,7 +89,7 @@ def observe_chunk(task: tuple[Objects, Path]) -> tuple[NDArray[np.void], list[Se
     Returns
     -------
     array of OUTCOME, list of Segment
-        What became of the objects, and where the packets of each night stand.
+        The outcome of each object, and the segment of each night in the file.
     """
     objects, file = task
     packets = make_packets(objects, _CONTEXT[0].sky)
@@ -108,7 +108,7 @@ def observe_chunk(task: tuple[Objects, Path]) -> tuple[NDArray[np.void], list[Se
 
 
 def write_night(task: tuple[Path, list[Segment]]) -> dict[str, Any]:
-    """Write a nightly file, its packets in order of candid; return what the record says of it."""
+    """Write a nightly file, its packets in order of candid, and return its entry in the record."""
     path, segments = task
     bodies = [body for segment in segments for body in _read(segment)]
     candids = np.concatenate([segment.candid for segment in segments])

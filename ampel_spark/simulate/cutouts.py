@@ -1,9 +1,9 @@
-"""Postage stamps from a small pool: made once, shared by all packets.
+"""Image cutouts from a small pool that all packets share.
 
-``small`` stamps are 15 pixels wide, ``real`` ones 63, as the survey's, of about its size in bytes
-(a packet of 60-80 kB). Both are gzipped FITS images of a point source on noise (science,
-difference) and of noise alone (template). They are pictures to move around, not to measure: they
-do not show the packet's own source.
+``small`` cutouts are 15 pixels wide. ``real`` ones are 63 pixels wide and about as large in bytes
+as the survey's (a packet of 60-80 kB). They are gzipped FITS images of a point source on noise
+(science, difference) and of noise (template). They do not show the packet's own source, so they
+must not be measured.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ampel_spark.simulate.tarball import Part
 
 __all__ = ["CUTOUTS", "STAMPS", "Pool", "cutout_pieces", "stamp_pool"]
 
-#: Width of the stamps of each choice, pixels; none: the packets' cut-outs are null.
+#: The width of each kind of cutouts, pixels; with ``none``, the packets' cutouts are null.
 CUTOUTS = {"none": 0, "small": 15, "real": 63}
-#: The cut-outs of a packet, in its order, and the ends of their file names.
+#: The cutouts of a packet in order, and the ends of their file names.
 STAMPS = {"Science": "targ_sci", "Template": "ref", "Difference": "targ_scimref"}
 
-#: Science, template and difference stamps.
+#: Triples of a science, a template and a difference cutout.
 Pool = list[tuple[Part, Part, Part]]
 
 _POOL = 16
 
 
 def stamp_pool(cutouts: str, seed: int) -> Pool:
-    """Return the pool of science, template and difference stamps; empty for ``none``."""
+    """Return the pool of cutouts of a kind (a key of `CUTOUTS`); it is empty for ``none``."""
     width = CUTOUTS[cutouts]
     if not width:
         return []
@@ -40,11 +40,11 @@ def stamp_pool(cutouts: str, seed: int) -> Pool:
 
 
 def cutout_pieces(candid: int, pool: Pool) -> list[bytes | Part]:
-    """Return the Avro bytes of a packet's three cut-outs, in pieces; nulls without a pool."""
+    """Return the Avro bytes of a packet's three cutouts, in pieces; nulls for an empty pool."""
     if not pool:
         return [b"\x00" * len(STAMPS)]
     pid, last = divmod(candid, 1_000_000)
-    # The time of the image chooses with the running number, which is most often 0.
+    # The image's time takes part in the choice, as the running number is mostly 0.
     stamps = pool[(last + pid // 10_000) % len(pool)]
     pieces: list[bytes | Part] = []
     for stamp, (what, end) in zip(stamps, STAMPS.items(), strict=True):
@@ -69,5 +69,5 @@ def _part(image: NDArray[np.float64]) -> Part:
     unit.header["BUNIT"] = "DN"
     file = io.BytesIO()
     unit.writeto(file)
-    # What is compressed already is stored as it is.
+    # The file is compressed already, so it is stored.
     return Part(gzip.compress(file.getvalue(), 6, mtime=0), level=0)

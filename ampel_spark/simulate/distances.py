@@ -16,24 +16,24 @@ _NODES = np.geomspace(0.002, 0.6, 400)
 
 
 def distance_modulus(z: Floats) -> Floats:
-    """Return distance moduli, mag, for redshifts from 0.002 to 0.6 (to 1e-4 mag)."""
+    """Return distance moduli [mag] of redshifts from 0.002 to 0.6, exact to 1e-4 mag."""
     return np.interp(np.log(z), np.log(_NODES), _tables()[0])
 
 
 def arcsec_of(kpc: Floats, z: Floats) -> Floats:
-    """Return the angle, arcsec, that a proper length has at redshifts from 0.002 to 0.6."""
+    """Return the angles [arcsec] of proper lengths [kpc] at redshifts from 0.002 to 0.6."""
     return np.asarray(kpc / np.exp(np.interp(np.log(z), np.log(_NODES), _tables()[1])))
 
 
 def by_volume(low: float, high: float, chance: Floats) -> Floats:
-    """Return redshifts of equal numbers per comoving volume and time of the source.
+    """Return redshifts distributed evenly in comoving volume and time of the source.
 
     Parameters
     ----------
     low, high : float
-        Limits in redshift.
+        Limits of the redshift.
     chance : array
-        Numbers from 0 to 1.
+        Uniform random numbers from 0 to 1.
     """
     nodes = np.linspace(low, high, 200)
     density = np.asarray(_cosmology().differential_comoving_volume(nodes).value) / (1.0 + nodes)
@@ -43,7 +43,7 @@ def by_volume(low: float, high: float, chance: Floats) -> Floats:
 
 @functools.cache
 def _tables() -> tuple[Floats, Floats]:
-    """Return distance modulus, and logarithm of kpc per arcsec, at the nodes."""
+    """Return the distance moduli, and the logarithms of kpc per arcsec, at the nodes."""
     cosmology = _cosmology()
     scale = cosmology.kpc_proper_per_arcmin(_NODES).value / 60.0
     return np.asarray(cosmology.distmod(_NODES).value), np.log(scale)

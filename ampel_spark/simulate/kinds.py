@@ -1,21 +1,21 @@
-"""The kinds of objects: where they are, and what is true of them.
+"""The kinds of objects: their positions and true parameters.
 
 ``snia``
-    Type Ia supernovae by comoving volume at z 0.015-0.12, SALT3 parameters x1 and c from broad
-    asymmetric distributions, standardised magnitude with 0.10 mag of scatter, a host galaxy a few
-    kpc away. Hosts cast no light on the photometry, and dim the supernova by nothing but ``c``.
+    Type Ia supernovae, distributed by comoving volume at z 0.015-0.12. SALT3 parameters x1 and c
+    come from broad asymmetric distributions; the standardised magnitude has a scatter of 0.10 mag.
+    A host galaxy is a few kpc away. It adds no light, and dims the supernova by ``c`` only.
 ``cc``
     Core-collapse-like transients of three analytic shapes (plateau, stripped, slow).
 ``agn``
-    Nuclei of galaxies whose magnitude is a damped random walk.
+    Nuclei of galaxies; their magnitude is a damped random walk.
 ``variable``
-    Stars: pulsating, eclipsing, long-period; most of them near the Galactic plane.
+    Pulsating, eclipsing and long-period stars, most of them near the Galactic plane.
 ``asteroid``
-    One detection each, near the ecliptic; nine in ten have a known minor planet beside them.
+    One detection each, near the ecliptic; nine in ten have a known minor planet nearby.
 ``bogus``
     Bad subtractions: one detection each, or two within some days.
 
-Two thirds of the nuclei and stars have been known for years; the rest are new to the survey.
+Two thirds of the nuclei and stars were detected in earlier years; the rest are new.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ECLIPTIC_TILT = np.radians(23.439)
 _DEC_LIMITS = (-30.0, 82.0)
 # Share of nuclei and stars that have been detected before.
 _KNOWN = 0.65
-# Share of bogus sources that come twice, if their field allows, within so many days.
+# Share of bogus sources with two detections, if their field allows, and their largest interval [d].
 _TWICE, _SOON = 0.3, 20.0
 # A_r / E(B-V), for the magnitudes of hosts.
 _DIMMING = 2.6
@@ -140,7 +140,7 @@ def _bogus(objects: Objects, sky: Sky, random: Random) -> None:
     _detect_again(objects, sky, random)
 
 
-#: What makes the objects of each kind: fills in blank ones.
+#: The functions that fill in the objects of each kind.
 MAKERS: dict[str, Callable[[Objects, Sky, Random], None]] = {
     "snia": _snia,
     "cc": _cc,
@@ -176,9 +176,9 @@ def _place(
     chance: Callable[[Floats, Floats], Floats] | None,
     visits: float,
 ) -> None:
-    """Give positions, each kept with a chance that it has, in fields of enough visits a night."""
+    """Draw positions in fields with enough visits per night; `chance` is their probability."""
     counts = sky.visits()
-    # In a short archive few fields are visited often: then the better half of them will do.
+    # In a short archive few fields have many visits; then the better half of the fields is used.
     enough = min(max(visits * sky.nights, 1.0), float(np.median(counts[counts > 0])))
     seen = counts >= enough
     found: list[NDArray[np.float64]] = []
@@ -213,7 +213,7 @@ def _near_ecliptic(random: Random, count: int) -> Positions:
 
 
 def _give_host(objects: Objects, sky: Sky, random: Random, kpc: float) -> None:
-    """Give each object a galaxy, at an exponential disc's distance from its centre."""
+    """Give each object a host galaxy, with distances as in an exponential disc."""
     n = objects.size
     distance = np.clip(arcsec_of(random.gamma(2.0, kpc, n), objects["z"]), 0.02, 25.0) / 3600.0
     angle = 2.0 * np.pi * random.random(n)
@@ -228,12 +228,12 @@ def _give_host(objects: Objects, sky: Sky, random: Random, kpc: float) -> None:
 
 
 def _detect_once(objects: Objects, sky: Sky, random: Random) -> None:
-    """Choose for each object one image of its channel among the nights of the archive."""
+    """Choose for each object an image of its channel in the nights of the archive."""
     rows = sky.archive_rows()
     left = np.searchsorted(rows, sky.schedule.start[objects["field"]])
     right = np.searchsorted(rows, sky.schedule.start[objects["field"] + 1])
     todo = np.arange(objects.size)
-    # An image in 250 is lost: few rounds leave none of them.
+    # One image in 250 is lost, so that a few rounds find an image for each object.
     for _ in range(8):
         objects["row"][todo] = rows[random.integers(left[todo], right[todo])]
         images = sky.schedule.images(objects["row"][todo], objects["rcid"][todo], sky.seed)
@@ -241,7 +241,7 @@ def _detect_once(objects: Objects, sky: Sky, random: Random) -> None:
 
 
 def _detect_again(objects: Objects, sky: Sky, random: Random) -> None:
-    """Choose for some objects a second image, of the days before the first."""
+    """Choose for some objects a second image, some days before the first."""
     schedule = sky.schedule
     for i in np.flatnonzero(random.random(objects.size) < _TWICE):
         row, rcid = objects["row"][i], objects["rcid"][i]

@@ -1,9 +1,9 @@
-"""True light curves: the flux that a perfect difference image would show.
+"""True light curves: the flux in a perfect difference image.
 
-Fluxes are in units of zero point 25 (AB). Type Ia supernovae are SALT3 (f22, sncosmo's ``salt3``
-version 2.0) behind CCM89 dust of the Milky Way, R_V 3.1, and nothing before the model's first
-phase. Past its last one (+50 d) they fade by 0.014 mag a day of rest frame, as real ones do and the
-model does not: a fit has to leave these points out. All other kinds are analytic.
+Fluxes have zero point 25 (AB). Type Ia supernovae are SALT3 (f22, sncosmo's ``salt3`` version 2.0)
+behind Milky-Way dust (CCM89, R_V 3.1), with no flux before the model's first phase. After its last
+phase (+50 d) they fade by 0.014 mag per day in the rest frame, as real ones do; the model does not
+cover these points, so a fit must ignore them. All other kinds have analytic shapes.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ EXTINCTION = {1: 3.72, 2: 2.60}
 _ZP = 25.0
 _BANDS = np.array(["", "ztfg", "ztfr"])
 _LATE_DECLINE = 0.014
-# Colour g - r of the core-collapse shapes at their brightest, mag, and their slopes in g: share of
-# the time scale in r.
+# The colour g - r of the core-collapse shapes at maximum [mag], and their time scales in g relative
+# to r.
 _COLOUR = {"plateau": 0.0, "stripped": 0.35, "slow": 0.1}
 _G_SCALE = {"stripped": 0.7, "slow": 0.85}
 _RISE = {"stripped": (12.0, 4.0), "slow": (25.0, 8.0)}
@@ -60,16 +60,16 @@ def difference_flux(
     objects : array of OBJECT
         The objects of the epochs.
     owner : array of int
-        For each epoch the row of `objects`; sorted.
+        The row of `objects` of each epoch, sorted.
     jd, fid : arrays
-        Time (JD) and band (1 g, 2 r) of each epoch; sorted by time within an object.
+        Time (JD) and band (1 g, 2 r) of each epoch, sorted by time within an object.
     seed : int
-        Of the simulation.
+        The simulation's seed.
 
     Returns
     -------
     array
-        Fluxes of zero point 25. Kinds with one detection have none here: 0.
+        Fluxes of zero point 25; 0 for the kinds with one detection.
     """
     flux = np.zeros(jd.size)
     bounds = np.searchsorted(owner, np.arange(objects.size + 1))
@@ -83,15 +83,15 @@ def difference_flux(
 
 
 def static_flux(objects: Objects) -> Floats:
-    """Return the flux of the static source under each object, in g and r: shape (n, 2)."""
+    """Return the flux of the static source at each object in g and r, shape (n, 2)."""
     magnitudes = np.stack([objects["mag_g"], objects["mag_r"]], axis=1)
     return np.where(np.isfinite(magnitudes), _flux_of(np.nan_to_num(magnitudes, nan=99.0)), 0.0)
 
 
 def peak_magnitudes(objects: Objects, seed: int) -> Floats:
-    """Return the peak magnitudes of transients in g and r, Milky-Way dust included: shape (n, 2).
+    """Return the peak magnitudes of transients in g and r with Milky-Way dust, shape (n, 2).
 
-    On a grid of one day in the rest frame; NaN for all other kinds.
+    Peaks are those of a grid of one day in the rest frame; other kinds have NaN.
     """
     peaks = np.full((objects.size, 2), np.nan)
     for row, item in enumerate(objects):
@@ -112,10 +112,11 @@ def _flux_of(magnitude: Any) -> Any:
 
 @functools.cache
 def supernova_model() -> Any:
-    """Return the supernova model of this process.
+    """Return the supernova model, which a process loads once.
 
-    sncosmo finds its files as it always does (``SNCOSMO_DATA_DIR``, its configuration, a download);
-    without either of the first two, those that the set-up fetched are used.
+    sncosmo finds its files by ``SNCOSMO_DATA_DIR`` or its configuration. Without these, the files
+    of the set-up are read if they exist, or else sncosmo downloads its own. Raise `SetupError` if
+    the model or the bands cannot be loaded.
     """
     import sncosmo
 
@@ -127,7 +128,7 @@ def supernova_model() -> Any:
             source = sncosmo.get_source(SALT[0], version=SALT[1])
             for band in _BANDS[1:]:
                 sncosmo.get_bandpass(str(band))
-    except Exception as error:  # sncosmo lets through whatever its download raises
+    except Exception as error:  # sncosmo does not catch the errors of its download
         raise SetupError(
             f"the model {SALT[0]} {SALT[1]} or the ZTF bands cannot be loaded ({error}): set "
             "SNCOSMO_DATA_DIR to a folder in sncosmo's cache layout that holds them"
@@ -147,7 +148,7 @@ def _snia(item: np.void, jd: Floats, fid: NDArray[np.int64], seed: int) -> Float
     last = model.maxtime()
     flux = np.zeros(jd.size)
     covered = (jd >= model.mintime()) & (jd <= last)
-    # The last two times are where the tails begin, one for each band.
+    # The last two times are the beginnings of the tails in the two bands.
     times = np.append(jd[covered], [last, last])
     bands = _BANDS[np.append(fid[covered], [1, 2])]
     fluxes = model.bandflux(bands, times, _ZP, "ab")
@@ -189,7 +190,7 @@ def _bazin(days: Floats, fall: float, middle: float, rise: float) -> Floats:
 
 
 def _agn(item: np.void, jd: Floats, fid: NDArray[np.int64], seed: int) -> Floats:
-    """A damped random walk (Kelly, Bechtold and Siemiginowska 2009, arXiv:0903.5315), exact."""
+    """Return an exact damped random walk (Kelly, Bechtold and Siemiginowska, arXiv:0903.5315)."""
     step = np.exp(-np.diff(jd) / item["period"])
     draws = normal(key_of(item["index"], np.arange(jd.size)), seed, "random walk")
     walk = draws.copy()
@@ -198,7 +199,7 @@ def _agn(item: np.void, jd: Floats, fid: NDArray[np.int64], seed: int) -> Floats
     reference = normal(key_of(item["index"]), seed, "reference")
     amplitude = item["amplitude"] * np.where(fid == 1, 1.0, 0.75)
     static = _flux_of(np.where(fid == 1, item["mag_g"], item["mag_r"]))
-    # The two walks start independently, as years lie between reference and archive.
+    # The two walks are independent, as years lie between the reference and the archive.
     shift = 10.0 ** (-0.4 * amplitude * walk) - 10.0 ** (-0.4 * amplitude * 0.5 * reference)
     return np.asarray(static * shift)
 
@@ -208,7 +209,7 @@ def _variable(item: np.void, jd: Floats, fid: NDArray[np.int64], seed: int) -> F
     amplitude = item["amplitude"] * np.where(fid == 1, 1.0, 0.75)
     static = _flux_of(np.where(fid == 1, item["mag_g"], item["mag_r"]))
     phase = (jd / item["period"] + item["phase"]) % 1.0
-    # The reference image is a mean over some phases, not quite the mean over all.
+    # The reference image is a mean over some phases, which differs from the mean over all.
     grid = np.arange(64) / 64.0
     mean = np.array(
         [

@@ -1,10 +1,10 @@
-"""What packets say of each measurement: the columns of detections, upper limits, forced rows.
+"""The columns of detections, upper limits and forced photometry in packets.
 
-Fluxes, magnitudes, limits, times and positions follow from the simulation. The rest (shapes,
-scores, image statistics) is drawn to lie where the real archive has it, with what matters to a
-filter tied to the kind of object: bogus has low scores and odd shapes, asteroids have a minor
-planet beside them, most stars and nuclei a long record. Not realistic: draws of shape and score do
-not depend on one another beyond that, and scores do not depend on the cut-outs.
+Fluxes, magnitudes, limits, times and positions follow from the simulation. Shapes, scores and image
+statistics are drawn from the ranges of the real archive. Fields that matter to filters depend on
+the kind of object: bogus has low scores and odd shapes, asteroids have a minor planet nearby, most
+stars and nuclei have a long record. Not realistic: apart from that, shapes and scores are
+independent of each other, and scores do not depend on the cutouts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LN = 2.5 / np.log(10.0)
 
 
 def _images(phot: Photometry, rows: Index, seed: int) -> Columns:
-    """Return what candidates, limits and forced rows tell of their image."""
+    """Return the fields about an image that candidates, limits and forced rows share."""
     key = key_of(phot.serial[rows], phot.rcid[rows])
     green = phot.fid[rows] == 1
     return {
@@ -57,7 +57,7 @@ def _images(phot: Photometry, rows: Index, seed: int) -> Columns:
 
 
 def _exposures(phot: Photometry, rows: Index, images: Columns, *, archived: bool) -> Columns:
-    """Return file names, programme and night of images, as candidates and limits have them."""
+    """Return file names, programme and night of images, as in candidates and limits."""
     parts = zip(
         phot.nid[rows].tolist(),
         images["pid"].tolist(),
@@ -85,7 +85,7 @@ def _exposures(phot: Photometry, rows: Index, images: Columns, *, archived: bool
 
 
 def limits(phot: Photometry, rows: Index, seed: int) -> Columns:
-    """Return the columns of upper limits in a history; what is not here is null."""
+    """Return the columns of upper limits in a history; all other fields are null."""
     images = _images(phot, rows, seed)
     return images | _exposures(phot, rows, images, archived=True)
 
@@ -93,7 +93,7 @@ def limits(phot: Photometry, rows: Index, seed: int) -> Columns:
 def forced(
     objects: NDArray[np.void], phot: Photometry, rows: Index, near: Mapping[str, Any], seed: int
 ) -> Columns:
-    """Return the columns of forced photometry: fluxes in DN, a twentieth of them unusable."""
+    """Return the columns of forced photometry: fluxes in DN, 5 % of them unusable."""
     images = _images(phot, rows, seed)
     owner = phot.owner[rows]
     key = key_of(objects["index"][owner], phot.serial[rows])
@@ -126,7 +126,7 @@ def forced(
 def detections(
     objects: NDArray[np.void], phot: Photometry, rows: Index, near: Mapping[str, Any], seed: int
 ) -> Columns:
-    """Return the columns of ``candidate`` of detections (rows of the photometry)."""
+    """Return the columns of ``candidate`` for detections, given by rows of the photometry."""
     images = _images(phot, rows, seed)
     owner = phot.owner[rows]
     key = key_of(objects["index"][owner], phot.serial[rows])
@@ -221,10 +221,10 @@ def detections(
 
 
 def history(columns: Columns, phot: Photometry, rows: Index) -> Columns:
-    """Return the columns of detections as later packets repeat them.
+    """Return the columns of detections in the histories of later packets.
 
-    The survey keeps fewer digits there: the same detection differs by up to 5e-5 mag between its
-    own packet and a later one, and its file has the archive's path.
+    The survey keeps fewer digits there: a detection differs by up to 5e-5 mag between its own
+    packet and a later one. Its file has the archive's path.
     """
     names = _exposures(phot, rows, columns, archived=True)["pdiffimfilename"]
     dropped = {"pdiffimfilename", "ssdistnr", "ssmagnr", "ssnamenr"}
@@ -242,7 +242,7 @@ def _rfid(images: Columns) -> NDArray[np.int64]:
 def _scores(
     bogus: NDArray[np.bool_], snr: Floats, key: NDArray[np.int64], seed: int
 ) -> tuple[Floats, Floats]:
-    """Return rb and drb: high for what is real, seldom low for faint ones; low for bogus."""
+    """Return rb and drb: high for real sources (rarely low for faint ones), low for bogus."""
     first, second = uniform(key, seed, "rb"), uniform(key, seed, "drb")
     faint = np.clip(10.0 / snr, 0.2, 2.0)
     rb = 0.97 - 0.3 * faint * (1.0 - first) ** 1.5
@@ -257,7 +257,7 @@ def _scores(
 def _pixels(
     objects: NDArray[np.void], phot: Photometry, rows: Index, owner: Index, seed: int
 ) -> tuple[Floats, Floats]:
-    """Return the position on the detector: pointings differ by some pixels."""
+    """Return positions on the detector; pointings differ by some pixels."""
     exposure = key_of(phot.serial[rows])
     x = objects["x"][owner] + 15.0 * normal(exposure, seed, "pointing x")
     y = objects["y"][owner] + 15.0 * normal(exposure, seed, "pointing y")
@@ -267,7 +267,7 @@ def _pixels(
 def _minor_planets(
     objects: NDArray[np.void], owner: Index, key: NDArray[np.int64], seed: int
 ) -> Columns:
-    """Return ssdistnr, ssmagnr, ssnamenr: nine in ten asteroids are known, few else is near one."""
+    """Return ssdistnr, ssmagnr, ssnamenr: known are 90 % of asteroids, near 0.2 % of the rest."""
     asteroid = objects["kind"][owner] == KINDS.index("asteroid")
     chance = uniform(key, seed, "minor planet")
     near = np.where(asteroid, chance < 0.9, chance < 0.002)
@@ -284,8 +284,8 @@ def _minor_planets(
 def _record(objects: NDArray[np.void], phot: Photometry, rows: Index, seed: int) -> Columns:
     """Return ndethist, ncovhist, jdstarthist, jdendhist.
 
-    What is old has been detected since the survey began in 2018, everything else since its first
-    epoch of raw significance.
+    The record of an old object begins in 2018, that of a new one at its first epoch of raw
+    significance.
     """
     owner = phot.owner[rows]
     key = key_of(objects["index"])

@@ -1,4 +1,4 @@
-"""ZTF's ways to number things: objects, images, candidates, files.
+"""ZTF's names and numbers of objects, images, candidates and files.
 
 - Objects: ``ZTF``, the year of the first detection (17-32), seven letters. AMPEL's stock id is
   ``base26(letters) << 4 | (year - 17)``.
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = ["MAX_OBJECTS", "candids", "image_stem", "names_of", "pids", "stocks"]
 
-#: How many objects have names: those with a or b as second letter, as real names have.
+#: The number of names: their second letter is a or b, as in real names.
 MAX_OBJECTS = 2 * 26**6
 
 _JD2017 = 2457754.5
@@ -42,7 +42,7 @@ def stocks(numbers: NDArray[np.int64], years: NDArray[np.int64]) -> NDArray[np.i
 
 
 def pids(jd: NDArray[np.float64], rcid: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """Return the processing ids of images that began at `jd` on readout channels."""
+    """Return the processing ids of images with start times `jd` on readout channels `rcid`."""
     days = np.asarray(jd) - _JD2017
     nid = np.floor(days).astype(np.int64)
     fraction = np.floor((days - nid) * 1e5).astype(np.int64)
@@ -50,7 +50,7 @@ def pids(jd: NDArray[np.float64], rcid: NDArray[np.int64] | int) -> NDArray[np.i
 
 
 def candids(pid: NDArray[np.int64], tblid: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """Return candidate ids; `tblid` is below 10,000."""
+    """Return the ids of candidates with running numbers `tblid` (below 10,000) on images."""
     return np.asarray(pid * 1_000_000 + 10_000 + np.asarray(tblid))
 
 

@@ -1,9 +1,9 @@
-"""What lies beside an object: PS1 sources, the nearest reference source, Gaia stars.
+"""The neighbours of an object: PS1 sources, the nearest reference source, Gaia stars.
 
-Realistic: the number of sources by Galactic latitude, distances as of sources strewn at random, the
-object's own star, nucleus or host among them at its true place, star/galaxy scores as distributed
-in the real archive (0.5 for many a faint source). Not realistic: neighbours of two objects near
-each other know nothing of one another, and apart from the own source PS1 sources are in no table.
+Realistic: the number of sources by Galactic latitude, distances as of randomly placed sources, the
+object's own star, nucleus or host at its true place, and the distribution of star/galaxy scores
+(0.5 for many faint sources). Not realistic: the neighbours of two close objects are independent,
+and no table holds the PS1 sources, except for the object's own source.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["ABSENT", "neighbour_columns", "separation"]
 Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[np.generic]]
 
-#: What the survey writes where there is no neighbour.
+#: The survey's value for the distance of an absent neighbour.
 ABSENT = -999.0
 
 _RADIUS = 30.0
@@ -28,13 +28,13 @@ _PS1_MAGNITUDES = ("sgmag", "srmag", "simag", "szmag")
 
 
 def neighbour_columns(objects: NDArray[np.void], seed: int) -> Columns:
-    """Return the fields of ``candidate`` that tell of neighbours, one value for each object."""
+    """Return the fields of ``candidate`` about neighbours, one value for each object."""
     key = key_of(objects["index"])
     return _ps1(objects, key, seed) | _gaia(objects)
 
 
 def separation(objects: NDArray[np.void]) -> Floats:
-    """Return the distance of each object from its host's centre, arcsec; NaN without a host."""
+    """Return the distance of each object from its host's centre [arcsec]; NaN without a host."""
     east = (objects["host_ra"] - objects["ra"] + 180.0) % 360.0 - 180.0
     east = east * np.cos(np.radians(objects["dec"]))
     return np.asarray(np.hypot(east, objects["host_dec"] - objects["dec"]) * 3600.0)
@@ -50,7 +50,7 @@ def _ps1(objects: NDArray[np.void], key: NDArray[np.int64], seed: int) -> Column
     red = np.clip(22.3 - 1.5 * exponential(part, seed, "ps1 r"), 12.0, None)
     colour = 0.2 + 1.0 * uniform(part, seed, "ps1 g-r")
     star = uniform(part, seed, "ps1 star") < (0.3 + 0.6 * np.exp(-latitude / 25.0))[:, None]
-    # The object's own star, nucleus or host stands for the fourth of the field.
+    # The object's own star, nucleus or host replaces the fourth source of the field.
     variable = objects["kind"] == KINDS.index("variable")
     nucleus = objects["kind"] == KINDS.index("agn")
     own = objects["galaxy"] | variable
@@ -91,7 +91,7 @@ def _ps1(objects: NDArray[np.void], key: NDArray[np.int64], seed: int) -> Column
             columns[f"{name}{k + 1}"] = np.where(unseen, ABSENT, np.round(value[:, k], 4))
     count = np.round(mean + np.sqrt(mean) * normal(key, seed, "ps1 count"))
     columns["nmtchps"] = np.maximum(count, np.sum(~absent, axis=1)).astype(np.int64)
-    # The nearest source of the reference image: PS1's nearest, or something that PS1 lacks.
+    # The nearest source of the reference image is PS1's nearest, or a source that PS1 lacks.
     far = absent[:, 0]
     shift = 0.06 * normal(key, seed, "nr offset")
     other = 25.0 * np.sqrt(uniform(key, seed, "nr other"))

@@ -1,8 +1,8 @@
-"""Random numbers that follow from what they are for, not from the order in which they are drawn.
+"""Random numbers that depend on their purpose, not on the order of draws.
 
-A stream of random numbers would tie an object's photometry to everything drawn before it. Here each
-number is a hash of a seed, a site (which quantity) and a key (which object, image or measurement),
-so that objects can be simulated in any order, in any number of processes, and whole arrays at once.
+In a stream of random numbers, an object's photometry would depend on all earlier draws. Here each
+number is a hash of a seed, a site (the quantity) and a key (the object, image or measurement). So
+objects can be simulated in any order, in any number of processes, and as whole arrays.
 The hash is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195),
 applied twice.
 """
@@ -22,7 +22,7 @@ _KEY = 1 << 32
 
 
 def key_of(number: ArrayLike, part: ArrayLike = 0) -> NDArray[np.int64]:
-    """Return the key of part of something: of an object's measurement, of an exposure's channel."""
+    """Return the key of a part of a thing, as of an object's measurement or an image's channel."""
     return np.asarray(number, np.int64) * _KEY + np.asarray(part, np.int64)
 
 
@@ -32,15 +32,21 @@ def uniform(key: ArrayLike, seed: int, site: str) -> NDArray[np.float64]:
     Parameters
     ----------
     key : array-like of int
-        What the numbers are for, see `key_of`.
+        The keys of objects, images or measurements, see `key_of`.
     seed : int
-        Of the simulation.
+        The simulation's seed.
     site : str
-        Name of the quantity.
+        The name of the quantity.
+
+    Examples
+    --------
+    >>> both = uniform([7, 8], 1, "flux")
+    >>> bool(uniform(8, 1, "flux") == both[1]), bool(uniform(8, 1, "sky") == both[1])
+    (True, False)
     """
     start = (seed * _GOLDEN + zlib.crc32(site.encode()) * _FIRST) & _MASK
     keys = np.asarray(key, np.int64)
-    # At least one dimension: single numbers would warn that they overflow, as they are meant to.
+    # numpy warns of the intended overflow for single numbers, but not for arrays.
     state = _mix(np.atleast_1d(keys).astype(np.uint64) ^ np.uint64(start))
     state = _mix(state + np.uint64(_GOLDEN))
     numbers = ((state >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53

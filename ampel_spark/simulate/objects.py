@@ -1,4 +1,4 @@
-"""The record of an object, and the sky that objects are placed in."""
+"""The record of an object, and the sky with its schedule and dust."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Objects = NDArray[np.void]
 KINDS = ("snia", "cc", "agn", "variable", "asteroid", "bogus")
 SUBTYPES = ("normal", "plateau", "stripped", "slow", "nucleus", "pulsating", "eclipsing", "long")
 
-#: One object: a row of this type. NaN, -1 and False stand for what an object has not.
+#: The type of an object's row. NaN, -1 and False stand for absent values.
 OBJECT = np.dtype(
     [
         ("index", "i8"),  # number of the object in the simulation
@@ -43,8 +43,8 @@ OBJECT = np.dtype(
         ("period", "f8"),  # days: period, or time scale
         ("phase", "f8"),
         ("snr", "f8"),  # of each detection of asteroids and bogus
-        ("row", "i8"),  # and its row of the schedule
-        ("row2", "i8"),  # and that of another detection before
+        ("row", "i8"),  # its row of the schedule
+        ("row2", "i8"),  # that of another detection before
         ("old", "?"),  # whether it was detected before this simulation begins
         ("number", "i8"),  # letters of the name
         ("tblid", "i4"),  # running number on each of its images
@@ -67,7 +67,7 @@ OBJECT = np.dtype(
 
 @dataclass(frozen=True, eq=False)
 class Sky:
-    """What objects are placed in: grid, schedule, nights of the archive, dust, seed."""
+    """The sky of a simulation: grid, schedule, nights of the archive, dust, seed."""
 
     grid: FieldGrid
     schedule: Schedule
@@ -86,7 +86,7 @@ class Sky:
         return np.flatnonzero(self._in_archive())
 
     def visits(self) -> NDArray[np.int64]:
-        """Return the number of exposures that each field has in the nights of the archive."""
+        """Return the number of exposures of each field in the nights of the archive."""
         total = np.append(0, np.cumsum(self._in_archive()))
         return np.asarray(total[self.schedule.start[1:]] - total[self.schedule.start[:-1]])
 
@@ -96,7 +96,7 @@ class Sky:
 
 
 def blank(count: int) -> Objects:
-    """Return objects that are nothing yet."""
+    """Return `count` objects with absent values in all fields."""
     objects = np.zeros(count, OBJECT)
     for name in OBJECT.names or ():
         if OBJECT[name].kind == "f":

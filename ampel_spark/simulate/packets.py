@@ -1,8 +1,8 @@
-"""From a chunk of objects to the bodies of its alert packets.
+"""The alert packets of a chunk of objects.
 
-Each detection, upper limit and forced row is encoded once; a packet's history is these bytes side
-by side. So a packet shows exactly what was measured of its object in the 30 days before it, and
-costs no more for a long history than for a short one.
+Each detection, upper limit and forced row is encoded once, and the history of a packet joins these
+bytes. So a packet shows exactly what was measured in the 30 days before it, and a long history
+costs little more than a short one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ampel_spark.simulate.photometry import HISTORY, Photometry, observe
 
 __all__ = ["OUTCOME", "Packets", "make_packets"]
 
-#: What became of an object: a row of this type.
+#: The type of a row with the name and the counts of an object.
 OUTCOME = np.dtype(
     [
         ("name", "U12"),
@@ -64,7 +64,7 @@ class Packets:
 
 
 def make_packets(objects: NDArray[np.void], sky: Sky) -> Packets:
-    """Observe a chunk of objects, and return its packets."""
+    """Return the packets of a chunk of objects, observed in a sky."""
     phot = observe(objects, sky)
     outcomes = _outcomes(objects, phot, sky)
     alerts = np.flatnonzero(phot.alert)
@@ -88,7 +88,7 @@ def make_packets(objects: NDArray[np.void], sky: Sky) -> Packets:
     rows = measurements.forced(objects, phot, wanted, near, sky.seed)
     _put(forced, wanted, _encode("fp_hists", rows, wanted.size))
 
-    # Forced photometry covers the nights before the alert's, history its own night as well.
+    # Forced photometry covers the nights before the alert's night; the history includes this night.
     ends = _night_begins(phot, alerts)
     heads = [_HEAD + string(name) for name in outcomes["name"].tolist()]
     candid = columns["candid"][of_alerts]
@@ -118,7 +118,7 @@ def _encode(name: str, columns: dict[str, Column], count: int) -> list[bytes]:
 
 
 def _where(columns: dict[str, Column], chosen: NDArray[np.bool_]) -> dict[str, Column]:
-    """Return the chosen rows of columns; a single value stands for all rows."""
+    """Return the chosen rows of columns; a column of one value for all rows stays."""
     rows = np.flatnonzero(chosen).tolist()
     return {
         name: value[chosen]
@@ -136,14 +136,14 @@ def _put(items: list[bytes], rows: NDArray[np.intp], values: list[bytes]) -> Non
 
 
 def _array(items: list[bytes]) -> bytes:
-    """Return an Avro union of null and array: null where there is nothing."""
+    """Return an Avro union of null and array: null for no items."""
     if not items:
         return b"\x00"
     return b"\x02" + varint(len(items)) + b"".join(items) + b"\x00"
 
 
 def _history_begins(phot: Photometry, alerts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return for each alert the first epoch of its history."""
+    """Return the first epoch of each alert's history."""
     begins = [
         phot.bounds[owner]
         + np.searchsorted(phot.jd[phot.bounds[owner] : alert], phot.jd[alert] - HISTORY)
@@ -153,7 +153,7 @@ def _history_begins(phot: Photometry, alerts: NDArray[np.intp]) -> NDArray[np.in
 
 
 def _night_begins(phot: Photometry, alerts: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return for each alert its object's first epoch in the alert's night."""
+    """Return the object's first epoch in the night of each alert."""
     epochs = np.arange(phot.jd.size)
     fresh = np.ones(phot.jd.size, bool)
     fresh[1:] = (phot.nid[1:] != phot.nid[:-1]) | (phot.owner[1:] != phot.owner[:-1])
@@ -163,7 +163,7 @@ def _night_begins(phot: Photometry, alerts: NDArray[np.intp]) -> NDArray[np.intp
 def _shown(
     phot: Photometry, alerts: NDArray[np.intp], begins: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
-    """Return which epochs appear in the history of at least one alert."""
+    """Return which epochs are in the history of at least one alert."""
     depth = np.zeros(phot.jd.size + 1, np.int64)
     np.add.at(depth, begins, 1)
     np.add.at(depth, alerts, -1)
@@ -171,7 +171,7 @@ def _shown(
 
 
 def _outcomes(objects: NDArray[np.void], phot: Photometry, sky: Sky) -> NDArray[np.void]:
-    """Return names and counts; an object has the year of its first detection in its name."""
+    """Return names and counts; the name has the year of the first detection."""
     outcomes = np.zeros(objects.size, OUTCOME)
     count = objects.size
     outcomes["n_epochs"] = np.diff(phot.bounds)
@@ -193,6 +193,6 @@ def _outcomes(objects: NDArray[np.void], phot: Photometry, sky: Sky) -> NDArray[
 
 
 def _year(jd: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the year since 2000 of Julian dates, UTC."""
+    """Return the years since 2000 of Julian dates (UTC)."""
     days = np.floor(jd - 2440587.5).astype("datetime64[D]")
     return np.asarray(days.astype("datetime64[Y]").astype(np.int64) + 1970 - 2000)

@@ -1,11 +1,11 @@
-"""What the telescope measures: epochs of objects, noise, detections.
+"""The measurements of the telescope: epochs of objects, noise, detections.
 
-The noise of a flux is Gaussian: the sky's, a fifth of the image's 5-sigma limit, with the photons
-of object and static source, and 1.5 % of the flux (0.4 % of the static source) for calibration and
-subtraction added in quadrature. Errors are reported as they are. So pulls have unit width by
-construction, except near the threshold, where only upward fluctuations are detected.
+The noise of a flux is Gaussian. Its parts add in quadrature: the sky (a fifth of the image's
+5-sigma limit), the photons of object and static source, and 1.5 % of the flux (0.4 % of the static
+source) for calibration and subtraction. Reported errors are the true ones. So pulls have unit
+width, except near the threshold, where only upward fluctuations are detected.
 
-Forced photometry is the same measurement as the detection, not another one.
+Forced photometry has the same flux as the detection of the same image.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = ["HISTORY", "THRESHOLD", "Photometry", "observe"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Signal to noise above which a difference is a detection.
+#: The signal to noise above which a difference is a detection.
 THRESHOLD = 5.0
-#: Days that a packet looks back.
+#: The length of a packet's history, days.
 HISTORY = 30.0
 
 _ZP = 25.0
@@ -42,17 +42,17 @@ class Photometry:
     Attributes
     ----------
     owner : array of int
-        Row of the object in the chunk.
+        The object's row in the chunk.
     bounds : array of int
-        Where each object's epochs begin; one more entry than there are objects.
+        The first epoch of each object, and at the end the number of epochs.
     serial, jd, nid, fid, programid, field, rcid : arrays
-        Of the exposure; `field` is the survey's number.
+        The exposure's properties; `field` is the survey's number.
     depth, zero_point, zero_point_unc, seeing : arrays
-        Of the image: 5-sigma limit (mag), zero point and its error (mag), FWHM (arcsec).
+        The image's 5-sigma limit (mag), zero point and its error (mag), FWHM (arcsec).
     truth, flux, sigma : arrays
         True and measured flux in the difference image and its error, of zero point 25.
     detected, alert : arrays of bool
-        Whether it is a detection; and one in a night of the archive, hence an alert.
+        Whether the epoch is a detection, and whether it is one in a night of the archive.
     """
 
     owner: NDArray[np.intp]
@@ -76,10 +76,10 @@ class Photometry:
 
 
 def observe(objects: NDArray[np.void], sky: Sky) -> Photometry:
-    """Return the photometry of a chunk of objects.
+    """Return the photometry of a chunk of objects in a sky.
 
-    Asteroids and bogus sources are detected where the population says and nowhere else, with the
-    signal to noise that it gave them, and observed during the `HISTORY` before and not after.
+    Asteroids and bogus sources are detected only in the images, and with the signal to noise, that
+    the population gave them. They are observed for `HISTORY` before, and not after.
     """
     schedule = sky.schedule
     owner, rows = _epochs(objects, sky)
@@ -125,7 +125,7 @@ def observe(objects: NDArray[np.void], sky: Sky) -> Photometry:
 
 
 def _epochs(objects: NDArray[np.void], sky: Sky) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return object and row of the schedule of each epoch."""
+    """Return the object, and the row of the schedule, of each epoch."""
     schedule = sky.schedule
     first, last = schedule.start[objects["field"]], schedule.start[objects["field"] + 1]
     for i in np.flatnonzero(objects["row"] >= 0):
@@ -140,6 +140,6 @@ def _epochs(objects: NDArray[np.void], sky: Sky) -> tuple[NDArray[np.intp], NDAr
 
 
 def _error(flux: Floats, static: Floats, noise: Floats, zero_point: Floats) -> Floats:
-    """Return the standard deviation of a flux, of zero point 25."""
+    """Return the standard deviation of a flux of zero point 25."""
     photons = (np.abs(flux) + static) / (_GAIN * 10.0 ** (0.4 * (zero_point - _ZP)))
     return np.sqrt(noise**2 + photons + (_FLOOR * flux) ** 2 + (_STATIC_FLOOR * static) ** 2)

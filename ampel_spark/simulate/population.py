@@ -1,7 +1,7 @@
-"""How many objects of which kind, and what all objects have: reddening, names, stars beside them.
+"""The number of objects of each kind, and the properties of all: reddening, names, stars nearby.
 
-The shares make an archive of a few thousand alerts worth a look; the real stream has a far smaller
-share of supernovae, and of alerts of everything else a hundred times as many.
+The shares make an archive of a few thousand alerts interesting. The real stream has a far smaller
+share of supernovae, and a hundred times as many other alerts.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ampel_spark.sky.dust import galactic
 
 __all__ = ["SHARES", "counts_for_alerts", "counts_for_objects", "cut_to", "make_objects"]
 
-#: Share of alerts that each kind has, about; the last two fill up what the others leave.
+#: The approximate share of alerts of each kind; the last two kinds fill the remainder.
 SHARES = {"snia": 0.36, "cc": 0.05, "agn": 0.07, "variable": 0.14, "asteroid": 0.19, "bogus": 0.19}
 
-# Alerts that an object gives rise to, as measured: per night of the archive (kinds that last), or
-# at most (transients) and the nights after which it is half of that.
+# The measured number of alerts of an object: per night of the archive (persistent kinds), or the
+# largest number and the length of the archive, in nights, that gives half of it (transients).
 _PER_NIGHT = {"agn": 0.34, "variable": 0.3}
 _AT_MOST = {"snia": (30.0, 25.0), "cc": (37.0, 50.0)}
 
 
 def counts_for_alerts(alerts: int, nights: int) -> dict[str, int]:
-    """Return how many objects of the kinds with histories make about their share of `alerts`.
+    """Return the numbers of objects that make about the share of `alerts` of their kinds.
 
-    The others (asteroid, bogus) are left out: they fill up to the number wanted, see `cut_to`.
+    The last two kinds (asteroid, bogus) are left out, as they fill the remainder: see `cut_to`.
     """
     return {
         kind: max(round(alerts * SHARES[kind] / _alerts_each(kind, nights)), int(kind == "snia"))
@@ -39,7 +39,7 @@ def counts_for_alerts(alerts: int, nights: int) -> dict[str, int]:
 
 
 def counts_for_objects(objects: int, nights: int) -> dict[str, int]:
-    """Return how many objects of each kind there are among `objects`, by largest remainders."""
+    """Return the numbers of each kind among `objects` objects, by largest remainders."""
     weights = np.array([SHARES[kind] / _alerts_each(kind, nights) for kind in KINDS])
     wanted = objects * weights / weights.sum()
     counts = np.floor(wanted).astype(int)
@@ -53,11 +53,11 @@ def make_objects(counts: Mapping[str, int], sky: Sky, before: Objects | None = N
     Parameters
     ----------
     counts : mapping of str to int
-        How many of each kind.
+        The number of objects of each kind.
     sky : Sky
-        Where and when.
+        The sky of the simulation.
     before : array of OBJECT, optional
-        Objects made earlier for the same simulation: numbers continue after theirs.
+        Earlier objects of the same simulation; numbers continue after theirs.
 
     Raises
     ------
@@ -86,9 +86,9 @@ def make_objects(counts: Mapping[str, int], sky: Sky, before: Objects | None = N
 
 
 def cut_to(alerts: int, objects: Objects) -> Objects:
-    """Return as many asteroids and bogus sources, from the first, as make exactly `alerts` alerts.
+    """Return the first asteroids and bogus sources that make exactly `alerts` alerts.
 
-    Each makes one alert or two, so that as many objects as alerts are enough to cut from.
+    Each makes one or two alerts, so `objects` needs at most `alerts` of them.
     """
     total = np.cumsum(1 + (objects["row2"] >= 0))
     kept = objects[: np.searchsorted(total, alerts) + 1].copy() if alerts else objects[:0]
@@ -107,7 +107,7 @@ def _alerts_each(kind: str, nights: int) -> float:
 
 
 def _add_stars(objects: Objects, random: np.random.Generator) -> None:
-    """Give each object its nearest star and its nearest bright one, by Galactic latitude."""
+    """Draw the nearest star and the nearest bright star of each object, by Galactic latitude."""
     n = objects.size
     latitude = np.abs(galactic(objects["ra"], objects["dec"])[1])
     density = 10.0 ** (-3.45 + 1.2 * np.exp(-latitude / 14.0))  # per square arcsec, G < 20.6
@@ -122,10 +122,10 @@ def _add_stars(objects: Objects, random: np.random.Generator) -> None:
 
 
 def _number(objects: Objects, sky: Sky, before: Objects | None) -> None:
-    """Give letters for the name, and a running number on the images of each readout channel."""
+    """Set the letters of names, and the running numbers on images of each readout channel."""
     if objects.size and objects["index"][-1] >= MAX_OBJECTS:
         raise ConfigError(f"{objects['index'][-1] + 1} objects: there are {MAX_OBJECTS} names")
-    # A number prime to MAX_OBJECTS scatters names over the alphabet, each used once.
+    # A factor prime to MAX_OBJECTS spreads names over the alphabet, and uses each once.
     start = sky.seed * 7_919 % MAX_OBJECTS
     objects["number"] = (objects["index"] * 234_958_301 + start) % MAX_OBJECTS
     channel = objects["field"].astype(np.int64) * 64 + objects["rcid"]

@@ -1,4 +1,4 @@
-"""The folder of a simulation: what is there, what made it, and who is at work on it."""
+"""The folder of a simulation: its record, its files, and the lock of the process that writes it."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class Simulation:
     path : Path
         The folder: nightly ``ztf_public_YYYYMMDD.tar.gz``, tables, ``simulation.json``.
     parameters : dict
-        What made it.
+        The parameters of the simulation.
     alerts : int
-        Packets in the archive.
+        The number of packets in the archive.
     objects : dict of str to int
-        Objects by kind, those without an alert included.
+        The number of objects of each kind, those without an alert included.
     nights : dict of str to int
-        Packets by night (YYYYMMDD), nights without any left out.
+        The number of packets of each night (YYYYMMDD) that has packets.
     fresh : bool
-        Whether this call made it; False if it was there already.
+        True if this call made it; False if it was present already.
     """
 
     path: Path
@@ -62,12 +62,12 @@ class Simulation:
 
     @property
     def archives(self) -> list[Path]:
-        """The nightly files in order."""
+        """The nightly files, in order."""
         return [self.path / archive_name(night) for night in self.nights]
 
     @property
     def truth(self) -> Path:
-        """The table of what is true, one row for each object."""
+        """The table of true values, one row for each object."""
         return self.path / TABLES[0]
 
     @property
@@ -87,14 +87,14 @@ def archive_name(night: str) -> str:
 
 
 def existing(out: Path, parameters: dict[str, Any]) -> Simulation | None:
-    """Return the simulation that is there if it is the one wanted; None if there is room for it.
+    """Return the simulation in a folder if its parameters are these; None for an empty folder.
 
-    Files are compared by size, so that the answer comes at once.
+    Files are compared by size only, which is fast.
 
     Raises
     ------
     ConfigError
-        If there is another simulation, one that is damaged, or something else.
+        If the folder holds another simulation, a damaged one, or other files.
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file: name a folder for the simulation")
@@ -129,12 +129,12 @@ def existing(out: Path, parameters: dict[str, Any]) -> Simulation | None:
 
 @contextlib.contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """Make the folder, and hold it against other processes; a mark stays if the work is cut short.
+    """Make the folder, and lock it against other processes; a mark stays if the work is killed.
 
     Raises
     ------
     ConfigError
-        If another process holds it.
+        If another process has the lock.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / _MARK).open("a") as mark:
@@ -147,7 +147,7 @@ def claimed(out: Path) -> Iterator[None]:
 
 
 def clear(out: Path) -> Path:
-    """Remove what a simulation cut short has left; return an empty folder for spool files."""
+    """Remove the files of a killed simulation, and return an empty folder for spool files."""
     for path in out.iterdir():
         if path.name == _SPOOL:
             shutil.rmtree(path)
@@ -164,7 +164,7 @@ def finish(
     objects: dict[str, int],
     files: dict[str, Any],
 ) -> Simulation:
-    """Write the record, the last of the files: what has it is complete."""
+    """Write the record as the last file; a folder with a record is complete."""
     record = {
         "parameters": parameters,
         "software": _software(),
@@ -180,7 +180,7 @@ def finish(
 
 
 def of_file(path: Path, rows: int) -> dict[str, Any]:
-    """Return what the record says of a file: hash, size in bytes, packets or rows."""
+    """Return the record's entry of a file: hash, size in bytes, number of packets or rows."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"sha256": digest, "bytes": path.stat().st_size, "rows": rows}

@@ -1,4 +1,4 @@
-"""The simulation as a whole: from a few numbers to a folder of nightly files."""
+"""The whole simulation: from a few parameters to a folder of nightly files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ampel_spark.sky.dust import DustMap, toy_map
 
 __all__ = ["QUICKSTART", "Progress", "simulate"]
 
-#: Parameters of a simulation that takes some seconds and makes a lake worth a look.
+#: The parameters of a small, interesting simulation that takes some seconds.
 QUICKSTART: dict[str, Any] = {
     "alerts": 6000,
     "nights": 75,
@@ -38,14 +38,14 @@ QUICKSTART: dict[str, Any] = {
     "seed": 18,
 }
 
-#: What `simulate` reports to: step, how much is done, of how much.
+#: A function of a step's name, its completed and its total amount; `simulate` reports to it.
 Progress = Callable[[str, int, int], None]
 
-# To be raised when the same parameters come to mean other bytes.
+# Raised by one whenever the same parameters make other bytes.
 _FORMAT = 1
-# Nights before the archive that histories look back to.
+# Simulated nights before the archive, for histories.
 _LOOK_BACK = 31
-# Objects in a chunk: of kinds with histories, and of the two that are seen once or twice.
+# Objects in a chunk: of the kinds with histories, and of the two with one or two detections.
 _MANY, _FEW = 100, 2000
 
 
@@ -64,45 +64,57 @@ def simulate(
 ) -> Simulation:
     """Simulate an archive of ZTF alerts with known truth.
 
-    The same parameters make the same bytes, with any number of workers. A folder that holds the
-    same simulation already, complete, is left as it is; one that was cut short is made anew.
+    The same parameters make the same bytes, with any number of workers. If the folder already holds
+    the same complete simulation, nothing is written; a simulation that was killed is made again.
 
     Parameters
     ----------
     out : path
-        The folder; made if it is not there.
+        The folder; it is made if it does not exist.
     alerts : int, optional
-        How many alerts: met exactly by the number of asteroids and bogus sources, unless the other
-        kinds alone make more (in very small simulations).
+        The number of alerts. Asteroids and bogus sources fill up to it exactly, unless the other
+        kinds make more alerts (in very small simulations).
     objects : int, optional
-        How many objects instead, those without an alert included.
+        The number of objects, in place of `alerts`; some objects have no alert.
     nights : int
-        Length of the archive, cloudy nights included. The 31 nights before are simulated too, for
-        the histories of the first packets.
+        The length of the archive, cloudy nights included. The 31 nights before are simulated too,
+        for the histories of the first packets.
     first_night : str
-        YYYY-MM-DD (UTC), in the years 2018 to 2031.
+        The first night, YYYY-MM-DD (UTC), from 2018 to 2031.
     seed : int
-        Not negative.
+        The seed of all random numbers, not negative.
     workers : int, optional
-        Processes; with more than one they are spawned, so the caller's main module must be
-        importable without doing its work again.
+        The number of processes. More than one are spawned, so the caller's main module must be
+        importable without side effects.
     cutouts : str, optional
         ``none``, ``small`` or ``real``: see `ampel_spark.simulate.cutouts`.
     dust : DustMap, optional
-        The Milky Way's reddening; the project's own toy map if not given.
+        The reddening of the Milky Way; by default the project's own toy map.
     progress : callable, optional
         Called as ``progress(step, done, total)`` with the steps ``objects`` and ``nights``.
 
     Returns
     -------
     Simulation
+        The folder's files and numbers.
 
     Raises
     ------
     ConfigError
-        If a parameter cannot be right, or if `out` holds something else.
+        If a parameter is wrong, or `out` holds other files.
     SetupError
         If SALT3 or the bands cannot be loaded.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> made = simulate(folder.name, objects=2, nights=3, first_night="2024-03-01", seed=2)
+    >>> made.objects["asteroid"], made.objects["bogus"], made.nights
+    (1, 1, {'20240302': 2})
+    >>> [path.name for path in made.archives], made.truth.name
+    (['ztf_public_20240302.tar.gz'], 'truth.parquet')
+    >>> folder.cleanup()
     """
     dust = dust or toy_map()
     parameters = _parameters(alerts, objects, nights, first_night, seed, cutouts, dust)
@@ -113,7 +125,7 @@ def simulate(
     if there is not None:
         return there
     with record.claimed(out):
-        # Another process may have made it while this one looked.
+        # Another process may have made it before this one had the lock.
         there = record.existing(out, parameters)
         return there or _make(out, parameters, dust, workers, progress)
 
@@ -121,7 +133,7 @@ def simulate(
 def _make(
     out: Path, parameters: dict[str, Any], dust: DustMap, count: int, progress: Progress | None
 ) -> Simulation:
-    """Make the simulation in a folder that is this process's own."""
+    """Make the simulation in a folder that this process has locked."""
     spool = record.clear(out)
     seed, first = parameters["seed"], first_nid(parameters["first_night"])
     last = first + parameters["nights"] - 1
@@ -144,13 +156,13 @@ def _make(
 def _observe(
     do: Map, sky: Sky, spool: Path, parameters: dict[str, Any], progress: Progress | None
 ) -> tuple[Objects, NDArray[np.void], dict[int, list[Segment]]]:
-    """Make all objects and their packets; the packets of each night stay in spool files."""
+    """Make all objects and their packets, and write the packets to spool files by night."""
     alerts, objects = parameters["alerts"], parameters["objects"]
     outcomes: list[NDArray[np.void]] = []
     segments: dict[int, list[Segment]] = {}
 
     def run(made: Objects, chunk: int, before: int, total: int) -> None:
-        # Small simulations have enough chunks for some workers, large ones of bearable size.
+        # Small simulations have enough chunks for some workers, large ones chunks of limited size.
         size = max(min(chunk, -(-made.size // 16)), 1)
         starts = range(0, made.size, size)
         tasks = [(made[i : i + size], spool / f"{before + i:09d}") for i in starts]
@@ -181,7 +193,7 @@ def _observe(
 def _write(
     do: Map, out: Path, segments: dict[int, list[Segment]], progress: Progress | None
 ) -> dict[str, Any]:
-    """Write the nightly files; return what the record says of each."""
+    """Write the nightly files, and return their entries in the record."""
     files: dict[str, Any] = {}
     tasks = [
         (out / record.archive_name(night_name(nid)), segments[nid]) for nid in sorted(segments)
@@ -202,7 +214,7 @@ def _parameters(
     cutouts: str,
     dust: DustMap,
 ) -> dict[str, Any]:
-    """Check the parameters, and return those that the bytes depend on."""
+    """Check the parameters, and return those that the files depend on."""
     if (alerts is None) == (objects is None):
         raise ConfigError("give either the number of alerts or the number of objects")
     for name, value in (("nights", nights), ("alerts", alerts), ("objects", objects)):

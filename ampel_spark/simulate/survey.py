@@ -1,14 +1,14 @@
 """The telescope: field grid, nightly schedule, weather, moon, image depth.
 
 Realistic: the position of the Sun and the length of the night at Palomar, hour-angle and airmass
-limits, a two-night cadence in g and r, one exposure at a time, cloudy spells, moonlight, seeing,
-and depths as the real archive has them. Not realistic: the fields tile the sky without gaps
-between chips and have numbers of the survey's style but not its own centres; there is no secondary
-grid, no i band and no target of opportunity; weather knows no season.
+limits, a two-night cadence in g and r, one exposure at a time, cloudy periods, moonlight, seeing,
+and the depths of the real archive. Not realistic: fields have no gaps between chips, and their
+centres are not the survey's; there is no secondary grid, no i band and no target of opportunity;
+the weather has no season.
 
-An *exposure* is one visit of one field; an *image* is one of its 64 readout channels. What an
-image has in common for all objects on it (time, depth, zero point, seeing) follows from its
-numbers alone, so that objects may be simulated one by one, in any order.
+An *exposure* is one visit of one field; an *image* is one of its 64 readout channels. The
+properties of an image (time, depth, zero point, seeing) depend on its numbers only, so that objects
+can be simulated in any order.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ _SUN_LIMIT, _ALTITUDE_LIMIT = np.radians(-14.0), np.radians(30.0)
 _MAX_HOUR_ANGLE = 67.5
 _SLOT = 40.0 / 86400.0
 _CADENCE = 2
-#: Shares of fields that a partnership (programid 2) and Caltech (3) visit besides.
+#: The shares of fields with further visits by the partnership (programid 2) and Caltech (3).
 _PARTNER, _CALTECH = 0.03, 0.01
-# Depth in a dark, clear night of median seeing: mag, by fid.
+# The depth in a dark, clear night of median seeing [mag], by fid.
 _DEPTH = {1: 20.80, 2: 20.62}
 _MOON_LOSS = {1: 1.15, 2: 0.65}
 
 
 @dataclass(frozen=True, eq=False)
 class FieldGrid:
-    """Rings of fields in declination, split evenly in right ascension.
+    """Rings of fields in declination, divided evenly in right ascension.
 
     Attributes
     ----------
     ring_dec : array
-        Lower edge of each ring, degrees, and the upper edge of the last.
+        The lower edge of each ring and the upper edge of the last, degrees.
     ring_count, ring_first : arrays of int
-        Fields in each ring, and the index of the first.
+        The number of fields in each ring, and the index of the first.
     ra, dec : arrays
-        Centres, degrees.
+        The fields' centres, degrees.
     """
 
     ring_dec: Floats
@@ -75,10 +75,10 @@ class FieldGrid:
     dec: Floats
 
     def locate(self, ra: Floats, dec: Floats) -> tuple[Ints, Ints, Floats, Floats]:
-        """Return index of the field, readout channel, and x and y in pixels, of positions.
+        """Return the field's index, readout channel, and x and y in pixels, of positions (degrees).
 
-        The 16 chips of 4 channels stand in rows of 4 (channels 0-15 in the south), 3072 by 3080
-        pixels each.
+        The 16 chips of 4 channels form rows of 4, with channels 0-15 in the south. A channel has
+        3072 by 3080 pixels.
         """
         ring = np.clip(np.searchsorted(self.ring_dec, dec, side="right") - 1, 0, None)
         ring = np.minimum(ring, self.ring_count.size - 1)
@@ -93,12 +93,12 @@ class FieldGrid:
         return self.ring_first[ring] + column, rcid, (x - ix) * 3072.0, (y - iy) * 3080.0
 
 
-#: Number of the first field; the survey's main grid has numbers of about this range.
+#: The number of the first field; the survey's main grid has similar numbers.
 FIELDS = 245
 
 
 def field_grid() -> FieldGrid:
-    """Return the grid: 7.2 degree rings from declination -31.4 to the pole."""
+    """Return the grid: rings of 7.2 degrees from declination -31.4 to the pole."""
     edges = np.append(np.arange(-31.4, 88.0, 7.2), 90.0)
     middle = np.clip((edges[:-1] + edges[1:]) / 2, None, 86.0)
     count = np.ceil(360.0 * np.cos(np.radians(middle)) / 7.2).astype(np.int64)
@@ -115,21 +115,21 @@ class Schedule:
     Attributes
     ----------
     jd : array
-        Start of the exposure, days, in steps of 1e-7.
+        The start of the exposure, JD in steps of 1e-7.
     nid : array of int
-        Night: days since 2017-01-01 UTC.
+        The night: days since 2017-01-01 UTC.
     fid, programid : arrays of int
-        Band (1 g, 2 r) and programme.
+        The band (1 g, 2 r) and the programme.
     depth : array
-        5-sigma limit of the field, mag.
+        The 5-sigma limit of the field, mag.
     seeing : array
-        Full width at half maximum, arcsec.
+        The full width at half maximum, arcsec.
     loss : array
-        Light lost to clouds, mag.
+        The light lost to clouds, mag.
     serial : array of int
-        Number of the exposure in order of time.
+        The number of the exposure in order of time.
     start : array of int
-        Where each field's exposures begin; one more entry than there are fields.
+        The first exposure of each field, and at the end the number of exposures.
     """
 
     jd: Floats
@@ -155,7 +155,7 @@ class Schedule:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What images have of their own: 5-sigma depth, zero point and its error (mag), and loss."""
+    """The properties of images: 5-sigma depth, zero point and its error (mag), and loss."""
 
     depth: Floats
     zero_point: Floats
@@ -164,7 +164,7 @@ class Images:
 
 
 def first_nid(first_night: str) -> int:
-    """Return the number of a night, given as YYYY-MM-DD.
+    """Return the number of a night (YYYY-MM-DD).
 
     Raises
     ------
@@ -181,12 +181,12 @@ def first_nid(first_night: str) -> int:
 
 
 def night_name(nid: int) -> str:
-    """Return YYYYMMDD of a night's number."""
+    """Return the name (YYYYMMDD) of the night with a number."""
     return (datetime.date(2017, 1, 1) + datetime.timedelta(days=int(nid))).strftime("%Y%m%d")
 
 
 def make_schedule(grid: FieldGrid, first: int, last: int, seed: int) -> Schedule:
-    """Return the exposures of the nights `first` to `last`, both included."""
+    """Return the exposures of the nights with numbers from `first` to `last`, both included."""
     fields = np.random.default_rng(np.random.SeedSequence([seed, 101]))
     phase = fields.integers(0, _CADENCE, grid.ra.size)
     special = fields.random(grid.ra.size)
@@ -205,7 +205,7 @@ def make_schedule(grid: FieldGrid, first: int, last: int, seed: int) -> Schedule
 
 
 def _weather(first: int, last: int, seed: int) -> Floats:
-    """Return for each night the share that is open, 0 to 1: spells, from a two-state chain."""
+    """Return the open share of each night, 0 to 1; clouds follow a chain of two states."""
     random = np.random.default_rng(np.random.SeedSequence([seed, 102]))
     open_, shares = True, []
     for _ in range(first, last + 1):
@@ -221,7 +221,7 @@ def _night(
     """Return the exposures of one night in order of time, as columns."""
     random = np.random.default_rng(np.random.SeedSequence([seed, 103, nid]))
     dawn, dusk, transit, reach = _windows(grid, nid)
-    # A weather gap closes the dome at the end or at the beginning of the night.
+    # Bad weather closes the dome at the beginning or at the end of the night.
     closed = (1.0 - clear) * (dawn - dusk)
     dusk, dawn = (dusk + closed, dawn) if random.random() < 0.5 else (dusk, dawn - closed)
     begin, end = np.maximum(transit - reach, dusk), np.minimum(transit + reach, dawn)
@@ -235,7 +235,7 @@ def _night(
     wish = begin[field] + (end - begin)[field] * random.random(field.size)
     order = np.argsort(wish, kind="stable")
     field, fid, program, wish = field[order], fid[order], program[order], wish[order]
-    # The telescope takes one image at a time: whoever comes late waits for the next slot.
+    # The telescope takes one image at a time, so later images wait for the next slot.
     slot = np.arange(field.size) * _SLOT
     jd = np.round(np.maximum.accumulate(wish - slot) + slot, 7)
     kept = jd < end[field]
@@ -264,7 +264,7 @@ def _night(
 
 
 def _windows(grid: FieldGrid, nid: int) -> tuple[float, float, Floats, Floats]:
-    """Return dawn and dusk (JD), and each field's transit and reach to both sides (days)."""
+    """Return dawn and dusk (JD), and the transit (JD) and reach around it (days) of each field."""
     latitude = np.radians(_LATITUDE)
     guess = _JD2017 + nid + _MIDNIGHT_UTC
     days = guess - _J2000

@@ -1,9 +1,9 @@
-"""The tables beside the archive: what is true, and what catalogues know.
+"""The tables beside the archive: true values, and catalogues of galaxies and stars.
 
-Every column carries its unit and meaning in the Arrow field's metadata (``unit``, ``comment``).
-``hosts`` is a catalogue of galaxies with redshifts: most hosts, several times as many galaxies that
-host nothing, some of them right beside an object. ``stars`` has the columns of Gaia DR2 in catsHTM,
-positions in degrees: the variable stars, the nearest star of each object, and stars at random.
+Every column has its unit and meaning in the Arrow field's metadata (``unit``, ``comment``).
+``hosts`` is a catalogue of galaxies with redshifts: most hosts, and several times as many other
+galaxies, some of them close to an object. ``stars`` has the columns of Gaia DR2 in catsHTM, with
+positions in degrees: the variable stars, the nearest star of each object, and random stars.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ _STARS = (
     ("ErrPlx", "float64", "mas", "its standard error"),
     ("ExcessNoiseSig", "float64", "", "significance of the astrometric excess noise"),
 )
-# Galaxies that host nothing, per host: anywhere, and 5 to 30 arcsec from an object.
+# The number of galaxies without an object, per host: anywhere, and 5 to 30 arcsec from an object.
 _FIELD_GALAXIES, _NEAR_GALAXIES = 5, 0.12
 _MINIMUM = 1_000
 
 
 def hosts_table(objects: Objects, sky: Sky) -> tuple[pa.Table, NDArray[np.int64]]:
-    """Return the catalogue of galaxies, and the id in it of each object's host (0: none)."""
+    """Return the catalogue of galaxies, and the id of each object's host in it (0 for none)."""
     random = np.random.default_rng(np.random.SeedSequence([sky.seed, 401]))
     hosting = np.flatnonzero(objects["galaxy"] & objects["listed"])
     hosts = objects[hosting]
@@ -110,7 +110,7 @@ def hosts_table(objects: Objects, sky: Sky) -> tuple[pa.Table, NDArray[np.int64]
     z_err = 10.0 ** random.uniform(-4.3, -3.2, ra.size)
     z = np.concatenate([hosts["z"], others_z]) + z_err * random.standard_normal(ra.size)
     red = np.clip(np.concatenate([hosts["host_mag"], others_r]), 11.0, 22.0)
-    # Ids follow the position: they tell nothing of who hosts what.
+    # Ids are in order of position, so that they do not show which galaxies are hosts.
     order = np.lexsort((ra, dec))
     ids = np.empty(ra.size, np.int64)
     ids[order] = np.arange(ra.size) + 1
@@ -130,7 +130,7 @@ def hosts_table(objects: Objects, sky: Sky) -> tuple[pa.Table, NDArray[np.int64]
 
 
 def stars_table(objects: Objects, sky: Sky) -> tuple[pa.Table, NDArray[np.int64]]:
-    """Return the catalogue of stars, and the id in it of each object itself (0: none)."""
+    """Return the catalogue of stars, and the id of each object itself in it (0 for none)."""
     random = np.random.default_rng(np.random.SeedSequence([sky.seed, 402]))
     near = np.flatnonzero(np.isfinite(objects["gaia_dist"]))
     bright = np.flatnonzero(np.isfinite(objects["bright_dist"]))
@@ -141,7 +141,7 @@ def stars_table(objects: Objects, sky: Sky) -> tuple[pa.Table, NDArray[np.int64]
     count = max(2 * objects.size, _MINIMUM)
     parts.append((*_anywhere(count, random), np.clip(20.9 - random.exponential(2.6, count), 6, 21)))
     ra, dec, magnitude = (np.concatenate(column) for column in zip(*parts, strict=True))
-    # Nuclei look like stars to Gaia, but do not move.
+    # Gaia lists nuclei of galaxies as stars, but they do not move.
     still = np.zeros(ra.size, bool)
     still[: near.size] = objects["gaia_self"][near] & objects["galaxy"][near]
     parallax = np.where(still, 0.0, 0.6 * np.exp(0.9 * random.standard_normal(ra.size)))
@@ -177,7 +177,7 @@ def truth_table(
     star_ids: NDArray[np.int64],
     first_field: int,
 ) -> pa.Table:
-    """Return what is true of each object; NaN is null."""
+    """Return the table of true values, one row for each object; NaN is null."""
     kinds, subtypes = np.array(KINDS), np.array(SUBTYPES)
     galaxy, extragalactic = objects["galaxy"], np.isin(objects["kind"], [0, 1])
     several = objects["subtype"] > 0

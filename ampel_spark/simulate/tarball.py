@@ -1,9 +1,9 @@
-"""Nightly tar.gz files, written fast and always the same.
+"""Nightly tar.gz files, written fast and with reproducible bytes.
 
-Packets of one night share long pieces: the header of their Avro container with the schema, their
-cut-outs. A deflate stream may be cut into parts that know nothing of each other (zlib's full
-flush), so such a piece is compressed once and its compressed bytes are put into every packet. The
-result is an ordinary gzip file of one member; a test reads it with the standard library.
+The packets of a night share long pieces: the header of their Avro container with the schema, and
+their cutouts. A deflate stream can consist of independent parts (zlib's full flush), so a shared
+piece is compressed once, and its compressed bytes are written for every packet. The result is an
+ordinary gzip file of one member; a test reads it with the standard library.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
 class Part:
-    """A piece of data that is compressed once, however often it is written."""
+    """A piece of data that is compressed once and can be written many times."""
 
     def __init__(self, data: bytes, level: int = _LEVEL) -> None:
         self.data = data
@@ -33,7 +33,7 @@ class Part:
 
 
 class Tarball:
-    """A tar.gz file: a context manager that writes to a temporary name and renames at the end.
+    """A tar.gz file, as a context manager that writes to a temporary name and renames at the end.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Tarball:
         self._temporary.rename(self._path)
 
     def add(self, name: str, pieces: list[bytes | Part]) -> None:
-        """Add a member made of pieces in their order."""
+        """Add a member that consists of pieces in this order."""
         size = sum(len(piece.data if isinstance(piece, Part) else piece) for piece in pieces)
         info = tarfile.TarInfo(name)
         info.size, info.mode = size, 0o644

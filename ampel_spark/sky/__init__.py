@@ -1,4 +1,1 @@
-"""Positions on the sky: pixels, dust maps and local catalogues.
-
-`ampel_spark.sky.dust` tells the Milky-Way reddening at a position from a HEALPix map.
-"""
+"""Positions on the sky: HEALPix pixels, regions, dust maps, and catalogues with their matches."""

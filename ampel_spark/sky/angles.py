@@ -1,8 +1,8 @@
-"""Angles on the sphere: separations and proper motions, the same to the last bit everywhere.
+"""Angles on the sphere: separations and proper motions, equal to the last bit on every machine.
 
-A match orders rows by distance, so two engines that round a distance differently would disagree on
-what is nearest. Sines and arc sines here are polynomials of sums and products alone, which IEEE
-arithmetic rounds in one way; `ampel_spark.sky.grid` has the same ones for compiled code.
+A match orders rows by distance, so two engines that round a distance differently could find
+different nearest rows. Sines and arc sines here are polynomials of sums and products, which IEEE
+arithmetic rounds in one way only; `ampel_spark.sky.grid` has the same ones for compiled code.
 
 References
 ----------
@@ -50,13 +50,18 @@ def separation(ra1: Any, dec1: Any, ra2: Any, dec2: Any) -> Floats:
     Parameters
     ----------
     ra1, dec1, ra2, dec2 : float or array-like, broadcast together
-        Degrees.
+        Right ascension and declination of both positions, degrees.
 
     Returns
     -------
     ndarray of float64
-        Arcsec. Errors are below 1e-10 arcsec up to some degrees (what the positions themselves are
-        rounded to), and grow to 1e-3 arcsec at the antipode.
+        Angles, arcsec. Errors are below 1e-10 arcsec up to some degrees (as large as the rounding
+        of the positions), and grow to 1e-3 arcsec at the antipode.
+
+    Examples
+    --------
+    >>> separation(10.0, 60.0, [10.0, 11.0], [60.5, 60.0]).round(3).tolist()
+    [1800.0, 1799.983]
     """
     ra1, dec1, ra2, dec2 = (np.asarray(v, np.float64) for v in (ra1, dec1, ra2, dec2))
     dra = ra1 - ra2
@@ -68,7 +73,7 @@ def separation(ra1: Any, dec1: Any, ra2: Any, dec2: Any) -> Floats:
 
 
 def cosine(dec: Any) -> Floats:
-    """Return the cosine of angles between -90 and 90 degrees; exactly 0 at a pole."""
+    """Return the cosine of declinations from -90 to 90 degrees; at a pole, exactly 0."""
     x = np.abs(np.asarray(dec, np.float64))
     return np.where(x <= 45.0, _cosine_of(x * DEGREE), _sine_of((90.0 - x) * DEGREE))
 
@@ -76,19 +81,19 @@ def cosine(dec: Any) -> Floats:
 def moved(
     ra: Floats, dec: Floats, pmra: Floats, pmdec: Floats, years: Any
 ) -> tuple[Floats, Floats]:
-    """Return positions after years of proper motion, in a straight line in space.
+    """Return positions after years of proper motion along a straight line in space.
 
-    Parallax and radial velocity are left out: together below 1 mas in 10 years, but for a few
-    hundred nearby stars.
+    Parallax and radial velocity are neglected. Together they are below 1 mas in 10 years, except
+    for a few hundred nearby stars.
 
     Parameters
     ----------
     ra, dec : ndarray with shape (N,)
-        Degrees.
+        Positions, degrees.
     pmra, pmdec : ndarray with shape (N,)
-        Proper motions, mas/yr; that in right ascension includes cos(dec). NaN is no motion.
+        Proper motions, mas/yr; `pmra` includes cos(dec). NaN stands for no motion.
     years : float or ndarray with shape (N,)
-        Julian years; NaN is none.
+        Time, Julian years; NaN stands for 0.
     """
     a, d = ra * DEGREE, dec * DEGREE
     shift = np.where(np.isnan(years), 0.0, years) * (ARCSEC / 1e3)
@@ -105,14 +110,14 @@ def moved(
 
 
 def window(dec: Floats, radius: Floats) -> Floats:
-    """Return how far in right ascension (degrees, up to 180) a circle reaches to either side.
+    """Return the half-width of circles in right ascension, degrees, at most 180.
 
-    A little more than it does, for the choice of rows whose separation is then computed.
+    The result is slightly too large, so that a choice of rows by it loses none.
 
     Parameters
     ----------
     dec, radius : ndarray with shape (N,)
-        Degrees.
+        Declination of the centres, and radii, degrees.
     """
     over_pole = np.abs(dec) + radius >= 90.0 - 1e-9
     with np.errstate(divide="ignore"):
@@ -122,7 +127,7 @@ def window(dec: Floats, radius: Floats) -> Floats:
 
 
 def good_positions(ra: Floats, dec: Floats) -> npt.NDArray[np.bool_]:
-    """Say which positions are some: finite, and no declination beyond a pole."""
+    """Return which positions (degrees) are finite and have a declination from -90 to 90."""
     return np.isfinite(ra) & (np.abs(dec) <= 90.0)
 
 
@@ -133,7 +138,7 @@ def unit_vectors(ra: Floats, dec: Floats) -> Floats:
 
 
 def _sine(x: Floats) -> Floats:
-    """Sine from 0 to pi/2."""
+    """Return the sine of angles from 0 to pi/2."""
     return np.where(x <= 0.5 * HALF_PI, _sine_of(x), _cosine_of((HALF_PI - x) + HALF_PI_LOW))
 
 
@@ -153,7 +158,7 @@ def _cosine_of(x: Floats) -> Floats:
 
 
 def _arc_sine(x: Floats) -> Floats:
-    """Arc sine from 0 to 1."""
+    """Return the arc sine of numbers from 0 to 1."""
     small = x < 0.5
     t = np.where(small, x * x, 0.5 * (1.0 - x))
     s = np.where(small, x, np.sqrt(0.5 * (1.0 - x)))

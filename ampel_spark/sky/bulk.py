@@ -1,9 +1,8 @@
-"""Catalogues of a lake matched as a whole, on Spark: to each other, or to the rows of any table.
+"""Matches of whole catalogues on Spark: to each other, or to the rows of any table.
 
-`match_catalogs` is the fast way. A task takes a stretch of the sky: it reads the left rows there,
-and all right rows that the left ones can reach, from the files themselves. No row is shuffled, none
-is read by the JVM. `match_rows` takes the left side from Spark, as a DataFrame of whatever source.
-Neither loses a pair at an edge, whatever the radius, and both give the same pairs.
+Use `match_catalogs` for two catalogues of a lake: each task reads the left rows of a part of the
+sky, and all right rows within their reach, directly from the files. Use `match_rows` where the left
+side is a Spark DataFrame; it is slower. Both return the same pairs, and lose none at an edge.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Integers = npt.NDArray[np.int64]
 
 #: Rows of a DataFrame that a task matches at once.
 _ROWS = 1_000_000
-# Columns that a match reads, and the order of pixels by which the right side's rows are chosen.
+# Columns that a match reads, and the finest order of the pixels that select the right rows.
 _OWN, _COARSE = ("id", "ra", "dec", "hpx"), 9
 
 
@@ -45,19 +44,20 @@ def match_catalogs(
     k: int = 1,
     tasks: int | None = None,
 ) -> DataFrame:
-    """Match every row of one catalogue to those of another.
+    """Match every row of one catalogue to the rows of another; raise `ConfigError` without ids.
 
     Parameters
     ----------
     spark : SparkSession
+        The session that runs the tasks.
     left, right : (path, version)
-        Catalogues of a lake, by folder; both with ids. Positions are those of their epochs.
+        Folder and version of two catalogues with ids; positions are at the catalogues' epochs.
     radius : float
-        Arcsec.
+        Largest distance, arcsec.
     how, k
         As for `ampel_spark.sky.matching.match`.
     tasks : int, optional
-        Default: two for each core. No pair depends on it.
+        The number of tasks, by default two for each core; the pairs do not depend on it.
 
     Returns
     -------
@@ -89,19 +89,19 @@ def match_rows(
     how: How = "nearest",
     k: int = 1,
 ) -> DataFrame:
-    """Match the rows of a DataFrame to a catalogue.
+    """Match the rows of a DataFrame to a catalogue; raise `ConfigError` if that has no ids.
 
     Parameters
     ----------
     rows : DataFrame
-        Best with neighbours on the sky in one partition, as in a table in order of ``hpx``: a
-        partition reads what of the catalogue its rows can reach.
+        The left rows. A partition reads the part of the catalogue that its rows can reach, so this
+        is fastest for rows in order of ``hpx``.
     catalog : (path, version)
-        Catalogue of a lake, by folder, with ids.
+        Folder and version of a catalogue with ids.
     radius : float
-        Arcsec.
+        Largest distance, arcsec.
     id, ra, dec : str
-        Columns of `rows`: an integer or text, and degrees.
+        Columns of `rows`: an id (integer or text), and the position, degrees.
     how, k
         As for `ampel_spark.sky.matching.match`.
 
@@ -125,7 +125,7 @@ def match_rows(
 def match_part(
     left: StoredCatalog, right: StoredCatalog, tiles: Integers, radius: float, how: How, k: int = 1
 ) -> pa.Table:
-    """Match the rows of some tiles of a catalogue to another; see `match_catalogs`."""
+    """Return the pairs of `match_catalogs` for the left rows of some tiles, without Spark."""
     rows = left.stored.rows(tiles, ())
     mine, ids = Catalog.of(rows, left.tiles), rows["id"]
     rows = right.stored.in_ranges(_reached(rows["hpx"].to_numpy(), radius), _OWN)
@@ -143,7 +143,7 @@ def _pairs(
 ) -> pa.Table:
     most = {"all": 0, "nearest": 1, "any": 1, "k": k}[how]
     if len(near) > 2 * len(mine):
-        # the small side as the index, the large one looked up in it
+        # the smaller side makes the index, and the larger side is looked up in it
         turned = match(near.ra, near.dec, mine.ra, mine.dec, radius, how="all")
         key = np.arange(len(near)) if near.key is None else near.key
         order = np.lexsort((turned.left, key[turned.left], turned.distance, turned.row))
@@ -169,7 +169,7 @@ def _id_type(path: str | Path, version: int) -> str:
 
 
 def _reached(hpx: Integers, radius: float) -> healpix.Ranges:
-    """Return ranges that hold all within a radius (arcsec) of positions in order-29 pixels."""
+    """Return ranges that cover all circles of a radius (arcsec) about order-29 pixels."""
     order = min(healpix.order_for(radius / 3600.0), _COARSE)
     if order < 0:
         return np.array([[0, healpix.SKY]])
@@ -215,7 +215,7 @@ def _rows_task(
 
 
 def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Put batches together up to so many rows that a part of the catalogue is worth reading."""
+    """Join batches to tables of at least `_ROWS` rows, as each table reads a part of the sky."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)

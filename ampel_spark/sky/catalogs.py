@@ -1,15 +1,15 @@
-"""Catalogues of positions, and which of their rows lie near a position.
+"""Catalogues of positions, and the search for their rows near a position.
 
-`Catalog` is rows in memory: of a file, or of a part of the sky. `StoredCatalog` is a versioned
-catalogue of a lake, which reads no more than the tiles that the positions in question touch. Both
-are asked the same way::
+`Catalog` holds rows in memory: those of a file, or of a part of the sky. `StoredCatalog` is a
+version of a catalogue of a lake; it reads only the tiles that a search needs. Both have the same
+methods::
 
-    near = catalog.around(ra, dec, radius)        # a Catalog: all rows that can matter
+    near = catalog.around(ra, dec, radius)        # a Catalog with all rows that can matter
     pairs = near.match(ra, dec, radius, how="all")
     near.take(pairs.row)                          # columns of these rows
 
-Distances are exact to 1e-10 arcsec, and rows at one distance come in order of their id, so the
-answer depends on nothing but the positions and the rows.
+Distances are exact to 1e-10 arcsec, and rows at the same distance are in order of their ids, so a
+result depends only on the positions and the rows.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Nearest(NamedTuple):
     Attributes
     ----------
     row : ndarray of int64 with shape (N,)
-        Row of the catalogue; -1 where none is within the radius.
+        Row of the catalogue; -1 if no row is within the radius.
     distance : ndarray of float64 with shape (N,)
-        Separation, arcsec; NaN where there is none.
+        Separation, arcsec; NaN if no row is within the radius.
     n_within : ndarray of int64 with shape (N,)
-        Rows within the radius.
+        The number of rows within the radius.
     """
 
     row: Integers
@@ -72,21 +72,31 @@ class Nearest(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """Positions, and columns that go with them, in memory.
+    """Positions in memory, with further columns.
 
     Attributes
     ----------
     ra, dec : ndarray of float64 with shape (R,)
-        Degrees ICRS. A row whose position is not finite, or whose declination is beyond a pole, is
-        near nothing.
+        Positions, degrees ICRS. A row with a position that is not finite or beyond a pole matches
+        nothing.
     table : pyarrow.Table with R rows
-        The columns that were asked for.
+        Further columns.
     key : ndarray of int64 with shape (R,), optional
-        What decides between rows at one distance; default: the rows' order.
+        The order of rows at the same distance; by default the rows' numbers.
     motion : Motion, optional
         Proper motions.
     tiles : Tiles, optional
         Tiles of the whole catalogue, for `inputs`.
+
+    Examples
+    --------
+    >>> table = pa.table({"kind": ["star", "galaxy", "star"]})
+    >>> catalog = Catalog(np.array([10.0, 10.001, 50.0]), np.zeros(3), table)
+    >>> pairs = catalog.match([10.0003, 20.0], [0.0, 0.0], 5.0, how="all", engine="plain")
+    >>> pairs.left.tolist(), pairs.row.tolist(), pairs.distance.round(2).tolist()
+    ([0, 0], [0, 1], [1.08, 2.52])
+    >>> catalog.take(pairs.row)["kind"].to_pylist()
+    ['star', 'galaxy']
     """
 
     ra: Floats
@@ -105,18 +115,18 @@ class Catalog:
         columns: Sequence[str] = (),
         id: str | None = None,  # noqa: A002 - what it is called in settings
     ) -> Catalog:
-        """Read a file; its rows come in the one order of `ampel_spark.sky.tiles.canonical`.
+        """Read a file, and put its rows in the order of `ampel_spark.sky.tiles.canonical`.
 
         Parameters
         ----------
         path : path
-            What `ampel_spark.sky.sources.read_source` reads.
+            A file that `ampel_spark.sky.sources.read_source` reads.
         ra, dec : str
-            Columns with the position in degrees.
+            The columns with the position in degrees.
         columns : sequence of str
             Further columns to read.
         id : str, optional
-            Column that names a row.
+            The column with the rows' ids.
 
         Raises
         ------
@@ -139,8 +149,9 @@ class Catalog:
         Parameters
         ----------
         table : pyarrow.Table
+            Rows in their canonical order.
         tiles : Tiles, optional
-            Of the catalogue that it is a part of; default: its own.
+            Tiles of the whole catalogue if `table` is a part of one; by default its own.
         """
         return cls(
             table["ra"].to_numpy(),
@@ -156,7 +167,7 @@ class Catalog:
 
     @property
     def content_hash(self) -> str:
-        """Hash over positions and columns, 32 hexadecimal digits, whatever the file's format."""
+        """Hash of positions and columns, whatever the file's format: 32 hexadecimal digits."""
         return self._tiles.content_hash
 
     def reach(self, epoch: ArrayLike) -> Floats:
@@ -170,11 +181,11 @@ class Catalog:
     def around(
         self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike, columns: Sequence[str] | None = None
     ) -> Catalog:
-        """Return what can matter within a radius (arcsec) of positions: here, the whole."""
+        """Return all rows; `StoredCatalog.around` returns those that circles can reach."""
         return self
 
     def inputs(self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> list[str]:
-        """Return a hash of all that decides what is within a radius (arcsec) of each position."""
+        """Return for each circle (degrees, and arcsec) a hash of the tiles that it touches."""
         return self._tiles.inputs(*_circles(ra, dec, radius))
 
     def match(
@@ -190,12 +201,14 @@ class Catalog:
         epoch: ArrayLike | None = None,
         engine: str = "grid",
     ) -> Pairs:
-        """Match positions; see `ampel_spark.sky.matching.match`.
+        """Match positions to rows.
+
+        The parameters are those of `ampel_spark.sky.matching.match`, and:
 
         Parameters
         ----------
         where : Condition, optional
-            Rows that count at all (AMPEL's pre_filter).
+            Rows that do not meet it are ignored (AMPEL's pre_filter).
         """
         rows = np.arange(len(self), dtype=np.int64)
         if where is not None:
@@ -209,11 +222,11 @@ class Catalog:
         return Pairs(pairs.left, rows[pairs.row], pairs.distance)
 
     def within(self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Pairs:
-        """Return all rows within a radius (arcsec) of each position."""
+        """Return all rows within a radius (arcsec) of each position (degrees)."""
         return self.match(ra, dec, radius, how="all")
 
     def nearest(self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Nearest:
-        """Return the nearest row within a radius (arcsec) of each position, and how many are."""
+        """Return the nearest row within a radius (arcsec) of each position (degrees)."""
         n = np.atleast_1d(np.asarray(ra)).size
         pairs = self.within(ra, dec, radius)
         row, distance = np.full(n, -1, np.int64), np.full(n, np.nan)
@@ -222,7 +235,7 @@ class Catalog:
         return Nearest(row, distance, within_counts(pairs, n))
 
     def take(self, row: Integers) -> pa.Table:
-        """Return the columns at these rows; nulls where a row is -1."""
+        """Return the columns of rows, with nulls for each row -1."""
         return self.table.take(pa.array(row, mask=row < 0))
 
     def column_types(self) -> dict[str, str]:
@@ -245,9 +258,14 @@ class StoredCatalog:
     Parameters
     ----------
     path : path
-        Folder of the catalogue, ``LAKE/catalogs/NAME``.
+        The catalogue's folder, ``LAKE/catalogs/NAME``.
     version : int, optional
-        Default: the newest.
+        The version; by default the newest.
+
+    Raises
+    ------
+    LakeError
+        If there is no such catalogue or version.
     """
 
     def __init__(self, path: str | Path, version: int | None = None) -> None:
@@ -259,7 +277,7 @@ class StoredCatalog:
 
     @property
     def content_hash(self) -> str:
-        """Hash over all of it, 32 hexadecimal digits, whatever files it is in."""
+        """Hash of positions and columns, whatever the files: 32 hexadecimal digits."""
         return self.stored.content_hash
 
     def reach(self, epoch: ArrayLike) -> Floats:
@@ -276,15 +294,15 @@ class StoredCatalog:
         Parameters
         ----------
         ra, dec, radius : array-like, broadcast together
-            Degrees, and arcsec; however large a radius is, all tiles that it reaches are read.
+            Centres, degrees, and radii of any size, arcsec.
         columns : sequence of str, optional
-            Columns to read beside position and id; default: all.
+            Columns to read beside position and id; by default all.
         """
         _, touched = self.tiles.touched(*_circles(ra, dec, radius))
         return Catalog.of(self.stored.rows(np.unique(touched), columns), self.tiles)
 
     def inputs(self, ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> list[str]:
-        """Return a hash of all that decides what is within a radius (arcsec) of each position."""
+        """Return for each circle (degrees, and arcsec) a hash of the tiles that it touches."""
         return self.tiles.inputs(*_circles(ra, dec, radius))
 
     def column_types(self) -> dict[str, str]:
@@ -300,13 +318,23 @@ def open_catalog(
     columns: tuple[str, ...] = (),
     id: str | None = None,  # noqa: A002
 ) -> Catalog | StoredCatalog:
-    """Return a catalogue, opened once in a process as long as a file stays as it is.
+    """Return a catalogue; a process opens each version once, and a file again when it changes.
 
     Parameters
     ----------
     path : Path
-        A file, or the folder of a catalogue of a lake; the other parameters but `version` are
-        about files alone.
+        A file, or the folder of a catalogue of a lake.
+    version : int, optional
+        The version of a catalogue of a lake; by default the newest.
+    ra, dec, columns, id
+        As for `Catalog.read`. For a catalogue of a lake, only `columns` is checked.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read, or a column is absent.
+    LakeError
+        If there is no such version.
     """
     if is_stored(path):
         if version is None:
@@ -324,7 +352,7 @@ def open_catalog(
 
 @functools.lru_cache(maxsize=32)
 def stored_catalog(path: str | Path, version: int) -> StoredCatalog:
-    """Return a version of a catalogue of a lake, opened once in a process: versions stay."""
+    """Return a version of a catalogue of a lake; versions do not change, so it is kept."""
     return StoredCatalog(path, version)
 
 
@@ -348,7 +376,7 @@ def _circles(ra: Any, dec: Any, radius: Any) -> tuple[Floats, Floats, Floats]:
 
 
 def _key(ids: pa.ChunkedArray) -> Integers:
-    """Return integer ids themselves, and of text the places in alphabetical order."""
+    """Return integer ids as they are, and for ids of text their places in order."""
     ids = ids.combine_chunks()
     if pa.types.is_integer(ids.type):
         numbers: Integers = ids.fill_null(np.iinfo(np.int64).max).to_numpy(zero_copy_only=False)

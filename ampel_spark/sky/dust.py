@@ -1,7 +1,7 @@
 """Milky-Way reddening E(B-V) from a HEALPix map.
 
-A map is a FITS file with one column of E(B-V) in magnitudes. What its header does not say (the
-low-resolution maps in circulation lack ``COORDSYS``) stands in a sidecar, a small YAML file:
+A map is a FITS file with one column of E(B-V) in magnitudes. A sidecar, a small YAML file, adds
+what its header does not say (common low-resolution maps lack ``COORDSYS``):
 
 .. code-block:: yaml
 
@@ -12,9 +12,9 @@ low-resolution maps in circulation lack ``COORDSYS``) stands in a sidecar, a sma
     licence: BSD-3-Clause
     citation: whom to credit
 
-The project comes with one map, ``conf/dust/quickstart.fits``. It is a *toy of the project's own
-making* (`toy_map`): a thin disc and a seeded smooth structure. It looks like the Milky Way from
-afar and agrees with the real one nowhere; measured extinctions need a measured map.
+The project comes with one map, ``conf/dust/quickstart.fits``. It is a *toy* (`toy_map`): a thin
+disc and random smooth structure. Its values resemble those of the Milky Way in size only; real
+extinctions need a measured map.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class DustMap:
     Attributes
     ----------
     values : array with shape (12 nside^2,)
-        E(B-V), mag, as the file has it.
+        E(B-V) before the scale, mag.
     ordering : str
         ``"ring"`` or ``"nested"``.
     frame : str
@@ -62,7 +62,12 @@ class DustMap:
         Factor on the values, such as 0.86 for the recalibration of the SFD scale by Schlafly and
         Finkbeiner (2011, doi:10.1088/0004-637X/737/2/103).
     name : str
-        Of the map, for records.
+        The map's name, for records.
+
+    Examples
+    --------
+    >>> toy_map().ebv([266.4, 192.9], [-28.9, 27.1]).round(2).tolist()
+    [1.24, 0.02]
     """
 
     values: NDArray[np.float64]
@@ -93,18 +98,18 @@ class DustMap:
         path : path
             The FITS file, or its sidecar (``.yml``), which then names the file.
         scale : float, optional
-            Factor on the values, on top of the sidecar's own.
+            Factor on the values, multiplied with the sidecar's own.
         ordering, frame : str, optional
-            ``"ring"`` or ``"nested"``; ``"galactic"`` or ``"icrs"``. What is given here wins over
-            the sidecar, and the sidecar over the header.
+            ``"ring"`` or ``"nested"``; ``"galactic"`` or ``"icrs"``. Values given here win over
+            the sidecar, and the sidecar wins over the header.
         sidecar : path, optional
-            The sidecar of a FITS file that lies elsewhere. Without it, one of the same name
-            beside the file is used where there is one.
+            A sidecar in another folder than the FITS file. By default, a file of the same name
+            with the ending ``.yml`` is read if it exists.
 
         Raises
         ------
         ConfigError
-            If the file is no full-sky HEALPix map, or if nothing tells its ordering and frame.
+            If the file is no full-sky HEALPix map, or if its ordering or frame is unknown.
         """
         fits_path, notes = _resolve(Path(path), None if sidecar is None else Path(sidecar))
         values, header = _column(fits_path)
@@ -124,10 +129,10 @@ class DustMap:
         Parameters
         ----------
         ra, dec : array-like
-            Position, degrees ICRS; broadcast against each other.
+            Positions, degrees ICRS; broadcast together.
         nearest : bool, optional
-            Take the pixel that holds the position. The default is HEALPix's bilinear
-            interpolation over four pixels.
+            True: use the value of the pixel that holds the position. By default, four pixels are
+            interpolated (HEALPix's bilinear interpolation).
 
         Returns
         -------
@@ -137,7 +142,7 @@ class DustMap:
         Raises
         ------
         ConfigError
-            If a position is not finite or no declination, or if the map has no value there.
+            If a position is not finite or beyond a pole, or if the map has no value there.
         """
         from astropy import units
         from astropy_healpix import bilinear_interpolation_weights, lonlat_to_healpix
@@ -166,10 +171,16 @@ class DustMap:
 
 
 def galactic(ra: ArrayLike, dec: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return Galactic longitude and latitude, degrees, of ICRS positions, degrees.
+    """Return Galactic longitude and latitude (degrees) of ICRS positions (degrees).
 
-    A plain rotation, much cheaper to set up than a frame of astropy. The two agree to 0.1 arcsec:
-    astropy goes by way of FK5.
+    This is a plain rotation, much cheaper than a frame of astropy. The two agree to 0.1 arcsec, as
+    astropy goes through FK5.
+
+    Examples
+    --------
+    >>> lon, lat = galactic(266.405, -28.936)
+    >>> print(f"{lon:.2f} {lat:.2f}")
+    0.00 0.00
     """
     ra_, dec_ = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
     vector = np.stack([np.cos(dec_) * np.cos(ra_), np.cos(dec_) * np.sin(ra_), np.sin(dec_)])
@@ -180,10 +191,10 @@ def galactic(ra: ArrayLike, dec: ArrayLike) -> tuple[NDArray[np.float64], NDArra
 def toy_map() -> DustMap:
     """Return the project's own small map: NSIDE 32, RING, Galactic, values in steps of 1e-4 mag.
 
-    E(B-V) = 0.018 (sin^2 b + 0.02^2)^(-1/2) (1 + 0.35 cos l cos b) exp(0.3 s), with s the sum of
-    60 plane waves of random direction and phase (seed 1998), of unit variance in the mean. It has
-    the values usual for the Milky Way at high latitude (0.02-0.05 mag) and in the plane (about
-    1 mag), and none of its clouds.
+    E(B-V) = 0.018 (sin^2 b + 0.02^2)^(-1/2) (1 + 0.35 cos l cos b) exp(0.3 s), where s is the sum
+    of 60 plane waves of random direction and phase (seed 1998), with a mean variance of 1. Values
+    are typical of the Milky Way at high latitude (0.02-0.05 mag) and in the plane (about 1 mag),
+    but the map has none of its clouds.
     """
     from astropy_healpix import healpix_to_lonlat
 
@@ -209,11 +220,11 @@ def write_map(dust: DustMap, path: str | Path, *, origin: str = "") -> None:
     Parameters
     ----------
     dust : DustMap
-        What to write, in single precision.
+        The map; its values are written in single precision.
     path : path
-        The file; one that is there is replaced.
+        The file; an existing file is replaced.
     origin : str, optional
-        Where the values come from, for the header.
+        The source of the values, for the header.
     """
     from astropy.io import fits
 
@@ -234,7 +245,7 @@ def write_map(dust: DustMap, path: str | Path, *, origin: str = "") -> None:
 
 
 def _resolve(path: Path, sidecar: Path | None) -> tuple[Path, dict[str, Any]]:
-    """Return the FITS file, and what its sidecar says of it."""
+    """Return the FITS file, and the content of its sidecar."""
     if sidecar is None and path.suffix in (".yml", ".yaml"):
         notes = _notes(path)
         if not isinstance(notes.get("file"), str):

@@ -1,9 +1,9 @@
-"""HEALPix, NESTED: pixels of positions, what a circle touches, and ranges of pixels.
+"""HEALPix pixels (NESTED): pixels of positions, pixels near a circle, and ranges of pixels.
 
-A set of pixels of any orders is a list of ranges of order-29 pixels, ``start <= hpx < stop``, in
-order and apart: the pixel of order `o` is ``4**(29 - o)`` numbers long. The whole sky, as one tile,
-counts as order -1; `uniq` numbers tiles of all orders (Górski et al. 2005, doi:10.1086/427976;
-the UNIQ numbers are those of the IVOA's MOC standard).
+A set of pixels of any orders is a sorted list of separate ranges of order-29 pixels, ``start <= hpx
+< stop``; a pixel of order `o` covers ``4**(29 - o)`` of them. The whole sky as one tile has order
+-1. `uniq` numbers the tiles of all orders (Górski et al. 2005, doi:10.1086/427976; UNIQ numbers as
+in the IVOA's MOC standard).
 """
 
 from __future__ import annotations
@@ -32,18 +32,31 @@ Ranges = npt.NDArray[np.int64]
 
 #: The finest order that a 64-bit integer holds.
 ORDER = 29
-#: Number of order-29 pixels.
+#: The number of order-29 pixels.
 SKY = 12 << (2 * ORDER)
 
-# A circle of this many pixel sides about any point of a pixel stays within the pixel and its eight
+# A circle with a radius of this many pixel sides stays within its centre's pixel and the eight
 # neighbours (seven at the corners of faces): pixels are narrowest, 0.66 of a side, in the polar
-# caps. A test looks for a counter-example over the full sky.
+# caps. A test looks for a counter-example on the full sky.
 _NARROWEST = 0.6
 _SIDE = np.degrees(np.sqrt(np.pi / 3.0))  # side of an order-0 pixel, degrees
 
 
 def pixels(ra: Floats, dec: Floats, order: int = ORDER) -> Integers:
-    """Return the pixels of positions (degrees); -1 where a position is none."""
+    """Return the pixels of positions.
+
+    Parameters
+    ----------
+    ra, dec : ndarray with shape (N,)
+        Positions, degrees; one that is not finite or beyond a pole has the pixel -1.
+    order : int
+        The pixels' order, 0 to 29.
+
+    Examples
+    --------
+    >>> pixels(np.array([0.0, 45.0, np.nan]), np.array([0.0, 80.0, 0.0]), order=1).tolist()
+    [19, 3, -1]
+    """
     from astropy import units as u
     from astropy_healpix import lonlat_to_healpix
 
@@ -54,9 +67,12 @@ def pixels(ra: Floats, dec: Floats, order: int = ORDER) -> Integers:
 
 
 def order_for(radius: float) -> int:
-    """Return the finest order whose pixels a circle (degrees) touches but a pixel's neighbours of.
+    """Return the finest order at which a circle lies in its centre's pixel and the neighbours.
 
-    -1: the circle is too large for any.
+    Parameters
+    ----------
+    radius : float
+        Radius of the circle, degrees; a circle that is too large for order 0 has the order -1.
     """
     if radius <= 0.0:
         return ORDER
@@ -65,7 +81,7 @@ def order_for(radius: float) -> int:
 
 
 def around(pixel: Integers, order: int) -> Integers:
-    """Return the pixels themselves and their neighbours, shape (9, N); -1 where there are fewer."""
+    """Return pixels and their neighbours, shape (9, N); -1 stands for a missing neighbour."""
     from astropy_healpix import neighbours
 
     with np.errstate(invalid="ignore"):
@@ -74,7 +90,7 @@ def around(pixel: Integers, order: int) -> Integers:
 
 
 def ranges_of(pixel: Integers, order: int | Integers) -> Ranges:
-    """Return pixels as ranges of order 29, merged; order -1 is the whole sky."""
+    """Return the order-29 ranges of pixels, merged; a pixel of order -1 is the whole sky."""
     order = np.broadcast_to(np.asarray(order, np.int64), np.shape(pixel))
     shift = 2 * (ORDER - np.maximum(order, 0))
     start = np.where(order < 0, 0, np.asarray(pixel, np.int64) << shift)
@@ -83,14 +99,20 @@ def ranges_of(pixel: Integers, order: int | Integers) -> Ranges:
 
 
 def merged(ranges: Ranges, most: int | None = None) -> Ranges:
-    """Return ranges in order, those that touch or overlap as one.
+    """Return ranges in order, with ranges that touch or overlap joined.
 
     Parameters
     ----------
     ranges : ndarray of int64 with shape (N, 2)
+        Ranges of order-29 pixels, in any order.
     most : int, optional
-        Most ranges to return: the smallest gaps are closed until there are no more, so that the
-        result covers `ranges` and somewhat more.
+        The largest number of ranges to return. The smallest gaps are closed until it is met, so
+        that the result covers more than `ranges`.
+
+    Examples
+    --------
+    >>> merged(np.array([[6, 9], [0, 2], [2, 4]])).tolist()
+    [[0, 4], [6, 9]]
     """
     ranges = np.asarray(ranges, np.int64).reshape(-1, 2)
     ranges = ranges[ranges[:, 0] < ranges[:, 1]]
@@ -110,7 +132,7 @@ def merged(ranges: Ranges, most: int | None = None) -> Ranges:
 
 
 def in_ranges(hpx: Integers, ranges: Ranges) -> npt.NDArray[np.bool_]:
-    """Say which order-29 pixels are in (merged) ranges."""
+    """Return which order-29 pixels lie in merged ranges, shape (N,)."""
     if not len(ranges):
         return np.zeros(len(hpx), bool)
     at = np.searchsorted(ranges[:, 0], hpx, "right") - 1
@@ -118,7 +140,7 @@ def in_ranges(hpx: Integers, ranges: Ranges) -> npt.NDArray[np.bool_]:
 
 
 def uniq(pixel: Integers | int, order: Integers | int) -> Integers:
-    """Return the UNIQ number, ``pixel + 4 * 4**order``; 1 for the whole sky (order -1)."""
+    """Return UNIQ numbers, ``pixel + 4 * 4**order``; 1 for the whole sky (order -1)."""
     order = np.asarray(order, np.int64)
     return np.asarray(
         np.where(order < 0, 1, np.asarray(pixel, np.int64) + (np.int64(1) << (2 * (order + 1))))
@@ -126,7 +148,7 @@ def uniq(pixel: Integers | int, order: Integers | int) -> Integers:
 
 
 def of_uniq(number: Integers) -> tuple[Integers, Integers]:
-    """Return order and pixel of UNIQ numbers."""
+    """Return the orders and pixels of UNIQ numbers."""
     number = np.asarray(number, np.int64)
     order = np.asarray([(int(n).bit_length() - 1) // 2 - 1 for n in number.ravel()], np.int64)
     order = order.reshape(number.shape)

@@ -1,9 +1,9 @@
-"""Which rows lie near which positions: all, the nearest, the k nearest, or whether any does.
+"""Matches of positions to rows: all rows within a radius, the nearest, or the k nearest.
 
-One question, three engines that give one answer, to the last bit: ``grid``, compiled code
+Three engines give the same result to the last bit: ``grid``, compiled code
 (`ampel_spark.sky.grid`); ``tree``, scipy's k-d tree; and ``plain``, a few lines of numpy that a
-reader can check. Rows at one distance come in order of their key, so no answer depends on how rows
-or positions are ordered, split or stored.
+reader can check. Rows at the same distance are in order of their keys, so a result does not depend
+on the order, division or storage of rows and positions.
 """
 
 from __future__ import annotations
@@ -41,27 +41,27 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-#: What of the rows within the radius is wanted.
+#: The rows within the radius that a match returns.
 How: TypeAlias = Literal["nearest", "all", "any", "k"]
 ENGINES = ("grid", "tree", "plain")
 _HOWS = ("nearest", "all", "any", "k")
 
-# Stars that move more than this (arcsec) over the time in question are looked for apart, so that
-# one of them does not widen the search for all.
+# Stars that move more than this (arcsec) between the epochs are searched for separately, as one of
+# them would widen the search for all.
 _FAST = 5.0
-# Rows with one right ascension in a row, from which on duplicates are put aside.
+# Where more rows than this have the same right ascension, the search leaves out duplicates.
 _MANY = 256
 
 
 class Pairs(NamedTuple):
-    """Positions and the rows near them, in order of position, distance and key of the row.
+    """Pairs of a position and a row, in order of position, distance and the row's key.
 
     Attributes
     ----------
     left : ndarray of int64 with shape (P,)
-        Number of the position.
+        The number of the position.
     row : ndarray of int64 with shape (P,)
-        Row of the catalogue.
+        The row of the catalogue.
     distance : ndarray of float64 with shape (P,)
         Separation, arcsec.
     """
@@ -78,9 +78,9 @@ class Motion:
     Attributes
     ----------
     pmra, pmdec : ndarray of float64 with shape (R,)
-        Proper motions, mas/yr; that in right ascension includes cos(dec). NaN is no motion.
+        Proper motions, mas/yr; `pmra` includes cos(dec). NaN stands for no motion.
     epoch : ndarray of float64 with shape (R,)
-        Epoch of the positions, Julian years; NaN: the row stays where it is.
+        Epoch of the positions, Julian years; a row with NaN does not move.
     """
 
     pmra: Floats
@@ -112,29 +112,36 @@ def match(
     Parameters
     ----------
     ra, dec : array-like with shape (N,)
-        Positions, degrees ICRS. One that is not finite, or beyond a pole, is near nothing.
+        Positions, degrees ICRS. One that is not finite or beyond a pole matches nothing.
     rows_ra, rows_dec : array-like with shape (R,)
-        The catalogue's; likewise.
+        The catalogue's positions, likewise.
     radius, min_radius : float or array-like with shape (N,)
-        Largest and smallest distance, arcsec, both included; of all positions, or of each.
+        Largest and smallest distance, arcsec, both included.
     how : str
-        ``nearest``; ``all``; ``k``, the `k` nearest; or ``any``, of which the answer is one row for
-        each position that has one, the nearest.
+        ``nearest``; ``all``; ``k`` for the `k` nearest; or ``any``, which returns the same pairs as
+        ``nearest``.
     k : int
-        Used with ``how="k"``.
+        The number of rows for ``how="k"``.
     key : ndarray of int64 with shape (R,), optional
-        The rows' ids, which decide between rows at one distance; by default the rows' numbers.
+        The rows' ids, which order rows at the same distance; by default the rows' numbers.
     motion : Motion, optional
-        Proper motions: distances are to where a row is at a position's epoch.
+        Proper motions, which move each row to the epoch of the position.
     epoch : float or array-like with shape (N,), optional
-        Epoch of the positions, Julian years; NaN: rows are where the catalogue has them.
+        Epoch of the positions, Julian years; for a position with NaN, rows do not move.
     engine : str
         ``grid``, ``tree`` or ``plain``.
 
     Raises
     ------
     ConfigError
-        If a radius is none, or `how`, `k` or `engine` is unknown.
+        If a radius is out of range, or `how`, `k` or `engine` is unknown.
+
+    Examples
+    --------
+    >>> pairs = match([10.0, 20.0], [0.0, 0.0], [10.001, 10.0, 30.0], [0.0, 0.0, 0.0], 5.0,
+    ...               how="all", engine="plain")
+    >>> pairs.left.tolist(), pairs.row.tolist(), pairs.distance.round(3).tolist()
+    ([0, 0], [1, 0], [0.0, 3.6])
     """
     if how not in _HOWS:
         raise ConfigError(f"how = {how!r}{nearest(how, _HOWS)}")
@@ -165,12 +172,12 @@ def match(
 
 
 def engine_for(n: int, rows: int) -> str:
-    """Return the quickest engine for so many positions and rows: numba takes long to import."""
+    """Return the fastest engine for `n` positions and `rows` rows; numba is slow to import."""
     return "plain" if n * rows < 10_000_000 else "grid"
 
 
 def first_of_each(pairs: Pairs, most: int) -> Pairs:
-    """Return the first `most` pairs of each position; all of them for 0."""
+    """Return the first `most` pairs of each position; 0 stands for all."""
     if most == 0 or not len(pairs.left):
         return pairs
     begins = np.flatnonzero(np.diff(pairs.left, prepend=-1))
@@ -180,7 +187,7 @@ def first_of_each(pairs: Pairs, most: int) -> Pairs:
 
 
 def within_counts(pairs: Pairs, n: int) -> Integers:
-    """Return how many rows each of `n` positions has among all its pairs."""
+    """Return the number of pairs of each of `n` positions."""
     return np.bincount(pairs.left, minlength=n).astype(np.int64)
 
 
@@ -219,7 +226,7 @@ def _moving(
     years: Floats,
     engine: str,
 ) -> Pairs:
-    """All pairs with rows where they are at each position's epoch."""
+    """Return all pairs, with the rows moved to each position's epoch."""
     speed = np.hypot(np.nan_to_num(motion.pmra), np.nan_to_num(motion.pmdec)) / 1e3
     epochs = motion.epoch[np.isfinite(motion.epoch)]
     known = years[np.isfinite(years)]
@@ -228,7 +235,7 @@ def _moving(
         if len(epochs) and len(known)
         else 0.0
     )
-    # A straight line in space covers less than this angle; the excess is against rounding.
+    # A straight line in space covers less than this angle; the last factor allows for rounding.
     reach = speed * longest * (1 + 1e-9)
     none = np.empty(0, np.int64)
     parts = [Pairs(none, none, np.empty(0))]
@@ -259,7 +266,7 @@ def _usable(ra: Floats, dec: Floats) -> tuple[Integers, Floats, Floats]:
 
 
 def _turned(ra: Floats) -> Floats:
-    """Return right ascension from 0 to 360, the numbers themselves where they are there already."""
+    """Return right ascensions from 0 to 360, with numbers in that range unchanged."""
     inside = (ra >= 0.0) & (ra < 360.0)
     if inside.all():
         return ra
@@ -297,7 +304,7 @@ def _longest_run(values: Floats) -> int:
 
 
 def _without_spares(rows: _Rows, most: int) -> Integers:
-    """Return the rows less those that have `most` others before them at the very same place."""
+    """Return the first `most` rows of each place, in order of their keys."""
     ra, dec, key = rows
     order = np.lexsort((key, dec, ra))
     new = (np.diff(ra[order], prepend=-1.0) != 0) | (np.diff(dec[order], prepend=-99.0) != 0)
@@ -309,7 +316,7 @@ def _without_spares(rows: _Rows, most: int) -> Integers:
 def _tree(ra: Floats, dec: Floats, rows: _Rows, inner: Floats, outer: Floats, most: int) -> Pairs:
     from scipy.spatial import cKDTree
 
-    # A little more than the chord, as rounding moves a separation by up to 2e-10 arcsec.
+    # Slightly more than the chord, as rounding moves a separation by up to 2e-10 arcsec.
     chord = 2.0 * np.sin(0.5 * ARCSEC * outer.max()) * (1 + 1e-12) + 1e-14
     found = cKDTree(unit_vectors(ra, dec)).sparse_distance_matrix(
         cKDTree(unit_vectors(rows.ra, rows.dec)), chord, output_type="ndarray"
@@ -319,7 +326,7 @@ def _tree(ra: Floats, dec: Floats, rows: _Rows, inner: Floats, outer: Floats, mo
 
 
 def _plain(ra: Floats, dec: Floats, rows: _Rows, inner: Floats, outer: Floats, most: int) -> Pairs:
-    """Every row in the band of declinations around a position, and not too far beside it."""
+    """Compare each position with the rows in a band of declination and right ascension."""
     order = np.argsort(rows.dec, kind="stable")
     reach = outer / 3600.0 + 1e-10
     first = np.searchsorted(rows.dec[order], dec - reach, "left")
@@ -338,7 +345,7 @@ def _plain(ra: Floats, dec: Floats, rows: _Rows, inner: Floats, outer: Floats, m
 
 
 def _chunks(n: Integers, most: int) -> list[tuple[int, int]]:
-    """Cut positions with `n` candidates each into stretches of about `most` candidates."""
+    """Split positions with `n` candidates each into ranges of about `most` candidates."""
     part = (np.cumsum(n) - 1) // most
     cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(n)]
     return list(itertools.pairwise(cuts))
@@ -354,7 +361,7 @@ def _exact(
     left: Integers,
     row: Integers,
 ) -> Pairs:
-    """Keep of candidates those between the radii, in order, and the first `most` of each."""
+    """Return the candidate pairs between the radii, in order, the first `most` of each."""
     distance = separation(ra[left], dec[left], rows.ra[row], rows.dec[row])
     keep = (inner[left] <= distance) & (distance <= outer[left])
     return first_of_each(_sorted(left[keep], row[keep], distance[keep], rows.key), most)

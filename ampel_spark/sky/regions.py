@@ -1,8 +1,8 @@
 """Parts of the sky: cones, boxes, polygons, sets of pixels, and probability regions of sky maps.
 
-Each says which positions are in it, and which ranges of HEALPix pixels cover it, so that a table in
-order of ``hpx`` is read where it matters. The ranges hold the region and a little more; the exact
-test is on the position.
+A `Region` tests positions exactly. It also has ranges of HEALPix pixels that cover it and slightly
+more, so that a search reads only a part of a table in order of ``hpx``. See
+`ampel_spark.sky.search` for the search itself.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["Region", "box", "check_position", "cone", "cones", "moc", "pixels", 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-# No point of a pixel is farther than this many pixel sides from its centre (1.045 at the seams of
+# Every point of a pixel is closer than this many pixel sides to its centre (1.045 at the seams of
 # the polar caps, for fine pixels).
 _PIXEL_RADIUS = 1.1
-# Finest order of a cover, and pixels from which on it is not refined.
+# The finest order of a cover, and the number of pixels above which it is not refined.
 _FINEST, _ENOUGH = 16, 20_000
 
 
@@ -38,11 +38,11 @@ class Region:
     Attributes
     ----------
     text : str
-        What it is, for people.
+        A description for people.
     ranges : ndarray of int64 with shape (N, 2)
         Order-29 pixels that cover it, ``start <= hpx < stop``, in order and apart.
     holds : callable
-        Takes right ascension and declination (degrees), gives which positions are in it.
+        Takes right ascensions and declinations (degrees), and returns which positions are in it.
     """
 
     text: str
@@ -50,7 +50,7 @@ class Region:
     holds: Callable[[Floats, Floats], Mask]
 
     def contains(self, ra: ArrayLike, dec: ArrayLike) -> Mask:
-        """Say which positions (degrees) are in it; those that are none are not."""
+        """Return which positions (degrees) are in it; False for NaN or beyond a pole."""
         ra, dec = (np.atleast_1d(np.asarray(v, np.float64)) for v in (ra, dec))
         found = np.zeros(len(ra), bool)
         good = np.flatnonzero(good_positions(ra, dec))
@@ -58,21 +58,21 @@ class Region:
         return found
 
     def sql(self, column: str = "hpx", most: int = 16) -> str:
-        """Return a condition for SQL that holds for all of the region and little more.
+        """Return a condition for SQL that covers the region and slightly more.
 
         Parameters
         ----------
         column : str
-            Column with the order-29 pixel.
+            The column with the order-29 pixel.
         most : int
-            Most ranges in it: engines plan long chains of OR slowly.
+            The largest number of ranges; engines plan long chains of OR slowly.
         """
         parts = [f"{column} BETWEEN {a} AND {b - 1}" for a, b in healpix.merged(self.ranges, most)]
         return f"({' OR '.join(parts)})" if parts else "(1 = 0)"
 
 
 def check_position(ra: float, dec: float, where: str = "") -> None:
-    """Refuse what is no position (degrees), as a mistake in a search for one place."""
+    """Raise `ConfigError` if a position (degrees) is not finite or beyond a pole."""
     if not (np.isfinite(ra) and abs(dec) <= 90):
         raise ConfigError(
             f"{where}{ra:g} {dec:g} is no position: degrees, declination within -90 to 90"
@@ -80,7 +80,26 @@ def check_position(ra: float, dec: float, where: str = "") -> None:
 
 
 def cone(ra: float, dec: float, radius: float) -> Region:
-    """Return the circle of `radius` arcsec about a position (degrees), its edge included."""
+    """Return a circle, its edge included.
+
+    Parameters
+    ----------
+    ra, dec : float
+        The centre, degrees.
+    radius : float
+        The radius, arcsec.
+
+    Raises
+    ------
+    ConfigError
+        If the centre is no position, or the radius is not within 0 to 180 degrees.
+
+    Examples
+    --------
+    >>> region = cone(187.7, 12.4, 3600)
+    >>> region.contains([187.7, 188.7, 188.8], [12.4, 12.4, 12.4]).tolist()
+    [True, True, False]
+    """
     check_position(ra, dec)
     if not 0 <= radius < 180 * 3600:
         raise ConfigError(f"radius {radius} is not within 0 to 180 degrees (it is in arcsec)")
@@ -94,7 +113,7 @@ def cone(ra: float, dec: float, radius: float) -> Region:
 
 
 def cones(ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Region:
-    """Return the union of many circles (degrees, and arcsec)."""
+    """Return the union of circles with centres in degrees and radii in arcsec."""
     from ampel_spark.sky.matching import engine_for, match
 
     ra, dec, radius = np.broadcast_arrays(
@@ -111,7 +130,7 @@ def cones(ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Region:
         parts.append(healpix.ranges_of(near[near >= 0], int(order)))
 
     def holds(a: Floats, d: Floats) -> Mask:
-        # circles are few and positions many: look from the circles
+        # there are few circles and many positions, so the circles are the left side
         found = np.zeros(len(a), bool)
         engine = engine_for(len(ra), len(a))
         found[match(ra, dec, a, d, radius, how="all", engine=engine).row] = True
@@ -121,12 +140,22 @@ def cones(ra: ArrayLike, dec: ArrayLike, radius: ArrayLike) -> Region:
 
 
 def box(ra: tuple[float, float], dec: tuple[float, float]) -> Region:
-    """Return all from one right ascension eastwards to another, between two declinations.
+    """Return the region from one right ascension eastwards to another, between two declinations.
 
     Parameters
     ----------
     ra, dec : (float, float)
-        Degrees, edges included. ``ra=(350, 10)`` goes across 0; ``ra=(0, 360)`` is all of it.
+        Limits, degrees, included. ``ra=(350, 10)`` crosses 0; ``ra=(0, 360)`` is a full ring.
+
+    Raises
+    ------
+    ConfigError
+        If the declinations are out of order or beyond a pole.
+
+    Examples
+    --------
+    >>> box((350, 10), (-5, 5)).contains([355, 5, 20], [0, 0, 0]).tolist()
+    [True, True, False]
     """
     west, low, high = ra[0], *dec
     if not -90 <= low <= high <= 90:
@@ -151,7 +180,8 @@ def polygon(ra: ArrayLike, dec: ArrayLike) -> Region:
     Parameters
     ----------
     ra, dec : array-like with shape (N,)
-        Corners in order, degrees; it must not cross itself, nor reach 90 degrees from its middle.
+        Corners in order, degrees. Sides must not cross, and corners must be within 88 degrees of
+        the polygon's middle.
 
     Raises
     ------
@@ -172,7 +202,7 @@ def polygon(ra: ArrayLike, dec: ArrayLike) -> Region:
     north = np.cross(middle, east)
 
     def flat(vectors: Floats) -> tuple[Floats, Floats, Floats]:
-        """Project great circles to straight lines."""
+        """Return a projection in which great circles are straight lines."""
         w = vectors @ middle
         with np.errstate(divide="ignore", invalid="ignore"):
             return vectors @ east / w, vectors @ north / w, w
@@ -202,13 +232,16 @@ def polygon(ra: ArrayLike, dec: ArrayLike) -> Region:
 
 
 def pixels(ranges: ArrayLike, text: str = "pixels") -> Region:
-    """Return a set of order-29 pixels, as ranges with shape (N, 2)."""
+    """Return the region of order-29 pixels in ranges with shape (N, 2)."""
     held = healpix.merged(np.asarray(ranges, np.int64))
     return Region(text, held, lambda a, d: healpix.in_ranges(healpix.pixels(a, d), held))
 
 
 def moc(source: str | Path | Sequence[int]) -> Region:
-    """Return a multi-order coverage map: a FITS file with a column UNIQ, or the numbers."""
+    """Return a multi-order coverage map, given by UNIQ numbers or a FITS file that has them.
+
+    Raise `ConfigError` if the file cannot be read, or has no column UNIQ.
+    """
     if isinstance(source, str | Path):
         columns = _fits_columns(Path(source))
         if "UNIQ" not in columns:
@@ -226,9 +259,14 @@ def skymap(source: str | Path, level: float = 0.9) -> Region:
     Parameters
     ----------
     source : path
-        FITS file with UNIQ and PROBDENSITY [1/sr], as LIGO, Virgo and KAGRA publish.
+        A FITS file with UNIQ and PROBDENSITY [1/sr], as LIGO, Virgo and KAGRA publish them.
     level : float
-        Probability in it, above 0 and at most 1.
+        The probability, above 0 and at most 1.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or lacks a column, or the level is out of range.
 
     References
     ----------
@@ -253,7 +291,10 @@ def skymap(source: str | Path, level: float = 0.9) -> Region:
 
 
 def _cover(near: Callable[[Floats, Floats, float], Mask], size: float) -> healpix.Ranges:
-    """Return pixels that cover all that is near, down to about an eighth of `size` (degrees)."""
+    """Return pixels that cover a region, refined to about an eighth of its size (degrees).
+
+    `near` takes positions and a distance (degrees), and returns which are that close to the region.
+    """
     from astropy import units as u
     from astropy_healpix import healpix_to_lonlat
 
@@ -273,7 +314,7 @@ def _cover(near: Callable[[Floats, Floats, float], Mask], size: float) -> healpi
 
 
 def _to_arc(points: Floats, a: Floats, b: Floats) -> Floats:
-    """Return the angle (radians) between points and the great-circle arc from a to b."""
+    """Return the angle (radians) from each point to the great-circle arc between a and b."""
     pole = np.cross(a, b)
     length = np.linalg.norm(pole)
     ends = np.minimum(_angle(points, a), _angle(points, b))

@@ -1,8 +1,8 @@
-"""Rows of a table that lie in a region: without Spark, or as a Spark DataFrame.
+"""Searches for the rows of a table in a region, without Spark or on a Spark DataFrame.
 
-A table in order of ``hpx`` (a catalogue of a lake) or with files that know their smallest and
-largest ``hpx`` (``alerts``) is read only where the region is. A table with positions alone is read
-as a whole.
+Use `search` for one region and `around` for many circles, both without Spark; `in_region` and
+`register` are for Spark. A search reads only the parts of a catalogue, or the files of ``alerts``,
+that the region can touch; a table without ``hpx`` is read as a whole.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["around", "in_region", "register", "search"]
 
-# Ranges in one condition for files; more are merged.
+# The largest number of ranges in a condition on files; more are merged.
 _MOST = 16
 
 
@@ -39,27 +39,43 @@ def search(
     version: int | None = None,
     programids: Collection[int] | None = None,
 ) -> pa.Table:
-    """Return the rows of a table of a lake, or of a catalogue of it, that lie in a region.
+    """Return the rows of a table or catalogue of a lake that lie in a region.
 
     Parameters
     ----------
     lake : path
+        The lake's folder.
     name : str
         A table with ``ra`` and ``dec``, or a catalogue.
     region : Region
+        The region, from `ampel_spark.sky.regions`.
     columns : sequence of str, optional
-        Default: all.
+        The columns to return; by default all.
     version : int, optional
-        Default: the newest.
+        The version to read; by default the newest.
     programids : collection of int, optional
-        Of a table with data rights: rows of these alone; default: all.
+        Data rights: the programmes whose rows are returned; by default all.
 
     Raises
     ------
     LakeError
         If there is no such table or version.
     ConfigError
-        If it has no such column, or no positions.
+        If the table has no such column, or no positions.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from ampel_spark.sky.regions import cone
+    >>> from ampel_spark.sky.store import add
+    >>> lake = tempfile.TemporaryDirectory()
+    >>> stars = {"ra": [10.0, 10.1, 200.0], "dec": [0.0, 0.0, 5.0], "mag": [17.0, 18.0, 9.0]}
+    >>> catalog, new = add(lake.name, "stars", pa.table(stars))
+    >>> search(lake.name, "stars", cone(10.0, 0.0, 600), ["mag"])["mag"].to_pylist()
+    [18.0, 17.0]
+    >>> around(lake.name, "stars", [10.0, 200.0], [0.0, 5.0], 60, ["mag"]).to_pylist()
+    [{'cone': 0, 'distance': 0.0, 'mag': 17.0}, {'cone': 1, 'distance': 0.0, 'mag': 9.0}]
+    >>> lake.cleanup()
     """
     from ampel_spark.lake.reading import dataset, table_names
 
@@ -97,13 +113,27 @@ def around(
     version: int | None = None,
     programids: Collection[int] | None = None,
 ) -> pa.Table:
-    """Return the rows within a radius (arcsec) of each of many positions (degrees).
+    """Return the rows within a radius of each of many positions.
+
+    Parameters
+    ----------
+    ra, dec : array-like with shape (N,)
+        Positions, degrees.
+    radius : float or array-like with shape (N,)
+        Radii, arcsec.
+    lake, name, columns, version, programids
+        As for `search`.
 
     Returns
     -------
     pyarrow.Table
-        ``cone`` (number of the position), ``distance`` [arcsec] and the columns, in order of these;
-        a row that is in several cones is there several times.
+        ``cone`` (number of the position), ``distance`` [arcsec] and the columns, in order of cone
+        and distance. A row in several cones is returned once for each.
+
+    Raises
+    ------
+    LakeError, ConfigError
+        As for `search`.
     """
     rows = search(lake, name, cones(ra, dec, radius), None if columns is None else
                   [*dict.fromkeys([*columns, "ra", "dec"])], version, programids)  # fmt: skip
@@ -119,9 +149,9 @@ def around(
 
 
 def in_region(rows: DataFrame, region: Region, ra: str = "ra", dec: str = "dec") -> DataFrame:
-    """Return the rows of a Spark DataFrame that lie in a region.
+    """Return the rows of a Spark DataFrame whose position (columns `ra`, `dec`) is in a region.
 
-    Ranges of ``hpx``, where there is such a column, leave out files; the position then decides.
+    With a column ``hpx``, Spark reads fewer files.
     """
     from pyspark.sql import functions as f
 
@@ -131,20 +161,22 @@ def in_region(rows: DataFrame, region: Region, ra: str = "ra", dec: str = "dec")
 
 
 def register(spark: SparkSession, name: str, region: Region) -> str:
-    """Make a region a function of SQL, ``name(ra, dec)``.
+    """Register a region as a function of SQL, ``name(ra, dec)``.
 
     Parameters
     ----------
     spark : SparkSession
+        The session that gets the function.
     name : str
-        What SQL calls it.
+        The function's name.
     region : Region
+        The region, from `ampel_spark.sky.regions`.
 
     Returns
     -------
     str
-        A condition for rows with ``hpx``, ``ra`` and ``dec``: ranges that leave out files, and the
-        function, which decides.
+        A condition for rows with ``hpx``, ``ra`` and ``dec``: ranges of ``hpx``, by which Spark
+        reads fewer files, and the function.
 
     Examples
     --------
@@ -158,14 +190,14 @@ def register(spark: SparkSession, name: str, region: Region) -> str:
 
 
 def _holds(region: Region) -> Any:
-    """Return a function of Spark that says which positions are in a region."""
+    """Return a function of Spark that tests whether positions are in a region."""
     from pyspark.sql.pandas.functions import arrow_udf
 
     def holds(a: pa.Array, d: pa.Array) -> pa.Array:
         at = [np.asarray(pc.fill_null(v, np.nan), np.float64) for v in (a, d)]
         return pa.array(region.contains(*at))
 
-    # Annotations are strings in this module, and Spark looks for the types themselves.
+    # Annotations are strings in this module, but Spark needs the types themselves.
     holds.__annotations__ = {"a": pa.Array, "d": pa.Array, "return": pa.Array}
     return arrow_udf(holds, "boolean")  # type: ignore[call-overload]
 

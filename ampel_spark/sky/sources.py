@@ -9,19 +9,23 @@ numbers, text.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import parquet
 from pydantic import BaseModel, ConfigDict, Field
 
+from ampel_spark.dialects import MISSING, DialectError, read_delimited
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.files import files_in
+from ampel_spark.packed import content_of, plain_name
 
 __all__ = ["OWN", "CatalogSettings", "read_source"]
 
@@ -30,11 +34,12 @@ OWN = ("id", "ra", "dec", "pmra", "pmdec", "epoch", "hpx")
 
 _PER_YEAR = {"mas/yr": 1.0, "arcsec/yr": 1e3, "deg/yr": 3.6e6}
 _SUFFIXES = {
-    ".csv": "csv", ".ecsv": "ecsv", ".fits": "fits", ".fit": "fits", ".vot": "votable",
-    ".votable": "votable", ".xml": "votable", ".parquet": "parquet", ".pq": "parquet",
+    ".csv": "csv", ".tsv": "csv", ".ecsv": "csv", ".fits": "fits", ".fit": "fits",
+    ".vot": "votable", ".votable": "votable", ".xml": "votable", ".parquet": "parquet",
+    ".pq": "parquet",
 }  # fmt: skip
-# What pandas writes of an index without a name: the number or key of a row, no column of the table.
-_INDEX = re.compile(r"__index_level_\d+__")
+# What pandas writes of an index without a name, and HATS of its own: no column of the table.
+_INDEX = re.compile(r"__index_level_\d+__|_hipscat_index|_healpix_\d+")
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_temporal)
 
 
@@ -51,7 +56,10 @@ class CatalogSettings(BaseModel):
         description="of the position; with hourangle the right ascension is in hours, with"
         " sexagesimal it is text such as 12:34:56.7, and the declination -01:23:45",
     )
-    id: str | None = Field(default=None, description="column that names a row: integer or text")
+    id: str | None = Field(
+        default=None,
+        description="column that names a row: integer or text; default: a kept column id",
+    )
     pmra: str | None = Field(default=None, description="proper motion, with cos(dec)")
     pmdec: str | None = Field(default=None, description="proper motion")
     motion_unit: Literal["mas/yr", "arcsec/yr", "deg/yr"] = "mas/yr"
@@ -66,7 +74,7 @@ class CatalogSettings(BaseModel):
     url: str = ""
 
     def kept(self, there: Sequence[str]) -> dict[str, str]:
-        """Return the kept columns: name here → name there; an index of pandas only where asked."""
+        """Return the kept columns: name here → name there; an index only where asked."""
         if isinstance(self.columns, dict):
             return dict(self.columns)
         used = {self.ra, self.dec, self.id, self.pmra, self.pmdec, self.epoch}
@@ -81,8 +89,8 @@ def read_source(paths: Sequence[str | Path], settings: CatalogSettings, name: st
     Parameters
     ----------
     paths : sequence of path
-        CSV, ECSV, FITS, VOTable or Parquet files, folders of Parquet files, Delta tables, HATS
-        catalogues; together they are the catalogue.
+        CSV, ECSV, FITS, VOTable or Parquet files, compressed or not, folders of Parquet files,
+        Delta tables, HATS catalogues; together they are the catalogue.
     settings : CatalogSettings
     name : str
         For messages.
@@ -121,6 +129,9 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
             | dict.fromkeys(settings.kept(()).values())
         )
     raw = _raw(path, wanted)
+    twice = sorted({n for n in raw.column_names if raw.column_names.count(n) > 1})
+    if twice:
+        raise ConfigError(f"catalogue {path}: two columns are called {twice[0]!r}: rename one")
     kept = settings.kept(raw.column_names)
     for column in (settings.ra, settings.dec):
         if column not in raw.column_names:
@@ -131,11 +142,17 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
     _check(path, raw.column_names, [*filter(None, named), *kept.values()])
     ra, dec = _position(path, raw, settings)
     columns: dict[str, Any] = {}
-    if settings.id is not None:
-        ids = _plain(path, settings.id, raw[settings.id])
+    named_id = settings.id
+    if named_id is None and kept.get("id") == "id":
+        named_id = kept.pop("id")
+    if named_id is not None:
+        ids = _plain(path, named_id, raw[named_id])
         if not (pa.types.is_integer(ids.type) or pa.types.is_string(ids.type)):
+            large = pc.max(pc.abs(ids)).as_py() if pa.types.is_floating(ids.type) else None
+            lost = f", and {large!r} lost digits by that" if large and large >= 2**53 else ""
             raise ConfigError(
-                f"catalogue {path}: id {settings.id!r} is {ids.type}: no name of a row"
+                f"catalogue {path}: id {named_id!r} is {ids.type}: no name of a row{lost}; write"
+                " it as integers or as text"
             )
         columns["id"] = ids
     columns["ra"], columns["dec"] = pa.array(ra), pa.array(dec)
@@ -184,13 +201,20 @@ _PARTS = re.compile(r"\s*([+-]?)(\d+)[\s:hd°]+(\d+)(?:[\s:m'′]+(\d+(?:\.\d*)?
 
 
 def _sexagesimal(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """Return text such as ``-01 23 45.6`` as a number; NaN where there is none."""
+    """Return text such as ``-01 23 45.6`` as a number; NaN where there is none.
+
+    So is text that is something else, in no more than one row of a hundred.
+    """
     values = np.full(len(column), np.nan)
+    wrong = 0
     for i, text in enumerate(column.to_pylist()):
-        if text is None or not str(text).strip():
+        if text is None or str(text).strip().lower() in MISSING:
             continue
         found = _PARTS.fullmatch(str(text))
         if found is None or int(found[3]) >= 60 or float(found[4] or 0) > 60:
+            wrong += 1
+            if wrong <= len(column) // 100:
+                continue
             raise ConfigError(
                 f"catalogue {path}: {name} = {text!r} is not sexagesimal, such as 12:34:56.7"
             )
@@ -202,12 +226,29 @@ def _sexagesimal(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[
 def _numbers(
     path: Path, name: str, column: pa.ChunkedArray, what: str = "number"
 ) -> npt.NDArray[np.float64]:
+    """Return a column as numbers, NaN where there is none.
+
+    So is a word that is no number, in no more than one row of a hundred.
+    """
     try:
         values = pc.cast(column, pa.float64())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ConfigError(f"catalogue {path}: column {name!r} is no {what}: {error}") from None
+        found = [_number_in(word) for word in column.to_pylist()]
+        if sum(n is None for n in found) > len(found) // 100:
+            raise ConfigError(f"catalogue {path}: column {name!r} is no {what}: {error}") from None
+        return np.array([np.nan if n is None else n for n in found], np.float64)
     numbers: npt.NDArray[np.float64] = values.combine_chunks().fill_null(np.nan).to_numpy()
     return numbers
+
+
+def _number_in(word: Any) -> float | None:
+    """Return the number that a word says, NaN for nothing; None where it says none."""
+    if word is None or (isinstance(word, str) and word.strip().lower() in MISSING):
+        return np.nan
+    try:
+        return float(word)
+    except (TypeError, ValueError):
+        return None
 
 
 def _plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
@@ -242,7 +283,7 @@ def _plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
 def _raw(path: Path, columns: list[str] | None) -> pa.Table:
     if not path.exists():
         raise ConfigError(f"catalogue {path} is not there: give the path of a file")
-    kind = _SUFFIXES.get(path.suffix.lower())
+    kind = _SUFFIXES.get(Path(plain_name(path.name)).suffix)
     if path.is_dir():
         kind = "delta" if (path / "_delta_log").is_dir() else "folder"
     if kind is None:
@@ -251,16 +292,18 @@ def _raw(path: Path, columns: list[str] | None) -> pa.Table:
             " folders of Parquet files, Delta tables, HATS catalogues"
         )
     try:
+        content = content_of(path) if path.is_file() else None
         if kind == "csv":
-            return _csv(path)
-        if kind == "fits":
-            return _fits(path, columns)
-        if kind in ("ecsv", "votable"):
-            return _astropy(path, kind)
+            return _delimited(path.read_bytes() if content is None else content)
         if kind == "delta":
             from deltalake import DeltaTable
 
             return DeltaTable(str(path)).to_pyarrow_table(filesystem=files_in(path))
+        if kind in ("fits", "votable"):
+            with path.open("rb") if content is None else io.BytesIO(content) as stream:
+                return _fits(path, stream, columns) if kind == "fits" else _votable(stream)
+        if content is not None:
+            return parquet.read_table(pa.BufferReader(content), columns=columns)
         return _parquet(path, columns)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ConfigError(f"catalogue {path}: cannot read it: {error}") from None
@@ -287,27 +330,20 @@ def _check(path: Path, there: Sequence[str], wanted: Sequence[str]) -> None:
             raise ConfigError(f"catalogue {path}: no column {name!r}{nearest(name, there)}")
 
 
-def _csv(path: Path) -> pa.Table:
-    from pyarrow import csv
-
-    with path.open(encoding="utf-8-sig") as lines:
-        loose = " ," in lines.readline()
-    if not loose:
-        return csv.read_csv(path)
-    import pandas as pd
-
-    frame = pd.read_csv(path, skipinitialspace=True, dtype=str, keep_default_na=False)
-    columns = {str(c).strip(): frame[c].str.strip().to_list() for c in frame.columns}
-    table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-    sink = pa.BufferOutputStream()
-    csv.write_csv(table, sink)  # types are then inferred as for any other file
-    return csv.read_csv(pa.BufferReader(sink.getvalue()))
+def _delimited(data: bytes) -> pa.Table:
+    read = read_delimited(data)
+    if read.odd:
+        line, text = read.odd[0]
+        raise DialectError(
+            f"line {line} and {len(read.odd) - 1} others have too many or too few values: {text!r}"
+        )
+    return read.table
 
 
-def _fits(path: Path, columns: list[str] | None) -> pa.Table:
+def _fits(path: Path, stream: IO[bytes], columns: list[str] | None) -> pa.Table:
     from astropy.io import fits
 
-    with fits.open(path) as units:
+    with fits.open(stream) as units:
         tables = [unit for unit in units if isinstance(unit, fits.BinTableHDU | fits.TableHDU)]
         if not tables:
             raise ConfigError(f"catalogue {path} has no table")
@@ -331,10 +367,10 @@ def _fits(path: Path, columns: list[str] | None) -> pa.Table:
     return pa.table(arrays)
 
 
-def _astropy(path: Path, kind: str) -> pa.Table:
+def _votable(stream: IO[bytes]) -> pa.Table:
     from astropy.table import Table
 
-    table = Table.read(path, format="ascii.ecsv" if kind == "ecsv" else "votable")
+    table = Table.read(stream, format="votable")
     arrays = {}
     for name in table.colnames:
         column = table[name]

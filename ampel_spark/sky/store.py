@@ -1,9 +1,9 @@
 """Catalogues of a lake: versioned Delta tables under ``catalogs/NAME``.
 
-Two tables make a catalogue. ``rows`` holds the rows, in order of ``hpx``, for any Delta reader.
-``tiles`` has one row for each HEALPix tile, with a hash of its content, and is written last: its
-version is the catalogue's version, and names that of ``rows`` which belongs to it. An addition that
-was killed half-way is therefore not seen. Both are written and read without Spark.
+A catalogue is two tables. ``rows`` holds the rows in order of ``hpx``, for any Delta reader.
+``tiles`` has one row for each HEALPix tile, with a hash of its content. It is written last: its
+version is the catalogue's version, and names the version of ``rows`` that belongs to it. So readers
+do not see an addition that was killed. Both tables are written and read without Spark.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["Change", "Stored", "add", "catalog_names", "compare", "folder_of", "
 
 Integers = npt.NDArray[np.int64]
 
-#: Rows in a file, and in a row group, the least that is read.
+#: Rows of a file, and of a row group, which is the smallest part that is read.
 _FILE, _GROUP = 1_000_000, 8192
 _KEEP = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     "delta.logRetentionDuration": "interval 36500 days",
 }
-# Of other columns than those named nothing is told; deltalake has to know.
+# Only these columns have statistics; deltalake has to know it.
 _ROWS_KEEP = _KEEP | {"delta.dataSkippingStatsColumns": "hpx"}
 _COMMENTS = {
     "id": "the catalogue's name of the row",
@@ -63,7 +63,10 @@ _TILES = pa.schema(
 
 @dataclass(frozen=True)
 class Change:
-    """What differs between two versions of a catalogue, tile by tile (UNIQ numbers)."""
+    """The tiles (UNIQ numbers) that differ between two versions of a catalogue.
+
+    `same` is the number of tiles that do not differ.
+    """
 
     gained: tuple[int, ...]
     lost: tuple[int, ...]
@@ -78,11 +81,13 @@ class Stored:
     Attributes
     ----------
     path : Path
-        Its folder.
+        The catalogue's folder.
     version, rows_version : int
+        The version of the catalogue, and of its table ``rows``.
     tiles : Tiles
+        The catalogue's tiles.
     about : mapping
-        What its commit says: ``content_hash``, ``settings``, ``sources``, ``left_out`` (rows
+        The metadata of its commit: ``content_hash``, ``settings``, ``sources``, ``left_out`` (rows
         without a position), ``pm_reach`` [arcsec/yr], ``added`` (time).
     """
 
@@ -94,12 +99,19 @@ class Stored:
 
     @classmethod
     def open(cls, path: str | Path, version: int | None = None) -> Stored:
-        """Open a catalogue by its folder.
+        """Open a version of a catalogue.
+
+        Parameters
+        ----------
+        path : path
+            The catalogue's folder.
+        version : int, optional
+            The version; by default the newest.
 
         Raises
         ------
         LakeError
-            If there is none, or it has no such version.
+            If there is no such catalogue or version.
         """
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
@@ -133,7 +145,7 @@ class Stored:
 
     @property
     def content_hash(self) -> str:
-        """Hash over all of it, 32 hexadecimal digits."""
+        """Hash of the catalogue's content: 32 hexadecimal digits."""
         return str(self.about["content_hash"])
 
     @property
@@ -143,17 +155,17 @@ class Stored:
 
     @property
     def epochs(self) -> tuple[float, float] | None:
-        """Earliest and latest epoch of its positions, Julian years; None where no row moves."""
+        """Earliest and latest epoch of its positions, Julian years; None if no row moves."""
         found = self.about["epochs"]
         return (float(found[0]), float(found[1])) if found else None
 
     @property
     def settings(self) -> CatalogSettings:
-        """What it was read by: description, licence, citation and all."""
+        """The settings that it was read with: columns, description, licence, citation."""
         return CatalogSettings.model_validate(self.about["settings"])
 
     def types(self) -> dict[str, str]:
-        """Return the columns and their Arrow types."""
+        """Return the Arrow types of the columns, by name."""
         types: dict[str, str] = json.loads(self.about["schema"])
         return types
 
@@ -163,9 +175,9 @@ class Stored:
         Parameters
         ----------
         tiles : ndarray of int64
-            Their numbers in `tiles`, in order.
+            The tiles' numbers in `Stored.tiles`, in order.
         columns : sequence of str, optional
-            Columns beside position, id and motion; default: all.
+            Columns to read beside position, id and motion; by default all.
         """
         types = self.types()
         own = [n for n in ("id", "ra", "dec", "pmra", "pmdec", "epoch") if n in types]
@@ -175,7 +187,7 @@ class Stored:
         return self.in_ranges(ranges, names)
 
     def in_ranges(self, ranges: npt.NDArray[np.int64], names: Sequence[str]) -> pa.Table:
-        """Read the columns `names` of the rows whose ``hpx`` is in ranges (in order, apart)."""
+        """Read the columns `names` of the rows whose ``hpx`` lies in ranges, shape (N, 2)."""
         from ampel_spark.sky.healpix import in_ranges, merged
 
         ranges = merged(ranges)
@@ -225,7 +237,7 @@ def folder_of(lake: str | Path, name: str) -> Path:
 
 
 def is_stored(path: str | Path) -> bool:
-    """Say whether a folder is a catalogue of a lake."""
+    """Return whether a folder is a catalogue of a lake."""
     return (Path(path) / "tiles" / "_delta_log").is_dir()
 
 
@@ -241,23 +253,32 @@ def add(
     settings: CatalogSettings | None = None,
     sources: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[Stored, bool]:
-    """Put a catalogue into a lake, as a new version where the lake has it with other content.
+    """Add a catalogue to a lake, or a new version of it.
 
     Parameters
     ----------
     lake : path
+        The lake's folder.
     name : str
+        The catalogue's name: a letter, then letters, digits and ``_``.
     table : pyarrow.Table
-        As `ampel_spark.sky.sources.read_source` returns it.
+        Rows as `ampel_spark.sky.sources.read_source` returns them.
     settings : CatalogSettings, optional
+        The settings that the rows were read with, for the record.
     sources : sequence of mapping, optional
-        What it was read from, for the record.
+        The files that the rows were read from, for the record.
 
     Returns
     -------
     stored : Stored
+        The catalogue's version with this content.
     new : bool
-        False: the lake has this very content, and nothing was written.
+        False if the newest version had the same content; then nothing was written.
+
+    Raises
+    ------
+    ConfigError
+        If the name is not allowed, or no row has a position.
     """
     import datetime
 
@@ -298,7 +319,7 @@ def add(
 
 
 def compare(before: Stored, after: Stored) -> Change:
-    """Return which tiles differ between two versions."""
+    """Return the tiles that differ between two versions of a catalogue."""
     hashes = [dict(zip(v.tiles.uniq.tolist(), v.tiles.hash, strict=True)) for v in (before, after)]
     if before.tiles.schema != after.tiles.schema:
         hashes[0] = dict.fromkeys(hashes[0], "other columns")
@@ -330,7 +351,7 @@ def _epochs(rows: pa.Table) -> list[float]:
 
 
 def _write_rows(folder: Path, rows: pa.Table, name: str) -> int:
-    """Write the files, commit them in the place of those that are there; return the version."""
+    """Write the files, commit them in place of the present ones, and return the version."""
     from deltalake import CommitProperties, DeltaTable, Schema
     from deltalake.transaction import AddAction, RemoveAction
 
@@ -344,7 +365,7 @@ def _write_rows(folder: Path, rows: pa.Table, name: str) -> int:
         ]
     )
     rows = rows.cast(schema)
-    # positions hardly compress: what counts is how fast they are read, and zstd takes twice as long
+    # positions hardly compress, so reading speed counts, and zstd takes twice as long to read
     text = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_boolean(f.type)]
     actions: list[AddAction | RemoveAction] = []
     for first in range(0, len(rows), _FILE):
@@ -396,7 +417,7 @@ def _commit_table(folder: Path, table: pa.Table, text: str, about: Mapping[str, 
 
 
 def _commit(folder: Path, version: int) -> Mapping[str, Any]:
-    """Return what the commit of a version says of itself."""
+    """Return the commit information of a version."""
     for line in (folder / "_delta_log" / f"{version:020d}.json").read_text().splitlines():
         action = json.loads(line)
         if "commitInfo" in action:
@@ -407,7 +428,7 @@ def _commit(folder: Path, version: int) -> Mapping[str, Any]:
 
 @contextmanager
 def _lock(lake: Path, name: str) -> Iterator[None]:
-    """Hold a lock of the lake: one addition of a catalogue at a time."""
+    """Hold a lock of the lake, so that one process at a time adds to a catalogue."""
     (lake / "_locks").mkdir(parents=True, exist_ok=True)
     with (lake / "_locks" / name).open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)

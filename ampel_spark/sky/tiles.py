@@ -1,9 +1,8 @@
-"""A catalogue cut into HEALPix tiles, each with a hash of what is in it.
+"""HEALPix tiles of a catalogue, each with a hash of its content.
 
-Rows stand in one order, whatever order they came in: by HEALPix pixel, then id, then everything
-else. A tile is split into four as long as it holds more than `CAP` rows. Its hash is over the
-values of its rows, so files, compression and order of rows do not matter; the catalogue's hash is
-over its tiles.
+Rows have one canonical order: by HEALPix pixel, then id, then all other columns. A tile with more
+than `CAP` rows is split into four. A tile's hash covers the values of its rows, so it does not
+depend on files, compression or the original order of rows; the catalogue's hash covers its tiles.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["CAP", "Tiles", "canonical", "cut"]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-#: Rows up to which a tile is not split, and the finest order of a tile.
+#: The largest number of rows of a tile that is not split, and the finest order of a tile.
 CAP, FINEST = 8192, 12
 
 
@@ -37,9 +36,9 @@ class Tiles:
     Attributes
     ----------
     order, pixel, rows : ndarray of int64 with shape (T,)
-        Order -1 is the whole sky.
+        HEALPix order (-1 is the whole sky), pixel, and number of rows of each tile.
     hash : tuple of str
-        Of the content of each, 32 hexadecimal digits.
+        The hash of each tile's content, 32 hexadecimal digits.
     schema : str
         The catalogue's columns and their Arrow types, JSON.
     """
@@ -52,7 +51,7 @@ class Tiles:
 
     @cached_property
     def ranges(self) -> healpix.Ranges:
-        """First order-29 pixel of each tile, and the one after its last, shape (T, 2)."""
+        """Ranges of order-29 pixels of the tiles, ``start <= hpx < stop``, shape (T, 2)."""
         shift = 2 * (healpix.ORDER - np.maximum(self.order, 0))
         start = self.pixel << shift
         stop = np.where(self.order < 0, healpix.SKY, start + (np.int64(1) << shift))
@@ -65,26 +64,26 @@ class Tiles:
 
     @property
     def content_hash(self) -> str:
-        """Hash over columns and tiles, 32 hexadecimal digits."""
+        """Hash of columns and tiles: 32 hexadecimal digits."""
         content = hashlib.blake2b(self.schema.encode(), digest_size=16)
         for number, digest in zip(self.uniq.tolist(), self.hash, strict=True):
             content.update(f"\0{number} {digest}".encode())
         return content.hexdigest()
 
     def touched(self, ra: Floats, dec: Floats, radius: Floats) -> tuple[Integers, Integers]:
-        """Return which tiles circles touch, or come close to touching.
+        """Return the tiles that circles touch or nearly touch.
 
         Parameters
         ----------
         ra, dec : ndarray with shape (N,)
-            Degrees.
+            The circles' centres, degrees.
         radius : ndarray with shape (N,)
-            Arcsec.
+            The circles' radii, arcsec.
 
         Returns
         -------
         circle, tile : ndarray of int64 with shape (P,)
-            Pairs, each once, in order.
+            Distinct pairs of a circle's and a tile's number, in order.
         """
         parts = [np.empty((0, 2), np.int64)]
         orders = np.array([healpix.order_for(r / 3600.0) for r in np.unique(radius)])
@@ -110,10 +109,10 @@ class Tiles:
         return pairs[:, 0], pairs[:, 1]
 
     def inputs(self, ra: Floats, dec: Floats, radius: Floats) -> list[str]:
-        """Return for each circle a hash of the content of all tiles that it touches.
+        """Return for each circle a hash of the tiles that it touches.
 
-        What is outside the tiles of a circle changes nothing in it. A circle that touches none, as
-        the catalogue has nothing there, has the hash of nothing.
+        Rows outside these tiles cannot change a search in the circle. Circles without tiles all
+        have the same hash. Parameters are as for `touched`.
         """
         circle, tile = self.touched(ra, dec, radius)
         first = np.searchsorted(circle, np.arange(len(ra) + 1))
@@ -129,12 +128,12 @@ class Tiles:
 
 
 def canonical(table: pa.Table) -> pa.Table:
-    """Return the rows with a position in the one order, with ``hpx``, their order-29 pixel.
+    """Return the rows with a position in canonical order, with ``hpx``, their order-29 pixel.
 
     Parameters
     ----------
     table : pyarrow.Table
-        As `ampel_spark.sky.sources.read_source` returns it.
+        Rows as `ampel_spark.sky.sources.read_source` returns them.
     """
     ra, dec = (table[name].to_numpy() for name in ("ra", "dec"))
     good = np.isfinite(ra) & (np.abs(dec) <= 90.0)
@@ -150,7 +149,7 @@ def canonical(table: pa.Table) -> pa.Table:
     table = table.append_column("hpx", pa.array(hpx))
     same = np.flatnonzero(np.diff(hpx[order]) == 0)
     if len(same):
-        # rows within 0.4 mas of each other: all columns decide
+        # rows within 0.4 mas of each other are ordered by all columns
         at = np.union1d(same, same + 1)
         few = table.take(order[at])
         keys = ["hpx", *(n for n in ("id", "ra", "dec") if n in table.column_names)]
@@ -161,10 +160,24 @@ def canonical(table: pa.Table) -> pa.Table:
 
 def cut(table: pa.Table) -> Tiles:
     """Return the tiles of a table from `canonical`."""
-    hpx = table["hpx"].to_numpy()
     columns = {name: _bytes_of(table[name]) for name in table.column_names if name != "hpx"}
     schema = json.dumps({f.name: str(f.type) for f in table.schema if f.name != "hpx"})
-    orders, pixels, counts, digests = [], [], [], []
+    spans = np.array(_spans(table["hpx"].to_numpy()), np.int64).reshape(-1, 4)
+    order, pixel, first, last = np.ascontiguousarray(spans.T)
+    digests = []
+    for a, b in spans[:, 2:].tolist():
+        digest = hashlib.blake2b(digest_size=16)
+        for name, bytes_of in columns.items():
+            digest.update(f"{name}\0".encode())
+            for part in bytes_of(a, b):
+                digest.update(part)
+        digests.append(digest.hexdigest())
+    return Tiles(order, pixel, last - first, tuple(digests), schema)
+
+
+def _spans(hpx: Integers) -> list[tuple[int, int, int, int]]:
+    """Return order, pixel, first row and row after the last of each tile with rows."""
+    found = []
     todo = [(-1, 0, 0, len(hpx))]
     while todo:
         order, pixel, first, last = todo.pop()
@@ -173,29 +186,14 @@ def cut(table: pa.Table) -> Tiles:
             shift = 2 * (healpix.ORDER - order - 1)
             edges = [children[0] << shift, *((child + 1) << shift for child in children)]
             cuts = (first + np.searchsorted(hpx[first:last], edges)).tolist()
-            below = [(order + 1, c, cuts[i], cuts[i + 1]) for i, c in enumerate(children)]
-            todo += [b for b in reversed(below) if b[2] < b[3]]
+            todo += [(order + 1, c, cuts[i], cuts[i + 1]) for i, c in enumerate(children)][::-1]
         elif first < last:
-            digest = hashlib.blake2b(digest_size=16)
-            for name, of in columns.items():
-                digest.update(f"{name}\0".encode())
-                for part in of(first, last):
-                    digest.update(part)
-            orders.append(order)
-            pixels.append(pixel)
-            counts.append(last - first)
-            digests.append(digest.hexdigest())
-    return Tiles(
-        np.array(orders, np.int64),
-        np.array(pixels, np.int64),
-        np.array(counts, np.int64),
-        tuple(digests),
-        schema,
-    )
+            found.append((order, pixel, first, last))
+    return found
 
 
 def _bytes_of(column: pa.ChunkedArray) -> Callable[[int, int], tuple[bytes, ...]]:
-    """Return a function that gives the bytes which rows of a column are hashed as."""
+    """Return a function of first and last row that returns the bytes to hash for these rows."""
     values = column.combine_chunks()
     valid = values.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_string(values.type):

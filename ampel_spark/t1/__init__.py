@@ -1,1 +1,1 @@
-"""Tier 1: what belongs together, as known when: states and their light curves."""
+"""Tier 1: states, the sets of datapoints that a channel may see at a time, and light curves."""

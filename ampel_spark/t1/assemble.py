@@ -1,7 +1,7 @@
-"""Light curves assembled: from Arrow lists of datapoints to canonical arrays, links and state ids.
+"""Assembly of light curves: from lists of datapoints to canonical arrays, links and state ids.
 
-`assemble` runs in Spark's Python workers on whole batches: list buffers in, list buffers out, no
-object per point.
+`assemble` runs in Spark's Python workers. It works on the list buffers of whole batches, and makes
+no Python object for a point. `batch_of` gives the light curves to units.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ __all__ = ["KIND_CODES", "LIGHT_CURVE_SCHEMA", "assemble", "batch_of"]
 
 Array = npt.NDArray[Any]
 
-#: Codes of the kinds of datapoints, as light curves carry them.
+#: Codes of the kinds of datapoints in light curves.
 KIND_CODES = {"detection": DETECTION, "upper_limit": UPPER_LIMIT, "forced": FORCED}
 
 _TYPES = {"i8": pa.int64(), "i4": pa.int32(), "i1": pa.int8(), "f8": pa.float64(), "O": pa.string()}
 
-#: A state with its light curve: one list per field of a point.
+#: A state with its light curve, one list for each field of a point.
 LIGHT_CURVE_SCHEMA = pa.schema(
     [
         ("request", pa.int64()),
@@ -59,22 +59,22 @@ LIGHT_CURVE_SCHEMA = pa.schema(
 
 
 def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.RecordBatch:
-    """Turn collected datapoints into states with their light curves.
+    """Return states with their light curves, assembled from collected datapoints.
 
     Parameters
     ----------
     batch : RecordBatch
-        ``request, survey, stock, name, points``: `points` a list of structs with the fields of a
-        point and ``revision``, sorted by (datapoint_id, revision).
+        ``request, survey, stock, name, points``, where ``points`` is a list of structs with the
+        fields of a point and ``revision``, sorted by (datapoint_id, revision).
     release : Release, optional
-        Calibration to apply; default none.
+        The calibration release to apply; by default none.
 
     Returns
     -------
     RecordBatch
-        With `LIGHT_CURVE_SCHEMA`; light curves are in order of (jd, datapoint_id). A request that
-        no point is left for gives no row. ``rules`` are the numbers of the release's rules that
-        changed or masked a point of it.
+        States with `LIGHT_CURVE_SCHEMA`, their points in order of (jd, datapoint_id). A request
+        without remaining points has no row. ``rules`` are the numbers of the release's rules that
+        changed or masked a point of the state.
     """
     lists = batch.column("points")
     flat = lists.flatten()
@@ -82,13 +82,10 @@ def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.Record
     group = np.repeat(np.arange(len(lengths)), lengths)
     points = {name: _numpy(flat.field(name), kind) for name, (kind, _) in POINT_FIELDS.items()}
 
-    kept = newest(points, group)
-    group, points = group[kept], {k: v[kept] for k, v in points.items()}
-    # Forced photometry without a flux is none, and so is what a revision has taken the flux of.
-    kept = (points["kind"] != FORCED) | np.isfinite(points["flux"])
-    group, points = group[kept], {k: v[kept] for k, v in points.items()}
-    kept = unsuperseded(points, group)
-    group, points = group[kept], {k: v[kept] for k, v in points.items()}
+    group, points = _kept(newest(points, group), group, points)
+    # Forced photometry without a flux is no measurement, even if an earlier revision had a flux.
+    group, points = _kept((points["kind"] != FORCED) | np.isfinite(points["flux"]), group, points)
+    group, points = _kept(unsuperseded(points, group), group, points)
     touched = None
     if release is not None and release.rules:
         group, points, touched = _calibrated(release, batch, group, points)
@@ -108,17 +105,8 @@ def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.Record
         "link": pa.array(links(ids, offsets)),
         "datapoint_ids": _list(pa.array(ids), offsets),
         "rules": _rules(touched, len(batch)),
+        **_summary(points, group, len(batch)),
     }
-    kinds = points["kind"]
-    for column, code in (
-        ("n_detections", DETECTION),
-        ("n_upper_limits", UPPER_LIMIT),
-        ("n_forced", FORCED),
-    ):
-        made[column] = pa.array(np.bincount(group[kinds == code], minlength=len(batch)), pa.int32())
-    made["jd_first"], made["jd_last"] = _first_last(
-        points["jd"], group, kinds == DETECTION, len(batch)
-    )
     order = np.lexsort((ids, points["jd"], group))
     for name, (kind, _) in POINT_FIELDS.items():
         made[f"lc_{name}"] = _list(_arrow(points[name][order], kind), offsets)
@@ -133,13 +121,36 @@ def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.Record
 def _calibrated(
     release: Release, batch: pa.RecordBatch, group: Array, points: dict[str, Array]
 ) -> tuple[Array, dict[str, Array], tuple[Array, Array]]:
-    """Return what a release leaves of points: their groups, the points, and which rules acted."""
+    """Return groups and points after a release, and which rules acted on which group."""
     surveys = _numpy(batch.column("survey"), "O")
     stocks = np.asarray(batch.column("stock"))
     found = apply(release, points, group, surveys, stocks)
-    kept = found.kept
-    points = found.points if kept.all() else {k: v[kept] for k, v in found.points.items()}
-    return group[kept], points, (found.group, found.rule)
+    return *_kept(found.kept, group, found.points), (found.group, found.rule)
+
+
+def _kept(kept: Array, group: Array, points: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+    """Return the groups and points that a mask keeps."""
+    if kept.all():
+        return group, points
+    return group[kept], {name: values[kept] for name, values in points.items()}
+
+
+def _summary(points: dict[str, Array], group: Array, n: int) -> dict[str, pa.Array]:
+    """Return the columns of a state that count its points and date its detections."""
+    kinds = points["kind"]
+    codes = {"n_detections": DETECTION, "n_upper_limits": UPPER_LIMIT, "n_forced": FORCED}
+    made = {
+        column: pa.array(np.bincount(group[kinds == code], minlength=n), pa.int32())
+        for column, code in codes.items()
+    }
+    detected = kinds == DETECTION
+    jd, group = points["jd"][detected], group[detected]
+    first, last = np.full(n, np.inf), np.full(n, -np.inf)
+    np.minimum.at(first, group, jd)
+    np.maximum.at(last, group, jd)
+    for column, times in (("jd_first", first), ("jd_last", last)):
+        made[column] = pa.array(np.where(np.isfinite(times), times, np.nan), from_pandas=True)
+    return made
 
 
 def _rules(touched: tuple[Array, Array] | None, n: int) -> pa.ListArray:
@@ -149,9 +160,13 @@ def _rules(touched: tuple[Array, Array] | None, n: int) -> pa.ListArray:
 
 
 def batch_of(batch: pa.RecordBatch) -> LightCurveBatch:
-    """Return the light curves of a batch with `LIGHT_CURVE_SCHEMA`'s ``lc_`` columns as arrays.
+    """Return the light curves of a batch as arrays.
 
-    Columns that the batch does not have are not there; those it has are read when asked for.
+    Parameters
+    ----------
+    batch : RecordBatch
+        ``state_id, stock, name`` and one or more of the ``lc_`` columns of `LIGHT_CURVE_SCHEMA`;
+        the result has these fields of a point alone, each read on first use.
     """
     there = [name for name in POINT_FIELDS if f"lc_{name}" in batch.schema.names]
     lengths = np.asarray(batch.column(f"lc_{there[0]}").value_lengths().fill_null(0))
@@ -186,12 +201,14 @@ def batch_of(batch: pa.RecordBatch) -> LightCurveBatch:
 
 
 def _coded(column: pa.Array) -> tuple[Array, Array]:
+    """Return a column of text as numbers and words; null is an empty word."""
     encoded = column.dictionary_encode()
     words = np.array([*encoded.dictionary.to_pylist(), ""], dtype=object)
     return np.asarray(encoded.indices.fill_null(len(words) - 1)), words
 
 
 def _numpy(column: pa.Array, kind: str) -> Array:
+    """Return a column of points as an array; nulls become NaN, -1 or an empty word."""
     if kind == "O":
         codes, words = _coded(column)
         return np.asarray(words[codes])
@@ -209,12 +226,3 @@ def _arrow(values: Array, kind: str) -> pa.Array:
 
 def _list(values: pa.Array, offsets: Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
-
-
-def _first_last(jd: Array, group: Array, detected: Array, n: int) -> tuple[pa.Array, pa.Array]:
-    first, last = np.full(n, np.inf), np.full(n, -np.inf)
-    np.minimum.at(first, group[detected], jd[detected])
-    np.maximum.at(last, group[detected], jd[detected])
-    return tuple(
-        pa.array(np.where(np.isfinite(x), x, np.nan), from_pandas=True) for x in (first, last)
-    )

@@ -1,8 +1,8 @@
-"""The canonical form of photometry: what a state's id is the hash of, and what units receive.
+"""The canonical form of photometry, which state ids are hashed from and units receive.
 
-Engines and processors disagree in the last bit of ``10**x``, so values are rounded once, here, in
-one implementation: magnitudes and their errors to 1e-6, times to 1e-8 d, fluxes to 7 significant
-digits. The rounded numbers are hashed as integers and handed to units as floats.
+Engines and processors disagree in the last bit of ``10**x``, so values are rounded once, in this
+module only: magnitudes and their errors to 1e-6, times to 1e-8 d, fluxes to 7 significant digits.
+State ids hash the rounded numbers as integers; units receive them as floats.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ampel_spark.lightcurve import DETECTION, FORCED, UPPER_LIMIT
 
 __all__ = ["NULL", "canonical", "integers", "newest", "packed", "unsuperseded"]
 
-#: What a missing number is in the hash.
+#: A missing number in the hash.
 NULL = np.iinfo(np.int64).min
 
 Array = npt.NDArray[Any]
@@ -28,18 +28,14 @@ _ZP = 25.0
 
 
 def newest(points: Mapping[str, Array], group: Array) -> Array:
-    """Select the newest revision of each datapoint.
+    """Return which points are the newest revision of their datapoint, shape (N,).
 
     Parameters
     ----------
     points : mapping of arrays with shape (N,)
-        In order of (group, datapoint_id, revision).
+        Points in order of (group, datapoint_id, revision).
     group : ndarray of int64 with shape (N,)
-        Light curve of each point.
-
-    Returns
-    -------
-    ndarray of bool with shape (N,)
+        The number of each point's light curve.
     """
     ids = points["datapoint_id"]
     last = np.ones(len(ids), bool)
@@ -48,14 +44,18 @@ def newest(points: Mapping[str, Array], group: Array) -> Array:
 
 
 def unsuperseded(points: Mapping[str, Array], group: Array) -> Array:
-    """Select what no reprocessing superseded: of one (jd, readout channel), the largest id stays.
+    """Return which points no reprocessing superseded, shape (N,).
 
-    Detections and upper limits supersede each other, as in AMPEL; forced photometry is apart. What
-    has no readout channel is superseded by nothing.
+    Of several points with one (jd, readout channel), only the one with the largest id remains, as
+    in AMPEL. Detections and upper limits supersede each other; forced photometry is separate.
+    Points without a readout channel all remain.
 
-    Returns
-    -------
-    ndarray of bool with shape (N,)
+    Parameters
+    ----------
+    points : mapping of arrays with shape (N,)
+        Points in any order.
+    group : ndarray of int64 with shape (N,)
+        The number of each point's light curve.
     """
     ids, jd = points["datapoint_id"], points["jd"]
     rcid, forced = points["rcid"], points["kind"] == FORCED
@@ -69,7 +69,7 @@ def unsuperseded(points: Mapping[str, Array], group: Array) -> Array:
 
 
 def canonical(points: Mapping[str, Array]) -> Points:
-    """Round photometry to its canonical form, and derive fluxes from magnitudes.
+    """Return photometry in its canonical form, with fluxes derived from magnitudes.
 
     Parameters
     ----------
@@ -80,8 +80,15 @@ def canonical(points: Mapping[str, Array]) -> Points:
     Returns
     -------
     dict of arrays with shape (N,)
-        A detection's flux is made of its rounded magnitude at zero point 25; a forced measurement
-        keeps its own flux and zero point.
+        The same fields. A detection's flux follows from its rounded magnitude at zero point 25; a
+        forced measurement keeps its own flux and zero point; a limit has no flux.
+
+    Examples
+    --------
+    >>> from ampel_spark.lightcurve import LightCurve
+    >>> rounded = canonical(LightCurve.of(jd=1.0, mag=20.00000049, magerr=0.1).points)
+    >>> rounded["mag"].tolist(), rounded["flux"].tolist(), rounded["zp"].tolist()
+    ([20.0], [100.0], [25.0])
     """
     out: Points = dict(points)
     out["jd"] = np.rint(points["jd"] * _JD) / _JD
@@ -101,15 +108,15 @@ def canonical(points: Mapping[str, Array]) -> Points:
 
 
 def integers(points: Mapping[str, Array]) -> npt.NDArray[np.int64]:
-    """Return the integers that stand for each point in its state's hash, with shape (N, 14).
+    """Return the integers that represent each point in its state's hash, shape (N, 14).
 
-    Magnitudes decide for detections and upper limits, fluxes for forced photometry; a detection's
-    flux, a function of its magnitude, is not in it, and neither is a position.
+    They hold the magnitudes of detections and upper limits, and the fluxes of forced photometry.
+    They hold no position, and no flux of a detection, which follows from its magnitude.
 
     Parameters
     ----------
-    points : mapping of arrays
-        In canonical form.
+    points : mapping of arrays with shape (N,)
+        Points in canonical form.
     """
     forced = points["kind"] == FORCED
     detected = points["kind"] == DETECTION
@@ -135,7 +142,7 @@ def integers(points: Mapping[str, Array]) -> npt.NDArray[np.int64]:
 
 
 def packed(text: Array) -> npt.NDArray[np.int64]:
-    """Return short strings as integers: their first 8 bytes, or a hash of longer ones."""
+    """Return strings, shape (N,), as integers: their bytes if they have at most 8, else a hash."""
     import xxhash
 
     table, inverse = np.unique(text.astype(str), return_inverse=True)
@@ -154,12 +161,12 @@ def _scaled(values: Array, factor: float) -> npt.NDArray[np.int64]:
 
 
 def _mantissa(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return ``m, e`` with values = m 10**(e - 6) and 10**6 <= abs(m) < 10**7; (0, 0) is zero."""
+    """Return ``m, e`` with values = m 10**(e - 6), 10**6 <= abs(m) < 10**7; (0, 0) for zero."""
     good = np.isfinite(values) & (values != 0)
     size = np.where(good, np.abs(values), 1.0)
     exponent = np.floor(np.log10(size)).astype(np.int64)
     m = np.rint(_shift(size, 6 - exponent))
-    # log10 may be off by one unit next to a power of ten, and rounding may reach the next one.
+    # log10 may be wrong by one next to a power of ten, and rounding may reach the next power.
     low, high = m < 1e6, m >= 1e7
     exponent = exponent - low + high
     m = np.where(low | high, np.rint(_shift(size, 6 - exponent)), m).astype(np.int64)
@@ -169,7 +176,7 @@ def _mantissa(values: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int6
 
 
 def _shift(values: Array, power: Array) -> Array:
-    """Return values times 10**power, by exact powers of ten only: the same on every processor."""
+    """Return values times 10**power by exact powers of ten, the same on every processor."""
     ten = 10.0 ** np.arange(23)
     up, down = ten[np.clip(power, 0, 22)], ten[np.clip(-power, 0, 22)]
     shifted: Array = values * up / down
@@ -177,6 +184,7 @@ def _shift(values: Array, power: Array) -> Array:
 
 
 def _seven(values: Array) -> Array:
+    """Return values rounded to 7 significant digits."""
     m, exponent = _mantissa(values)
     finite = np.isfinite(values)
     return np.where(finite, _shift(np.where(finite, m, 0).astype(float), exponent - 6), np.nan)

@@ -1,8 +1,8 @@
-"""Which states a run wants, and their light curves as they were known then.
+"""The states that a run asks for, and their light curves as known at that time.
 
-What an alert showed counts from the alert's (jd, id) on, for those who may see the alert; so a
-state as of T is what the alerts up to T had shown. A datapoint's values are those of the newest
-revision seen by then.
+A datapoint is known from the (jd, id) of the first alert that showed it, to those who may see this
+alert. So a state as of T holds what the alerts up to T had shown. A datapoint has the values of the
+newest revision that was known by then.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL", "Wanted", "light_curves", "requests", "visible_points"]
 
-#: Time of a state that is not bounded: later than any alert.
+#: The time of a state without a limit in time: later than any alert.
 ALL = 9e9
 _LAST_ID = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a job wants of tier 1.
+    """The settings of a job for tier 1.
 
     Attributes
     ----------
     states : str
-        "latest": one state per accepted object; "alert": one per accepted alert; "as_of": one per
-        accepted object and time.
+        "latest": one state for each accepted object; "alert": one for each accepted alert; "as_of":
+        one for each accepted object and time.
     as_of : sequence of float
         The times for "as_of", JD.
     points : sequence of str
-        Kinds of datapoints: detection, upper_limit, forced.
+        The kinds of datapoints in states: detection, upper_limit, forced.
     """
 
     states: str = "latest"
@@ -49,11 +49,17 @@ class Wanted:
 
 
 def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[int]) -> DataFrame:
-    """Return datapoints that `access` may see, and from when: ``seen_jd, seen_alert_id``.
+    """Return the datapoints that `access` may see, with ``seen_jd, seen_alert_id``.
 
-    A datapoint counts from the first alert *that may be seen* and that showed it. Only objects
-    with an alert that may not be seen need the alerts' histories; for the others the datapoints
-    know their first alert themselves.
+    These name the first *visible* alert that showed a datapoint; it is known from then on. Only
+    objects with hidden alerts need the alerts' histories; for others, the first alert is visible.
+
+    Parameters
+    ----------
+    alerts, datapoints : DataFrame
+        The tables ``alerts`` and ``datapoints``.
+    access : frozenset of int
+        The programmes (``programid``) whose data may be seen.
     """
     from pyspark.sql import Window
     from pyspark.sql import functions as f
@@ -78,8 +84,8 @@ def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[i
             f.struct("jd", "alert_id").alias("shown"),
         )
     )
-    # A revision counts from the first of these alerts that showed it: one between the alert that
-    # brought it, which may not be seen, and the one that brought the next.
+    # A revision is known from the first visible alert that showed it. The alert that brought it may
+    # be hidden, so any alert from that one to the one that brought the next revision counts.
     key = ["survey", "stock", "datapoint_id"]
     brought = f.struct(
         f.col("first_alert_jd").alias("jd"), f.col("first_alert_id").alias("alert_id")
@@ -102,22 +108,23 @@ def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[i
 
 
 def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFrame:
-    """Return the states that are wanted of accepted alerts.
+    """Return the states that a job asks for.
 
     Parameters
     ----------
     accepted : DataFrame
-        ``channel, survey, stock, name, alert_id, jd``: the accepted alerts of channels of one
-        access.
+        ``channel, survey, stock, name, alert_id, jd`` of the accepted alerts of channels with the
+        same access.
     wanted : Wanted
+        The settings of the job.
     as_of : float, optional
-        Time that the whole run is bounded by, JD.
+        The time that limits the whole run, JD.
 
     Returns
     -------
     DataFrame
-        ``channel, survey, stock, name, alert_id, until_jd, until_alert_id, request``; requests that
-        ask for the same have the same number.
+        ``channel, survey, stock, name, alert_id, until_jd, until_alert_id, request``; rows for the
+        same state have the same number ``request``.
     """
     from pyspark.sql import functions as f
 
@@ -140,7 +147,7 @@ def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFr
         rows = first.select(
             *objects, "first", none, times.alias("until_jd"), end.alias("until_alert_id")
         )
-        # An object that no alert up to T accepted has no state as of T.
+        # An object without an accepted alert up to T has no state as of T.
         rows = rows.where("first <= until_jd").drop("first")
     else:
         bound = f.lit(ALL if as_of is None else float(as_of))
@@ -155,23 +162,18 @@ def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFr
 def light_curves(
     wanted: DataFrame, points: DataFrame, kinds: Sequence[str], release: Release | None = None
 ) -> DataFrame:
-    """Assemble the states that are wanted, each once, with their light curves.
+    """Return the requested states, each once, with their light curves (`LIGHT_CURVE_SCHEMA`).
 
     Parameters
     ----------
     wanted : DataFrame
-        From `requests`.
+        The requests that `requests` returned.
     points : DataFrame
-        From `visible_points`.
+        The datapoints that `visible_points` returned.
     kinds : sequence of str
-        Kinds of datapoints to put in.
+        The kinds of datapoints in the states.
     release : Release, optional
-        Calibration to apply; default none.
-
-    Returns
-    -------
-    DataFrame
-        With `LIGHT_CURVE_SCHEMA`.
+        The calibration release to apply; by default none.
     """
     from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema

@@ -273,7 +273,7 @@ def compute(
     task = _task_on_files if "file" in placed.columns else _task
     write = functools.partial(_write, task, packed(unit), trace_id, str(folder), run_id)
     told = placed.mapInArrow(write, from_arrow_schema(TOLD)).collect()
-    return [Part(**json.loads(row["told"])) for row in told]
+    return [Part(**json.loads(row["report"])) for row in told]
 
 
 def _placed(rows: DataFrame, curves: DataFrame, unit: Unit, count: int) -> DataFrame:

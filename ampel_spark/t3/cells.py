@@ -1,4 +1,4 @@
-"""Tables of a report: which columns they show, and each cell as text and as the number it is."""
+"""Tables of a report: their columns, and each cell as text and as its exact value."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ampel_spark.t3.numbers import aligned, degrees, number, with_error
 
 __all__ = ["Cell", "Head", "Value", "candidate_table", "result_rows"]
 
-#: Columns that a table of candidates has for machines.
+#: Columns of candidates that a report does not show.
 _HIDDEN = frozenset({"channel", "selection", "stock", "state_id", "run_id", "rank", "name"})
 
 
 @dataclass(frozen=True)
 class Head:
-    """Head of a column."""
+    """The head of a column."""
 
     label: str
     unit: str = ""
@@ -32,7 +32,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: as it is shown, as it is sorted (empty where there is no value), and its link."""
+    """A cell: the text to show, the value to sort by (empty for none), and a link."""
 
     text: str
     value: str
@@ -55,15 +55,16 @@ class Value:
 def candidate_table(
     selected: Selected, links: Mapping[str, str]
 ) -> tuple[list[Head], list[list[Cell]]]:
-    """Return head and rows of a table of candidates: rank, name, and the columns asked for.
+    """Return heads and rows of a table of candidates: rank, name, and the selection's columns.
 
-    A column ``x_err`` beside a column ``x`` is shown with it, as ``x ± x_err``.
+    A column ``x_err`` beside a column ``x`` is shown together with it, as ``x ± x_err``.
 
     Parameters
     ----------
     selected : Selected
+        A selection with its candidates.
     links : mapping of str to str
-        Anchor of a candidate, by name.
+        The anchor of each candidate with a section of its own, by name.
     """
     table = selected.candidates
     heads = [Head("rank"), Head("name", numeric=False)]
@@ -73,27 +74,31 @@ def candidate_table(
         [Cell(name, name, False, links.get(name, "")) for name in names],
     ]
     for label in table.columns:
-        error = f"{label}_err"
         if label in _HIDDEN or (_is_error(label, table.columns) and _counts(table[label[:-4]])):
             continue
         numeric = _counts(table[label])
         unit, meaning = selected.units.get(label, ""), selected.descriptions.get(label, "")
         heads.append(Head(label, unit, meaning, numeric))
         values = table[label].tolist()
-        if numeric and error in table:
-            texts = [with_error(v, e) for v, e in zip(values, table[error].tolist(), strict=True)]
-        elif numeric and unit == "deg":
-            texts = [degrees(value) for value in values]
-        else:
-            texts = aligned(values) if numeric else [number(value) for value in values]
-        columns.append(
-            [Cell(t, _exact(v), numeric) for t, v in zip(texts, values, strict=True)]
-        )  # fmt: skip
+        errors = table[f"{label}_err"].tolist() if numeric and f"{label}_err" in table else None
+        texts = _texts(values, errors, numeric, unit)
+        columns.append([Cell(t, _exact(v), numeric) for t, v in zip(texts, values, strict=True)])
     return heads, [list(row) for row in zip(*columns, strict=True)]
 
 
+def _texts(
+    values: Sequence[Any], errors: Sequence[Any] | None, numeric: bool, unit: str
+) -> list[str]:
+    """Return a column as text: numbers with their errors, as degrees, or aligned."""
+    if errors is not None:
+        return [with_error(value, error) for value, error in zip(values, errors, strict=True)]
+    if numeric and unit == "deg":
+        return [degrees(value) for value in values]
+    return aligned(values) if numeric else [number(value) for value in values]
+
+
 def result_rows(result: Result) -> list[Value]:
-    """Return all numbers of one unit for one candidate, values and errors together."""
+    """Return all values of one unit's result for one candidate, each with its error."""
     about = {column.name: column for column in result.columns}
     order = [name for name in about if name in result.values]
     order += [name for name in result.values if name not in about]
@@ -110,7 +115,7 @@ def result_rows(result: Result) -> list[Value]:
 
 
 def _counts(column: pd.Series) -> bool:
-    """Say whether a column is of numbers, beside which an error stands."""
+    """Return whether a column holds numbers, which can have errors."""
     return is_numeric_dtype(column) and not is_bool_dtype(column)
 
 
@@ -119,7 +124,7 @@ def _is_error(name: Any, names: Sequence[Any] | Mapping[str, Any] | pd.Index) ->
 
 
 def _exact(value: Any) -> str:
-    """Return a value as it sorts: a number to the last bit, nothing for none."""
+    """Return a value as text to sort by: a number with all digits, or '' for no value."""
     if isinstance(value, list | tuple | np.ndarray):
         return number(value)
     if value is None or pd.isna(value):

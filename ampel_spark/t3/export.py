@@ -1,6 +1,6 @@
-"""Export of candidates: CSV and Parquet files for tools that know nothing of the lake.
+"""Export of candidates as CSV and Parquet files, for tools that do not read the lake.
 
-The same candidates give the same bytes. NaN counts as null, as everywhere.
+The same candidates give the same bytes. NaN is written as null.
 """
 
 from __future__ import annotations
@@ -33,12 +33,19 @@ def export(
     units: Mapping[str, str] | None = None,
     descriptions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write candidates to `path` as ``csv`` or ``parquet``, and return the path.
+    """Write candidates to `path`, and return the path.
+
+    Parameters
+    ----------
+    kind : str
+        ``csv`` (see `write_csv`) or ``parquet`` (see `write_parquet`).
+    path, candidates, run_id, units, descriptions
+        As for `write_csv`.
 
     Raises
     ------
     ConfigError
-        For another `kind`.
+        If `kind` is unknown.
     """
     writers = {"csv": write_csv, "parquet": write_parquet}
     if kind not in writers:
@@ -55,20 +62,21 @@ def write_csv(
     units: Mapping[str, str] | None = None,
     descriptions: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a plain CSV file, and beside it ``PATH-metadata.json`` with what a CSV cannot say.
+    """Write a CSV file, and ``PATH-metadata.json`` with its run, types, units and meanings.
 
-    The CSV has one header line, numbers that read back bit for bit, nothing for null, and arrays as
-    JSON. The metadata file has the form of the W3C's "CSV on the Web" and holds the run, and each
-    column's type, unit and meaning.
+    The CSV has one header line, numbers with all digits, empty cells for null, and arrays as JSON.
+    The metadata file has the form of the W3C's "CSV on the Web".
 
     Parameters
     ----------
     path : Path
+        The file; an existing one is replaced in one step.
     candidates : pyarrow Table or pandas DataFrame
+        The rows to write.
     run_id : str
         The run that selected them.
     units, descriptions : mapping of str to str, optional
-        By column.
+        Unit and meaning of each column.
     """
     table = _table(candidates)
     text = io.StringIO(newline="")
@@ -105,16 +113,9 @@ def write_parquet(
     units: Mapping[str, str] | None = None,
     descriptions: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a Parquet file with the run in its metadata, and unit and meaning in each field's.
+    """Write a Parquet file with the run in its metadata, and units and meanings in its fields.
 
-    Parameters
-    ----------
-    path : Path
-    candidates : pyarrow Table or pandas DataFrame
-    run_id : str
-        The run that selected them.
-    units, descriptions : mapping of str to str, optional
-        By column.
+    Parameters are as for `write_csv`.
     """
     table = _table(candidates)
     fields = [
@@ -141,7 +142,7 @@ def _table(candidates: pa.Table | pd.DataFrame) -> pa.Table:
 
 
 def _known(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column with nulls for NaN, as one of pandas has them."""
+    """Return a column with nulls for NaN, as for a DataFrame."""
     if not pa.types.is_floating(column.type):
         return column
     return pc.if_else(pc.is_nan(column), None, column)

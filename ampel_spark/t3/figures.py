@@ -1,8 +1,8 @@
-"""Figures: one style for all plots, and their rendering to small and repeatable files.
+"""The style of all plots, and their rendering to small and repeatable files.
 
-Plots use matplotlib's object interface alone: no pyplot, no figure that anyone must close, nothing
-of the user's own settings. Matplotlib reads its settings from a table of the whole process, so one
-lock serialises drawing; plots can be asked for from any thread.
+Plots use matplotlib's object interface: no pyplot, no figure to close, and none of the user's
+settings. Matplotlib keeps its settings in one table for the process, so a lock lets one thread draw
+at a time; any thread can call a plot.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 __all__ = ["COLOURS", "Band", "band_style", "bare", "draw", "for_page"]
 
-#: Colours of all plots. A page may put its own in their place (`for_page`).
+#: The colours of all plots. A page can replace them by its own (`for_page`).
 COLOURS = {
     "ink": "#1d2733",
     "muted": "#5b6673",
@@ -38,7 +38,7 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Band:
-    """How a band looks: its short name, colour and marker (told apart without the colour)."""
+    """The style of a band: short name, colour, and a marker that differs without colour too."""
 
     label: str
     colour: str
@@ -46,7 +46,7 @@ class Band:
 
 
 _MARKERS = {"u": "p", "g": "o", "r": "s", "i": "D", "z": "^", "y": "P"}
-#: Of all other bands, which share a colour: each name has always the same.
+#: The markers of all other bands, which share a colour; a name always has the same marker.
 _OTHER_MARKERS = "Xv<>dhp*"
 
 _STYLE = {
@@ -87,7 +87,7 @@ _DRAWING = threading.Lock()
 
 
 def band_style(band: str) -> Band:
-    """Return how a band is drawn: ``ztfg``, ``p48r``, ``lsstz``, ``sdss::i`` and their like."""
+    """Return the style of a band by the last letter of its name, as of ``ztfg`` or ``sdss::i``."""
     letter = band[-1:].lower()
     if letter in _MARKERS:
         return Band(letter, COLOURS[f"band-{letter}"], _MARKERS[letter])
@@ -102,14 +102,14 @@ def draw(size: tuple[float, float], plot: Callable[[Figure], None], form: str = 
     size : tuple of float
         Width and height, inches.
     plot : callable
-        Draws into the figure.
+        A function that draws into the figure.
     form : str
         ``svg`` or ``png``.
 
     Returns
     -------
     bytes
-        The same for the same figure: no dates, no names of programs, fixed ids.
+        The file. Equal figures give equal bytes: no dates, no program names, fixed ids.
     """
     if form not in ("svg", "png"):
         raise ValueError(f"a plot has the form svg or png, not {form!r}")
@@ -125,7 +125,7 @@ def draw(size: tuple[float, float], plot: Callable[[Figure], None], form: str = 
 
 
 def bare(axes: Axes) -> None:
-    """Take away all lines and ticks around the axes."""
+    """Remove all lines and ticks around the axes."""
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
@@ -134,8 +134,8 @@ def bare(axes: Axes) -> None:
 def for_page(svg: bytes, prefix: str) -> str:
     """Return an SVG file as an element of an HTML page.
 
-    Its colours become the page's (``var(--band-g)``), its ids begin with `prefix`, which
-    must be another one for every figure of the page, and its size is left to the page.
+    The colours become the page's (``var(--band-g)``), and the page sets the size. Ids begin with
+    `prefix`, which must differ between the figures of a page.
     """
     text = svg.decode()
     text = text[text.index("<svg") :]
@@ -150,7 +150,7 @@ def for_page(svg: bytes, prefix: str) -> str:
 
 
 def _slim(svg: str) -> str:
-    """Leave out what nobody needs: metadata, comments, ids without a use, tenths of a micron."""
+    """Remove metadata, comments, unused ids and superfluous digits."""
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<!DOCTYPE.*?>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'="[^"]*"', lambda m: re.sub(r"(\d\.\d\d)\d+", r"\1", m[0]), svg)
     svg = svg.replace("font-family: 'DejaVu Sans'", "font-family: sans-serif")
@@ -161,7 +161,7 @@ def _slim(svg: str) -> str:
 
 
 def _hoisted(group: re.Match[str]) -> str:
-    """Write the style that all markers of a group have in common once."""
+    """Write the common style of all markers of a group once."""
     styles = set(re.findall(r' style="[^"]*"', group[2]))
     if len(styles) != 1:
         return group[0]

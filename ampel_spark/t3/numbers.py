@@ -1,4 +1,4 @@
-"""Numbers for people: sensible digits, value and error together, a true minus sign."""
+"""Numbers as text for people: sensible digits, a value with its error, a true minus sign."""
 
 from __future__ import annotations
 
@@ -23,16 +23,21 @@ __all__ = [
     "with_error",
 ]
 
-#: Stands where there is no value.
+#: The text for no value.
 ABSENT = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """Return a value as text: integers whole, real numbers with `digits` significant digits.
+    """Return a value as text: integers as they are, real numbers with `digits` significant digits.
 
-    Real numbers from 1000 on keep two decimals, so that dates in JD stay dates; those below 1e-3 or
-    from 1e8 on are written with a power of ten. None and NaN are a dash; lists are joined.
+    Real numbers from 1000 have two decimals, so that dates in JD stay readable. Numbers below 1e-3
+    or from 1e8 have a power of ten. None and NaN are a dash; lists are joined.
+
+    Examples
+    --------
+    >>> [number(value) for value in (3, -0.123456, 2460000.5, None, True, [1, 2])]
+    ['3', '−0.1235', '2460000.50', '–', 'yes', '1, 2']
     """
     if value is None or value is pd.NA:
         return ABSENT
@@ -50,10 +55,15 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def aligned(values: Sequence[Any], digits: int = 4) -> list[str]:
-    """Return the numbers of a column with one number of decimals, so that their points align.
+    """Return the numbers of a column with the same number of decimals, so that points align.
 
-    Whole numbers stay whole; a column that spans more than six decades, or has a number that would
-    be written as zero, is written number by number.
+    Whole numbers have no decimals. If numbers span more than six decades, or one would become zero,
+    each is written as `number` does.
+
+    Examples
+    --------
+    >>> aligned([17.5, 0.25, None])
+    ['17.50', '0.25', '–']
     """
     known = np.array([float(value) for value in values if _finite(value)])
     if not len(known) or (np.all(known == np.round(known)) and np.abs(known).max() < 1e15):
@@ -71,12 +81,18 @@ def aligned(values: Sequence[Any], digits: int = 4) -> list[str]:
 
 
 def count(n: int) -> str:
-    """Return a count with its thousands apart: 12,345."""
+    """Return a count with separated thousands, as 12,345."""
     return f"{n:,}"
 
 
 def percent(part: int, whole: int) -> str:
-    """Return a share as text, never rounded to all or nothing: 43 %, 0.2 %, 99.9 %."""
+    """Return a share as text, never rounded to 0 or 100 %.
+
+    Examples
+    --------
+    >>> percent(43, 100), percent(1, 1_000_000), percent(999_999, 1_000_000)
+    ('43 %', '0.1 %', '99.9 %')
+    """
     if not whole:
         return ABSENT
     share = 100 * part / whole
@@ -86,12 +102,18 @@ def percent(part: int, whole: int) -> str:
 
 
 def with_error(value: Any, error: Any) -> str:
-    """Return ``value ± error``, with two digits of the error and the value to the same place."""
+    """Return ``value ± error`` with two digits of the error, and the value to the same place.
+
+    Examples
+    --------
+    >>> with_error(0.0312345, 0.00123), with_error(12.5, None)
+    ('0.0312 ± 0.0012', '12.50')
+    """
     if not (_finite(value) and _finite(error) and error > 0):
         return number(value)
     value, error = float(value), float(error)
     exponent = math.floor(math.log10(max(abs(value), error)))
-    # a date of 2 458 000 with an error of 0.1 is no power of ten, a flux of 3e7 ± 1e6 is
+    # a date of 2 458 000 ± 0.1 needs no power of ten, but a flux of 3e7 ± 1e6 does
     power = exponent if exponent < -3 or (exponent >= 6 and error >= 1000) else 0
     scale = 10.0**-power
     places = max(0, 1 - math.floor(math.log10(error * scale)))
@@ -100,12 +122,18 @@ def with_error(value: Any, error: Any) -> str:
 
 
 def degrees(value: float, places: int = 5) -> str:
-    """Return an angle in degrees with a fixed number of places."""
+    """Return an angle (degrees) with a fixed number of decimals."""
     return f"{value:.{places}f}".replace("-", "−") if _finite(value) else ABSENT
 
 
 def sexagesimal(ra: float, dec: float) -> str:
-    """Return a position as hours and degrees: ``10:51:16.44 +22:28:39.4``."""
+    """Return a position (degrees) as hours and degrees.
+
+    Examples
+    --------
+    >>> sexagesimal(162.8185, 22.47761)
+    '10:51:16.44 +22:28:39.4'
+    """
     if not (_finite(ra) and _finite(dec)):
         return ABSENT
     hundredths = round(ra % 360 / 15 * 360000) % 8640000

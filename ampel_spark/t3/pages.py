@@ -1,4 +1,4 @@
-"""Pages: one HTML file each that needs nothing else, of a template and the style that all share."""
+"""HTML pages, each one file without other files, made of a template and the common style."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def page(template: str, view: Mapping[str, Any]) -> str:
     Parameters
     ----------
     template : str
-        A file of ``templates``. It also has ``style``, ``script`` and ``script_hash`` to show:
-        the content policy of a page lets no other script run.
+        A file of ``templates``. It also gets ``style``, ``script`` and ``script_hash``: the content
+        policy of a page allows no other script.
     view : mapping
-        What it shows; text is escaped.
+        The values that the template shows; text is escaped.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ampel_spark.t3", "templates"),
@@ -53,7 +53,7 @@ def page(template: str, view: Mapping[str, Any]) -> str:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page, in one step."""
+    """Write a page in one step: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(text, encoding="utf-8")
@@ -61,7 +61,7 @@ def write_page(path: Path, text: str) -> None:
 
 
 def _breakable(name: str) -> Markup:
-    """Let a long name break after its underscores."""
+    """Return a name with possible line breaks after its underscores."""
     return escape(name).replace("_", Markup("_<wbr>"))
 
 

@@ -1,7 +1,6 @@
-"""Plots: light curves with fits, positions on the sky, the way through the tiers, pulls.
+"""Plots: light curves with fits, positions on the sky, counts through the tiers, pulls.
 
-Each returns the bytes of an SVG (or PNG) file; style and rendering are those of
-`ampel_spark.t3.figures`.
+Each function returns the bytes of an SVG or PNG file, in the style of `ampel_spark.t3.figures`.
 """
 
 from __future__ import annotations
@@ -24,23 +23,22 @@ __all__ = ["Model", "Step", "funnel", "light_curve", "pulls", "sky_locator", "sk
 
 Array = npt.NDArray[Any]
 
-#: Forced photometry below this S/N has no magnitude worth drawing.
+#: Forced photometry below this S/N is not drawn as a magnitude.
 _MIN_SNR = 3.0
 #: Flux is drawn in µJy, which has this zero point in the AB system.
 _MICROJANSKY = 23.9
-#: Residuals beyond this many σ are drawn at the edge, as arrows.
+#: Residuals beyond this many σ are arrows at the edge.
 _MAX_PULL = 5.5
-#: A flux below anything that is drawn, µJy.
+#: A flux below the lower edge of any plot, µJy.
 _NOTHING = 1e-6
-#: Points farther than this from the detections (or from the model's phases) are left out, days.
+#: Points farther than this from the detections or the model's phases are not drawn, days.
 _MARGIN = 30.0
 
 
 class Model(Protocol):
-    """What a plot asks of a fitted model: an `sncosmo.Model` has it.
+    """A fitted model that a plot can draw, such as an `sncosmo.Model`.
 
-    One that also has ``bandflux_error(band, time, zp)``, the flux's 1σ error, is drawn with a band
-    of that width.
+    If it also has ``bandflux_error(band, time, zp)``, the flux's 1σ error, the plot shows that.
     """
 
     def bandflux(self, band: Any, time: Any, zp: Any = None, zpsys: Any = None) -> Any: ...
@@ -50,7 +48,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    """One bar of a funnel: what is counted, and how many were left."""
+    """One bar of a funnel: a label, and the number that is left."""
 
     label: str
     count: int
@@ -73,14 +71,16 @@ def light_curve(
     Parameters
     ----------
     curve : LightCurve
+        The light curve, with at least one point.
     model : Model, optional
         A fitted model with its parameters set.
     t0 : float, optional
-        Date that the time axis counts from, JD; without it the first detection.
+        The zero of the time axis, JD; by default the first detection.
     bands : sequence of str, optional
-        Bands of the fit, for which the model is drawn; without it those of all points with a flux.
+        The bands of the fit, in which the model is drawn; by default those of all points with a
+        flux.
     scale : str
-        ``mag``, or ``flux`` (with its sign, in µJy; upper limits are not drawn).
+        ``mag``, or ``flux`` (with its sign, in µJy; without upper limits).
     form : str
         ``svg`` or ``png``.
 
@@ -88,6 +88,12 @@ def light_curve(
     -----
     Filled markers are detections, open ones negative subtractions, triangles 5σ limits. Forced
     photometry below 3σ is drawn in flux only. Residuals are (data − model) / error of the flux.
+
+    Examples
+    --------
+    >>> curve = LightCurve.of(jd=[2460000, 2460003], mag=[18, 18.5], magerr=0.1, band="ztfg")
+    >>> light_curve(curve, form="png")[1:4]
+    b'PNG'
     """
     if scale not in ("mag", "flux"):
         raise ValueError(f"a light curve is drawn in mag or flux, not {scale!r}")
@@ -153,7 +159,7 @@ def _window(
     jd = points["jd"][good] if good.any() else points["jd"]
     first, last = float(jd.min()), float(jd.max())
     if model is not None and t0 is not None:
-        # a chance 5σ point a year away should not squeeze the supernova into a line
+        # a random 5σ point a year away must not squeeze the supernova into a line
         first = max(first, model.mintime() - _MARGIN)
         last = min(max(last, t0 + _MARGIN), model.maxtime() + 2 * _MARGIN)
         first = min(first, t0 - _MARGIN / 2)
@@ -163,7 +169,7 @@ def _window(
 
 
 def _bands(points: Mapping[str, Array], mask: Array) -> tuple[str, ...]:
-    """Return the bands of the points of a mask, from blue to red."""
+    """Return the bands of the points that a mask selects, from blue to red."""
     order = "ugrizy"
     found = {str(band) for band in points["band"][mask]}
     return tuple(sorted(found, key=lambda b: (order.find(band_style(b).label) % 99, b)))
@@ -192,7 +198,7 @@ def _draw_points(axes: Axes, p: Mapping[str, Array], zero: float, scale: str) ->
         for sign, face in ((1, style.colour), (-1, "none")):
             some = with_flux & ((p["sign"] < 0) == (sign < 0))
             gap = np.full(some.sum(), np.nan)
-            # one broken line: an errorbar artist would write one path for each point
+            # one broken line, as an errorbar artist would write one path for each point
             axes.plot(
                 np.column_stack([days[some], days[some], gap]).ravel(),
                 np.column_stack([(y - error)[some], (y + error)[some], gap]).ravel(),
@@ -221,7 +227,7 @@ def _draw_model(
     axes: Axes, model: Model, p: Mapping[str, Array], bands: Sequence[str],
     window: tuple[float, float], zero: float, scale: str,
 ) -> None:  # fmt: skip
-    # just inside: at its last phase a model ends in a step to zero
+    # slightly inside, as a model drops to zero at its last phase
     start, end = max(window[0], model.mintime() + 0.01), min(window[1], model.maxtime() - 0.01)
     jd = np.linspace(start, end, 120)
     for band in bands:
@@ -233,7 +239,7 @@ def _draw_model(
             error = np.asarray(error_of(band, jd[some], _MICROJANSKY))
             low, high = flux[some] - error, flux[some] + error
             if scale == "mag":
-                # what may be no flux at all reaches down to the lower edge
+                # a range that includes zero flux extends to the lower edge
                 low = np.where((low <= 0) & (high > 0), _NOTHING, low)
             axes.fill_between(
                 jd[some] - zero, _scaled(low, scale), _scaled(high, scale), color=colour,
@@ -242,7 +248,7 @@ def _draw_model(
 
 
 def _scaled(flux: Array, scale: str) -> Array:
-    """Return fluxes, or their magnitudes where these are asked for."""
+    """Return fluxes, or their magnitudes if `scale` is ``mag``."""
     if scale == "flux":
         return flux
     with np.errstate(all="ignore"):
@@ -307,9 +313,9 @@ def sky_map(
     Parameters
     ----------
     ra, dec : array-like with shape (N,)
-        Degrees, ICRS. Right ascension grows to the left, 180° is in the middle.
+        Positions, degrees ICRS. Right ascension grows to the left, 180° is in the middle.
     highlight : int, optional
-        Index of a position to be marked.
+        The index of a position to highlight.
     form : str
         ``svg`` or ``png``.
     """
@@ -335,13 +341,14 @@ def sky_map(
 
 
 def sky_locator(ra: npt.ArrayLike, dec: npt.ArrayLike) -> tuple[bytes, Array]:
-    """Return a small empty map of the sky, and where positions are on it.
+    """Return a small empty map of the sky, and the places of positions (degrees ICRS) on it.
 
     A page can hold the map once and mark every candidate on it.
 
     Returns
     -------
     svg : bytes
+        The map's file.
     places : ndarray with shape (N, 2)
         x and y in the coordinates of the SVG.
     """
@@ -375,12 +382,12 @@ def _sky(figure: Figure, box: tuple[float, float, float, float]) -> Axes:
 
 
 def _projected(ra: Array, dec: Array) -> tuple[Array, Array]:
-    """Return the coordinates of the axes: 180° in the middle, growing to the left."""
+    """Return coordinates of the axes, with 180° in the middle and growing to the left."""
     return np.radians(180.0 - ra % 360.0), np.radians(dec)
 
 
 def _galactic_circle(latitude: float) -> tuple[Array, Array]:
-    """Return a circle of galactic latitude on the axes, with a gap where it leaves the map."""
+    """Return a circle of galactic latitude on the axes, with a gap at the edge of the map."""
     from astropy.coordinates import Galactic, SkyCoord
     from astropy.units import deg
 
@@ -395,12 +402,12 @@ def _galactic_circle(latitude: float) -> tuple[Array, Array]:
 
 
 def funnel(steps: Sequence[Step], *, form: str = "svg") -> bytes:
-    """Plot counts from step to step as bars on a logarithmic axis, with the share that is left.
+    """Plot counts as bars on a logarithmic axis, each with its share of the bar above.
 
     Parameters
     ----------
     steps : sequence of Step
-        In order, from the archive to the candidates.
+        The bars in order, from the archive to the candidates.
     form : str
         ``svg`` or ``png``.
     """
@@ -410,7 +417,7 @@ def funnel(steps: Sequence[Step], *, form: str = "svg") -> bytes:
         axes = figure.add_axes((0.30, 0.02, 0.68, 0.96))
         bare(axes)
         rows = np.arange(len(steps))
-        # a bar begins at 0.7 so that one object is seen, and none is not
+        # a bar begins at 0.7, so that one object has a visible bar and none has not
         lengths = np.log10(np.maximum(counts, 0.7) / 0.7)
         longest = max(float(lengths.max(initial=0)), 1.0)
         axes.barh(rows, lengths, height=0.62, color=COLOURS["accent"], alpha=0.85)
@@ -434,7 +441,7 @@ def pulls(values: Mapping[str, npt.ArrayLike], *, form: str = "svg") -> bytes:
     Parameters
     ----------
     values : mapping of str to array-like
-        Pulls by parameter; what is not finite is left out.
+        Pulls by parameter; values that are not finite are ignored.
     form : str
         ``svg`` or ``png``.
     """

@@ -1,8 +1,8 @@
-"""The report of a run: one HTML file that needs nothing else, on paper, screen or phone.
+"""The report of a run: one HTML file for paper, screen or phone.
 
-It asks no network and no other file, sorts and filters its tables with a few lines of its own
-script, and reads as well without. Whatever comes from packets, catalogues and units (names,
-messages) is text to it and never markup, and its content policy lets no other script run.
+The file needs no network and no other file. A short script of its own sorts and filters tables; the
+report is complete without it. Text from packets, catalogues and units is escaped, never markup, and
+the content policy allows no other script.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _IDENTIFIERS = ("run", "parent run", "job hash", "git commit", "lake")
 
 
 def write_report(path: Path, content: ReportContent) -> None:
-    """Write the report of a run to `path`, in one step."""
+    """Write the report of a run to `path` in one step."""
     write_page(path, render(content))
 
 
@@ -50,7 +50,7 @@ def render(content: ReportContent) -> str:
 
 
 def _view(content: ReportContent) -> dict[str, Any]:
-    """Return all that the template shows, as text where it is a number."""
+    """Return the values that the template shows, with numbers as text."""
     run = content.run
     anchors = _anchors(content.candidates)
     sky, locator, places = _sky(content.candidates)
@@ -243,7 +243,7 @@ def _selection(
 
 
 def _anchors(candidates: Sequence[Candidate]) -> list[str]:
-    """Return an id for each candidate: its name where that is a plain one, and unique."""
+    """Return a unique id for each candidate, made of its name."""
     anchors: list[str] = []
     for candidate in candidates:
         plain = "object-" + re.sub(r"[^A-Za-z0-9_-]+", "-", candidate.name)
@@ -252,7 +252,7 @@ def _anchors(candidates: Sequence[Candidate]) -> list[str]:
 
 
 def _sky(candidates: Sequence[Candidate]) -> tuple[Any, Any, list[list[str] | None]]:
-    """Return the map of all candidates, the map for the cards, and each one's place on that."""
+    """Return the map of all candidates, the map for cards, and each candidate's place on that."""
     if not candidates:
         return None, None, []
     ra = np.array([candidate.ra for candidate in candidates], float)
@@ -345,7 +345,7 @@ def _ranks(candidate: Candidate, selections: Sequence[Selected]) -> list[str]:
 def _curve(
     candidate: Candidate, model_of: Callable[[Mapping[str, Any]], plots.Model]
 ) -> tuple[bytes, str]:
-    """Return the plot of a candidate, and why it shows no fit where one was given."""
+    """Return the plot of a candidate, and the reason if it does not show the given fit."""
     curve, fit = candidate.light_curve, candidate.fit
     if not len(curve):
         return b"", "There is no point to draw."
@@ -369,7 +369,7 @@ def _known(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class _LocalModel:
-    """A model whose bands come from the data folder: by name, sncosmo might ask the network."""
+    """A model with bands of the data folder; sncosmo might download bands given by name."""
 
     model: Any
     curve: Callable[[str], Any]
@@ -389,7 +389,7 @@ class _LocalModel:
 
 
 def _model_of(fit: Mapping[str, Any]) -> plots.Model:
-    # not at the top: sncosmo takes seconds to import, and a report without fits needs none
+    # imported here, as sncosmo takes seconds to import and a report without fits does not need it
     from ampel_spark.t2.units.salt_fit import bandpass_of, flux_error, model_of
 
     return _LocalModel(model_of(fit), bandpass_of, functools.partial(flux_error, fit))

@@ -1,9 +1,9 @@
-"""Selection: from the results of all units to ranked candidates.
+"""Selection of ranked candidates from the results of all units.
 
 The input has one row for each (channel, stock, state): ``channel``, ``stock``, ``state_id``, the
 state's own columns (``name``, ``n_detections``, ``n_upper_limits``, ``jd_first``, ``jd_last``), and
-for each unit one struct column of the unit's name with the columns of its table (null where the
-unit has no row for the state).
+for each unit a struct column with the unit's name and the columns of its table; it is null if the
+unit has no row for the state.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ _ALL = "True"
 
 @dataclass(frozen=True)
 class Selection:
-    """What is selected, in which order, and which columns it shows.
+    """A condition on states, the order of candidates, and their columns.
 
     Attributes
     ----------
     condition : Expression
+        The condition that selected states meet.
     rank : Expression or None
-        The candidates' order, smallest first.
+        The order of candidates, smallest first.
     columns : mapping of str to Expression
-        By label.
+        The candidates' columns, by label.
     limit : int or None
-        So many candidates of each channel at most.
+        The largest number of candidates of each channel.
     """
 
     condition: Expression
@@ -55,23 +56,25 @@ class Selection:
         columns: Sequence[str] | Mapping[str, str] = (),
         limit: int | None = None,
     ) -> Selection:
-        """Parse what stands in a job.
+        """Return the selection that the texts of a job describe.
 
         Parameters
         ----------
         select : str, optional
-            Condition; without it every state is selected.
+            The condition; by default every state is selected.
         rank : str, optional
-            Number or string to order by, smallest first; ``-x`` for the largest first. Without it
-            the order is that of the names.
+            A number or string to order by, smallest first, or ``-x`` for largest first; by default
+            candidates are in order of their names.
         columns : sequence of str, or mapping of str to str
-            Columns by name (``salt_fit.x1`` is labelled ``salt_fit_x1``), or expressions by label.
+            Columns by name (``salt_fit.x1`` gets the label ``salt_fit_x1``), or expressions by
+            label.
         limit : int, optional
+            The largest number of candidates of each channel.
 
         Raises
         ------
         ConfigError
-            For what is no expression, and for labels that clash or are missing.
+            If an expression cannot be parsed, or a label is absent, wrong or not unique.
         """
         if limit is not None and limit < 1:
             raise ConfigError(f"limit is {limit}: give a number of candidates from 1, or none")
@@ -80,12 +83,12 @@ class Selection:
         return cls(condition, order, _labelled(columns), limit)
 
     def check(self, types: Mapping[str, str]) -> None:
-        """Check all expressions against the types of the columns that there are.
+        """Check all expressions against the Spark SQL types of the columns, by name.
 
         Raises
         ------
         ConfigError
-            For an unknown column, a wrong type, or a condition that is none.
+            If a column is unknown, a type is wrong, or the condition is not true or false.
         """
         if (kind := _check("select", self.condition, types)) != "boolean":
             raise ConfigError(f"select: {self.condition.text!r} is a {kind}, not a condition")
@@ -97,15 +100,16 @@ class Selection:
 
 @dataclass(frozen=True)
 class CutLoss:
-    """One of the conditions that ``and`` joins, applied to what the ones before it let through.
+    """One of the conditions that ``and`` joins, applied to the states that passed the ones before.
 
     Attributes
     ----------
     cut : str
+        The condition's text.
     n_in, n_out : int
-        States before and after it.
+        The number of states before and after it.
     n_unknown : int
-        States lost because its answer is unknown, part of ``n_in - n_out``.
+        The part of ``n_in - n_out`` for which the condition is unknown.
     """
 
     cut: str
@@ -116,16 +120,18 @@ class CutLoss:
 
 @dataclass(frozen=True)
 class Losses:
-    """What a selection did with the states of one channel.
+    """The counts of a selection among the states of one channel.
 
     Attributes
     ----------
     channel : str
+        The channel's name.
     selected, rejected, unknown : int
-        States for which the condition is true, false, unknown.
+        The number of states for which the condition is true, false, unknown.
     objects : int
-        Distinct objects among the selected states.
+        The number of objects among the selected states.
     cuts : tuple of CutLoss
+        The loss at each of the conditions that ``and`` joins.
     """
 
     channel: str
@@ -137,7 +143,7 @@ class Losses:
 
 
 def column_types(schema: StructType) -> dict[str, str]:
-    """Return the Spark SQL type of every name an expression can use on a table of results."""
+    """Return the Spark SQL types of all names that an expression on a table of results can use."""
     types = {}
     for column in schema.fields:
         if isinstance(column.dataType, StructType):
@@ -151,14 +157,21 @@ def column_types(schema: StructType) -> dict[str, str]:
 def select(results: DataFrame, selection: Selection) -> DataFrame:
     """Return the candidates: one row for each selected object of each channel.
 
-    The order is that of `Selection.rank`, unknown last, then of the names; of several selected
-    states of one object the first in this order stands for it, and among equals the latest one.
+    Candidates are in order of `Selection.rank`, unknown last, then of names. If several states of
+    an object are selected, the first in this order represents it, and of equal ones the latest.
+
+    Parameters
+    ----------
+    results : DataFrame
+        The table described in this module's docstring.
+    selection : Selection
+        The selection.
 
     Returns
     -------
     DataFrame
-        ``channel, rank, stock, name, state_id`` and the columns asked for; rank counts from 1 in
-        each channel.
+        ``channel, rank, stock, name, state_id`` and the selection's columns; the rank counts from
+        1 in each channel.
     """
     types = column_types(results.schema)
     selection.check(types)
@@ -183,12 +196,9 @@ def select(results: DataFrame, selection: Selection) -> DataFrame:
 
 
 def losses(results: DataFrame, selection: Selection) -> tuple[Losses, ...]:
-    """Count what a selection selects, rejects and cannot know, and what each cut of it loses.
+    """Return the counts of a selection for each channel, in order of names, by one Spark job.
 
-    Returns
-    -------
-    tuple of Losses
-        One for each channel, in order of their names. This runs one Spark job.
+    Parameters are as for `select`.
     """
     types = column_types(results.schema)
     selection.check(types)
@@ -226,7 +236,7 @@ def _losses(row: Mapping[str, Any], cuts: Sequence[Expression]) -> Losses:
 
 
 def _shown(expression: Expression, types: Mapping[str, str]) -> Column:
-    """Return a column as its table has it, and anything else as the expression computes it."""
+    """Return a column unchanged, or the value of an expression."""
     return sf.col(expression.name) if expression.name else expression.column(types)
 
 

@@ -1,6 +1,6 @@
-"""Plots of the sky: how densely a table covers it, and what lies around an object.
+"""Plots of the sky: the density of a table's rows, and the surroundings of an object.
 
-Each returns the bytes of an SVG (or PNG) file, as those of `ampel_spark.t3.plots`.
+Each function returns the bytes of an SVG or PNG file, as in `ampel_spark.t3.plots`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["density", "density_of_cells", "finder"]
 Array = npt.NDArray[Any]
 
 _MARKERS = ("s", "^", "D", "v", "P", "X", "p", "h")
-_STEPS = 12  # shades of a density
+_STEPS = 12  # the number of shades of a density
 _SHADES = ("accent", "band-g", "band-i", "band-y", "band-r", "band-z", "band-u")
 
 
 def density(ra: npt.ArrayLike, dec: npt.ArrayLike, *, order: int = 4, form: str = "svg") -> bytes:
-    """Plot how many rows there are per square degree, on the whole sky (Mollweide).
+    """Plot the number of rows per square degree on the whole sky (Mollweide).
 
     Parameters
     ----------
     ra, dec : array-like with shape (N,)
-        Degrees, ICRS. Right ascension grows to the left, 180° is in the middle.
+        Positions, degrees ICRS. Right ascension grows to the left, 180° is in the middle.
     order : int
         HEALPix order of the cells; 4 is 3.7°.
     form : str
@@ -49,12 +49,12 @@ def density(ra: npt.ArrayLike, dec: npt.ArrayLike, *, order: int = 4, form: str 
 
 
 def density_of_cells(counts: npt.ArrayLike, *, form: str = "svg") -> bytes:
-    """Plot how many rows there are per square degree, from the rows of each HEALPix cell.
+    """Plot the number of rows per square degree from the counts of HEALPix cells.
 
     Parameters
     ----------
     counts : array-like of int with shape (12 * 4**order,)
-        Rows of each cell, NESTED.
+        The number of rows in each cell, NESTED.
     form : str
         ``svg`` or ``png``.
     """
@@ -76,7 +76,7 @@ def density_of_cells(counts: npt.ArrayLike, *, form: str = "svg") -> bytes:
         edges = np.geomspace(low, high if high > low else low * 1.01, _STEPS + 1)
         step = np.minimum(np.searchsorted(edges, per_degree, "right") - 1, _STEPS - 1)
         of_cell, outlines = _outlines(cells, order)
-        # projected at once: Matplotlib would go through every side of every cell in small steps
+        # projected here, as Matplotlib would divide every side of every cell into small steps
         flat = axes.transProjection.transform(outlines.reshape(-1, 2)).reshape(outlines.shape)
         for i, shade in enumerate(_shades()):
             mine = flat[step[of_cell] == i]
@@ -97,20 +97,20 @@ def density_of_cells(counts: npt.ArrayLike, *, form: str = "svg") -> bytes:
 
 
 def _shades() -> list[tuple[float, float, float, float]]:
-    """Return the shades of a density: one colour, the more the denser."""
+    """Return the shades of a density: one colour, from light (few) to dark (many)."""
     return [to_rgba(COLOURS["accent"], alpha) for alpha in np.linspace(0.15, 1.0, _STEPS)]
 
 
 def _outlines(cells: Array, order: int) -> tuple[Array, Array]:
-    """Return outlines of cells on the axes, (P, corners, 2), and which cell each is of.
+    """Return for each outline on the axes, shape (P, corners, 2), the number of its cell.
 
-    Cells across right ascension 0 are there twice, on both edges of the map.
+    A cell across right ascension 0 has two outlines, one on each edge of the map.
     """
     from astropy_healpix import boundaries_lonlat
 
     lon, lat = boundaries_lonlat(cells, 1 if order > 3 else 8, 1 << order, order="nested")
     x, y = np.pi - lon.rad % (2 * np.pi), lat.rad
-    # at a pole every right ascension is right: that of the point beside it
+    # a pole has any right ascension, so it gets that of the corner before it
     pole = np.abs(y) > np.pi / 2 - 1e-9
     x = np.where(pole, np.roll(x, 1, axis=1), x)
     x = x - 2 * np.pi * np.round((x - x[:, :1]) / (2 * np.pi))
@@ -135,16 +135,16 @@ def finder(
     size: float = 60.0,
     form: str = "svg",
 ) -> bytes:
-    """Plot what lies around an object in catalogues: north is up, east to the left.
+    """Plot the rows of catalogues around an object, with north up and east to the left.
 
     Parameters
     ----------
     ra, dec : float
-        The object, degrees ICRS.
+        The object's position, degrees ICRS.
     around : mapping of str to (ra, dec)
-        Positions of the rows of each catalogue, degrees; those outside the chart are left out.
+        Positions of the rows of each catalogue, degrees; those outside the chart are not drawn.
     size : float
-        Side of the chart, arcsec.
+        The width of the chart, arcsec.
     form : str
         ``svg`` or ``png``.
     """
@@ -180,7 +180,7 @@ def finder(
 
 
 def _offsets(ra: float, dec: float, a: Array, d: Array) -> tuple[Array, Array]:
-    """Return offsets to east and north on the tangent plane, arcsec."""
+    """Return offsets to the east and north on the tangent plane, arcsec."""
     turn, d0, d1 = np.radians(a - ra), np.radians(dec), np.radians(d)
     with np.errstate(divide="ignore", invalid="ignore"):
         w = np.sin(d0) * np.sin(d1) + np.cos(d0) * np.cos(d1) * np.cos(turn)

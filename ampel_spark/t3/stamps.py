@@ -1,4 +1,4 @@
-"""Image cutouts of an alert, as it came with them: science, reference and difference image."""
+"""The image cutouts of an alert: science, reference and difference image."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ KINDS = ("science", "template", "difference")
 
 
 def pixels(image: bytes | None) -> npt.NDArray[np.float64] | None:
-    """Return the pixels of a gzipped FITS image; None where there is none, or it is damaged.
+    """Return the pixels of a gzipped FITS image, or None if it is absent or damaged.
 
     Parameters
     ----------
-    image : bytes
-        As ZTF's packets have it.
+    image : bytes or None
+        The file, as in ZTF's packets.
     """
     from astropy.io import fits
     from astropy.utils.exceptions import AstropyWarning
@@ -34,7 +34,7 @@ def pixels(image: bytes | None) -> npt.NDArray[np.float64] | None:
     if not image:
         return None
     try:
-        # the first card of real cutouts is not in the form that FITS wants, which is no news
+        # astropy warns of the first card of real cutouts, which does not conform to FITS
         with (
             warnings.catch_warnings(action="ignore", category=AstropyWarning),
             fits.open(io.BytesIO(gzip.decompress(image)), memmap=False) as file,
@@ -46,15 +46,15 @@ def pixels(image: bytes | None) -> npt.NDArray[np.float64] | None:
 
 
 def stamps(images: Mapping[str, bytes | None], *, form: str = "png") -> bytes:
-    """Draw the cutouts of one alert side by side; nothing where none of them can be read.
+    """Return a picture of the cutouts of one alert side by side, or b"" if none can be read.
 
-    Each is scaled on its own, from the 1st to the 99.5th percentile. North is where the survey has
-    it: ZTF's cutouts have it at the bottom or the top, by field.
+    Each cutout is scaled from its 1st to its 99.5th percentile. Cutouts are not rotated: in ZTF's,
+    north is at the bottom or the top, depending on the field.
 
     Parameters
     ----------
     images : mapping of str to bytes
-        Gzipped FITS files by `KINDS`.
+        Gzipped FITS files, by the names in `KINDS`.
     form : str
         ``png`` or ``svg``.
     """

@@ -1,17 +1,22 @@
 """Archives are found however they are named, and no damage to a tar goes unsaid."""
 
+import bz2
 import gzip
 import hashlib
+import lzma
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
 from ampel_spark.archive.files import (
     Broken,
     Digest,
     Member,
     find_files,
+    fits,
     hash_files,
+    left_out,
     read_members,
     sizes_of,
 )
@@ -136,3 +141,80 @@ def test_a_wrong_checksum_at_the_end_of_gzip_is_seen(make, members, tmp_path: Pa
 def test_a_plain_avro_file_is_one_member(tmp_path: Path) -> None:
     (tmp_path / "1.avro").write_bytes(b"Obj\x01abc")
     assert read(tmp_path / "1.avro") == ({"1.avro": b"Obj\x01abc"}, [])
+
+
+PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd.compress}
+
+
+def test_nights_and_packets_are_read_in_every_compression_and_case(
+    make, members, tmp_path: Path
+) -> None:
+    """They were passed over in silence: two of eleven alerts were stored."""
+    for ending, pack in PACK.items():
+        (tmp_path / f"a.tar{ending}").write_bytes(pack(make.tar(members)))
+        (tmp_path / f"1.avro{ending}").write_bytes(pack(b"Obj\x01abc"))
+    (tmp_path / "A.TAR.GZ").write_bytes(gzip.compress(make.tar(members)))
+    (tmp_path / "b.tgz").write_bytes(lzma.compress(make.tar(members)))  # named for another
+    (tmp_path / "c.tar.gz").write_bytes(make.tar(members))  # and not compressed at all
+    files = find_files([tmp_path])
+    assert len(files) == 11
+    for file in files:
+        expected = {file.name: b"Obj\x01abc"} if ".avro" in file.name else members
+        assert read(file) == (expected, [])
+
+
+def test_members_that_are_compressed_are_unpacked(make, members, tmp_path: Path) -> None:
+    """ELAsTiCC's alerts are ``.avro.gz`` within a tar."""
+    path = tmp_path / "night.tar.gz"
+    packed = {f"{name}.gz": gzip.compress(data) for name, data in members.items()}
+    path.write_bytes(gzip.compress(make.tar(packed)))
+    assert read(path) == ({f"{name}.gz": data for name, data in members.items()}, [])
+    path.write_bytes(make.tar({"1.avro.gz": packed["1.avro.gz"][:-9]}))
+    assert read(path) == ({"1.avro.gz": packed["1.avro.gz"][:-9]}, [])
+
+
+def test_what_else_is_in_a_tar_is_no_packet_and_counted_apart(
+    make, members, tmp_path: Path
+) -> None:
+    others = {"./n/._1.avro": b"\x00\x05\x16\x07", "./n/.DS_Store": b"Bud1", "README": b"Alerts.\n",
+              "SHA256SUMS": b"abc  1.avro\n", "n/list.txt": b"1",
+              "__MACOSX/1.avro": b"\x00"}  # fmt: skip
+    path = tmp_path / "night.tar"
+    path.write_bytes(make.tar(others | members | {"nameless": b"\x00\x01\xff"}))
+    digest = Digest()
+    assert [m.name for m in read_members(path, digest) if isinstance(m, Member)] == [
+        *members, "nameless"
+    ]  # fmt: skip
+    assert digest.asides == list(others)
+    assert str(digest.aside).startswith("6 members that are no packets (./n/._1.avro, ")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file has no content: 0 bytes"),
+        (b"<!DOCTYPE HTML>\n<html>404", "no tar, but a web page"),
+        (gzip.compress(gzip.compress(b"abc")), "gzip: it is compressed twice, with gzip in it"),
+        (b"PK\x03\x04abc", "no tar, but a zip archive; unpack it before"),
+    ],
+)
+def test_what_is_no_archive_is_called_what_it_is(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "night.tar.gz"
+    path.write_bytes(content)
+    found, (broken,) = read(path)
+    assert found == {}
+    assert broken.reason == "broken_archive"
+    assert broken.detail.startswith(said)
+
+
+def test_files_that_a_folder_s_reading_leaves_out_are_named_by_kind(tmp_path: Path) -> None:
+    for name in ("a.tar.gz", "README", "x.csv", "y.csv", ".DS_Store", "sub/z.CSV", "sub/w.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (line,) = left_out([tmp_path, tmp_path / "x.csv"])
+    assert line.startswith(f"left out of {tmp_path} by their names: 4 .csv (")
+    assert ", 1 hidden (.DS_Store), 1 no ending (README); what is read is called *.tar" in line
+    assert fits("A.CSV.GZ", ["*.csv"])
+    assert not fits("._a.csv", ["*.csv"])
+    with pytest.raises(ArchiveError, match=r"holds no archive file .*left out of .* 2 \.csv"):
+        find_files([tmp_path / "sub"])

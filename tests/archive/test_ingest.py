@@ -342,6 +342,34 @@ def test_duplicates_conflicts_and_broken_packets_are_accounted_for(
     assert lake.read("datapoints").where("mag < 17.5").count() == 0
 
 
+def test_a_packet_is_stored_without_entries_that_cannot_be_and_they_are_in_no_count(
+    spark: SparkSession, lake_path: Path, make: Make, tmp_path: Path
+) -> None:
+    odd = make.packet(make.detection(7, JD), [make.detection(5, JD - 1, -999.0)])
+    for name, other in (("a", 8), ("b", 9)):  # the odd packet stands in both
+        packets = [odd, make.packet(make.detection(other, JD), name="ZTF18aaaaaac")]
+        make.night(tmp_path / f"{name}.tar.gz", packets)
+    lines: list[str] = []
+    done = ingest(spark, lake_path, [tmp_path / "a.tar.gz"], out=lines.append)
+    assert (done.packets, done.stored, done.quarantined) == (2, 2, 0)
+    assert lines[-2].endswith("1 packets lack entries of their history that cannot be (bad_entry)")
+    again = ingest(spark, lake_path, [tmp_path])
+    assert (again.packets, again.stored, again.duplicate, again.quarantined) == (2, 1, 1, 0)
+    assert ingest(spark, lake_path, [tmp_path]).packets == 0
+    lake = Lake(spark, lake_path)
+    assert [
+        r["datapoint_id"] for r in lake.read("datapoints").orderBy("datapoint_id").collect()
+    ] == [
+        7,
+        8,
+        9,
+    ]
+    found = lake.read("quarantine").select("member", "reason", "detail").collect()
+    rows = sorted(tuple(r) for r in found)
+    assert [row[:2] for row in rows] == [("7.avro", "bad_entry")] * 2
+    assert "prv_candidates[0]: magpsf -999.0 is not between 0 and 40" in rows[0][2]
+
+
 def test_files_that_are_broken_are_told_with_the_reason(
     spark: SparkSession, lake_path: Path, tmp_path: Path
 ) -> None:

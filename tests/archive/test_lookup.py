@@ -68,7 +68,7 @@ def test_sightings_are_sorted_out_as_they_are_in_words(tmp_path: Path, seed: int
     table = pa.table({name: [row[name] for row in rows] for name in NAMES})
     batches = [*table.to_batches(max_chunksize=50), table.slice(0, 0).to_batches()]
     told = [
-        json.loads(row["told"])
+        json.loads(row["report"])
         for batch in look_up(str(tmp_path), [b for b in batches if isinstance(b, pa.RecordBatch)])
         for row in batch.to_pylist()
     ]

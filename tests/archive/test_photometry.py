@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -209,7 +212,7 @@ def test_files_without_rows_or_with_other_columns_are_rows_of_the_reader(tmp_pat
         "cut.parquet": "broken_archive",
         "empty.csv": "empty_archive",
         "other.csv": "settings",
-        "zero.csv": "empty_archive",
+        "zero.csv": "broken_archive",
     }
     assert {Path(r["file"]).name: r["seen"] for r in rows if r["row"] == "end"} == {
         "cut.parquet": 0,
@@ -255,3 +258,221 @@ def test_snfit_light_curves_are_those_that_sncosmo_reads(packed_data: Path) -> N
         assert own["redshift"] == float(theirs.meta["Z_HELIO"])
         total += len(packet.forced)
     assert total > 2000
+
+
+SIGNED: dict[str, Any] = {
+    "object": "oid",
+    "time": {"column": "mjd", "format": "mjd"},
+    "band": {"column": "fid", "names": {"1": "ztfg", "2": "ztfr"}},
+    "mag": "mag",
+    "magerr": "err",
+    "limit": "limit",
+}
+
+
+def test_negative_differences_have_a_negative_sign_and_flux(tmp_path: Path) -> None:
+    """ALeRCE's exports (fluxes by 10^(-0.4 (m - 25))) and Fink's words."""
+    for words in (
+        ("1", "-1", "0"),
+        ("t", "f", "F"),
+        ("True", "False", "n"),
+        ("1.0", "-1.0", "0.0"),
+    ):
+        rows = [f"a,{58000 + i},1,{m},0.06,20.5,{w}" for i, (m, w) in
+                enumerate(zip((18.51, 18.72, 19.05), words, strict=True))]  # fmt: skip
+        path = write(tmp_path / "t.csv", "oid,mjd,fid,mag,err,limit,i:isdiffpos", *rows)
+        for more in ({}, {"sign": "i:isdiffpos"}):
+            (packet,), bad = read_objects(path, survey(SIGNED | more))
+            found = points(packet)
+            assert bad == []
+            assert [p["sign"] for p in found] == [1, -1, -1]
+            assert [round(p["flux"], 2) for p in found] == [394.46, -325.09, -239.88]
+            assert all(p["fluxerr"] > 0 and p["mag"] > 0 for p in found)
+        (packet,), _ = read_objects(path, survey(SIGNED | {"sign": 1}))
+        assert [p["sign"] for p in points(packet)] == [1, 1, 1]
+
+
+def test_a_sign_that_is_no_word_costs_its_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "oid,mjd,fid,mag,err,limit,isdiffpos",
+                 "a,58000,1,18,0.1,20,t", "a,58001,1,18,0.1,20,", "a,58002,1,18,0.1,20,maybe",
+                 "a,58003,1,,,20,")  # fmt: skip
+    (packet,), bad = read_objects(path, survey(SIGNED))
+    assert [p["kind"] for p in points(packet)] == ["detection", "upper_limit"]
+    assert [(b["member"], b["detail"][:15]) for b in bad] == [
+        ("row 2", "a: sign '' is n"), ("row 3", "a: sign 'maybe'")
+    ]  # fmt: skip
+    path = write(tmp_path / "u.csv", "oid,mjd,fid,mag,err,limit,isdiffpos",
+                 "a,58000,1,18,0.1,20,up", "a,58001,1,18,0.1,20,down")  # fmt: skip
+    with pytest.raises(ArchiveError, match=r"sign 'up' is none of t, 1, true, .*photometry.sign"):
+        read_objects(path, survey(SIGNED))
+    path = write(tmp_path / "v.csv", "oid,mjd,fid,mag,err,limit,isdiffpos,i:isdiffpos")
+    with pytest.raises(ArchiveError, match="isdiffpos and i:isdiffpos may both be the sign"):
+        read_objects(path, survey(SIGNED))
+
+
+def test_a_flagged_magnitude_is_neither_a_detection_nor_a_limit(tmp_path: Path) -> None:
+    """Else the last non-detection of a supernova would be an image in which it shines."""
+    path = write(tmp_path / "t.csv", "oid,mjd,fid,mag,err,limit,tag,rb",
+                 "a,58000,1,,,20.4,upperlim,", "a,58001,1,18,0.1,20,valid,0.9",
+                 "a,58002,1,17.1,0.4,17.4,badquality,0.9", "a,58003,1,18,0,20,valid,0.9",
+                 "a,58004,1,,,20.4,badquality,", "a,58005,1,18,0.1,20,valid,0.1")  # fmt: skip
+    rules = [{"column": "tag", "values": ["badquality"]}, {"column": "rb", "outside": [0.3, 1]}]
+    (packet,), bad = read_objects(path, survey(SIGNED | {"unusable": rules}))
+    assert bad == []
+    assert [(p["kind"], p["jd"] - 2458000.5) for p in points(packet)] == [
+        ("upper_limit", 0.0), ("detection", 1.0)
+    ]  # fmt: skip
+    assert json.loads(packet.own or "")["dropped_rows"] == 4
+
+
+@pytest.mark.parametrize(
+    "word", ["-999", "-99.0", "99", "99.99", "-99999", "--", "inf", "null", "-"]
+)
+def test_values_that_stand_for_nothing_are_nothing(word: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "oid,mjd,fid,mag,err,limit", f"a,58000,1,{word},0.1,20",
+                 f"a,58001,1,18,0.1,{word}")  # fmt: skip
+    (packet,), bad = read_objects(path, survey(SIGNED))
+    assert bad == []
+    assert [(p["kind"], p["mag"], p["limit_mag"]) for p in points(packet)] == [
+        ("upper_limit", None, 20.0), ("detection", 18.0, None)
+    ]  # fmt: skip
+
+
+def test_words_for_nothing_can_be_given(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", HEADER, "a,58000,g,-777,1", "a,58001,g,bad,1",
+                 "a,58002,g,-99999,1", "a,58003,g,-9,1")  # fmt: skip
+    (packet,), bad = read_objects(path, survey(FLUXES | {"missing": ["bad", -777]}))
+    assert [p["flux"] for p in points(packet)] == [None, None, -99999.0, -9.0]
+    (packet,), bad = read_objects(path, survey(FLUXES))
+    assert [p["flux"] for p in points(packet)] == [-777.0, None, -9.0]
+    assert [b["detail"] for b in bad] == ["a: flux is 'bad' in column 'flux': no number"]
+
+
+IDS: dict[str, Any] = FLUXES | {"object": "oid"}
+
+
+def test_ids_that_went_through_floats_are_refused(tmp_path: Path) -> None:
+    """Two objects were one, with the points of both."""
+    big = 313888635489222217
+    table = {"mjd": [58000.0, 58001.0], "band": ["g", "g"], "flux": [1.0, 2.0], "error": [1.0, 1.0]}
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"oid": np.array([big, big + 1], float)} | table).to_parquet(path)
+    for ids in ("name", "integer"):
+        with pytest.raises(ArchiveError, match=r"id 3\.1388\d+e\+17 in column 'oid' went through"):
+            read_objects(str(path), survey(IDS | {"ids": ids}))
+    text = write(tmp_path / "t.csv", "oid,mjd,band,flux,error",
+                 "3.138886354892222e+17,58000,g,1,1",
+                 "3.138886354892222e+17,58001,g,1,1")  # fmt: skip
+    with pytest.raises(ArchiveError, match="went through a floating-point number"):
+        read_objects(text, survey(IDS))
+    # exact ones, with a gap in the column, and floats that are small enough
+    gaps = pd.DataFrame({"oid": pd.array([big, None], "Int64")} | table)
+    gaps.to_parquet(path)
+    (packet,), (bad,) = read_objects(str(path), survey(IDS | {"ids": "integer"}))
+    assert (packet.stock, packet.name) == (big, str(big))
+    assert "no name of an object" in bad["detail"]
+    pd.DataFrame({"oid": [1002.0, 3.0]} | table).to_parquet(path)
+    found, _ = read_objects(str(path), survey(IDS | {"ids": "integer"}))
+    assert sorted(p.name for p in found) == ["1002", "3"]
+
+
+def test_unsigned_ids_are_refused_as_numbers_and_exact_as_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "oid,mjd,band,flux,error", "9947579231887392768,58000,g,1,1",
+                 "9947579231887392769,58000,g,1,1")  # fmt: skip
+    with pytest.raises(ArchiveError, match=r"'9947579231887392768' has no id .*give 'ids: name'"):
+        read_objects(path, survey(IDS | {"ids": "integer"}))
+    found, _ = read_objects(path, survey(IDS))
+    assert len({p.stock for p in found}) == 2
+
+
+def test_positions_fields_and_channels_that_cannot_be_cost_their_rows(tmp_path: Path) -> None:
+    rows = ["10,20,3", "725,20,3", "10,95,3", "-0.5,20,3", "10,20,1e12", "10,20,2.5", ",,"]
+    path = write(tmp_path / "t.csv", f"{HEADER},ra,dec,rcid",
+                 *(f"a,{58000 + i},g,2,0.5,{row}" for i, row in enumerate(rows)))  # fmt: skip
+    (packet,), bad = read_objects(path, survey(FLUXES | {"ra": "ra", "dec": "dec", "rcid": "rcid"}))
+    assert [p["ra"] for p in points(packet)] == [10.0, 359.5, None]
+    assert [b["detail"].split(":")[1] for b in bad] == [
+        " ra is 725.0", " dec is 95.0", " rcid is 1000000000000.0", " rcid is 2.5"
+    ]  # fmt: skip
+
+
+def test_programs_come_from_their_column_unless_a_number_is_given(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", f"{HEADER},programid", "a,58000,g,2,0.5,2",
+                 "a,58001,g,2,0.5,1", "a,58002,g,2,0.5,")  # fmt: skip
+    (packet,), bad = read_objects(path, survey(FLUXES))
+    assert [p["programid"] for p in points(packet)] == [2, 1]
+    assert (packet.programid, len(bad)) == (1, 1)
+    (packet,), bad = read_objects(path, survey(FLUXES | {"programid": 1}))
+    assert [p["programid"] for p in points(packet)] == [1, 1, 1]
+
+
+def test_tables_of_services_are_read_as_they_are_downloaded(tmp_path: Path) -> None:
+    """ATLAS's head, ZTF's forced photometry, IPAC tables: made-up numbers in their forms."""
+    atlas = tmp_path / "job1.txt"
+    atlas.write_text("###MJD m dm uJy duJy F err\n59801.5123 18.4 0.04 157 6 o 0\n"
+                     "59801.5123 18.4 0.04 -33 6 o 1\n")  # fmt: skip
+    spec: dict[str, Any] = {
+        "object": {"file": r"(job\d+)"}, "time": {"column": "MJD", "format": "mjd"},
+        "band": {"column": "F", "names": {"o": "atlaso"}}, "flux": "uJy", "fluxerr": "duJy",
+        "zp": 23.9, "unusable": [{"column": "err", "outside": [0, 0]}],
+    }  # fmt: skip
+    for column in ("MJD", "##MJD"):
+        spec["time"]["column"] = column
+        (packet,), _ = read_objects(str(atlas), survey(spec))
+        assert [(p["flux"], p["procstatus"]) for p in points(packet)] == [
+            (None, "err 1"), (157.0, None)
+        ]  # fmt: skip
+    service = tmp_path / "req7_lc.txt"
+    service.write_text("#\n# Requested R.A. = 1.5\n#\n"
+                       "index, filter, zpdiff, jd, flux, unc, procstatus\n"
+                       " 0 ZTF_g 26.1 2459900.73 18.25 9.1 0\n"
+                       " 1 ZTF_g 26.1 2459901.73 null null 56,57\n")  # fmt: skip
+    spec = {"object": {"file": r"req(\d+)"}, "time": "jd", "zp": "zpdiff", "flux": "flux",
+            "fluxerr": "unc", "band": {"column": "filter", "names": {"ZTF_g": "ztfg"}}}  # fmt: skip
+    (packet,), _ = read_objects(str(service), survey(spec))
+    assert [(p["flux"], p["zp"]) for p in points(packet)] == [(18.25, 26.1), (None, None)]
+    ipac = tmp_path / "lc.tbl"
+    ipac.write_text("\\fixlen = T\n|oid            |mjd       |mag    |err  |\n"
+                    "|long           |double    |float  |float|\n"
+                    "|               |day       |mag    |mag  |\n"
+                    "|null           |null      |null   |null |\n"
+                    " 680101400001234 58257.4011 16.25   0.5  \n"
+                    " 680101400001234 58258.4011 null    null \n")  # fmt: skip
+    spec = {"object": "oid", "ids": "integer", "time": {"column": "mjd", "format": "mjd"},
+            "band": {"value": "ztfg"}, "mag": "mag", "magerr": "err"}  # fmt: skip
+    (packet,), _ = read_objects(str(ipac), survey(spec))
+    assert [(p["mag"], packet.stock) for p in points(packet)] == [(16.25, 680101400001234)]
+
+
+def test_rows_of_another_width_are_bad_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", HEADER, "a,58000,g,2,0.5", "a,58001", "a,58002,g,2,0.5,7")
+    (packet,), bad = read_objects(path, survey(FLUXES))
+    assert len(packet.forced) == 1
+    assert [(b["member"], b["reason"]) for b in bad] == [
+        ("line 3", "bad_value"), ("line 4", "bad_value")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "CSV", "csv.bz2", "tsv", "txt.xz"])
+def test_tables_are_found_and_read_in_any_case_and_compression(ending: str, tmp_path: Path) -> None:
+    text = "name,mjd,band,flux,error\na,58000,g,2,0.5\n"
+    text = text.replace(",", "\t") if ending == "tsv" else text
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}.get(
+        ending.split(".")[-1], bytes
+    )
+    (tmp_path / f"t.{ending}").write_bytes(pack(text.encode()))
+    (file,) = find_files([tmp_path], name_patterns(survey(FLUXES)))
+    (packet,), bad = read_objects(str(file), survey(FLUXES))
+    assert (packet.name, bad) == ("a", [])
+
+
+def test_one_odd_word_is_its_row_s_and_many_are_the_settings(tmp_path: Path) -> None:
+    rows = [f"ZTF18aaaaaa{'ab'[i % 2]},{58000 + i},g,2,0.5" for i in range(10)]
+    settings = survey(FLUXES | {"ids": "ztf"})
+    odd = [rows[0].replace("g,", "x,"), rows[1].replace("ZTF", "ZFT"), *rows[2:]]
+    found, bad = read_objects(write(tmp_path / "t.csv", HEADER, *odd), settings)
+    assert sum(len(p.forced) for p in found) == 8
+    assert [b["member"] for b in bad] == ["row 1", "row 2"]
+    odd = [rows[0].replace("g,", "i,"), rows[1].replace("g,", "i,"), *rows[2:]]
+    with pytest.raises(ArchiveError, match=r"'i' in row 1 is not among .*one of 2 of 10 rows"):
+        read_objects(write(tmp_path / "t.csv", HEADER, *odd), settings)

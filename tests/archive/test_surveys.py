@@ -45,7 +45,7 @@ def test_a_word_is_a_column_and_a_number_a_value() -> None:
     assert survey.photometry is not None
     assert survey.photometry.mag == Source(column="m")
     assert survey.photometry.magerr == Source(value=0.1)
-    assert name_patterns(survey)[:2] == ("*.csv", "*.ecsv")
+    assert name_patterns(survey)[:3] == ("*.csv", "*.tsv", "*.ecsv")
 
 
 @pytest.mark.parametrize(

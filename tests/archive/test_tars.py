@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ampel_spark.archive import tars
-from ampel_spark.archive.tars import Broken, Member, members_of, members_plainly, unpacked
+from ampel_spark import packed
+from ampel_spark.archive.tars import Broken, Member, members_of, members_plainly
+from ampel_spark.packed import unpacked
 
 
 def pieces(data: bytes, size: int = 1000) -> Iterator[bytes]:
@@ -128,7 +129,7 @@ def our_gunzipped(data: bytes, size: int) -> tuple[bytes, bool]:
 @pytest.fixture(params=["zlib", "zlib_ng.zlib_ng"])
 def inflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unpack with zlib, and with what is taken in its place where it is installed."""
-    monkeypatch.setattr(tars, "INFLATE", pytest.importorskip(request.param))
+    monkeypatch.setattr(packed, "INFLATE", pytest.importorskip(request.param))
 
 
 @pytest.mark.usefixtures("inflate")
@@ -164,6 +165,6 @@ def test_damaged_gzip_gives_the_same_bytes_whatever_unpacks_it(
             data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
             found = []
             for module in (zlib, other):
-                monkeypatch.setattr(tars, "INFLATE", module)
+                monkeypatch.setattr(packed, "INFLATE", module)
                 found.append(our_gunzipped(bytes(data), 10_000))
             assert found[0] == found[1]

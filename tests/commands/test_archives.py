@@ -105,7 +105,7 @@ def test_a_path_that_is_none_is_told_before_spark_starts(
     [
         (Done(stored=0, quarantined=0, packets=0, broken=1), 3),
         (Done(stored=0, quarantined=3, files=2, broken=1), 3),
-        (Done(stored=0, quarantined=3), 0),
+        (Done(stored=0, quarantined=3), 3),
         (Done(broken=1), 0),
         (Done(stored=0, duplicate=2, broken=1), 0),
         (Done(files=0, packets=0, stored=0, quarantined=0), 0),

@@ -22,7 +22,7 @@ def batch(names: list[str | None], n: list[int]) -> pa.RecordBatch:
 def test_a_task_writes_one_part_in_row_groups_and_tells_its_extremes(tmp_path: Path) -> None:
     batches = [batch(["b", None], [3, 1]), batch([], []), batch(["a"], [2]), batch(["c"], [7])]
     (told,) = write_part(tmp_path, SCHEMA, ("name", "n"), 3, iter(batches))
-    part = Part(**json.loads(told.column("told")[0].as_py()))
+    part = Part(**json.loads(told.column("report")[0].as_py()))
     assert [path.name for path in tmp_path.iterdir()] == [part.name]
     assert (part.rows, part.size) == (4, (tmp_path / part.name).stat().st_size)
     assert part.least == {"name": "a", "n": 1}

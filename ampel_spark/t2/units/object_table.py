@@ -110,11 +110,14 @@ def _arrow(values: Any) -> pa.Array:
     kind = values.dtype.kind
     if kind == "f":
         return pa.array(values.astype(np.float64), pa.float64(), from_pandas=True)
-    if kind in "iu":
+    if kind in "iu" and not (kind == "u" and (values >= 2**63).any()):
         return pa.array(values.astype(np.int64), pa.int64())
     if kind == "b":
         return pa.array(values, pa.bool_())
     plain = [v.decode() if isinstance(v, bytes) else v for v in values.tolist()]
     if all(v is None or isinstance(v, bool) for v in plain) and any(v is not None for v in plain):
         return pa.array(plain, pa.bool_())
+    whole = [v for v in plain if v is not None]
+    if whole and all(isinstance(v, int) and abs(v) < 2**63 for v in whole):
+        return pa.array(plain, pa.int64())
     return pa.array([None if v is None else str(v) for v in plain], pa.string())
