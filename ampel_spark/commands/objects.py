@@ -15,7 +15,6 @@ from ampel_spark.interface.run_view import access_of, release_of
 
 if TYPE_CHECKING:
     from ampel_spark.lake.runs import Run
-    from ampel_spark.t0.filters import Filter
     from ampel_spark.t0.gaia import StarCatalog
 
 __all__ = ["explain", "show_object"]
@@ -94,11 +93,10 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
     """Explain an alert in one run; None where the run did not see it."""
     import pyarrow.compute as pc
 
-    from ampel_spark.calibration.alerts import calibrated_alert
-    from ampel_spark.commands.cuts import cut_outcomes, history_of
     from ampel_spark.journal import alerts_of, utc_of
-    from ampel_spark.t0.cuts import MASKED
+    from ampel_spark.t0.explain import explain, history_of
     from ampel_spark.t0.filters import make_filter
+    from ampel_spark.t0.selection import ChannelFilter
 
     rights = access_of(run, args.channel)[args.channel]
     found = alerts_of(lake, pc.field("alert_id") == args.alert_id, run.inputs, rights)
@@ -106,16 +104,13 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
         return None
     alert = found[0]
     step = run.filters[args.channel]
-    built = make_filter(step["filter"], step["config"])
     earlier = [
         row
         for row in alerts_of(lake, pc.field("stock") == alert["stock"], run.inputs, rights)
         if (row["jd"], row["alert_id"]) < (alert["jd"], alert["alert_id"])
     ]
-    history = history_of(alert, earlier, rights, step["history"])
     stars, off = _stars(lake, run, step["gaia"])
-    star = None if stars is None else _star(stars, built, alert)
-    before, unknown = [], ""
+    release, unknown = None, ""
     if step.get("photometry") == "calibrated":
         try:
             release = release_of(run)
@@ -123,11 +118,17 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
             if args.run is not None:
                 raise
             unknown = str(error)  # the other runs are explained all the same
-        else:
-            if release.rules:
-                alert, before = calibrated_alert(alert, release), [MASKED]
-    outcomes = cut_outcomes(alert, built, history, star, stars_off=off, before=before)
-    rows = [] if unknown else [dataclasses.asdict(outcome) for outcome in outcomes]
+    judged = ChannelFilter(
+        args.channel,
+        make_filter(step["filter"], step["config"]),
+        rights,
+        history=step["history"],
+        gaia=stars,
+        release=release,
+    )
+    results = [] if unknown else explain(alert, judged, earlier, stars_off=off)
+    rows = [dataclasses.asdict(result) for result in results]
+    history = history_of(alert, earlier, rights, step["history"])
     decision = _decision(lake, run, args.channel, args.alert_id)
     first = next((row["cut"] for row in rows if row["passed"] is False), None)
     about = {key: alert[key] for key in ("alert_id", "name", "stock", "jd")}
@@ -241,22 +242,6 @@ def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
         return [Path(file) for file in stored.files]
     folder = simulated_dir(SimulationEntry.model_validate(job["archive"]["simulate"]))
     return [folder / str(catalog["simulated"])]
-
-
-def _star(
-    stars: StarCatalog, built: Filter, alert: Mapping[str, Any]
-) -> tuple[float, float] | None:
-    """Return distance and allowed distance, arcsec, of the nearest star that vetoes an alert."""
-    import numpy as np
-
-    from ampel_spark.t0.filters import DecentFilter
-    from ampel_spark.t0.gaia import GaiaRule, vetoes
-
-    if not isinstance(built, DecentFilter):
-        return None
-    place = np.array([alert["ra"]]), np.array([alert["dec"]])
-    distance, allowed = vetoes(stars, GaiaRule.of(built), *place)
-    return (float(distance[0]), float(allowed[0])) if np.isfinite(distance[0]) else None
 
 
 def _decision(lake: Path, run: Run, channel: str, alert_id: int) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ from pydantic import (
 from ampel_spark.classes import Kind, build_model, load_class
 from ampel_spark.errors import ConfigError
 from ampel_spark.t0.conditions import parse_condition
-from ampel_spark.t0.cuts import Comparison, Cut
+from ampel_spark.t0.cuts import Cut
 
 __all__ = [
     "FILTERS",
@@ -130,8 +130,8 @@ class _Decent(Filter):
             _below("min_ndet", "n_detections", p.min_ndet),
             _below("min_tspan", "tspan", p.min_tspan),
             _above("max_tspan", "tspan", p.max_tspan),
-            Cut("missing keys", [Comparison(key, "is missing") for key in REQUIRED_KEYS], "any"),
-            Cut("isdiffpos", [Comparison("isdiffpos", "in", ("f", "0"))], "all", "sign", 0.0),
+            Cut.where("missing keys", " or ".join(f"{key} is null" for key in REQUIRED_KEYS)),
+            Cut.where("isdiffpos", "isdiffpos in [f, 0]", "sign", 0.0),
             _below("min_rb", "rb", p.min_rb),
             *([_below("min_drb", "drb", p.min_drb)] if p.min_drb > 0 else []),
             _above("max_fwhm", "fwhm", p.max_fwhm),
@@ -139,32 +139,21 @@ class _Decent(Filter):
             _above("max_magdiff", "abs(magdiff)", p.max_magdiff),
             _above("max_nbad", "nbad", p.max_nbad),
             _below("min_archive_tspan", "archive_tspan", p.min_archive_tspan),
-            Cut(
-                "max_archive_tspan",
-                [Comparison("archive_tspan", ">=", p.max_archive_tspan)],
-                "all", "archive_tspan", p.max_archive_tspan,
-            ),
-            Cut(
-                "min_sso_dist",
-                [Comparison("ssdistnr", ">=", 0.0), Comparison("ssdistnr", "<", p.min_sso_dist)],
-                "all", "ssdistnr", p.min_sso_dist,
+            Cut.where("max_archive_tspan", f"archive_tspan >= {p.max_archive_tspan}"),
+            Cut.where(
+                "min_sso_dist", f"ssdistnr >= 0.0 and ssdistnr < {p.min_sso_dist}",
+                "ssdistnr", p.min_sso_dist,
             ),
             *([_below("min_gal_lat", "abs(gal_lat)", p.min_gal_lat)] if p.min_gal_lat > 0 else []),
-            Cut(
-                "ps1_star",
-                [
-                    Comparison("distpsnr1", "<", p.ps1_sgveto_rad),
-                    Comparison("sgscore1", ">", p.ps1_sgveto_th),
-                ],
-                "all", "distpsnr1", p.ps1_sgveto_rad,
+            Cut.where(
+                "ps1_star", f"distpsnr1 < {p.ps1_sgveto_rad} and sgscore1 > {p.ps1_sgveto_th}",
+                "distpsnr1", p.ps1_sgveto_rad,
             ),
-            Cut(
+            Cut.where(
                 "ps1_confusion",
-                [
-                    Comparison("ps1_distance_max", "<", p.ps1_confusion_rad),
-                    Comparison("ps1_sg_offset_max", "<", p.ps1_confusion_sg_tol),
-                ],
-                "all", "ps1_distance_max", p.ps1_confusion_rad,
+                f"ps1_distance_max < {p.ps1_confusion_rad}"
+                f" and ps1_sg_offset_max < {p.ps1_confusion_sg_tol}",
+                "ps1_distance_max", p.ps1_confusion_rad,
             ),
         ]  # fmt: skip
         return cuts
@@ -235,8 +224,8 @@ class DecentFilter(_Decent):
         """Return the cuts in AMPEL's order, the Gaia veto last."""
         cuts = super().cuts()
         if self.gaia_rs > 0:
-            star = Comparison("gaia_distance", "is present")
-            cuts.append(Cut("gaia_star", [star], "all", "gaia_distance", "gaia_allowed"))
+            near = "gaia_distance is not null"
+            cuts.append(Cut.where("gaia_star", near, "gaia_distance", "gaia_allowed"))
         return cuts
 
     def off(self) -> list[str]:
@@ -257,22 +246,21 @@ def _readable(text: str) -> str:
     try:
         parse_condition(text)
     except ConfigError as error:
-        # whoever tells the problem names the value
-        said = str(error).removeprefix(f"condition {text!r}").lstrip(": ")
-        raise ValueError(said) from None
+        # the error that is made of it names the value
+        raise ValueError(str(error).removeprefix(f"condition {text!r}").lstrip(": ")) from None
     return text
 
 
-# Each is checked where it stands, so that all that are wrong are told.
+# Each is checked where it stands, so that all that are wrong are named.
 _Condition = Annotated[str, AfterValidator(_readable)]
 
 
 class Conditions(Filter):
     """A list of conditions on the columns of the alerts table, which all must hold.
 
-    Each is ``quantity op value``, as ``rb >= 0.3``, ``abs(gal_lat) > 14``, ``isdiffpos in [t, 1]``;
-    see `ampel_spark.t0.conditions`. A condition on a missing number does not hold, unless it ends
-    in ``or missing``.
+    As ``rb >= 0.3``, ``abs(gal_lat) > 14``, ``isdiffpos in [t, 1]`` or ``magpsf < 19 or rb > 0.9``;
+    see `ampel_spark.t0.conditions`. A condition on a missing number is not met, unless it ends in
+    ``or missing``.
     """
 
     conditions: tuple[_Condition, ...] = Field(
@@ -324,8 +312,8 @@ def make_filter(
 
 
 def _below(name: str, quantity: str, threshold: float) -> Cut:
-    return Cut(name, [Comparison(quantity, "<", threshold)], "all", quantity, float(threshold))
+    return Cut.where(name, f"{quantity} < {threshold}")
 
 
 def _above(name: str, quantity: str, threshold: float) -> Cut:
-    return Cut(name, [Comparison(quantity, ">", threshold)], "all", quantity, float(threshold))
+    return Cut.where(name, f"{quantity} > {threshold}")

@@ -1,4 +1,4 @@
-"""A selection: what one channel asks of T0, and the trace of what judged."""
+"""A channel and its filter: what T0 judges by, and the trace of what judged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ampel_spark.t0.filters import Filter
 from ampel_spark.t0.gaia import StarCatalog
 from ampel_spark.trace import code_of, plain, trace_id_of
 
-__all__ = ["History", "OnStockMatch", "Photometry", "Selection", "cuts_off", "trace"]
+__all__ = ["ChannelFilter", "History", "OnStockMatch", "Photometry", "cuts_off", "trace"]
 
 OnStockMatch = Literal["none", "bypass", "overrule", "silent_overrule"]
 History = Literal["packet", "archive"]
@@ -24,7 +24,7 @@ _JUDGE = f"{__name__.rpartition('.')[0]}.judge"
 
 
 @dataclass(frozen=True)
-class Selection:
+class ChannelFilter:
     """A channel and its filter.
 
     Attributes
@@ -94,12 +94,12 @@ class Selection:
         return [*([MASKED] if self.calibrates else []), *self.filter.cuts()]
 
 
-def cuts_off(selection: Selection) -> list[str]:
-    """Return lines for the plan: which cuts of the selection's filter are off, and why."""
-    lines = selection.filter.off()
-    if selection.gaia is None and any(cut.needs_stars for cut in selection.filter.cuts()):
+def cuts_off(judged: ChannelFilter) -> list[str]:
+    """Return lines for the plan: which cuts of a channel's filter are off, and why."""
+    lines = judged.filter.off()
+    if judged.gaia is None and any(cut.needs_stars for cut in judged.filter.cuts()):
         lines.append("no star catalogue is named (gaia:): no veto by Gaia stars")
-    return [f"channel {selection.channel}: {line}" for line in lines]
+    return [f"channel {judged.channel}: {line}" for line in lines]
 
 
 def trace(

@@ -12,16 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ampel_spark.commands.objects import _numbers, _star, _star_files, _stars
+from ampel_spark.commands.objects import _numbers, _star_files, _stars
 from ampel_spark.errors import ConfigError
 from ampel_spark.interface.run_view import access_of
 from ampel_spark.job.configuration.load import simulated_dir
 from ampel_spark.job.configuration.model import SimulationEntry
 from ampel_spark.lake.runs import Run, RunInputs, utc_now
+from ampel_spark.t0.explain import explain
 from ampel_spark.t0.gaia import STAR_COLUMNS, StarCatalog
+from ampel_spark.t0.selection import ChannelFilter
 from tests.commands.conftest import Command
 from tests.commands.small_lake import ALERTS, RUNS, change_run, make_lake
-from tests.commands.test_cuts import DECENT
+from tests.t0.test_explain import DECENT
 
 
 def test_an_alert_is_explained_cut_by_cut(small_lake: Path, command: Command) -> None:
@@ -265,13 +267,13 @@ def star_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_star_that_vetoes_is_told_with_its_distance(star_file: Path) -> None:
-    stars = StarCatalog.open("stars", star_file)
-    star = _star(stars, DECENT, ALERTS[2])
-    assert star is not None
-    assert star[0] == pytest.approx(0.5, abs=1e-6)
-    assert star[1] == pytest.approx(1.8 + 0.6 * 2.718281828 ** (2 / 2.05), rel=1e-6)
-    assert _star(stars, DECENT, ALERTS[2] | {"dec": 31.0}) is None
+def test_the_star_that_vetoes_is_shown_with_its_distance(star_file: Path) -> None:
+    judged = ChannelFilter("SN", DECENT, gaia=StarCatalog.open("stars", star_file))
+    star = explain(ALERTS[2], judged)[-1]
+    assert star.passed is False
+    assert star.value == pytest.approx(0.5, abs=1e-6)
+    assert star.threshold == pytest.approx(1.8 + 0.6 * 2.718281828 ** (2 / 2.05), rel=1e-6)
+    assert explain(ALERTS[2] | {"dec": 31.0}, judged)[-1].value is None
 
 
 def test_only_the_stars_that_the_run_read_can_explain_it(star_file: Path) -> None:

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ampel_spark.expressions import Expression
+from ampel_spark.expressions.syntax import Literal, Name, Node
 from ampel_spark.job.comparison.causes import causes_of, joined
 from ampel_spark.job.comparison.changes import CHANGE_COLUMNS, GAINED, LOST, MOVED
 from ampel_spark.job.comparison.expressions import SelectionRule, StateTable, measured, units_in
 from ampel_spark.job.comparison.judged import note_cuts
 from ampel_spark.job.comparison.sides import Side
-from ampel_spark.t3.expression import Expression
-from ampel_spark.t3.syntax import Literal, Name, Node
 
 __all__ = ["Both", "changes_of"]
 

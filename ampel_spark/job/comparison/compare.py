@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.expressions import Expression, parse
 from ampel_spark.job.comparison.candidates import Both, changes_of
 from ampel_spark.job.comparison.changes import (
     CHANGE_COLUMNS,
@@ -34,7 +35,6 @@ from ampel_spark.job.comparison.sides import (
 )
 from ampel_spark.job.comparison.states import pairs_of, reasons_of
 from ampel_spark.lake.runs import FAILED, GOOD, KILLED, PARTIAL, Run, find_run
-from ampel_spark.t3.expression import Expression, parse
 
 __all__ = ["compare"]
 

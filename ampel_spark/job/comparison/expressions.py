@@ -11,12 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.expressions import Expression, kind_of, parse
+from ampel_spark.expressions.kinds import INTEGER, NUMBER
+from ampel_spark.expressions.operations import COMPARISONS
+from ampel_spark.expressions.syntax import Call, Literal, Node
+from ampel_spark.expressions.values import values_of
 from ampel_spark.job.comparison.sides import Side, state_rows
 from ampel_spark.lake.reading import open_table, table_names
 from ampel_spark.lake.tables import TABLES
-from ampel_spark.t3.expression import Expression, parse
-from ampel_spark.t3.operations import kind_of
-from ampel_spark.t3.syntax import Call, Literal, Name, Node
 
 __all__ = ["SelectionRule", "StateTable", "borrowed", "measured", "rule_of", "types_of", "units_in"]
 
@@ -24,7 +26,6 @@ Array = npt.NDArray[Any]
 
 _OWN = ("stock", "state_id", "name", "n_detections", "n_upper_limits", "jd_first", "jd_last")
 _HIDDEN = ("state_id", "stock", "name", "trace_id", "input_hash", "run_id")
-_COMPARED = ("<", "<=", ">", ">=", "==", "!=")
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,15 @@ def measured(cut: Expression) -> tuple[Expression | None, float]:
     such comparison gives that column.
     """
     node = cut.root
-    if isinstance(node, Call) and node.operation in _COMPARED:
+    if isinstance(node, Call) and node.operation in COMPARISONS:
         left, right = node.arguments
         for side, other in ((left, right), (right, left)):
             threshold = _constant(other)
             if threshold is not None and not isinstance(side, Literal):
-                return Expression(cut.text, cut.columns, (), side), threshold
+                return cut.part(side), threshold
     if len(cut.columns) == 1:
         (name,) = cut.columns
-        return Expression(name, cut.columns, (), Name(name, 0)), np.nan
+        return parse(name), np.nan
     return None, np.nan
 
 
@@ -199,10 +200,10 @@ class StateTable:
         return part
 
 
-def _values(column: pa.Array, kind: str) -> Array:
-    if kind_of(kind) == "number":
-        values: Array = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return values
+def _values(column: pa.Array, type_name: str) -> Array:
+    if (kind := kind_of(type_name)) in (INTEGER, NUMBER):
+        values, known = values_of(column, kind)
+        return np.ma.MaskedArray(values, mask=~known)
     texts: Array = column.to_numpy(zero_copy_only=False)
     return texts.astype(object)
 
@@ -213,8 +214,6 @@ def _constant(node: Node) -> float | None:
             return None
         case Literal(value=value):
             return float(value)
-        case Call(operation="negative", arguments=(Literal(value=float(value)),)):
-            return -value
     return None
 
 

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.expressions import Expression, parse
 from ampel_spark.job.comparison.candidates import Both
 from ampel_spark.job.comparison.changes import ShiftColumn
 from ampel_spark.job.comparison.expressions import SelectionRule, StateTable, units_in
 from ampel_spark.job.comparison.shifts import changed_minimum, shift_of
 from ampel_spark.job.comparison.sides import Side, state_rows
 from ampel_spark.lake.reading import open_table, table_names
-from ampel_spark.t3.expression import Expression, parse
 
 __all__ = ["default_columns", "shifts_of"]
 

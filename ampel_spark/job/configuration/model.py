@@ -29,10 +29,10 @@ from ampel_spark.archive.surveys import Survey
 
 if TYPE_CHECKING:
     from ampel_spark.calibration.release import Release
+    from ampel_spark.expressions import Expression
     from ampel_spark.t0.filters import Filter
     from ampel_spark.t0.selection import History, OnStockMatch, Photometry
     from ampel_spark.t2.unit import Column, Unit
-    from ampel_spark.t3.expression import Expression
     from ampel_spark.t3.selection import Selection as Rule
 
 __all__ = [

@@ -38,9 +38,9 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.problems import entries, note_refusals
 
 if TYPE_CHECKING:
+    from ampel_spark.expressions import Expression
     from ampel_spark.t0.filters import Filter
     from ampel_spark.t2.unit import Unit
-    from ampel_spark.t3.expression import Expression
 
 __all__ = [
     "STATE_COLUMNS",
@@ -438,7 +438,7 @@ class _Checker:
     def expression(
         self, where: Sequence[str | int], text: str, kinds: Sequence[str]
     ) -> Expression | None:
-        from ampel_spark.t3.expression import parse
+        from ampel_spark.expressions import parse
 
         try:
             expression = parse(text)

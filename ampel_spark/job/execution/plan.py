@@ -16,7 +16,7 @@ from ampel_spark.archive.readers import name_patterns
 from ampel_spark.calibration.examine import COLUMNS, examine_batches
 from ampel_spark.job.configuration.model import ResolvedJob
 from ampel_spark.job.execution.inputs import Inputs
-from ampel_spark.job.execution.tiers import channel_selection
+from ampel_spark.job.execution.tiers import channel_filter
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.reading import read, stream
 from ampel_spark.lake.runs import Run
@@ -99,7 +99,7 @@ def _inputs(inputs: Inputs) -> Iterator[str]:
 
 def _t0(job: ResolvedJob) -> Iterator[str]:
     for step in job.filters:
-        selection = channel_selection(job, step)
+        selection = channel_filter(job, step)
         cuts = ", ".join(dict.fromkeys(cut.name for cut in selection.cuts()))
         yield (
             f"T0: channel {step.channel}: {step.name} on history {step.history}, "

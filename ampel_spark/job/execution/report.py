@@ -201,10 +201,9 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
 
 def _rule(cut: Cut) -> str:
     """Return in few words where a cut rejects, unless its name says it."""
-    if len(cut.rejects) > 3:
-        return f"one of {len(cut.rejects)} values {cut.rejects[0].op}"
-    text = (" and " if cut.how == "all" else " or ").join(map(str, cut.rejects))
-    return "" if str(cut.rejects[0]).split()[0] in cut.name.split() else text
+    if len(cut.rejects.names) > 3:
+        return f"one of {len(cut.rejects.names)} values is missing"
+    return "" if cut.name in cut.rejects.text else cut.rejects.text
 
 
 def _states(context: Context) -> list[c.StateCount]:

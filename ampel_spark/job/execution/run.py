@@ -56,7 +56,7 @@ from ampel_spark.lake.runs import (
 )
 from ampel_spark.lake.software import git_commit, software
 from ampel_spark.lake.tables import TABLES
-from ampel_spark.t0.selection import Selection
+from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
 
@@ -247,7 +247,7 @@ def forecast(
 
 
 def _tiers(
-    context: Context, selections: list[Selection], traces: dict[str, Trace]
+    context: Context, selections: list[ChannelFilter], traces: dict[str, Trace]
 ) -> tuple[dict[str, Any], Results]:
     """Go through the tiers, and time each."""
     counts = context.counts
@@ -263,7 +263,7 @@ def _tiers(
 
 
 def _read(
-    job: ResolvedJob, versions: Pinned, until: float | None, selections: list[Selection]
+    job: ResolvedJob, versions: Pinned, until: float | None, selections: list[ChannelFilter]
 ) -> RunInputs:
     """Return what the record says of the inputs."""
     catalogs = catalog_inputs(job.catalogs)
@@ -339,7 +339,7 @@ def traces_of(job: ResolvedJob) -> dict[str, Trace]:
     return {step.name: trace_of(step.unit, step.spec) for step in job.units}
 
 
-def _traces(job: ResolvedJob, selections: list[Selection], traces: dict[str, Trace]) -> Traces:
+def _traces(job: ResolvedJob, selections: list[ChannelFilter], traces: dict[str, Trace]) -> Traces:
     needs = {step.name: tuple(step.needs) for step in job.units}
     return Traces(
         {s.channel: s.trace_id for s in selections},

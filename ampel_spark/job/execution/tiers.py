@@ -27,7 +27,7 @@ from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Column, Table
 from ampel_spark.t0.gaia import StarCatalog
 from ampel_spark.t0.judge import judge
-from ampel_spark.t0.selection import Selection as T0Selection
+from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t1.states import (
     ALL,
     Wanted,
@@ -45,7 +45,7 @@ __all__ = [
     "Context",
     "Results",
     "candidates",
-    "channel_selection",
+    "channel_filter",
     "decide",
     "fit_units",
     "make_states",
@@ -131,7 +131,7 @@ class Context:
         return alerts.where(f.col("survey") == self.job.survey.label)
 
 
-def selections_of(job: ResolvedJob) -> list[T0Selection]:
+def selections_of(job: ResolvedJob) -> list[ChannelFilter]:
     """Return what each channel asks of T0, with its star catalogue opened."""
     made = []
     for step in job.filters:
@@ -139,15 +139,15 @@ def selections_of(job: ResolvedJob) -> list[T0Selection]:
         stars = None
         if catalog is not None and catalog.file is not None:
             stars = StarCatalog.open(catalog.name, star_files(catalog))
-        made.append(channel_selection(job, step, stars))
+        made.append(channel_filter(job, step, stars))
     return made
 
 
-def channel_selection(
+def channel_filter(
     job: ResolvedJob, step: FilterStep, stars: StarCatalog | None = None
-) -> T0Selection:
+) -> ChannelFilter:
     """Return what one channel asks of T0; `stars` is the catalogue of its Gaia veto."""
-    return T0Selection(
+    return ChannelFilter(
         step.channel,
         step.filter,
         frozenset(job.channels[step.channel].programids),
@@ -183,7 +183,7 @@ def record_calibration(context: Context) -> None:
     context.commit(table, context.lake.spark.createDataFrame(rows, table.schema()))
 
 
-def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
+def decide(context: Context, selections: Sequence[ChannelFilter]) -> DataFrame:
     """T0: judge every alert for every channel; return the decisions."""
     from pyspark.sql import functions as f
 
@@ -221,7 +221,7 @@ def decide(context: Context, selections: Sequence[T0Selection]) -> DataFrame:
     return decisions
 
 
-def _judged(selection: T0Selection, rows: Sequence[Row]) -> dict[str, Any]:
+def _judged(selection: ChannelFilter, rows: Sequence[Row]) -> dict[str, Any]:
     """Return how many alerts of a channel were accepted, and lost by each cut."""
     lost = Counter[str]()
     for row in rows:

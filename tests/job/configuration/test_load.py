@@ -344,7 +344,7 @@ t3:
         "job.yml:21: t2[1].config.map: no dust map of this name in "
         f"{conf_dir() / 'dust'} (there: planck13_lowres, quickstart, sfd_lowres); or give a path, value 'quickstrat'",
         "job.yml:23: t3[0].limit: a number greater than or equal to 1 is needed, value 0",
-        "job.yml:23: t3[0].select: not an expression: invalid syntax, at character 1 of 'x1 <'",
+        "job.yml:23: t3[0].select: not an expression: invalid syntax, at character 5 of 'x1 <'",
     ]
 
 
@@ -516,14 +516,13 @@ def test_a_parameter_that_is_nan_is_told_once(folder: Path) -> None:
 
 def test_every_condition_that_cannot_be_read_is_told_where_it_stands(folder: Path) -> None:
     text = SMALL.replace("SimpleDecentFilter", "Conditions\n  config:") + (
-        "    conditions: [bad, rb > 0.3, bad]\n    by_group: [[rb > 0.5, rbb > 1], [fid > x]]\n"
+        "    conditions: [rb >, rb > 0.3, bad]\n    by_group: [[rb > 0.5, rbb > 1], [fid > x]]\n"
     )
-    form = "cannot be read: write 'quantity op value', as 'rb >= 0.3', 'isdiffpos in [t, 1]' or 'drb >= 0.5 or missing'"
     assert problems(folder, text) == [
-        f"job.yml:8: t0[0].config.conditions[0]: {form}, value 'bad'",
-        f"job.yml:8: t0[0].config.conditions[2]: {form}, value 'bad'",
+        "job.yml:8: t0[0].config.conditions[0]: cannot be read: not an expression: invalid syntax, at character 5 of 'rb >', value 'rb >'",
+        "job.yml:8: t0[0].config.conditions[2]: no column 'bad'; did you mean 'nbad'?, value 'bad'",
         "job.yml:9: t0[0].config.by_group[0][1]: no column 'rbb'; did you mean 'rb'?, value 'rbb > 1'",
-        "job.yml:9: t0[0].config.by_group[1][0]: 'x' is no number, value 'fid > x'",
+        "job.yml:9: t0[0].config.by_group[1][0]: no column 'x'; `ampel-spark tables` lists the columns of alerts, value 'fid > x'",
     ]
 
 

@@ -1,21 +1,24 @@
-"""The syntax of expressions: from text, by way of Python's own parser, to a tree of our own.
+"""The grammar: from text, by way of Python's own parser, to a tree of our own.
 
 Only what `read` names gets into the tree; everything else is refused with its place in the text.
-Nothing is ever run or looked up as Python.
+Nothing is ever run or looked up as Python. Three forms are not Python's: ``is null``,
+``... or missing``, and words without quotes in the list of an ``in``.
 """
 
 from __future__ import annotations
 
 import ast
+import bisect
 import math
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.t3.operations import FUNCTIONS
+from ampel_spark.expressions.operations import FUNCTIONS
 
-__all__ = ["Call", "Literal", "Name", "Node", "fail", "read"]
+__all__ = ["Call", "Literal", "Name", "Node", "fail", "names_in", "read"]
 
 _MAX_CHARACTERS = 4000
 _MAX_DEPTH = 60
@@ -43,7 +46,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Call:
-    """An operation of `ampel_spark.t3.operations` on arguments.
+    """An operation of `ampel_spark.expressions.operations` on arguments.
 
     `size` counts the whole tree below, branches that stand in it twice (chains) twice.
     """
@@ -72,6 +75,17 @@ _COMPARISONS: dict[type, str] = {
     ast.Eq: "==",
     ast.NotEq: "!=",
 }
+# Texts in quotes stand first, so that nothing in them is taken for a list or a null.
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_SPECIAL = re.compile(
+    rf"{_QUOTED}|\bin\s*\[(?P<items>(?:{_QUOTED}|[^\]'\"])*)\]|\bis\s+(?:not\s+)?(?P<null>null)\b"
+)
+_ITEM = re.compile(rf"{_QUOTED}|[^,'\"]+")
+_WORD = re.compile(r"(?=.*\w)[\w.+\-]+(?: +[\w.+\-]+)*")
+_NO_WORD = re.compile(
+    r"True|False|None|nan|[+-]?inf|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"
+    r"|[+-]? *(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+)
 _REFUSED: dict[type, str] = {
     ast.Subscript: "a subscript",
     ast.Lambda: "a lambda",
@@ -116,33 +130,91 @@ def read(text: str) -> tuple[Node, tuple[str, ...]]:
         raise ConfigError(f"an expression has {len(text)} characters: at most {_MAX_CHARACTERS}")
     if "#" in text:
         fail("an expression has no comments: '#'", text, text.index("#"))
+    source = _Source.of(text)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # what Python finds dubious is no expression
-            tree = ast.parse(text, mode="eval").body
+            tree = ast.parse(source.python, mode="eval").body
     except SyntaxError as error:
-        fail(f"not an expression: {error.msg},", text, max(0, (error.offset or 1) - 1))
+        # a text that ends too early has no offset
+        at = source.place(error.offset - 1) if error.offset else len(text)
+        fail(f"not an expression: {error.msg},", text, at)
     except (ValueError, RecursionError, MemoryError) as error:
         fail(f"not an expression: {error},", text, 0)
-    return _Reader(text).read(tree), tuple(_cuts(tree, text))
+    return _Reader(source).read(tree), tuple(source.cuts(tree))
 
 
-def _cuts(tree: ast.expr, text: str) -> list[str]:
-    if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And):
-        return [cut for part in tree.values for cut in _cuts(part, text)]
-    return [ast.get_source_segment(text, tree) or text]
+def names_in(node: Node) -> tuple[str, ...]:
+    """Return the columns that a tree names, each once, in order of reading."""
+    match node:
+        case Literal():
+            return ()
+        case Name(name=name):
+            return (name,)
+    return tuple(dict.fromkeys(name for part in node.arguments for name in names_in(part)))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A text, and the Python that is read in its place.
+
+    Attributes
+    ----------
+    text, python : str
+    added : tuple of int
+        Places in `python` of characters that `text` lacks.
+    """
+
+    text: str
+    python: str
+    added: tuple[int, ...]
+
+    @classmethod
+    def of(cls, text: str) -> _Source:
+        """Put quotes about bare words in lists, and ``None`` for ``null``."""
+        python, added, done = "", [], 0
+        for found in _SPECIAL.finditer(text):
+            if found["null"]:
+                python += text[done : found.start("null")] + "None"
+                done = found.end()
+                continue
+            items = list(_ITEM.finditer(text, *found.span("items"))) if found["items"] else []
+            words = [_WORD.fullmatch(item[0].strip()) for item in items]
+            if not any(word and not _NO_WORD.fullmatch(word[0]) for word in words):
+                continue
+            for item, word in zip(items, words, strict=True):
+                if word:
+                    at = item.start() + item[0].index(word[0])
+                    python += text[done:at]
+                    added += [len(python), len(python) + len(word[0]) + 1]
+                    python += f"'{word[0]}'"
+                    done = at + len(word[0])
+        return cls(text, python + text[done:], tuple(added))
+
+    def place(self, at: int) -> int:
+        """Return the place in `text` of a character of `python`."""
+        return at - bisect.bisect_left(self.added, at)
+
+    def at(self, line_bytes: int) -> int:
+        """Return the place in `text` of a node of Python's tree, which counts bytes."""
+        return self.place(len(self.python.encode()[:line_bytes].decode()))
+
+    def cuts(self, tree: ast.expr) -> list[str]:
+        """Return the texts of what ``and`` joins at the top."""
+        if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.And):
+            return [cut for part in tree.values for cut in self.cuts(part)]
+        return [self.text[self.at(tree.col_offset) : self.at(tree.end_col_offset or 0)]]
 
 
 @dataclass(frozen=True)
 class _Reader:
-    text: str
+    source: _Source
 
     def fail(self, message: str, tree: ast.expr, cure: str = "") -> NoReturn:
-        fail(message, self.text, self.at(tree), cure)
+        fail(message, self.source.text, self.at(tree), cure)
 
     def at(self, tree: ast.expr) -> int:
-        # Python counts bytes
-        return len(self.text.encode()[: tree.col_offset].decode())
+        return self.source.at(tree.col_offset)
 
     def call(self, tree: ast.expr, operation: str, *arguments: Node) -> Call:
         size = 1 + sum(argument.size for argument in arguments)
@@ -157,19 +229,25 @@ class _Reader:
         match tree:
             case ast.Constant(value=value):
                 return Literal(self.constant(value, tree), self.at(tree))
+            case ast.Name(id="inf"):
+                return Literal(math.inf, self.at(tree))
+            case ast.Name(id="nan"):
+                self.fail("NaN compares with nothing: write 'is null' or 'or missing',", tree)
             case ast.Name(id=name):
                 return self.column(name, tree)
             case ast.Attribute(value=ast.Name(id=unit), attr=column):
                 return self.column(f"{unit}.{column}", tree)
             case ast.Attribute():
                 self.fail("a column is 'unit.column', without further dots,", tree)
+            case ast.BoolOp(op=ast.Or(), values=[*values, ast.Name(id="missing")]):
+                return self.or_missing(tree, [self.read(value, below) for value in values])
             case ast.BoolOp(op=op, values=values):
                 operation = "and" if isinstance(op, ast.And) else "or"
                 return self.call(tree, operation, *(self.read(value, below) for value in values))
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return self.call(tree, "not", self.read(operand, below))
             case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return self.call(tree, "negative", self.read(operand, below))
+                return self.negative(operand, tree, below)
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
                 return self.read(operand, below)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
@@ -192,9 +270,29 @@ class _Reader:
             self.fail("None can only stand in 'is None' and 'is not None':", tree)
         if not isinstance(value, int | float):
             self.fail(f"{value!r:.20} is not part of the language:", tree)
-        if (isinstance(value, int) and abs(value) > 2**53) or not math.isfinite(value):
-            self.fail("a number too large to be exact", tree)
-        return float(value)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            self.fail("a number too large to be exact, of more than 64 bits,", tree)
+        if not math.isfinite(value):
+            self.fail("a number too large to be exact", tree, ": write inf")
+        return value
+
+    def negative(self, operand: ast.expr, tree: ast.expr, depth: int) -> Node:
+        """Read a minus: part of a number that follows it, else an operation."""
+        match operand:
+            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                return Literal(self.constant(-value, tree), self.at(tree))
+            case ast.Name(id="inf"):
+                return Literal(-math.inf, self.at(tree))
+        return self.call(tree, "negative", self.read(operand, depth))
+
+    def or_missing(self, tree: ast.expr, conditions: list[Node]) -> Call:
+        """Read ``... or missing``: true also where a column that it names is null."""
+        first = conditions[0] if len(conditions) == 1 else self.call(tree, "or", *conditions)
+        names = names_in(first)
+        if not names:
+            self.fail("'or missing' names no column that can be missing", tree)
+        nulls = [self.call(tree, "isnull", Name(name, self.at(tree))) for name in names]
+        return self.call(tree, "or missing", first, *nulls)
 
     def column(self, name: str, tree: ast.expr) -> Name:
         if any(part.startswith("_") for part in name.split(".")):
@@ -237,16 +335,11 @@ class _Reader:
         return self.call(tree, _COMPARISONS[type(operator)], first, self.read(right, depth))
 
     def items(self, tree: ast.expr, depth: int) -> list[Literal]:
-        """Read the list of an ``in``: literals, and what Python takes for the negative of one."""
-        found = []
-        for item in tree.elts if isinstance(tree, ast.List | ast.Tuple | ast.Set) else []:
-            match self.read(item, depth):
-                case Literal() as literal:
-                    found.append(literal)
-                case Call("negative", (Literal(value=float(value)),), at=at):
-                    found.append(Literal(-value, at))
-                case _:
-                    self.fail("'in' takes a list of numbers or strings:", item)
-        if not found:
-            self.fail("'in' takes a list of numbers or strings:", tree)
-        return found
+        """Read the list of an ``in``."""
+        parts = tree.elts if isinstance(tree, ast.List | ast.Tuple | ast.Set) else []
+        found = [self.read(item, depth) for item in parts]
+        literals = [item for item in found if isinstance(item, Literal)]
+        if not found or len(literals) < len(found):
+            at = next((p for p, f in zip(parts, found, strict=True) if f not in literals), tree)
+            self.fail("'in' takes a list in brackets, as [1, 2] or ['a', 'b']:", at)
+        return literals
