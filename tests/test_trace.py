@@ -78,8 +78,8 @@ PINS = {
     "a filter": _FILTER,
     "a filter with stars": f"{_FILTER} t0.gaia sky.angles",
     "a filter with a release": (
-        f"{_FILTER} archive.ids archive.values archive.ztf calibration.alerts calibration.apply calibration.cells"
-        " calibration.release calibration.tables lightcurve"
+        f"{_FILTER} archive.ids archive.values archive.ztf calibration.alerts calibration.apply"
+        " calibration.cells calibration.release calibration.tables lightcurve"
     ),
 }
 
