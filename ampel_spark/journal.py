@@ -12,7 +12,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.reading import read, table_names
@@ -20,9 +23,6 @@ from ampel_spark.lake.runs import Run, RunInputs
 from ampel_spark.lake.runs import runs as all_runs
 from ampel_spark.lake.tables import TABLES, result_table
 from ampel_spark.t2.results import Results, catalogs_by_run
-
-if TYPE_CHECKING:
-    import pyarrow.compute as pc
 
 __all__ = ["alerts_of", "journal", "utc_of", "whole_journal"]
 
@@ -117,8 +117,6 @@ def alerts_of(
     rights : frozenset of int
         Program ids that may be seen.
     """
-    import pyarrow.compute as pc
-
     rows = rows & pc.field("programid").isin(sorted(rights))
     if inputs.as_of_jd is not None:
         rows = rows & (pc.field("jd") <= inputs.as_of_jd)
@@ -141,9 +139,6 @@ def _entries(
     runs: Sequence[tuple[Run, Access]],
 ) -> list[dict[str, Any]]:
     """Return the entries of an object, its alerts found; every table is read once."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     mine = pc.field("run_id").isin([run.run_id for run, _ in runs])
     mine = mine & (pc.field("stock") == alerts[0]["stock"])
     tables = {n: _rows(lake, n, mine) for n in ("decisions", "state_channels", "candidates")}
@@ -188,8 +183,6 @@ def _entries_of(
 
 
 def _key(name: str) -> pc.Expression:
-    import pyarrow.compute as pc
-
     if name.lstrip("-").isdecimal():
         return pc.field("stock") == int(name)
     return pc.field("name") == name

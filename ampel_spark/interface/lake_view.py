@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +196,6 @@ class LakeView:
         ConfigError
             If the table is none of the archive's.
         """
-        from dataclasses import asdict
-
         from ampel_spark.archive.chunks import pinned
 
         versions = asdict(pinned(self.path, chunk))

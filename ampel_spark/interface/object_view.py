@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import ConfigError, LakeError, nearest
 from ampel_spark.interface.run_view import RunView
 from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.runs import runs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -179,7 +180,6 @@ class ObjectView:
         """
         import pyarrow.compute as pc
 
-        from ampel_spark.lake.runs import runs
         from ampel_spark.t2.results import Results, catalogs_by_run
 
         wanted = self._state(state, channel)["state_id"]
@@ -222,8 +222,6 @@ class ObjectView:
         >>> curve.state_id in lake.object(name).states["state_id"].to_pylist()
         True
         """
-        from dataclasses import replace
-
         from ampel_spark.t1.rebuild import ALERT_COLUMNS, POINT_COLUMNS, rebuild
 
         found = self._state(state, channel)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.reading import check_columns, open_table, read, table_names
 from ampel_spark.lake.runs import Counts, Run, find_run
 from ampel_spark.lake.tables import TABLES
 
@@ -181,7 +181,6 @@ class RunView:
         import pyarrow as pa
 
         from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
-        from ampel_spark.lake.reading import check_columns, open_table
 
         if unit not in self.units:
             raise ConfigError(f"run {self.id} has no unit {unit!r}{nearest(unit, self.units)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,4 @@ def run(
 
 def _text(value: Any) -> str:
     """Return a value as YAML on one line, as settings are written."""
-    import json
-
     return value if isinstance(value, str) else json.dumps(value)

@@ -10,9 +10,11 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ampel_spark import __version__
 from ampel_spark.errors import ConfigError
 
 __all__ = [
@@ -196,9 +198,5 @@ def _simulation(out: Path, record: dict[str, Any], *, fresh: bool) -> Simulation
 
 
 def _software() -> dict[str, str]:
-    from importlib.metadata import version
-
-    from ampel_spark import __version__
-
     found = {name: version(name) for name in _PACKAGES}
     return {"ampel_spark": __version__, "python": platform.python_version(), **found}

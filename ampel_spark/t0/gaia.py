@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.sky.angles import ARCSEC, good_positions, separation, unit_vectors
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import Column
 
     from ampel_spark.t0.filters import DecentFilter
@@ -153,7 +154,6 @@ def veto_column(catalog: StarCatalog, rule: GaiaRule, ra: Column, dec: Column) -
 
     Rows where `ra` is null are not asked.
     """
-    import pyarrow as pa
     from pyspark.sql.pandas.functions import arrow_udf
 
     def veto(ra: pa.Array, dec: pa.Array) -> pa.Array:
@@ -210,9 +210,6 @@ def _parquet_files(name: str, path: Path) -> Sequence[Path]:
 
 def _read(name: str, files: Sequence[str]) -> dict[str, Floats]:
     """Return the columns of the catalogue in one canonical order of the stars."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     tables = []
     for file in files:
         try:

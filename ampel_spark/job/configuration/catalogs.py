@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from ampel_spark.document import Document
+from ampel_spark.document import Document, read_document
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.job.configuration.model import CatalogEntry, CatalogSource
 from ampel_spark.lake.runs import CatalogInput
-from ampel_spark.problems import entries, models_at
+from ampel_spark.problems import entries, models_at, note_refusals
+from ampel_spark.settings import conf_dir
 
 if TYPE_CHECKING:
     from ampel_spark.sky.sources import CatalogSettings
@@ -150,9 +151,6 @@ def load_settings(name: str, path: Path | None = None) -> CatalogSettings:
     ConfigError
         If the file is not there, or something is wrong with it.
     """
-    from ampel_spark.document import read_document
-    from ampel_spark.problems import note_refusals
-    from ampel_spark.settings import conf_dir
     from ampel_spark.sky.sources import CatalogSettings
 
     file = path or conf_dir() / "catalogs" / f"{name}.yml"

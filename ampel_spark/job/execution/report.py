@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from astropy import units as u
+from pyspark.sql import functions as f
 
 from ampel_spark.archive.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
 from ampel_spark.job.configuration.model import ResolvedJob, SelectionStep, UnitStep
 from ampel_spark.job.execution.tiers import Context, Results, selections_of
+from ampel_spark.lake.reading import dataset
 from ampel_spark.lake.runs import Run
+from ampel_spark.sky.catalogs import open_catalog
+from ampel_spark.sky.healpix import ORDER
 from ampel_spark.t0.cuts import MASKED, Cut
 from ampel_spark.t0.selection import cuts_off
+from ampel_spark.t1.assemble import batch_of
 from ampel_spark.t3 import content as c
+from ampel_spark.t3.plots import Step
 from ampel_spark.t3.stamps import KINDS
 
 if TYPE_CHECKING:
@@ -123,11 +131,6 @@ def _run(context: Context, run: Run) -> c.RunSummary:
 
 def _alerts_in_cells(context: Context) -> Any:
     """Count the alerts that the job's channels may see in each cell, file after file."""
-    import pyarrow.compute as pc
-
-    from ampel_spark.lake.reading import dataset
-    from ampel_spark.sky.healpix import ORDER
-
     rights = sorted({p for channel in context.job.channels.values() for p in channel.programids})
     where = pc.field("survey") == context.job.survey.label
     where &= pc.field("programid").isin(rights)
@@ -161,8 +164,6 @@ def _quarantine(context: Context) -> list[c.Quarantined]:
 
 
 def _funnel(context: Context, channel: str) -> c.Funnel:
-    from ampel_spark.t3.plots import Step
-
     counts, job = context.counts, context.job
     t0 = counts.t0[channel]
     filter_step = next(step for step in job.filters if step.channel == channel)
@@ -221,8 +222,6 @@ def _states(context: Context) -> list[c.StateCount]:
 
 
 def _unit(context: Context, run: Run, step: UnitStep, rows: Any) -> c.UnitRun:
-    from pyspark.sql import functions as f
-
     name = step.name
     tier = context.counts.t2[name]
     messages = rows.where("message IS NOT NULL").groupBy("message").agg(f.count("*").alias("n"))
@@ -320,8 +319,6 @@ def _cutouts(
 
     So nobody sees an image of an alert that the state does not hold.
     """
-    from pyspark.sql import functions as f
-
     if not context.lake.has(CUTOUTS.name):
         return {}
     # The alert of a detection has its id. The newest ones will do.
@@ -342,8 +339,6 @@ def _newest(
 
 def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any]]:
     """Return what lies around a position in the job's catalogues, as far as a chart reaches."""
-    from ampel_spark.sky.catalogs import open_catalog
-
     found: dict[str, tuple[Any, Any]] = {}
     for catalog in job.catalogs.values():
         if catalog.file is None or not np.isfinite(ra):
@@ -358,8 +353,6 @@ def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any
 
 
 def _light_curves(context: Context, state_ids: Sequence[str]) -> dict[str, LightCurve]:
-    from ampel_spark.t1.assemble import batch_of
-
     frame = context.lake.spark.read.parquet(f"{context.folder}/light_curves")
     columns = [
         "state_id",
@@ -373,7 +366,6 @@ def _light_curves(context: Context, state_ids: Sequence[str]) -> dict[str, Light
 
 
 def _galactic(ra: float, dec: float) -> tuple[float, float]:
-    from astropy import units as u
     from astropy.coordinates import SkyCoord
 
     if not np.isfinite(ra):

@@ -19,6 +19,7 @@ from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.reading import open_table, read, table_names
 from ampel_spark.lake.runs import GOOD, PARTIAL, Run, UnitTrace, find_run
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.session import get_session
 
 #: Tables of a run's own rows, and the columns by which those of two runs belong together.
 _KEYS = {
@@ -74,7 +75,6 @@ def reproduce(lake: Path, run: str, into: Path, out: Callable[[str], None] = pri
         If the run cannot be run again: what it read is gone, or `into` is taken.
     """
     from ampel_spark.job.execution.run import run_job
-    from ampel_spark.session import get_session
 
     parent = find_run(lake, run)
     if parent.status not in (GOOD, PARTIAL):

@@ -56,9 +56,12 @@ from ampel_spark.lake.runs import (
 )
 from ampel_spark.lake.software import git_commit, software
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.session import get_session
+from ampel_spark.simulate import simulate
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
+from ampel_spark.t3.export import export
 
 __all__ = ["Outcome", "forecast", "open_lake", "run_job", "simulate_archive"]
 
@@ -226,8 +229,6 @@ def forecast(
         out(line)
     if not (lake / "archive_files" / "_delta_log").is_dir():
         return
-    from ampel_spark.session import get_session
-
     place = Lake(get_session(f"ampel_spark {job.name}"), lake)
     versions = inputs.pin(place.root)
     if job.simulated_in is not None and not job.simulated_in.is_dir():
@@ -277,8 +278,6 @@ def _read(
 
 def open_lake(name: str, lake: Path) -> Lake:
     """Start Spark and open the lake, with its journal of runs."""
-    from ampel_spark.session import get_session
-
     place = Lake(get_session(f"ampel_spark {name}"), lake)
     place.ensure(TABLES["runs"])
     return place
@@ -286,8 +285,6 @@ def open_lake(name: str, lake: Path) -> Lake:
 
 def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
     """Make the job's simulated archive where it is not there yet, and return its folder."""
-    from ampel_spark.simulate import simulate
-
     simulation, folder = job.simulation, job.simulated_in
     if simulation is None or folder is None:
         raise ConfigError(f"job {job.name} has no simulated archive")
@@ -359,8 +356,6 @@ def _timed(counts: Counts, name: str) -> Iterator[None]:
 
 def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> dict[str, list[Path]]:
     """Write what the selections export, and return the files under ``export``."""
-    from ampel_spark.t3.export import export
-
     written: list[Path] = []
     for selection in job.selections:
         for kind in selection.export:

@@ -34,6 +34,7 @@ from ampel_spark.job.execution.inputs import Inputs, recorded
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import Run, find_run
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.t3.pages import write_page
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
@@ -125,8 +126,6 @@ def write_results(lake: Path, grid: Grid, page: Path | None = None) -> list[Path
     The covariance is written for `LARGEST` objects at most; of more, the table holds the shifts
     that it is made of.
     """
-    from ampel_spark.t3.pages import write_page
-
     paths = [page or lake / "reports" / f"systematics-{grid.run_id}.html"]
     matrix = None
     if MU in grid.nominal and len(grid.stocks) <= LARGEST:

@@ -16,7 +16,10 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pyspark.sql import functions as f
+
 from ampel_spark.archive.chunks import Pinned
+from ampel_spark.calibration.examine import examine
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
 from ampel_spark.job.execution.outcomes import failures, outcomes
@@ -37,6 +40,7 @@ from ampel_spark.t1.states import (
 )
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
+from ampel_spark.t3.selection import losses, select
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
@@ -125,8 +129,6 @@ class Context:
 
     def alerts(self) -> DataFrame:
         """Return the alerts of the job's survey, of the pinned version."""
-        from pyspark.sql import functions as f
-
         alerts = self.lake.read("alerts", self.versions.alerts)
         return alerts.where(f.col("survey") == self.job.survey.label)
 
@@ -160,8 +162,6 @@ def channel_filter(
 
 def record_calibration(context: Context) -> None:
     """Tell what the job's release would do to the points there are, and keep its rules."""
-    from ampel_spark.calibration.examine import examine
-
     release = context.job.calibration
     if not release.rules:
         return
@@ -185,8 +185,6 @@ def record_calibration(context: Context) -> None:
 
 def decide(context: Context, selections: Sequence[ChannelFilter]) -> DataFrame:
     """T0: judge every alert for every channel; return the decisions."""
-    from pyspark.sql import functions as f
-
     alerts = context.alerts()
     if context.as_of is not None:
         alerts = alerts.where(f.col("jd") <= context.as_of)
@@ -241,8 +239,6 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     The rows have the columns of `ampel_spark.t1.assemble.LIGHT_CURVE_SCHEMA`, ``channel``,
     ``alert_id`` and ``until_jd``: one row per (channel, state wanted).
     """
-    from pyspark.sql import functions as f
-
     job = context.job
     alerts = context.alerts()
     if context.as_of is not None:
@@ -345,8 +341,6 @@ def _run_unit(
     trace: Trace,
     done: Results,
 ) -> DataFrame:
-    from pyspark.sql import functions as f
-
     lake = context.lake
     table = runner.unit_table(step.name, step.columns)
     if not context.dry:
@@ -431,8 +425,6 @@ def _compute(
     dict of str to int
         Staged files of results, and the rows of each.
     """
-    from pyspark.sql import functions as f
-
     place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
     if note := step.unit.prepare():
         context.out(f"T2: {step.name}: {note}")
@@ -471,10 +463,6 @@ def _compute(
 
 def candidates(context: Context, states: DataFrame, results: Results) -> dict[str, Any]:
     """T3: select, rank and write the candidates; return them as Arrow by selection name."""
-    from pyspark.sql import functions as f
-
-    from ampel_spark.t3.selection import losses, select
-
     wide = states.select(
         "channel",
         "stock",
