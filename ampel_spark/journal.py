@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.reading import read, table_names
-from ampel_spark.lake.runs import Run, RunInputs
+from ampel_spark.lake.runs import Run, RunInputs, catalogs_by_run
 from ampel_spark.lake.runs import runs as all_runs
 from ampel_spark.lake.tables import TABLES, result_table
-from ampel_spark.t2.results import Results, catalogs_by_run
+from ampel_spark.t2.results import Results
 
 __all__ = ["alerts_of", "journal", "utc_of", "whole_journal"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.interface.places import lake_of
-from ampel_spark.interface.run_view import access_of, release_of
+from ampel_spark.interface.run_view import RunView
 
 if TYPE_CHECKING:
     from ampel_spark.lake.runs import Run
@@ -98,7 +98,7 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
     from ampel_spark.t0.filters import make_filter
     from ampel_spark.t0.selection import ChannelFilter
 
-    rights = access_of(run, args.channel)[args.channel]
+    rights = RunView(lake, run).access(args.channel)[args.channel]
     found = alerts_of(lake, pc.field("alert_id") == args.alert_id, run.inputs, rights)
     if not found:
         return None
@@ -113,7 +113,7 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
     release, unknown = None, ""
     if step.get("photometry") == "calibrated":
         try:
-            release = release_of(run)
+            release = RunView(lake, run).release()
         except ConfigError as error:
             if args.run is not None:
                 raise
@@ -154,13 +154,13 @@ def _runs(lake: Path, args: Namespace) -> list[Run]:
 
     newest = find_run(lake, args.run or "latest")
     if args.run is not None:
-        access_of(newest, args.channel)
+        RunView(lake, newest).access(args.channel)
         return [newest]
     having = [
         run for run in reversed(runs(lake)) if args.channel is None or args.channel in run.channels
     ]
     if not having:
-        access_of(newest, args.channel)
+        RunView(lake, newest).access(args.channel)
     return having
 
 
@@ -174,7 +174,7 @@ def show_object(args: Namespace) -> int:
     from ampel_spark.journal import journal, whole_journal
 
     lake = lake_of(args.lake)
-    found = [(run, access_of(run, args.channel)) for run in _runs(lake, args)]
+    found = [(run, RunView(lake, run).access(args.channel)) for run in _runs(lake, args)]
     if args.run is not None:
         entries = journal(lake, args.name, *found[0])
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ampel_spark.errors import ConfigError, LakeError, nearest
 from ampel_spark.interface.run_view import RunView
 from ampel_spark.lake.reading import read, table_names
-from ampel_spark.lake.runs import runs
+from ampel_spark.lake.runs import catalogs_by_run, runs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -180,7 +180,7 @@ class ObjectView:
         """
         import pyarrow.compute as pc
 
-        from ampel_spark.t2.results import Results, catalogs_by_run
+        from ampel_spark.t2.results import Results
 
         wanted = self._state(state, channel)["state_id"]
         there, run = table_names(self.run.lake), self.run

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ampel_spark.calibration.release import Release
 
-__all__ = ["RunView", "access_of", "release_of"]
+__all__ = ["RunView"]
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,24 @@ class RunView:
         >>> aps.open("lake").run("latest").access("SN")
         {'SN': frozenset({1})}
         """
-        return access_of(self.record, channel)
+        from ampel_spark.job.configuration.load import load_survey
+
+        survey = load_survey(self.record.job_resolved["survey"])
+        given = {right for c in self.record.channels.values() for right in c["access"]}
+        if gone := given - set(survey.access):
+            raise ConfigError(
+                f"channels of run {self.id} have the data rights {', '.join(sorted(gone))}, "
+                f"which survey {survey.name} no longer has: enter them in its 'access' again"
+            )
+        access = {
+            name: frozenset(survey.access[right] for right in c["access"])
+            for name, c in self.record.channels.items()
+        }
+        if channel is None:
+            return access
+        if channel not in access:
+            raise ConfigError(f"run {self.id} has no channel {channel!r}{nearest(channel, access)}")
+        return {channel: access[channel]}
 
     def release(self) -> Release:
         """Return the calibration release that the run used.
@@ -223,63 +240,14 @@ class RunView:
         ConfigError
             If it is no longer what it was then.
         """
-        return release_of(self.record)
+        from ampel_spark.job.configuration.load import load_calibration, load_survey
 
-
-def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]:
-    """Return the program ids that each channel of a run may see, or those of one channel.
-
-    Parameters
-    ----------
-    run : Run
-    channel : str, optional
-        By default all channels.
-
-    Raises
-    ------
-    ConfigError
-        If the run has no such channel, or the survey no longer has its data rights.
-    """
-    from ampel_spark.job.configuration.load import load_survey
-
-    survey = load_survey(run.job_resolved["survey"])
-    gone = {right for c in run.channels.values() for right in c["access"]} - set(survey.access)
-    if gone:
-        raise ConfigError(
-            f"channels of run {run.run_id} have the data rights {', '.join(sorted(gone))}, "
-            f"which survey {survey.name} no longer has: enter them in its 'access' again"
-        )
-    access = {
-        name: frozenset(survey.access[right] for right in c["access"])
-        for name, c in run.channels.items()
-    }
-    if channel is None:
-        return access
-    if channel not in access:
-        raise ConfigError(f"run {run.run_id} has no channel {channel!r}{nearest(channel, access)}")
-    return {channel: access[channel]}
-
-
-def release_of(run: Run) -> Release:
-    """Return the calibration release of a run.
-
-    Parameters
-    ----------
-    run : Run
-
-    Raises
-    ------
-    ConfigError
-        If it is no longer what it was then.
-    """
-    from ampel_spark.job.configuration.load import load_calibration, load_survey
-
-    job = run.job_resolved
-    release = load_calibration(job["calibration"], load_survey(job["survey"]))
-    then = run.inputs.calibrations.get(release.name, release.content_hash)
-    if then != release.content_hash:
-        raise ConfigError(
-            f"calibration release {release.name} has changed since run {run.run_id}: it is "
-            f"{release.content_hash[:12]} now and was {then[:12]}"
-        )
-    return release
+        job = self.record.job_resolved
+        release = load_calibration(job["calibration"], load_survey(job["survey"]))
+        then = self.record.inputs.calibrations.get(release.name, release.content_hash)
+        if then != release.content_hash:
+            raise ConfigError(
+                f"calibration release {release.name} has changed since run {self.id}: it is "
+                f"{release.content_hash[:12]} now and was {then[:12]}"
+            )
+        return release

@@ -10,7 +10,7 @@ import datetime
 import fcntl
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,11 @@ __all__ = [
     "RunInputs",
     "Traces",
     "UnitTrace",
+    "catalogs_by_run",
     "find_run",
     "flattened",
     "new_run_id",
+    "preference",
     "record",
     "runs",
     "utc_now",
@@ -448,3 +450,31 @@ def _is_alive(lake: Path, run_id: str) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def catalogs_by_run(runs: Iterable[Run]) -> dict[str, dict[str, str]]:
+    """Return the content hashes of the catalogues that runs read, the first run first."""
+    ordered = sorted(runs, key=lambda run: (run.started, run.run_id))
+    return {run.run_id: run.inputs.catalog_hashes for run in ordered}
+
+
+def preference(
+    run_id: str, catalogs: Mapping[str, Mapping[str, str]]
+) -> Callable[[str], tuple[bool, bool, bool, int, str]]:
+    """Return what orders, by the runs that made them, results that a run can have used.
+
+    The last one is the likeliest: the run's own, else that of a run with the same catalogues, else
+    the newest that was there when a run first had these. `catalogs` has the runs as they started,
+    the first one first. Lakes of format 1 have the same rule: whoever changes it leaves this one to
+    `ampel_spark.lake.upgrade`.
+    """
+    mine = catalogs.get(run_id)
+    alike = {run_id, *(other for other, read in catalogs.items() if mine and read == mine)}
+    place = {run: i for i, run in enumerate(catalogs)}
+    since = min(place.get(run, len(place)) for run in alike)
+
+    def order(made: str) -> tuple[bool, bool, bool, int, str]:
+        at = place.get(made, -1)
+        return made == run_id, made in alike, at <= since, at, made
+
+    return order

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pyspark.sql.types import DataType, StructType
 
-__all__ = ["INCOMPARABLE", "TABLES", "Column", "Table", "columns_of", "result_table", "spark_type"]
+__all__ = [
+    "INCOMPARABLE",
+    "RESULT_HEAD",
+    "TABLES",
+    "TableColumn",
+    "Table",
+    "columns_of",
+    "result_table",
+    "spark_type",
+]
 
 
 #: Types of which extremes are noted, and of how many columns, where a table does not say of which.
@@ -24,7 +33,7 @@ _MOST = 32
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column: its name, Spark SQL type, and its meaning with the unit in brackets."""
 
     name: str
@@ -42,7 +51,7 @@ class Table:
         Folder under the lake's root.
     comment : str
         What a row is.
-    columns : sequence of Column
+    columns : sequence of TableColumn
     key : sequence of str
         Columns under which a row stands once; empty for a plain journal.
     noted : sequence of str, optional
@@ -52,7 +61,7 @@ class Table:
 
     name: str
     comment: str
-    columns: Sequence[Column]
+    columns: Sequence[TableColumn]
     key: Sequence[str] = field(default=())
     noted: Sequence[str] | None = None
 
@@ -115,10 +124,14 @@ def spark_type(name: str) -> DataType:
     return scalars[name]
 
 
-def columns_of(text: str) -> tuple[Column, ...]:
+#: The name by which packages below know it.
+Column = TableColumn
+
+
+def columns_of(text: str) -> tuple[TableColumn, ...]:
     """Read columns from lines ``name | type | comment``; empty lines and ``#`` are skipped."""
     rows = (line.split("|", 2) for line in text.splitlines() if line.strip() and line[0] != "#")
-    return tuple(Column(*(part.strip() for part in row)) for row in rows)
+    return tuple(TableColumn(*(part.strip() for part in row)) for row in rows)
 
 
 _RUN = "run_id | string | run that wrote the row\n"
@@ -359,14 +372,14 @@ _RESULTS_NOTED = (
 )  # fmt: skip
 
 
-def result_table(name: str, columns: Sequence[Column]) -> Table:
+def result_table(name: str, columns: Sequence[TableColumn]) -> Table:
     """Return the table of a unit's results: the contract's columns and the unit's own.
 
     Parameters
     ----------
     name : str
         Name of the T2 entry; the table is ``t2_<name>``.
-    columns : sequence of Column
+    columns : sequence of TableColumn
         The unit's columns.
     """
     head = columns_of(
@@ -385,3 +398,7 @@ attempts | int | how often it was tried; an exception is tried again by later ru
     )
     return Table(f"t2_{name}", f"one result of unit {name}", (*head, *columns),
                  ("state_id", "trace_id", "input_hash"), _RESULTS_NOTED)  # fmt: skip
+
+
+#: Columns of every table of results; the others are the unit's own.
+RESULT_HEAD = frozenset(result_table("", ()).names)

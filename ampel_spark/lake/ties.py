@@ -21,7 +21,7 @@ import xxhash
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
-__all__ = ["EXCEPTION", "READ", "hash_column", "key_hash", "keys_at"]
+__all__ = ["EXCEPTION", "READ", "hash_column", "key_hash", "keys_at", "tied_hash"]
 
 #: The status of a result that is an exception (`ampel_spark.t2.unit`).
 EXCEPTION = -4
@@ -82,3 +82,8 @@ def keys_at(results: pa.Table | None, rows: Sequence[int]) -> list[dict[str, Any
     names = [name for name in READ if name in results.column_names]
     found = iter(results.select(names).take(pa.array(there)).to_pylist())
     return [next(found) if at >= 0 else None for at in rows]
+
+
+def tied_hash(input_hash: str | None) -> int:
+    """Return the part of an ``input_hash`` that is over tied results; 0 where there are none."""
+    return int((input_hash or "").partition(":")[0] or "0", 16)

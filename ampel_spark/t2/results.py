@@ -8,26 +8,16 @@ anew: of results that fit, a run used its own, then that of a run which read the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from ampel_spark.lake.runs import Run
-from ampel_spark.lake.tables import result_table
-from ampel_spark.lake.ties import key_hash, keys_at
+from ampel_spark.lake.runs import Run, preference
+from ampel_spark.lake.ties import key_hash, keys_at, tied_hash
 
-__all__ = [
-    "HEAD",
-    "Results",
-    "catalogs_by_run",
-    "preference",
-    "tied_hash",
-]
-
-#: Columns of every table of results; the others are the unit's own.
-HEAD = frozenset(result_table("", ()).names)
+__all__ = ["Results"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +28,7 @@ class Results:
     ----------
     tables : mapping of str to pyarrow.Table
     catalogs : mapping of str to mapping
-        What each run read of catalogues: `catalogs_by_run`.
+        What each run read of catalogues: `ampel_spark.lake.runs.catalogs_by_run`.
     """
 
     tables: Mapping[str, pa.Table]
@@ -77,35 +67,3 @@ class Results:
             at = self._place(run, need, state_id)
             ties[need] = keys_at(self.tables.get(need), [-1 if at is None else at])[0]
         return key_hash(ties)
-
-
-def tied_hash(input_hash: str | None) -> int:
-    """Return the part of an ``input_hash`` that is over tied results; 0 where there are none."""
-    return int((input_hash or "").partition(":")[0] or "0", 16)
-
-
-def catalogs_by_run(runs: Iterable[Run]) -> dict[str, dict[str, str]]:
-    """Return the content hashes of the catalogues that runs read, the first run first."""
-    ordered = sorted(runs, key=lambda run: (run.started, run.run_id))
-    return {run.run_id: run.inputs.catalog_hashes for run in ordered}
-
-
-def preference(
-    run_id: str, catalogs: Mapping[str, Mapping[str, str]]
-) -> Callable[[str], tuple[bool, bool, bool, int, str]]:
-    """Return what orders, by the runs that made them, results that a run can have used.
-
-    The last one is the likeliest: the run's own, else that of a run with the same catalogues, else
-    the newest that was there when a run first had these. `catalogs` has the runs as they started,
-    the first one first.
-    """
-    mine = catalogs.get(run_id)
-    alike = {run_id, *(other for other, read in catalogs.items() if mine and read == mine)}
-    place = {run: i for i, run in enumerate(catalogs)}
-    since = min(place.get(run, len(place)) for run in alike)
-
-    def order(made: str) -> tuple[bool, bool, bool, int, str]:
-        at = place.get(made, -1)
-        return made == run_id, made in alike, at <= since, at, made
-
-    return order

@@ -26,8 +26,7 @@ import pyarrow.parquet as pq
 
 from ampel_spark.errors import UnitError
 from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
-from ampel_spark.lake.tables import Column as TableColumn
-from ampel_spark.lake.tables import Table, result_table
+from ampel_spark.lake.tables import Table, TableColumn, result_table
 from ampel_spark.lake.tasks import TOLD
 from ampel_spark.lake.ties import READ, hash_column
 from ampel_spark.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults

@@ -214,7 +214,7 @@ class ReportContent:
     funnels: Sequence[Funnel] = ()
     archive: Sequence[ArchiveSummary] = ()
     quarantine: Sequence[Quarantined] = ()
-    #: Alerts that the channels may see in each HEALPix cell of the sky (NESTED); empty: not told.
+    #: Alerts that the channels may see in each HEALPix cell of the sky (NESTED); empty: unknown.
     alerts_in_cells: npt.ArrayLike = ()
     states: Sequence[StateCount] = ()
     #: Distinct objects and states over all channels.

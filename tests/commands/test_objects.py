@@ -14,7 +14,7 @@ import pytest
 
 from ampel_spark.commands.objects import _numbers, _star_files, _stars
 from ampel_spark.errors import ConfigError
-from ampel_spark.interface.run_view import access_of
+from ampel_spark.interface.run_view import RunView
 from ampel_spark.job.configuration.load import simulated_dir
 from ampel_spark.job.configuration.model import SimulationEntry
 from ampel_spark.lake.runs import Run, RunInputs, utc_now
@@ -226,16 +226,16 @@ def run_of(job: dict[str, Any]) -> Run:
 
 
 def test_data_rights_are_those_that_the_job_gave() -> None:
-    run = run_of({"survey": "ztf", "channel": [
+    run = RunView(Path(), run_of({"survey": "ztf", "channel": [
         {"name": "A", "access": ["ZTF_PUB"]}, {"name": "B", "access": ["ZTF_PUB", "ZTF_CALTECH"]},
-    ]})  # fmt: skip
-    assert access_of(run) == {"A": frozenset({1}), "B": frozenset({1, 3})}
-    assert access_of(run, "B") == {"B": frozenset({1, 3})}
+    ]}))  # fmt: skip
+    assert run.access() == {"A": frozenset({1}), "B": frozenset({1, 3})}
+    assert run.access("B") == {"B": frozenset({1, 3})}
     with pytest.raises(ConfigError, match="run r has no channel 'C'"):
-        access_of(run, "C")
-    run.job_resolved["channel"][1]["access"].append("ztf_old")
+        run.access("C")
+    run.record.job_resolved["channel"][1]["access"].append("ztf_old")
     with pytest.raises(ConfigError, match=r"data rights ztf_old, which survey ztf no longer has"):
-        access_of(run)
+        run.access()
 
 
 def test_the_stars_of_a_run_are_found_again(tmp_path: Path) -> None:

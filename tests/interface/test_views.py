@@ -14,8 +14,8 @@ import ampel_spark as aps
 from ampel_spark.errors import ConfigError, LakeError, SetupError, UnitError
 from ampel_spark.interface.lake_view import LakeView
 from ampel_spark.lake.reading import read
+from ampel_spark.lake.tables import RESULT_HEAD
 from ampel_spark.lightcurve import POINT_FIELDS, LightCurve
-from ampel_spark.t2.results import HEAD
 from ampel_spark.t2.unit import Column, Refusal, Unit
 from tests.old_lakes import RUNS
 
@@ -108,7 +108,7 @@ def test_a_unit_gives_in_python_what_it_gave_in_the_run(lake: LakeView) -> None:
     for name in ("light_curve_summary", "salt_fit"):
         result = aps.fit(curve, name, **run.units[name]["config"])
         for column, value in curve.results[name].items():
-            if column not in HEAD and isinstance(value, float):
+            if column not in RESULT_HEAD and isinstance(value, float):
                 assert result.values[column] == pytest.approx(value, rel=1e-6), column
         assert (result.status, result.name) == (0, SN)
 

@@ -14,12 +14,15 @@ from ampel_spark.errors import LakeError
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import Counts, Run, record, utc_now
-from ampel_spark.lake.tables import TABLES, Column, Table
+from ampel_spark.lake.tables import TABLES, Table, TableColumn
 
 pytestmark = pytest.mark.spark
 
 KEYED = Table(
-    "keyed", "a row", (Column("k", "int", "key"), Column("v", "string", "value [mag]")), ("k",)
+    "keyed",
+    "a row",
+    (TableColumn("k", "int", "key"), TableColumn("v", "string", "value [mag]")),
+    ("k",),
 )
 
 
@@ -133,13 +136,15 @@ def test_an_old_version_reads_when_its_log_has_aged(lake: Lake, retention: str) 
 
 def test_a_table_takes_new_columns_and_refuses_another_type(lake: Lake) -> None:
     lake.insert(KEYED, rows(lake, (1, "a")), {})
-    wider = Table("keyed", "a row", (*KEYED.columns, Column("w", "double", "it's new [d]")), ("k",))
+    wider = Table(
+        "keyed", "a row", (*KEYED.columns, TableColumn("w", "double", "it's new [d]")), ("k",)
+    )
     lake.insert(wider, lake.spark.createDataFrame([(2, "b", 1.5)], "k int, v string, w double"), {})
     assert [(r["k"], r["w"]) for r in lake.read("keyed").orderBy("k").collect()] == [
         (1, None),
         (2, 1.5),
     ]
-    other = Table("keyed", "a row", (KEYED.columns[0], Column("v", "double", "value")), ("k",))
+    other = Table("keyed", "a row", (KEYED.columns[0], TableColumn("v", "double", "value")), ("k",))
     with pytest.raises(LakeError, match="column v is string in the lake and double now"):
         lake.ensure(other)
 
@@ -147,7 +152,9 @@ def test_a_table_takes_new_columns_and_refuses_another_type(lake: Lake) -> None:
 def test_the_meaning_of_a_new_column_is_kept_as_it_is_written(lake: Lake) -> None:
     lake.insert(KEYED, rows(lake, (1, "a")), {})
     meaning = r"name == 'it\'s', as \selection\ asks for it"
-    lake.ensure(Table("keyed", "a row", (*KEYED.columns, Column("w", "double", meaning)), ("k",)))
+    lake.ensure(
+        Table("keyed", "a row", (*KEYED.columns, TableColumn("w", "double", meaning)), ("k",))
+    )
     field = DeltaTable(lake.path("keyed")).schema().fields[-1]
     assert (field.name, field.metadata["comment"]) == ("w", meaning)
 

@@ -251,7 +251,7 @@ def test_the_old_hashes_are_those_that_the_lake_holds(old_lake: Path) -> None:
             (row,) = rows[name].filter(mine).to_pylist()
             types[name] = {f.name: f.type for f in rows[name].schema}
             ties[name] = {
-                n: v for n, v in row.items() if n == "status" or n not in input_hashes.HEAD
+                n: v for n, v in row.items() if n == "status" or n not in input_hashes.RESULT_HEAD
             }
         assert f"{old_hash(ties, types):X}" == fit["input_hash"]
 

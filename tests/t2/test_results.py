@@ -7,14 +7,9 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from ampel_spark.lake.runs import Run, Traces, UnitTrace, utc_now
-from ampel_spark.lake.ties import key_hash, keys_at
-from ampel_spark.t2.results import (
-    Results,
-    catalogs_by_run,
-    preference,
-    tied_hash,
-)
+from ampel_spark.lake.runs import Run, Traces, UnitTrace, catalogs_by_run, preference, utc_now
+from ampel_spark.lake.ties import key_hash, keys_at, tied_hash
+from ampel_spark.t2.results import Results
 
 
 def run_of(trace: str, run_id: str) -> Run:

@@ -18,15 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.lake.reading import open_table, read, table_names
-from ampel_spark.lake.runs import Run
+from ampel_spark.lake.runs import Run, catalogs_by_run, preference
 from ampel_spark.lake.runs import runs as all_runs
-from ampel_spark.lake.ties import key_hash, keys_at
-from ampel_spark.t2.results import (
-    HEAD,
-    catalogs_by_run,
-    preference,
-    tied_hash,
-)
+from ampel_spark.lake.tables import RESULT_HEAD
+from ampel_spark.lake.ties import key_hash, keys_at, tied_hash
 
 __all__ = [
     "UnitResults",
@@ -97,7 +92,7 @@ class Side:
         if f"t2_{unit}" not in table_names(self.lake):
             return []
         names = [f.name for f in open_table(self.lake, f"t2_{unit}").schema().fields]
-        return [name for name in names if name not in HEAD]
+        return [name for name in names if name not in RESULT_HEAD]
 
     def wanted(self, unit: str) -> Array:
         """Return the states that the run wanted a unit's result for, as numbers."""

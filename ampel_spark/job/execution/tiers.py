@@ -27,7 +27,7 @@ from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, insert_parts
 from ampel_spark.lake.progress import progress
 from ampel_spark.lake.runs import Counts
-from ampel_spark.lake.tables import TABLES, Column, Table
+from ampel_spark.lake.tables import TABLES, Table, TableColumn
 from ampel_spark.t0.gaia import StarCatalog
 from ampel_spark.t0.judge import judge
 from ampel_spark.t0.selection import ChannelFilter
@@ -483,7 +483,7 @@ def candidates(context: Context, states: DataFrame, results: Results) -> dict[st
     for selection in context.job.selections:
         mine = wide.where(f.col("channel") == selection.channel)
         rows = context.stage(f"candidates_{selection.name}", select(mine, selection.rule))
-        extra = [Column(s.name, s.dataType.simpleString(), _meaning(selection, s.name))
+        extra = [TableColumn(s.name, s.dataType.simpleString(), _meaning(selection, s.name))
                  for s in rows.schema if s.name not in base.names]  # fmt: skip
         table = Table(base.name, base.comment, (*base.columns, *extra), base.key)
         context.commit(

@@ -32,14 +32,11 @@ from ampel_spark.errors import LakeError
 from ampel_spark.files import files_in
 from ampel_spark.lake.log import newest_version, replace_files
 from ampel_spark.lake.parts import Part, PartWriter
-from ampel_spark.lake.runs import Run
-from ampel_spark.lake.tables import result_table
-from ampel_spark.lake.ties import key_hash
+from ampel_spark.lake.runs import Run, preference
+from ampel_spark.lake.tables import RESULT_HEAD
+from ampel_spark.lake.ties import key_hash, tied_hash
 
-__all__ = ["HEAD", "old_hash", "rewrite"]
-
-#: Columns of every table of results; the others are the unit's own.
-HEAD = frozenset(result_table("", ()).names)
+__all__ = ["old_hash", "rewrite"]
 
 _KEY = ("state_id", "trace_id", "input_hash", "run_id", "status", "attempts")
 _METADATA = {"upgrade": 2, "step": "input_hashes"}
@@ -140,7 +137,7 @@ class _Share:
             row, key = used
             new = self._new(run, unit, state, key)
             alone = len(self._at[unit, key["trace_id"], state]) == 1
-            fits = alone or _tied_hash(key["input_hash"]) == self._old(run, unit, state)
+            fits = alone or tied_hash(key["input_hash"]) == self._old(run, unit, state)
             claim = self._claims[unit, key["trace_id"], state, new]
             claim[row] = claim.get(row, False) or fits
 
@@ -159,11 +156,11 @@ class _Share:
         found = self._at.get((unit, trace.trace_id or "", state), []) if trace else []
         if len(found) < 2:
             return found[0] if found else None
-        wanted, prefer = self._old(run, unit, state), _preference(run.run_id, self._catalogs)
+        wanted, prefer = self._old(run, unit, state), preference(run.run_id, self._catalogs)
 
         def order(pair: tuple[Row, Mapping[str, Any]]) -> tuple[Any, ...]:
             key = pair[1]
-            return _tied_hash(key["input_hash"]) == wanted, *prefer(key["run_id"])
+            return tied_hash(key["input_hash"]) == wanted, *prefer(key["run_id"])
 
         return max(found, key=order)
 
@@ -211,7 +208,7 @@ class _Table:
     def types(self) -> dict[str, pa.DataType]:
         """Types of the columns that the old hash is over."""
         schema = _dataset(self.folder.parent, self.folder.name, self.version).schema
-        return {f.name: f.type for f in schema if f.name == "status" or f.name not in HEAD}
+        return {f.name: f.type for f in schema if f.name == "status" or f.name not in RESULT_HEAD}
 
     def keys(self, prefix: str) -> Iterator[tuple[Row, Mapping[str, Any]]]:
         """Yield the keys of results of states whose id begins with `prefix`."""
@@ -306,31 +303,6 @@ class _Table:
         configuration = DeltaTable(str(self.folder)).metadata().configuration
         noted = (configuration.get("delta.dataSkippingStatsColumns") or "").split(",")
         return [name for name in noted if name in schema.names]
-
-
-def _tied_hash(input_hash: str | None) -> int:
-    """Return the part of an ``input_hash`` that is over tied results; 0 where there are none."""
-    return int((input_hash or "").partition(":")[0] or "0", 16)
-
-
-def _preference(
-    run_id: str, catalogs: Mapping[str, Mapping[str, str]]
-) -> Callable[[str], tuple[bool, bool, bool, int, str]]:
-    """Return what orders, by their runs, results that a run can have used: the last is likeliest.
-
-    It is the rule of format 1, and stays as it was: the run's own, else that of a run with the same
-    catalogues, else the newest that was there when a run first had these.
-    """
-    mine = catalogs.get(run_id)
-    alike = {run_id, *(other for other, read in catalogs.items() if mine and read == mine)}
-    place = {run: i for i, run in enumerate(catalogs)}
-    since = min(place.get(run, len(place)) for run in alike)
-
-    def order(made: str) -> tuple[bool, bool, bool, int, str]:
-        at = place.get(made, -1)
-        return made == run_id, made in alike, at <= since, at, made
-
-    return order
 
 
 def _runs(dataset: Any) -> list[Run]:

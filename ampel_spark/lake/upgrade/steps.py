@@ -5,7 +5,7 @@ of every table as it was found; steps read these versions, whatever is committed
 commit each table once. The marker of the new format is written last. Versions from before the
 upgrade stay readable.
 
-Whoever changes tables adds a `Step` to `STEPS`, under the format that the change leads to.
+Whoever changes tables adds a `UpgradeStep` to `STEPS`, under the format that the change leads to.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from ampel_spark.lake.marker import FORMAT, read_marker, write_marker
 from ampel_spark.lake.reading import find_lake
 from ampel_spark.lake.upgrade import input_hashes
 
-__all__ = ["STEPS", "Step", "upgrade"]
+__all__ = ["STEPS", "UpgradeStep", "upgrade"]
 
 Out = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Step:
+class UpgradeStep:
     """One change of the format.
 
     Attributes
@@ -45,8 +45,12 @@ class Step:
 
 
 #: The steps in their order, by the format that they lead to.
-STEPS: Mapping[int, Sequence[Step]] = {
-    2: (Step("input hashes of results are over the keys of tied results", input_hashes.rewrite),),
+STEPS: Mapping[int, Sequence[UpgradeStep]] = {
+    2: (
+        UpgradeStep(
+            "input hashes of results are over the keys of tied results", input_hashes.rewrite
+        ),
+    ),
 }
 
 

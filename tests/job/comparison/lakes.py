@@ -13,7 +13,7 @@ import pyarrow as pa
 from deltalake import write_deltalake
 
 from ampel_spark.lake.parts import arrow_type
-from ampel_spark.lake.tables import TABLES, Column, Table, result_table
+from ampel_spark.lake.tables import TABLES, Table, TableColumn, result_table
 from ampel_spark.lake.ties import key_hash
 
 __all__ = [
@@ -33,14 +33,14 @@ BEFORE, AFTER, OTHER_DUST, AGAIN = (
 )
 
 _FIT = (
-    Column("x1", "double", "stretch"),
-    Column("x1_err", "double", "error of x1"),
-    Column("c", "double", "colour [mag]"),
-    Column("c_err", "double", "error of c [mag]"),
-    Column("model", "string", "model"),
+    TableColumn("x1", "double", "stretch"),
+    TableColumn("x1_err", "double", "error of x1"),
+    TableColumn("c", "double", "colour [mag]"),
+    TableColumn("c_err", "double", "error of c [mag]"),
+    TableColumn("model", "string", "model"),
 )
 _EBV = {"ebv": 0.1}
-_DUST = (Column("ebv", "double", "E(B-V) [mag]"),)
+_DUST = (TableColumn("ebv", "double", "E(B-V) [mag]"),)
 SELECT = "fit.status == 0 and abs(fit.x1) < 3 and fit.c < 0.5"
 
 
