@@ -9,28 +9,27 @@ from typing import TYPE_CHECKING
 from ampel_spark.commands.output import print_rows
 from ampel_spark.errors import ConfigError
 from ampel_spark.interface.places import lake_of
+from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.marker import FORMAT
+from ampel_spark.lake.pins import release
+from ampel_spark.lake.reading import check_lake, read, table_names
+from ampel_spark.lake.runs import find_run
+from ampel_spark.session import get_session
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ampel_spark.lake.lake import Lake
 
 __all__ = ["maintain"]
 
 
 def maintain(args: Namespace) -> int:
     """Upgrade a lake, compact tables, remove what nothing needs, list pins and let them go."""
-    from ampel_spark.lake.reading import check_lake
-    from ampel_spark.lake.runs import find_run
-
     if args.upgrade:
         _upgrade(lake_of(args.lake))
     lake = check_lake(lake_of(args.lake))
     if args.dry_run and not args.remove_files:
         raise ConfigError("--dry-run goes with --remove-files: it tells what would be removed")
     if args.release:
-        from ampel_spark.lake.pins import release
-
         names = [find_run(lake, run).run_id for run in args.release]
         print(f"maintain: {release(_open(lake), names)} pins of {', '.join(names)} let go")
     if args.compact:
@@ -45,7 +44,6 @@ def maintain(args: Namespace) -> int:
 
 
 def _upgrade(lake: Path) -> None:
-    from ampel_spark.lake.marker import FORMAT
     from ampel_spark.lake.upgrade import upgrade
 
     if upgrade(lake):
@@ -58,9 +56,6 @@ def _upgrade(lake: Path) -> None:
 
 
 def _open(lake: Path) -> Lake:
-    from ampel_spark.lake.lake import Lake
-    from ampel_spark.session import get_session
-
     return Lake(get_session("ampel_spark maintain"), lake)
 
 
@@ -90,8 +85,6 @@ def _remove(lake: Lake, args: Namespace) -> None:
 
 
 def _pins(lake: Path, form: str) -> None:
-    from ampel_spark.lake.reading import read, table_names
-
     rows = read(lake, "pins").to_pylist() if "pins" in table_names(lake) else []
     held = [row for row in rows if row["released"] is None]
     oldest = datetime.datetime.min.replace(tzinfo=datetime.UTC)

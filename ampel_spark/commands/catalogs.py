@@ -10,6 +10,7 @@ from typing import Any
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import LakeError
 from ampel_spark.interface.places import lake_of
+from ampel_spark.lake.marker import MARKER, check_format, mark
 
 __all__ = ["add", "diff", "list_catalogs", "show"]
 
@@ -17,7 +18,6 @@ __all__ = ["add", "diff", "list_catalogs", "show"]
 def add(args: Namespace) -> int:
     """Read files into a catalogue of the lake."""
     from ampel_spark.job.configuration.catalogs import load_settings
-    from ampel_spark.lake.marker import mark
     from ampel_spark.sky import store
     from ampel_spark.sky.sources import read_source
 
@@ -109,8 +109,6 @@ def diff(args: Namespace) -> int:
 
 def _lake(args: Namespace) -> Path:
     """Return the lake that a command is about; one of another format is refused."""
-    from ampel_spark.lake.marker import MARKER, check_format
-
     lake = lake_of(args.lake)
     if (lake / MARKER).is_file():
         check_format(lake)

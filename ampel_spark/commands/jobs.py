@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import sys
+import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import ConfigError, LakeError
+from ampel_spark.interface.places import lake_of
+from ampel_spark.lake.runs import find_run
 
 if TYPE_CHECKING:
     from ampel_spark.job.configuration.model import ResolvedJob
@@ -21,7 +24,6 @@ __all__ = ["list_units", "reproduce", "rerun", "run", "systematics", "validate"]
 
 def run(args: Namespace) -> int:
     """Run a job, or print its plan."""
-    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.configuration.load import load_job
     from ampel_spark.job.execution.inputs import as_of
 
@@ -32,7 +34,6 @@ def run(args: Namespace) -> int:
 
 def rerun(args: Namespace) -> int:
     """Run the job of a recorded run again, on the versions that it read."""
-    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.configuration.load import load_recorded
     from ampel_spark.job.execution.inputs import recorded
 
@@ -51,7 +52,6 @@ def rerun(args: Namespace) -> int:
 
 def systematics(args: Namespace) -> int:
     """Run a job and all its variations, and write shifts, covariance and a page."""
-    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.configuration.load import load_job
     from ampel_spark.job.execution.inputs import as_of
     from ampel_spark.job.execution.systematics import run_systematics, write_results
@@ -67,9 +67,6 @@ def systematics(args: Namespace) -> int:
 
 def reproduce(args: Namespace) -> int:
     """Run a recorded run again in a new lake, and compare all that it wrote."""
-    import tempfile
-
-    from ampel_spark.interface.places import lake_of
     from ampel_spark.job.execution.reproduce import reproduce
 
     lake = lake_of(args.lake)
@@ -96,8 +93,6 @@ def reproduce(args: Namespace) -> int:
 
 def _recorded(lake: Path, text: str) -> Run:
     """Return the run that is named: that there is none is a matter of usage, no job that failed."""
-    from ampel_spark.lake.runs import find_run
-
     try:
         return find_run(lake, text)
     except LakeError as error:

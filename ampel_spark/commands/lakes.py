@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.interface.places import lake_of
+from ampel_spark.lake.reading import open_table, read, table_info, table_names
+from ampel_spark.lake.runs import find_run, runs
+from ampel_spark.lake.tables import TABLES
 
 if TYPE_CHECKING:
     from ampel_spark.lake.runs import Counts, Run
@@ -19,8 +22,6 @@ __all__ = ["list_runs", "list_tables", "show"]
 
 def list_runs(args: Namespace) -> int:
     """List the runs of a lake, the newest first."""
-    from ampel_spark.lake.runs import runs
-
     lake = lake_of(args.lake)
     rows = [_summary(run) for run in runs(lake)]
     shown = ["run_id", "job", "status", "started", "seconds", "calibration", "alerts",
@@ -31,8 +32,6 @@ def list_runs(args: Namespace) -> int:
 
 def show(args: Namespace) -> int:
     """Show what a run did: on what versions, with what losses, and what it found."""
-    from ampel_spark.lake.runs import find_run
-
     lake = lake_of(args.lake)
     run = find_run(lake, args.run)
     candidates = _candidates(lake, run.run_id)
@@ -101,8 +100,6 @@ def list_tables(args: Namespace) -> int:
         rows = _columns(lake, args.name)
         print_rows(rows, ["column", "type", "comment"], args.format)
         return 0
-    from ampel_spark.lake.reading import table_info, table_names
-
     tables = [table_info(lake, name) for name in table_names(lake)]
     found = [dataclasses.asdict(t) | {"bytes_per_row": t.bytes_per_row} for t in tables]
     shown = [
@@ -149,8 +146,6 @@ def _summary(run: Run) -> dict[str, Any]:
 def _candidates(lake: Any, run_id: str) -> list[dict[str, Any]]:
     import pyarrow.compute as pc
 
-    from ampel_spark.lake.reading import read, table_names
-
     if "candidates" not in table_names(lake):
         return []
     rows = read(lake, "candidates", filters=pc.field("run_id") == run_id).to_pylist()
@@ -160,8 +155,6 @@ def _candidates(lake: Any, run_id: str) -> list[dict[str, Any]]:
 def _columns(lake: Any, name: str) -> list[dict[str, Any]]:
     """Return the columns of a table: as the lake has it, else as the package makes it."""
     from ampel_spark.archive.ztf import alerts_table
-    from ampel_spark.lake.reading import open_table, table_names
-    from ampel_spark.lake.tables import TABLES
 
     there = {log.parent.name for log in lake.glob("*/_delta_log")}
     if name in there:

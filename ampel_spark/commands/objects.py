@@ -12,6 +12,8 @@ from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.interface.places import lake_of
 from ampel_spark.interface.run_view import RunView
+from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.runs import find_run, runs
 
 if TYPE_CHECKING:
     from ampel_spark.lake.runs import Run
@@ -150,8 +152,6 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
 
 def _runs(lake: Path, args: Namespace) -> list[Run]:
     """Return the runs that are asked for, the oldest first: one, or all that have the channel."""
-    from ampel_spark.lake.runs import find_run, runs
-
     newest = find_run(lake, args.run or "latest")
     if args.run is not None:
         RunView(lake, newest).access(args.channel)
@@ -247,8 +247,6 @@ def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
 def _decision(lake: Path, run: Run, channel: str, alert_id: int) -> dict[str, Any] | None:
     """Return what the run decided, None where it came to no decision."""
     import pyarrow.compute as pc
-
-    from ampel_spark.lake.reading import read, table_names
 
     if "decisions" not in table_names(lake):
         return None

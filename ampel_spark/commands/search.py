@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ampel_spark.commands.output import print_rows
 from ampel_spark.errors import ConfigError
 from ampel_spark.interface.places import lake_of
+from ampel_spark.lake.reading import check_lake
+from ampel_spark.sky import regions
 from ampel_spark.sky.regions import check_position
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ __all__ = ["search"]
 
 def search(args: Namespace) -> int:
     """Print the rows of a table or catalogue that lie in a part of the sky."""
-    from ampel_spark.lake.reading import check_lake
     from ampel_spark.sky.search import around
     from ampel_spark.sky.search import search as find
 
@@ -57,8 +58,6 @@ def _circles(args: Namespace) -> tuple[Any, Any, Any]:
 
 
 def _region(args: Namespace) -> Region:
-    from ampel_spark.sky import regions
-
     if args.box is not None:
         west, east, low, high = args.box
         return regions.box((west, east), (low, high))

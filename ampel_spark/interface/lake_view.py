@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.interface.object_view import ObjectView
 from ampel_spark.interface.run_view import RunView
 from ampel_spark.interface.table_view import TableView, time_column
 from ampel_spark.lake.reading import check_lake, table_names
 from ampel_spark.lake.runs import runs
+
+if TYPE_CHECKING:
+    from ampel_spark.interface.object_view import ObjectView
 
 __all__ = ["LakeView", "open_lake"]
 
@@ -186,6 +188,8 @@ class LakeView:
         >>> lake.object(stock).stock == stock
         True
         """
+        from ampel_spark.interface.object_view import ObjectView
+
         return ObjectView.of(run if isinstance(run, RunView) else self.run(run), name, channel)
 
     def _version_in(self, name: str, chunk: int) -> int:

@@ -7,16 +7,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ampel_spark.errors import ConfigError, LakeError, nearest
 from ampel_spark.interface.run_view import RunView
+from ampel_spark.journal import journal
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.runs import catalogs_by_run, runs
+from ampel_spark.t2.results import Results
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
-    from pyarrow.compute import Expression
 
     from ampel_spark.lightcurve import LightCurve
 
@@ -73,8 +76,6 @@ class ObjectView:
         ConfigError
             If the run has no such channel.
         """
-        import pyarrow.compute as pc
-
         access = run.access(channel)
         is_stock = isinstance(name, int) or name.lstrip("-").isdecimal()
         wanted = pc.field("stock") == int(name) if is_stock else pc.field("name") == name
@@ -124,8 +125,6 @@ class ObjectView:
         ... }
         True
         """
-        import pyarrow.compute as pc
-
         links = self._of_run("state_channels")
         ids = pc.unique(links["state_id"])
         content = read(self.run.lake, "states", filters=pc.field("state_id").isin(ids))
@@ -151,8 +150,6 @@ class ObjectView:
         >>> sorted({entry["kind"] for entry in lake.object(name).journal})
         ['alert', 'candidate', 'decision', 'result', 'state']
         """
-        from ampel_spark.journal import journal
-
         return journal(self.run.lake, str(self.stock), self.run.record, self.access)
 
     def results(self, state: str | None = None, channel: str | None = None) -> dict[str, Any]:
@@ -178,10 +175,6 @@ class ObjectView:
         >>> lake.object(name).results()["light_curve_summary"]["status"]
         0
         """
-        import pyarrow.compute as pc
-
-        from ampel_spark.t2.results import Results
-
         wanted = self._state(state, channel)["state_id"]
         there, run = table_names(self.run.lake), self.run
         tables = {
@@ -226,7 +219,7 @@ class ObjectView:
 
         found = self._state(state, channel)
         rows = {
-            "alerts": (list(ALERT_COLUMNS), self._known("alerts")),
+            "alerts": (list(ALERT_COLUMNS), self._known()),
             "datapoints": (list(POINT_COLUMNS), self._mine()),
         }
         alerts, points = (
@@ -325,21 +318,15 @@ class ObjectView:
 
         return max(fitting, key=newest)
 
-    def _mine(self) -> Expression:
-        import pyarrow.compute as pc
-
+    def _mine(self) -> pc.Expression:
         return pc.field("stock") == self.stock
 
-    def _known(self, table: str) -> Expression:
-        """Return which rows of the object the run counted: those up to its own time."""
-        import pyarrow.compute as pc
-
+    def _known(self) -> pc.Expression:
+        """Return which of the object's alerts the run counted: those up to its own time."""
         until = self.run.record.inputs.as_of_jd
         return self._mine() if until is None else self._mine() & (pc.field("jd") <= until)
 
     def _of_run(self, name: str) -> pa.Table:
-        import pyarrow.compute as pc
-
         mine = (pc.field("run_id") == self.run.id) & pc.field("channel").isin([*self.access])
         return read(self.run.lake, name, filters=mine & self._mine())
 
@@ -347,12 +334,10 @@ class ObjectView:
 def _alerts(
     run: RunView,
     access: Mapping[str, frozenset[int]],
-    wanted: Expression,
+    wanted: pc.Expression,
     columns: list[str] | None = None,
 ) -> pa.Table:
     """Return alerts that a run saw and one of its channels may see, in order of time."""
-    import pyarrow.compute as pc
-
     rights = frozenset[int]().union(*access.values())
     wanted = wanted & pc.field("programid").isin(sorted(rights))
     until = run.record.inputs.as_of_jd

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from ampel_spark.document import Document, read_document
@@ -271,9 +273,6 @@ def empty_catalog(catalog: CatalogSource) -> Path:
     It stands in for a catalogue that is off, and for one of a simulated archive that is still to be
     made. Its name says what it holds, so it is written once.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     names = dict.fromkeys((catalog.ra, catalog.dec, *catalog.columns))
     schema = pa.schema([(name, pa.float64()) for name in names])
     text = hashlib.sha256(schema.to_string().encode()).hexdigest()[:12]
@@ -331,9 +330,6 @@ def _is_good(
     document: Document, where: Sequence[str | int], entry: CatalogEntry, file: Path
 ) -> bool:
     """Note what is wrong with the file of a catalogue."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not file.exists():
         document.problem([*where, "file"], f"there is no file {file}")
         return False

@@ -36,6 +36,7 @@ from ampel_spark.job.configuration.model import (
 )
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.problems import entries, note_refusals
+from ampel_spark.t2.registry import UNITS, find_unit, placed, with_paths
 
 if TYPE_CHECKING:
     from ampel_spark.expressions import Expression
@@ -261,8 +262,6 @@ def _build_unit(
     catalogs: Mapping[str, CatalogSource],
     lake: Path,
 ) -> UnitStep | None:
-    from ampel_spark.t2.registry import placed, with_paths
-
     place = [*where, "config"]
     config, used = catalog_config(model, entry.config, catalogs)
     lacking = _lacks_file(document, place, model, config, base, lake)
@@ -298,8 +297,6 @@ def _build_unit(
 def _class_of(
     document: Document, where: list[str | int], entry: UnitEntry, base: Path
 ) -> type[Unit] | None:
-    from ampel_spark.t2.registry import find_unit
-
     try:
         return find_unit(entry.unit, base)
     except UnitError as error:
@@ -332,8 +329,6 @@ def _rest_of(
 
 
 def _name_of(entry: UnitEntry) -> str:
-    from ampel_spark.t2.registry import UNITS
-
     own = entry.unit if entry.unit in UNITS else _snake(entry.unit.rpartition(":")[2])
     return entry.name or own
 
