@@ -12,14 +12,15 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from ampel_spark.document import Document, Where, show_value
+from ampel_spark.document import Document, Where, read_document, show_value
 from ampel_spark.errors import nearest
 
-__all__ = ["Refused", "entries", "keys_at", "models_at", "note_refusals", "refusals"]
+__all__ = ["Refused", "entries", "keys_at", "models_at", "note_refusals", "read_model", "refusals"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -41,6 +42,30 @@ _PATTERNS = {
     "^[a-z][a-z0-9_]*$": "a name here is a small letter, then small letters, digits and '_'",
     "^[A-Za-z0-9][A-Za-z0-9_.-]*$": "a name is a letter or digit, then also '_', '.' and '-'",
 }
+
+
+def read_model(path: Path, model: type[_Model]) -> _Model:
+    """Return what a YAML file holds, as a model.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    model : type of BaseModel
+        The model of its content.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, or the model refuses its content: all problems at once.
+    """
+    document = read_document(path)
+    try:
+        return model.model_validate(document.content)
+    except ValidationError as error:
+        note_refusals(document, error, model)
+    document.check()
+    raise AssertionError("a refusal is a problem")
 
 
 def note_refusals(

@@ -164,7 +164,7 @@ def _draw_light_curve(
     else:
         main = figure.add_axes((0.125, 0.335, 0.855, 0.585))
         below = figure.add_axes((0.125, 0.13, 0.855, 0.185), sharex=main)
-        _draw_model(main, model, shown, fitted, window, zero, scale)
+        _draw_model(main, model, fitted, window, zero, scale)
         _draw_pulls(below, model, shown, fitted, zero)
     drawn = _draw_points(main, shown, zero, scale)
     last = below or main
@@ -277,7 +277,7 @@ def _magnitude_range(p: Mapping[str, Array]) -> tuple[float, float]:
 
 
 def _draw_model(
-    axes: Axes, model: ModelCurve, p: Mapping[str, Array], bands: Sequence[str],
+    axes: Axes, model: ModelCurve, bands: Sequence[str],
     window: tuple[float, float], zero: float, scale: str,
 ) -> None:  # fmt: skip
     # slightly inside, as a model drops to zero at its last phase

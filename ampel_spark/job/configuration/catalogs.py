@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from ampel_spark.document import Document, read_document
+from ampel_spark.document import Document
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.job.configuration.model import CatalogEntry, CatalogSource
 from ampel_spark.lake.runs import CatalogInput
-from ampel_spark.problems import entries, models_at, note_refusals
+from ampel_spark.problems import entries, models_at, read_model
 from ampel_spark.settings import conf_dir
 
 if TYPE_CHECKING:
@@ -158,13 +158,7 @@ def load_settings(name: str, path: Path | None = None) -> CatalogSettings:
     file = path or conf_dir() / "catalogs" / f"{name}.yml"
     if path is None and not file.is_file():
         return CatalogSettings()
-    document = read_document(file)
-    try:
-        return CatalogSettings.model_validate(document.content)
-    except ValidationError as error:
-        note_refusals(document, error, CatalogSettings)
-    document.check()
-    raise AssertionError("a refusal is a problem")
+    return read_model(file, CatalogSettings)
 
 
 def star_files(catalog: CatalogSource) -> list[Path]:

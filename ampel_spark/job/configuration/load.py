@@ -44,7 +44,7 @@ from ampel_spark.job.configuration.steps import (
     check_systematics,
 )
 from ampel_spark.lake.runs import Run
-from ampel_spark.problems import entries, note_refusals
+from ampel_spark.problems import entries, note_refusals, read_model
 from ampel_spark.settings import conf_dir, share_dir
 
 __all__ = [
@@ -222,7 +222,7 @@ def load_survey(name: str) -> Survey:
     ConfigError
         If there is no such file, or something is wrong with it.
     """
-    return _load(_conf_file("surveys", name), Survey)
+    return read_model(_conf_file("surveys", name), Survey)
 
 
 def load_calibration(source: str, survey: Survey | None = None) -> Release:
@@ -251,16 +251,6 @@ def _conf_file(kind: str, name: str) -> Path:
         known = nearest(name, (p.stem for p in folder.glob("*.yml")))
         raise ConfigError(f"there is no {name!r} in {folder}{known}")
     return path
-
-
-def _load(path: Path, model: type[_Model]) -> _Model:
-    document = read_document(path)
-    try:
-        return model.model_validate(document.content)
-    except ValidationError as error:
-        note_refusals(document, error, model)
-    document.check()
-    raise AssertionError("a refusal is a problem")
 
 
 def _is_path(source: str) -> bool:
