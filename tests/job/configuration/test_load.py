@@ -212,7 +212,7 @@ def test_an_archive_on_the_command_line_takes_the_place_of_the_jobs(
     assert job.archive == (str(folder / "nights" / "*.tar.gz"),)
     assert problems(folder, WHOLE, archive=["nowhere"]) == [
         "--archive nowhere: archive 'nights/nowhere' does not exist and matches no file"
-        " (a directory, a file or a glob of *.tar.gz, *.tgz, *.tar, *.avro)"
+        " (a directory, a file or a glob of *.tar, *.tgz, *.tbz, *.tbz2, *.txz, *.tzst, *.avro, plain or compressed: .gz .bz2 .xz .zst .zstd)"
     ]
 
 
@@ -324,7 +324,7 @@ t3:
         "job.yml:2: chanel: unknown key, value []; did you mean 'channel'?",
         f"job.yml:3: survey: there is no 'ztff' in {conf_dir() / 'surveys'}; did you mean 'ztf'?",
         "job.yml:4: archive: archive 'nights/*.zip' does not exist and matches no file"
-        " (a directory, a file or a glob of *.tar.gz, *.tgz, *.tar, *.avro)",
+        " (a directory, a file or a glob of *.tar, *.tgz, *.tbz, *.tbz2, *.txz, *.tzst, *.avro, plain or compressed: .gz .bz2 .xz .zst .zstd)",
         "job.yml:6: catalog.hosts.file: there is no file host.parquet",
         "job.yml:7: catalog.other: give either 'lake', a catalogue of the lake, 'file', a path, or 'simulated', a file of the simulated archive",
         "job.yml:10: channel[1].name: a second channel 'SN'",
