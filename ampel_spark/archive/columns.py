@@ -39,7 +39,7 @@ class Shapes:
     good : ndarray of bool with shape (packets,)
         Shaped here; the others' columns mean nothing.
     made : dict of str to sequence
-        Columns of the alerts table, by name, with shape (packets,).
+        Columns of the alerts table that do not follow from others, with shape (packets,).
     points, forced : (dict of str to Arrow array, ndarray of int64)
         Columns of points, and the points of each packet (none of those that are not good).
     """
@@ -268,16 +268,6 @@ def _points(shapes: Shapes) -> None:
         },
         np.bincount(packet, minlength=n),
     )
-    count = np.bincount(packet[detected], minlength=n)
-    first, last = np.full(n, np.inf), np.full(n, -np.inf)
-    np.minimum.at(first, packet[detected], jd[detected])
-    np.maximum.at(last, packet[detected], jd[detected])
-    shapes.made |= {
-        "n_detections": count.astype(np.int32),
-        "n_upper_limits": np.bincount(packet[~detected], minlength=n).astype(np.int32),
-        "jd_first": first,
-        "jd_last": last,
-    }
 
 
 def _leave_out_repeated(shapes: Shapes, ids: Array, packet: Array) -> None:
@@ -392,7 +382,6 @@ def _forced(shapes: Shapes) -> None:
         },
         np.bincount(packet[kept], minlength=n),
     )
-    shapes.made["n_forced"] = np.bincount(packet[kept], minlength=n).astype(np.int32)
 
 
 def _extra(shapes: Shapes) -> None:

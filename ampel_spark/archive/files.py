@@ -32,6 +32,7 @@ from ampel_spark.packed import (
 
 __all__ = [
     "EMPTY",
+    "SETTINGS",
     "PATTERNS",
     "SUFFIXES",
     "ArchiveFile",
@@ -51,6 +52,9 @@ SUFFIXES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst", ".avro")
 
 #: Reason of a file in which there is nothing to take: a night without alerts, a table without rows.
 EMPTY = "empty_archive"
+
+#: Reason of a file-level row that stands for an error of the survey's settings.
+SETTINGS = "settings"
 
 _AVRO = b"Obj\x01"
 

@@ -17,10 +17,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ampel_spark.archive.builder import UNFORESEEN
 from ampel_spark.archive.files import Broken, Digest, read_members
 from ampel_spark.archive.ids import measured_id
-from ampel_spark.archive.packets import UNFORESEEN
-from ampel_spark.archive.rows import Packet, Point, bad_row, entry_row, point
+from ampel_spark.archive.rows import (
+    Packet,
+    Point,
+    bad_row,
+    broken_row,
+    entry_row,
+    point,
+)
 from ampel_spark.archive.surveys import PacketSettings, Survey
 from ampel_spark.archive.values import (
     ERRORS,
@@ -72,8 +79,7 @@ def read_packets(
     """
     for item in read_members(path, digest):
         if isinstance(item, Broken):
-            yield {"row": "broken", "file": path, "sha256": digest.hexdigest(),
-                   "reason": item.reason, "detail": item.detail}  # fmt: skip
+            yield broken_row(path, digest.hexdigest(), item.reason, item.detail)
             continue
         for member, body in records(printable(item.name), item.data, schema):
             try:

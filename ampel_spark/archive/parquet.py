@@ -13,8 +13,16 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from ampel_spark.archive import ztf
-from ampel_spark.archive.packets import UNFORESEEN
-from ampel_spark.archive.rows import Packet, bad_row, entry_row
+from ampel_spark.archive.builder import UNFORESEEN
+from ampel_spark.archive.files import Digest
+from ampel_spark.archive.rows import (
+    Packet,
+    bad_row,
+    broken_row,
+    entry_row,
+    packet_of,
+)
+from ampel_spark.archive.surveys import Survey
 
 __all__ = ["read_alerts"]
 
@@ -22,14 +30,17 @@ __all__ = ["read_alerts"]
 _ROWS = 500
 
 
-def read_alerts(path: str, sha256: str, survey: str) -> Iterator[Packet | dict[str, Any]]:
+def read_alerts(
+    path: str, survey: Survey, digest: Digest, _: str | None = None
+) -> Iterator[Packet | dict[str, Any]]:
     """Yield the alerts of a Parquet file, and the rows of what could not be taken.
 
     Parameters
     ----------
-    path, sha256 : str
-    survey : str
-        What the tables call the survey.
+    path : str
+    survey : Survey
+    digest : Digest
+        Over the whole file.
     """
     number = 0
     try:
@@ -38,10 +49,11 @@ def read_alerts(path: str, sha256: str, survey: str) -> Iterator[Packet | dict[s
         for batch in file.iter_batches(_ROWS, columns=names):
             for record in _records(batch):
                 number += 1
-                yield from _taken(record, path, f"row {number}", survey)
+                yield from _taken(record, path, f"row {number}", survey.label)
     except (pa.ArrowException, OSError) as error:
-        yield {"row": "broken", "file": path, "sha256": sha256, "reason": "broken_archive",
-               "detail": f"parquet: after {number} rows: {error}"[:500]}  # fmt: skip
+        yield broken_row(
+            path, digest.hexdigest(), "broken_archive", f"parquet: after {number} rows: {error}"
+        )
 
 
 def _records(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | ztf.BadPacket]:
@@ -78,21 +90,4 @@ def _taken(
         return
     if shaped.faults:
         yield entry_row(path, member, data, shaped.faults)
-    body = shaped.candidate
-    yield Packet(
-        file=path,
-        member=member,
-        survey=survey,
-        name=shaped.name,
-        stock=shaped.stock,
-        alert_id=body["candid"],
-        programid=body["programid"],
-        jd=body["jd"],
-        ra=body["ra"],
-        dec=body["dec"],
-        points=shaped.points,
-        forced=shaped.forced,
-        schema_version=shaped.schema_version,
-        extra=shaped.extra,
-        candidate=body,
-    )
+    yield packet_of(shaped, path, member, survey)

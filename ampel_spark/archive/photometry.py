@@ -12,21 +12,22 @@ import datetime
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ampel_spark.archive.files import EMPTY, SETTINGS, Digest
 from ampel_spark.archive.ids import measured_id, named_stock, stock_of, table_alert_id
-from ampel_spark.archive.rows import Packet, bad_row, point
+from ampel_spark.archive.rows import Packet, bad_row, broken_row, point
 from ampel_spark.archive.surveys import FlagColumn, PhotometrySettings, Source, Survey
 from ampel_spark.archive.tables import FileTable, read_table
 from ampel_spark.archive.values import SIGNS
 from ampel_spark.errors import ArchiveError, nearest
 
-__all__ = ["objects_of", "read_photometry"]
+__all__ = ["objects_of", "read_objects", "read_photometry"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -60,6 +61,33 @@ class _Rows:
         numbers = {key: values[index] for key, values in self.number.items()}
         return _Rows(self.name[index], self.stock[index], self.jd[index], self.band[index],
                      self.zpsys[index], numbers, self.status[index], self.place[index])  # fmt: skip
+
+
+def read_objects(
+    path: str, survey: Survey, digest: Digest, _: str | None = None
+) -> Iterator[Packet | dict[str, Any]]:
+    """Yield the objects of a table, and the rows of what could not be taken.
+
+    Parameters
+    ----------
+    path : str
+    survey : Survey
+        With a section ``photometry``.
+    digest : Digest
+        Over the whole file.
+    """
+    reason = "broken_archive"
+    try:
+        table = read_photometry(path, survey)
+        reason = SETTINGS
+        good, bad = objects_of(table, survey)
+    except ArchiveError as error:
+        yield broken_row(path, digest.hexdigest(), reason, str(error))
+        return
+    if not good and not bad:
+        yield broken_row(path, digest.hexdigest(), EMPTY, "the table has no row")
+    yield from bad
+    yield from good
 
 
 def read_photometry(path: str, survey: Survey) -> FileTable:

@@ -1,6 +1,6 @@
-"""Readers by survey: which files are a survey's, and what reads them into batches.
+"""Readers by survey: which files are a survey's, and how they become batches.
 
-All of them give batches of `ampel_spark.archive.packets.packet_schema`. A file that is not what the
+All of them give batches of `ampel_spark.archive.builder.packet_schema`. A file that is not what the
 survey's settings say (a column that it lacks, a band without a name) is an error of the settings:
 `check_settings` raises it before anything is committed, so that the file can be read once they are
 right.
@@ -15,20 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ampel_spark.archive.files import EMPTY, PATTERNS, Digest
-from ampel_spark.archive.packets import BATCH_ROWS, read_batches
-from ampel_spark.archive.rows import Packet, batch_of, end_row
+from ampel_spark.archive import tables
+from ampel_spark.archive.files import SETTINGS, Digest
+from ampel_spark.archive.formats import FORMATS
+from ampel_spark.archive.packets import BATCH_ROWS
+from ampel_spark.archive.rows import Packet, batch_of, broken_row, end_row
 from ampel_spark.archive.surveys import Survey
-from ampel_spark.archive.tables import FORMATS
 from ampel_spark.errors import ArchiveError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["SETTINGS", "check_settings", "name_patterns", "reader_of"]
-
-#: Reason of a file-level row that stands for an error of the survey's settings.
-SETTINGS = "settings"
+__all__ = ["check_settings", "name_patterns", "reader_of"]
 
 #: Datapoints per Arrow batch: bounds memory, not results.
 BATCH_POINTS = 100_000
@@ -40,11 +38,11 @@ Items = Iterator[Packet | dict[str, Any]]
 def name_patterns(survey: Survey) -> tuple[str, ...]:
     """Return patterns that the names of a survey's files fit (``*.csv``), see `files.fits`."""
     if survey.photometry is None:
-        return ("*.parquet", "*.pq") if survey.reader == "ztf_parquet" else PATTERNS
+        return FORMATS[survey.reader].patterns
     if survey.photometry.files:
         return survey.photometry.files
-    kinds = (survey.photometry.format,) if survey.photometry.format else tuple(FORMATS)
-    return tuple(f"*{ending}" for kind in kinds for ending in FORMATS[kind])
+    kinds = (survey.photometry.format,) if survey.photometry.format else tuple(tables.FORMATS)
+    return tuple(f"*{ending}" for kind in kinds for ending in tables.FORMATS[kind])
 
 
 def reader_of(survey: Survey, schema: str | None = None) -> Reader:
@@ -56,8 +54,9 @@ def reader_of(survey: Survey, schema: str | None = None) -> Reader:
     schema : str, optional
         Schema [JSON] of Avro packets that do not have theirs with them.
     """
-    if survey.reader == "ztf_avro":
-        return functools.partial(read_batches, schema=schema) if schema else read_batches
+    form = FORMATS[survey.reader]
+    if form.is_batched:
+        return functools.partial(form.function(), schema=schema)
     return functools.partial(_read, survey, schema)
 
 
@@ -101,57 +100,19 @@ def _read(survey: Survey, schema: str | None, paths: Iterable[str]) -> Iterator[
 
 
 def _items(path: str, digest: Digest, survey: Survey, schema: str | None) -> Items:
-    if survey.reader == "lsst_avro":
-        from ampel_spark.archive.lsst import read_packets
-
-        yield from read_packets(path, survey, digest, schema)
+    form = FORMATS[survey.reader]
+    read = form.function()
+    if not form.is_whole:
+        yield from read(path, survey, digest, schema)
         return
-    # Tables are read from their ends on, or by libraries that take paths: they are hashed before.
     try:
         before = Path(path).stat()
         digest.take_file(path)
-        yield from _rows_of_table(path, digest.hexdigest(), survey)
+        yield from read(path, survey, digest, schema)
         now = Path(path).stat()
     except OSError as error:
-        yield _broken(path, digest.hexdigest(), SETTINGS, f"{path} cannot be read: {error}")
+        yield broken_row(path, digest.hexdigest(), SETTINGS, f"{path} cannot be read: {error}")
         return
     if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-        yield _broken(path, digest.hexdigest(), SETTINGS, f"{path} was written to as it was read")
-
-
-def _rows_of_table(path: str, sha256: str, survey: Survey) -> Items:
-    if survey.reader == "ztf_parquet":
-        from ampel_spark.archive.parquet import read_alerts
-
-        yield from read_alerts(path, sha256, survey.label)
-        return
-    yield from _objects(path, sha256, survey)
-
-
-def _objects(path: str, sha256: str, survey: Survey) -> Items:
-    from ampel_spark.archive.photometry import objects_of, read_photometry
-
-    try:
-        table = read_photometry(path, survey)
-    except ArchiveError as error:
-        yield _broken(path, sha256, "broken_archive", str(error))
-        return
-    try:
-        good, bad = objects_of(table, survey)
-    except ArchiveError as error:
-        yield _broken(path, sha256, SETTINGS, str(error))
-        return
-    if not good and not bad:
-        yield _broken(path, sha256, EMPTY, "the table has no row")
-    yield from bad
-    yield from good
-
-
-def _broken(path: str, sha256: str, reason: str, detail: str) -> dict[str, Any]:
-    return {
-        "row": "broken",
-        "file": path,
-        "sha256": sha256,
-        "reason": reason,
-        "detail": detail[:500],
-    }
+        detail = f"{path} was written to as it was read"
+        yield broken_row(path, digest.hexdigest(), SETTINGS, detail)

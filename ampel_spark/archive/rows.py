@@ -1,30 +1,28 @@
-"""Rows of the ingest made of objects that are no ZTF packets: tables, LSST's alerts, Parquet.
+"""Packets and other rows of the ingest, as objects, and batches of them.
 
 To the lake an object in a photometry table is what a packet is: a row of
-`ampel_spark.archive.packets.packet_schema`. So accounts, revisions and tiers take it as it comes.
+`ampel_spark.archive.builder.packet_schema`. So accounts, revisions and tiers take it as it comes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-import astropy.units as u
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from astropy_healpix import HEALPix
 
-from ampel_spark.archive.columns import value_hashes
+from ampel_spark.archive import ztf
+from ampel_spark.archive.builder import UNFORESEEN, columns_of_points, packet_schema, table_of
 from ampel_spark.archive.files import Digest
-from ampel_spark.archive.packets import UNFORESEEN, bad_entries, fitting, packet_schema
 from ampel_spark.archive.values import POSITIONS, printable
 
-__all__ = ["Packet", "bad_row", "batch_of", "end_row", "entry_row", "point"]
+__all__ = ["Packet", "bad_row", "batch_of", "broken_row", "end_row", "entry_row", "packet_of",
+           "point"]  # fmt: skip
 
+T = TypeVar("T")
 Point = tuple[Any, ...]
 
 
@@ -52,6 +50,8 @@ class Packet:
         Scalars that the survey's schema does not have [JSON].
     candidate : mapping
         Values of further columns of the alerts table.
+    data : bytes, optional
+        What it was read from, which is hashed where the packet cannot be taken.
     """
 
     file: str
@@ -70,6 +70,43 @@ class Packet:
     own: str | None = None
     extra: str | None = None
     candidate: Mapping[str, Any] = field(default_factory=dict)
+    data: bytes | None = field(default=None, repr=False)
+
+
+def packet_of(
+    shaped: ztf.Shaped, file: str, member: str, survey: str, data: bytes | None = None
+) -> Packet:
+    """Return a packet of ZTF that was shaped by itself.
+
+    Parameters
+    ----------
+    shaped : Shaped
+    file, member : str
+        Where it comes from.
+    survey : str
+        What the tables call the survey.
+    data : bytes, optional
+        What it was read from.
+    """
+    body = shaped.candidate
+    return Packet(
+        file=file,
+        member=member,
+        survey=survey,
+        name=shaped.name,
+        stock=shaped.stock,
+        alert_id=body["candid"],
+        programid=body["programid"],
+        jd=body["jd"],
+        ra=body["ra"],
+        dec=body["dec"],
+        points=shaped.points,
+        forced=shaped.forced,
+        schema_version=shaped.schema_version,
+        extra=shaped.extra,
+        candidate=body,
+        data=data,
+    )
 
 
 def point(
@@ -117,8 +154,15 @@ def entry_row(file: str, member: str, data: bytes, faults: Sequence[str]) -> dic
 
     It is a row more beside the packet's own, and in no count of packets.
     """
-    said = bad_entries(faults)
-    return bad_row(file, member, data, said.reason, str(said)) | {"row": "entry"}
+    entries = "1 entry" if len(faults) == 1 else f"{len(faults)} entries"
+    detail = f"{entries} of its history left out: {'; '.join(faults)}"
+    return bad_row(file, member, data, "bad_entry", detail) | {"row": "entry"}
+
+
+def broken_row(file: str, sha256: str, reason: str, detail: str) -> dict[str, Any]:
+    """Return the row of a file that cannot be read, or not to its end."""
+    return {"row": "broken", "file": file, "sha256": sha256, "reason": reason,
+            "detail": detail[:500]}  # fmt: skip
 
 
 def end_row(file: str, digest: Digest, seen: int) -> dict[str, Any]:
@@ -127,64 +171,64 @@ def end_row(file: str, digest: Digest, seen: int) -> dict[str, Any]:
             "bytes": digest.size, "detail": digest.aside}  # fmt: skip
 
 
-def batch_of(packets: Sequence[Packet], others: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-    """Return packets, and rows of other kinds, as a batch of `packet_schema`.
+def batch_of(
+    packets: Sequence[Packet],
+    others: Sequence[Mapping[str, Any]],
+    tables: Sequence[pa.Table] = (),
+) -> pa.RecordBatch:
+    """Return packets, and rows of other kinds, as a batch of `builder.packet_schema`.
 
     A packet that has a value which its column cannot hold becomes a row of its own, which names
     field and value; the others stay.
+
+    Parameters
+    ----------
+    packets : sequence of Packet
+    others : sequence of mapping
+        Rows that are no packets, see `bad_row` and its neighbours.
+    tables : sequence of Table
+        Rows of further packets, which come first; see `builder.table_of`.
     """
     schema = packet_schema()
-    tables, left_out = fitting(
-        packets, lambda some: pa.Table.from_arrays(_columns(some, schema), schema=schema)
-    )
+    made, left_out = _fitting(packets, _packets)
     bad = [
-        bad_row(packet.file, packet.member, repr(packet).encode(), error.reason, str(error))
-        for packet, error in left_out
-    ]
+        bad_row(p.file, p.member, repr(p).encode() if p.data is None else p.data, "bad_value",
+                str(error))
+        for p, error in left_out
+    ]  # fmt: skip
+    # Whoever is left out as a whole has no entries left out.
     gone = {(packet.file, packet.member) for packet, _ in left_out}
     stay = [r for r in others if r["row"] != "entry" or (r["file"], r["member"]) not in gone]
-    tables.append(pa.Table.from_pylist([*bad, *stay], schema=schema))
-    batches = pa.concat_tables(tables).combine_chunks().to_batches()
+    rows = pa.Table.from_pylist([*bad, *stay], schema=schema)
+    batches = pa.concat_tables([*tables, *made, rows]).combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=schema)
 
 
-def _columns(packets: Sequence[Packet], schema: pa.Schema) -> list[pa.Array]:
-    n = len(packets)
+def _fitting(
+    items: Sequence[T], make: Callable[[Sequence[T]], pa.Table]
+) -> tuple[list[pa.Table], list[tuple[T, Exception]]]:
+    """Return tables of `items`, in order, and the items that do not fit a table, each with why."""
+    try:
+        return [make(items)], []
+    except UNFORESEEN as error:
+        if len(items) <= 1:
+            return [], [(item, error) for item in items]
+    half = len(items) // 2
+    first, second = _fitting(items[:half], make), _fitting(items[half:], make)
+    return [*first[0], *second[0]], [*first[1], *second[1]]
+
+
+def _packets(packets: Sequence[Packet]) -> pa.Table:
+    if not packets:
+        return packet_schema().empty_table()
     for p in packets:
         _check_place(p)
-    detected = [[p[2] for p in packet.points if p[0] > 0] for packet in packets]
-    position = np.array(
-        [[np.nan if v is None else v for v in (p.ra, p.dec)] for p in packets], float
-    ).reshape(n, 2)
-    made: dict[str, Any] = {
-        "row": ["packet"] * n,
-        "points": _lists([p.points for p in packets], schema.field("points").type),
-        "forced": _lists([p.forced for p in packets], schema.field("forced").type),
-        "hpx": _healpix(position),
-        "night": _nights(np.array([p.jd for p in packets], float)),
-        "datapoint_ids": [[d[0] for d in p.points] for p in packets],
-        "datapoint_jds": [[d[2] for d in p.points] for p in packets],
-        "datapoint_programids": [[d[12] for d in p.points] for p in packets],
-        "forced_ids": [[d[0] for d in p.forced] for p in packets],
-        "n_detections": [len(d) for d in detected],
-        "n_upper_limits": [len(p.points) - len(d) for p, d in zip(packets, detected, strict=True)],
-        "n_forced": [len(p.forced) for p in packets],
-        "jd_first": [min(d, default=None) for d in detected],
-        "jd_last": [max(d, default=None) for d in detected],
-    }
     own = ("file", "member", "survey", "name", "stock", "alert_id", "programid", "jd", "ra", "dec",
            "schema_version", "own", "extra")  # fmt: skip
+    made = {c.name: [p.candidate.get(c.name) for p in packets] for c in ztf.candidate_columns()}
     made |= {name: [getattr(p, name) for p in packets] for name in own}
-    arrays = []
-    for f in schema:
-        values = made.get(f.name)
-        if values is None:
-            values = [p.candidate.get(f.name) for p in packets]
-        try:
-            arrays.append(values if isinstance(values, pa.Array) else pa.array(values, f.type))
-        except UNFORESEEN as error:
-            raise ValueError(f"field {f.name}: {error}") from None
-    return arrays
+    return table_of(made, columns_of_points([p.points for p in packets]),
+                    columns_of_points([p.forced for p in packets]))  # fmt: skip
 
 
 def _check_place(packet: Packet) -> None:
@@ -195,33 +239,3 @@ def _check_place(packet: Packet) -> None:
             raise ValueError(f"{name} {value} is outside {low} to {high}")
     if not math.isfinite(packet.jd):
         raise ValueError(f"jd is {packet.jd}")
-
-
-def _lists(points: Sequence[Sequence[Point]], kind: pa.ListType) -> pa.ListArray:
-    """Return the points of each packet as a list column, made column by column."""
-    offsets = np.concatenate([[0], np.cumsum([len(p) for p in points])])
-    fields = list(kind.value_type)
-    columns = list(zip(*(p for each in points for p in each), strict=True))
-    arrays = {}
-    for c, f in zip(columns or [()] * len(fields), fields, strict=True):
-        try:
-            arrays[f.name] = pa.array(c, f.type)
-        except UNFORESEEN as error:
-            raise ValueError(f"a point's {f.name}: {error}") from None
-    arrays["value_hash"] = pa.array(value_hashes(arrays))
-    flat = pa.StructArray.from_arrays([arrays[f.name] for f in fields], fields=fields)
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat).cast(kind)
-
-
-def _healpix(position: npt.NDArray[np.float64]) -> list[int | None]:
-    there = np.isfinite(position[:, 0]) & np.isfinite(position[:, 1])
-    ra, dec = position[there].T
-    found = HEALPix(2**29, order="nested").lonlat_to_healpix(ra * u.deg, dec * u.deg)
-    numbers = np.zeros(len(position), np.int64)
-    numbers[there] = found
-    return [int(v) if good else None for v, good in zip(numbers, there, strict=True)]
-
-
-def _nights(jd: npt.NDArray[np.float64]) -> list[int]:
-    days = np.floor(jd - 2440587.5).astype("datetime64[D]")
-    return [int(str(day).replace("-", "")) for day in days]

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from ampel_spark.errors import ConfigError
+from ampel_spark.archive.formats import FORMATS
+from ampel_spark.errors import ConfigError, nearest
 
 __all__ = [
     "FlagColumn",
@@ -203,9 +204,7 @@ class Survey(_Section):
         default=None,
         description="survey whose objects these are: its points and these are one light curve",
     )
-    reader: Literal["ztf_avro", "ztf_parquet", "photometry", "lsst_avro"] = Field(
-        default="ztf_avro", description="what reads its files"
-    )
+    reader: str = Field(default="ztf_avro", description="what reads its files")
     night_starts: float = Field(
         default=0.0, description="hour at which a night's date begins [h UTC]"
     )
@@ -218,11 +217,18 @@ class Survey(_Section):
         """What the tables call the survey."""
         return self.of or self.name
 
+    @field_validator("reader")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in FORMATS:
+            raise ValueError(f"no reader {value!r}{nearest(value, FORMATS)}")
+        return value
+
     @model_validator(mode="after")
     def _has_its_section(self) -> Survey:
-        sections = {"photometry": "photometry", "lsst_avro": "packets"}
-        for reader, key in sections.items():
-            if (getattr(self, key) is not None) != (self.reader == reader):
+        for reader, form in FORMATS.items():
+            key = form.section
+            if key and (getattr(self, key) is not None) != (self.reader == reader):
                 there = "lacks" if self.reader == reader else "has"
                 raise ValueError(
                     f"the survey {there} a section {key!r}, which reader {reader!r} needs"

@@ -191,9 +191,9 @@ def test_ztf_packets_with_odd_values_cost_themselves_alone_by_both_routes(
     left: list[str] = []
     plain = packets._decode
 
-    def counted(name: str, data: bytes) -> Any:
+    def counted(name: str, data: bytes, schema: str | None) -> Any:
         left.append(name)
-        return plain(name, data)
+        return plain(name, data, schema)
 
     monkeypatch.setattr(packets, "_decode", counted)
     fast = read(packets.read_batches, [path])
