@@ -41,7 +41,8 @@ class Format:
     def function(self) -> Callable[..., Any]:
         """Return what reads a file."""
         module, name = self.reads.split(":")
-        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return found
 
 
 #: Formats by the name that ``reader`` has in a survey's settings.
