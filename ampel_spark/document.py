@@ -1,4 +1,4 @@
-"""A YAML file read with the line of every key, and its problems told all at once.
+"""A YAML file read with the line of every key, and its problems reported all at once.
 
 The YAML is YAML 1.2's core: ``1e-3`` is a number, ``yes`` and ``on`` are text. Mappings take each
 key once; keys at the root that begin with ``%`` (in quotes) are places for anchors and are left
@@ -120,9 +120,9 @@ class Document:
             If there is any.
         """
         if self.problems or self.foreign:
-            told = [self._told(problem) for problem in dict.fromkeys(self.problems)]
-            told.sort(key=lambda problem: (problem["line"] is None, problem["line"] or 0))
-            raise DocumentError([*told, *self.foreign])
+            own = [self._placed(problem) for problem in dict.fromkeys(self.problems)]
+            own.sort(key=lambda problem: (problem["line"] is None, problem["line"] or 0))
+            raise DocumentError([*own, *self.foreign])
 
     def value(self, where: Sequence[str | int]) -> Any:
         """Return the value at a path, or None where there is none."""
@@ -166,8 +166,9 @@ class Document:
         except ConfigError as error:
             self.foreign.append({"file": source, "line": None, "path": "", "message": str(error)})
 
-    def _told(self, problem: Problem) -> dict[str, Any]:
-        told = {
+    def _placed(self, problem: Problem) -> dict[str, Any]:
+        """Return a problem with the file and the line where it is."""
+        found = {
             "file": self.name,
             "line": None,
             "path": path_text(problem.where),
@@ -176,10 +177,10 @@ class Document:
         for n in range(len(problem.where), -1, -1):
             place = problem.where[:n]
             if place in self._settings:
-                return told | {"file": self._settings[place]}
+                return found | {"file": self._settings[place]}
             if place in self.lines:
-                return told | {"line": self.lines[place]}
-        return told
+                return found | {"line": self.lines[place]}
+        return found
 
 
 def read_document(path: str | Path) -> Document:
@@ -189,7 +190,7 @@ def read_document(path: str | Path) -> Document:
     ------
     ConfigError
         If the file is not there, or is no YAML. Keys given twice and the like are problems of the
-        returned document, told by its `Document.check`.
+        returned document, raised by its `Document.check`.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -262,7 +263,7 @@ class _Reader:
         self._document = document
         self._loader = _Loader("")
         self._open: list[yaml.Node] = []
-        self._told: set[int] = set()
+        self._noted: set[int] = set()
 
     def read(self, node: yaml.Node, where: Where) -> Any:
         self._document.lines.setdefault(where, node.start_mark.line + 1)
@@ -331,10 +332,10 @@ class _Reader:
         return value
 
     def _unread(self, node: yaml.Node, where: Where, message: str) -> None:
-        # an anchor is read again wherever it is used: one mistake, told where it is first
-        if id(node) not in self._told:
+        # an anchor is read again wherever it is used: one mistake, noted where it is first
+        if id(node) not in self._noted:
             self._document.problem_of_key(where, message)
-        self._told.add(id(node))
+        self._noted.add(id(node))
         self._document.unread.add(where)
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
+    from astropy.table import Table as AstropyTable
+    from astropy.timeseries import TimeSeries
 
 __all__ = [
     "DETECTION",
@@ -175,6 +179,60 @@ class LightCurve:
     def fluxes(self) -> LightCurve:
         """The light curve of points with a finite flux: detections and forced photometry."""
         return self.where(np.isfinite(self.points["flux"]) & np.isfinite(self.points["fluxerr"]))
+
+    def to_table(self) -> AstropyTable:
+        """Return the points as an astropy table, with units.
+
+        Its columns ``jd, flux, fluxerr, band, zp, zpsys`` are those that sncosmo takes, where every
+        point has a flux: ``curve.fluxes.to_table()``. ``kind`` is a word. Null is NaN, and -1 in
+        whole numbers.
+
+        Examples
+        --------
+        >>> from ampel_spark import LightCurve
+        >>> curve = LightCurve.of(jd=[2459000.7], mag=[18.0], magerr=0.1, band="ztfr")
+        >>> table = curve.to_table()
+        >>> table["mag"].unit, table["kind"][0]
+        (Unit("mag"), np.str_('detection'))
+        """
+        table: AstropyTable = self._converted("to_table")
+        return table
+
+    def to_timeseries(self, scale: str = "utc") -> TimeSeries:
+        """Return the points as an astropy time series: `to_table` with times for ``jd``.
+
+        Parameters
+        ----------
+        scale : str
+            Scale of the times that the survey gives: ``utc`` for ZTF.
+
+        Examples
+        --------
+        >>> from ampel_spark import LightCurve
+        >>> curve = LightCurve.of(jd=[2459000.5], mag=[18.0], magerr=0.1, band="ztfr")
+        >>> curve.to_timeseries().time.iso[0]
+        np.str_('2020-05-31 00:00:00.000')
+        """
+        series: TimeSeries = self._converted("to_timeseries", scale)
+        return series
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the points as a DataFrame; ``kind`` is a word, `name` and others in ``attrs``.
+
+        Examples
+        --------
+        >>> from ampel_spark import LightCurve
+        >>> curve = LightCurve.of("ZTF20a", jd=[2459000.7], mag=[18.0], magerr=0.1, band="r")
+        >>> frame = curve.to_pandas()
+        >>> frame.kind[0], frame.attrs["name"]
+        ('detection', 'ZTF20a')
+        """
+        frame: pd.DataFrame = self._converted("to_pandas")
+        return frame
+
+    def _converted(self, how: str, *more: Any) -> Any:
+        # by a name made at run time: what a table looks like is no part of what units compute
+        return getattr(import_module("ampel_spark.conversions"), how)(self, *more)
 
     def position(self) -> tuple[float, float]:
         """Return the mean (ra, dec) of the detections, degrees ICRS, or NaN without a position.

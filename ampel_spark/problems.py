@@ -19,7 +19,7 @@ from pydantic import BaseModel, Tag, ValidationError
 from ampel_spark.document import Document, Where, show_value
 from ampel_spark.errors import nearest
 
-__all__ = ["entries", "note_refusals"]
+__all__ = ["Refused", "entries", "keys_at", "models_at", "note_refusals", "refusals"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -64,7 +64,7 @@ def note_refusals(
         What its fields are called: key or parameter.
     """
     missing: dict[tuple[str | int, ...], list[str]] = {}
-    for refusal in _refusals(error, model):
+    for refusal in refusals(error, model):
         path = refusal.path
         place = [*where, *path]
         if refusal.kind == "too_short" and refusal.value:
@@ -75,7 +75,7 @@ def note_refusals(
             missing.setdefault(tuple(place[:-1]), []).append(repr(place[-1]))
             continue
         if refusal.kind == "extra_forbidden":
-            hint = nearest(str(path[-1]), _keys(model, path[:-1]))
+            hint = nearest(str(path[-1]), keys_at(model, path[:-1]))
             given = "" if document.is_unread(place) else f", value {show_value(refusal.value)}"
             document.problem_of_key(place, f"unknown {word}{given}{hint}")
             continue
@@ -114,7 +114,7 @@ def entries(document: Document, key: str, model: type[_Model]) -> Iterator[tuple
 
 
 @dataclass(frozen=True)
-class _Refusal:
+class Refused:
     """What pydantic refused: where below the model, what kind of refusal, and of what value.
 
     `unions` has the place of each union around it, from the outermost, and the choice made there.
@@ -128,21 +128,22 @@ class _Refusal:
     unions: tuple[tuple[Where, str], ...] = ()
 
 
-def _refusals(error: ValidationError, model: type[BaseModel]) -> list[_Refusal]:
+def refusals(error: ValidationError, model: type[BaseModel]) -> list[Refused]:
+    """Return what a model refused; of a union, what the value can have meant."""
     found = []
-    for told in error.errors(include_url=False):
-        path, unions = _place(model, told["loc"])
-        found.append(_Refusal(path, told["type"], told["input"], _said(told), _hint(told), unions))
+    for each in error.errors(include_url=False):
+        path, unions = _place(model, each["loc"])
+        found.append(Refused(path, each["type"], each["input"], _said(each), _hint(each), unions))
     return _meant(found)
 
 
-def _meant(refusals: Iterable[_Refusal], depth: int = 0) -> list[_Refusal]:
+def _meant(refusals: Iterable[Refused], depth: int = 0) -> list[Refused]:
     """Return refusals without those by choices of a union that the value cannot have meant.
 
-    What fits no choice by its kind is refused by each, and told once.
+    What fits no choice by its kind is refused by each, and reported once.
     """
-    found: list[_Refusal] = []
-    unions: dict[Where, dict[str, list[_Refusal]]] = {}
+    found: list[Refused] = []
+    unions: dict[Where, dict[str, list[Refused]]] = {}
     for refusal in refusals:
         if len(refusal.unions) > depth:
             at, choice = refusal.unions[depth]
@@ -153,18 +154,21 @@ def _meant(refusals: Iterable[_Refusal], depth: int = 0) -> list[_Refusal]:
         each = [_meant(mine, depth + 1) for mine in choices.values()]
         meant = [mine for mine in each if not any(_is_of_another_kind(r, at) for r in mine)]
         if meant:
-            best = min(meant, key=len)
-            found += best
-            continue
-        forms = dict.fromkeys(r.said.removesuffix(" is needed") for mine in each for r in mine)
-        *most, last = forms
-        said = f"{', '.join(most)} or {last}" if most else last
-        hint = next((r.hint for mine in each for r in mine if r.hint), "")
-        found.append(_Refusal(at, "union", each[0][0].value, f"{said} is needed", hint))
+            found += sorted(meant, key=len)[0]
+        else:
+            found.append(_joined(at, [refusal for mine in each for refusal in mine]))
     return found
 
 
-def _is_of_another_kind(refusal: _Refusal, at: Where) -> bool:
+def _joined(at: Where, refused: Sequence[Refused]) -> Refused:
+    """Return as one the refusals of a value that is of no kind that a union has."""
+    *most, last = dict.fromkeys(each.said.removesuffix(" is needed") for each in refused)
+    said = f"{', '.join(most)} or {last}" if most else last
+    hint = next((each.hint for each in refused if each.hint), "")
+    return Refused(at, "union", refused[0].value, f"{said} is needed", hint)
+
+
+def _is_of_another_kind(refusal: Refused, at: Where) -> bool:
     """Whether the value at a path was refused for its kind, and not for what it holds."""
     kinds = ("_type", "_parsing", "literal_error", "enum", "union")
     return refusal.path == at and refusal.kind.endswith(kinds)
@@ -260,15 +264,27 @@ def _hint(refusal: Any) -> str:
     return near if "mean" in near else ""
 
 
-def _keys(annotation: Any, path: Sequence[str | int]) -> set[str]:
+def keys_at(annotation: Any, path: Sequence[str | int]) -> set[str]:
     """Return the keys that the models at `path` below an annotation have."""
+    return {name for model in models_at(annotation, path) for name in model.model_fields}
+
+
+def models_at(annotation: Any, path: Sequence[str | int]) -> list[type[BaseModel]]:
+    """Return the models that can stand at `path` below an annotation.
+
+    Parameters
+    ----------
+    annotation : type
+        A model, or what a field is annotated with.
+    path : sequence of str and int
+        Fields, keys of mappings, places in lists.
+    """
     choices = _choices(annotation)
     if len(choices) > 1:
-        return set().union(*(_keys(choice, path) for choice in choices))
-    (only,) = choices
+        return [model for choice in choices for model in models_at(choice, path)]
     if path:
-        return _keys(_inside(only, path[0]), path[1:])
-    return set(only.model_fields) if _is_model(only) else set()
+        return models_at(_inside(choices[0], path[0]), path[1:])
+    return choices if _is_model(choices[0]) else []
 
 
 def _is_model(annotation: Any) -> bool:

@@ -33,12 +33,13 @@ import fastavro
 import numpy as np
 
 from ampel_spark.archive.ingest import Ingested, ingest
-from ampel_spark.job.inputs import Inputs, as_of
-from ampel_spark.job.load import load_job, load_survey
-from ampel_spark.job.model import ResolvedJob
-from ampel_spark.job.reproduce import compare, reproduce
-from ampel_spark.job.run import Outcome, run_job
-from ampel_spark.lake.reading import find_run, read
+from ampel_spark.job.configuration.load import load_job, load_survey
+from ampel_spark.job.configuration.model import ResolvedJob
+from ampel_spark.job.execution.inputs import Inputs, as_of
+from ampel_spark.job.execution.reproduce import compare, reproduce
+from ampel_spark.job.execution.run import Outcome, run_job
+from ampel_spark.lake.reading import read
+from ampel_spark.lake.runs import find_run
 from ampel_spark.session import get_session
 from ampel_spark.simulate import simulate
 
@@ -140,11 +141,11 @@ def _release(work: Path, name: str, select: Mapping[str, Any], zero_point: float
 
 def _cost(outcome: Outcome) -> dict[str, float]:
     counts = outcome.counts
-    units = counts["t2"].values()
-    seconds = counts["seconds"]
+    units = counts.t2.values()
+    seconds = counts.seconds
     return {
-        "states": counts["t1"]["states"],
-        "new": counts["t1"]["new"],
+        "states": counts.t1["states"],
+        "new": counts.t1["new"],
         "wanted": sum(u["wanted"] for u in units),
         "computed": sum(u["computed"] for u in units),
         "before": seconds["t0"] + seconds["t1"],
@@ -231,7 +232,7 @@ def twice(work: Path, archive: Sequence[str]) -> None:
             else f"{'':26}"
         )
         states = len(set(read(lake, "states")["state_id"].to_pylist()))
-        new = outcome.counts["t2"]["light_curve_summary"]["computed"]
+        new = outcome.counts.t2["light_curve_summary"]["computed"]
         print(
             f"{label:>34} {fed} {states:6d} {new:6d}  {_brightest(lake, outcome.run_id)}",
             flush=True,

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 import sncosmo
 
 from ampel_spark.job import tiers
-from ampel_spark.job.model import UnitStep
+from ampel_spark.job.configuration.model import UnitStep
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.salt import LightCurves, SaltFitter
@@ -265,7 +265,7 @@ def main() -> None:
         context: Any = Timed(
             lake, SimpleNamespace(units=entries), name, None, str(staging), None, say
         )  # type: ignore[arg-type]
-        context.counts["t2"] = {}
+        context.counts.t2 = {}
         curves = runner.light_curves(f"{staging}/light_curves", spark)
         done: tiers.Results = {}
         for step, column in zip(entries[:2], ("z", "ebv"), strict=True):

@@ -11,6 +11,7 @@ arithmetic. Neither side reads Avro.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -25,10 +26,12 @@ from astropy.coordinates import SkyCoord
 from pyspark.sql import DataFrame
 
 from ampel_spark.session import get_session
-from ampel_spark.t0 import Filter, Selection, SimpleDecentFilter, make_filter
+from ampel_spark.t0 import ChannelFilter, Filter, SimpleDecentFilter, make_filter
 from ampel_spark.t0.galactic import galactic_latitude
 from ampel_spark.t0.judge import judge
-from ampel_spark.t0.twin import judge_packet
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the twin is one of the tests
+from tests.t0.twin import judge_packet
 
 Latitude = Callable[[float, float], float]
 
@@ -154,7 +157,7 @@ def time_twin(
 
 
 def time_engine(
-    alerts: DataFrame, selections: Sequence[Selection], to: Path | None, n: int, repeat: int
+    alerts: DataFrame, selections: Sequence[ChannelFilter], to: Path | None, n: int, repeat: int
 ) -> float:
     """Return the time of the engine, seconds per alert, writing to a Delta table or nowhere."""
     writer = judge(alerts, selections, "benchmark").write.mode("overwrite")
@@ -205,13 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{title}: {describe_cuts(few, judged)}")
             _line("twin, astropy's latitude", slow, slow, plain)
             _line("twin, plain arithmetic", plain, slow, plain)
-            one = Selection("A", judged, PUBLIC)
+            one = ChannelFilter("A", judged, PUBLIC)
             three = [
                 one,
-                Selection("B", SimpleDecentFilter(), PUBLIC),
-                Selection("C", make_filter("DecentFilter", config | {"min_drb": 0.5}), PUBLIC),
+                ChannelFilter("B", SimpleDecentFilter(), PUBLIC),
+                ChannelFilter("C", make_filter("DecentFilter", config | {"min_drb": 0.5}), PUBLIC),
             ]
-            known = [Selection("A", judged, PUBLIC, "bypass")]
+            known = [ChannelFilter("A", judged, PUBLIC, "bypass")]
             for label, source, selections, to in (
                 ("Parquet to nowhere", parquet, [one], None),
                 ("Delta to nowhere", delta, [one], None),

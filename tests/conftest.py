@@ -29,7 +29,7 @@ SMALL = {
     "spark.driver.extraJavaOptions": QUICK_JVM,
     # Spark's own interpreter of expressions, for Java code compiled for each of a thousand queries
     # costs more than it saves. That both answer the same is Spark's promise, and is held by the run
-    # on two executors (tests/job/test_run.py), which keeps to the settings of the project.
+    # on two executors (tests/job/execution/test_run.py), with the settings of the project.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.shuffle.partitions": "2",
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.spark)
         if "shared_data" in fixtures:
             item.add_marker(pytest.mark.real_data)
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/job/test_run.py"))
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/job/execution/test_run.py"))
 
 
 @pytest.fixture(scope="session")
@@ -132,8 +132,8 @@ def quickstart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def _run_quickstart(folder: Path) -> None:
-    from ampel_spark.job.load import load_job
-    from ampel_spark.job.run import run_job
+    from ampel_spark.job.configuration.load import load_job
+    from ampel_spark.job.execution.run import run_job
 
     lines: list[str] = []
     job = load_job(PROJECT / "jobs" / "quickstart.yml", QUICK)
@@ -148,3 +148,14 @@ def quick_lake(quickstart: Path, request: pytest.FixtureRequest) -> Path:
     lake = quickstart / f"lake-{request.module.__name__}"
     shutil.copytree(quickstart / "lake", lake)
     return lake
+
+
+@pytest.fixture(scope="session")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``lake``, that of three small quickstarts, to be read and not written."""
+    from ampel_spark.lake.upgrade import upgrade
+    from tests.old_lakes import unpack_format_1
+
+    folder = tmp_path_factory.mktemp("examples")
+    upgrade(unpack_format_1(folder), out=lambda line: None)
+    return folder

@@ -9,7 +9,7 @@ import yaml
 
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.calibration.entries import ReleaseEntry
-from ampel_spark.job.model import SystematicsEntry
+from ampel_spark.job.configuration.model import SystematicsEntry
 from tests.conftest import PROJECT
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -55,7 +55,7 @@ def test_a_module_imports_only_what_stands_above_it_in_the_architecture() -> Non
 
 def test_the_job_of_the_release_is_shown_with_the_table_that_it_needs(tmp_path: Path) -> None:
     from ampel_spark.errors import ConfigError
-    from ampel_spark.job.load import load_job
+    from ampel_spark.job.configuration.load import load_job
 
     text = "".join(page.read_text().replace("\\\n", "") for page in PAGES)
     shown = re.findall(r"ampel-spark \w+ jobs/ztf_snia_dr1\.yml[^#`\n]*", text)
@@ -70,7 +70,7 @@ def test_the_job_of_the_release_is_shown_with_the_table_that_it_needs(tmp_path: 
 
 
 def test_the_jobs_releases_and_surveys_of_the_guide_are_valid(tmp_path: Path) -> None:
-    from ampel_spark.job.load import load_job
+    from ampel_spark.job.configuration.load import load_job
 
     job_text, release_text, survey_text, steps, varied_text = re.findall(
         r"```yaml\n(.*?)```", (PROJECT / "docs" / "jobs.md").read_text(), re.S

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import fastavro
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from ampel_spark.compiled import compiled, entry_point
 
 __all__ = ["Decoded", "Field", "Program", "decode", "payload_of", "program_of"]
 
@@ -433,7 +434,7 @@ def decode(program: Program, payloads: Sequence[bytes | memoryview]) -> Decoded:
     )
 
 
-@numba.njit(nogil=True)
+@compiled
 def _long(data, at, end):  # type: ignore[no-untyped-def]
     """Return a variable-length number and the place behind it; -1 where it does not end."""
     value = np.uint64(0)
@@ -449,7 +450,7 @@ def _long(data, at, end):  # type: ignore[no-untyped-def]
     return np.int64(0), np.int64(-1)
 
 
-@numba.njit(nogil=True, cache=True)
+@entry_point
 def _run(data, ends, steps, branches, good, counts, capacity,  # type: ignore[no-untyped-def]
          kinds0, kinds1, kinds2, numbers0, numbers1, numbers2,
          lengths0, lengths1, lengths2):  # fmt: skip

@@ -288,7 +288,7 @@ def _mark(
         lake.replace(table, frame, _one_of("path", chunk.replaced), info)
         return
     # That no file stands here already was seen under the lock "archive", which is still held.
-    writer = PartWriter(lake.path(table.name), arrow_schema(table), table.told)
+    writer = PartWriter(lake.path(table.name), arrow_schema(table), table.extremes)
     columns = zip(*rows, strict=True)
     writer.write(pa.table(dict(zip(table.names, columns, strict=True)), arrow_schema(table)))
     commit_parts(lake, table, [writer.close()], info)

@@ -299,7 +299,7 @@ def _part(
     if not rows:
         return None
     made = _table(table, rows, run_id)
-    writer = PartWriter(Path(root) / table.name, arrow_schema(table), table.told)
+    writer = PartWriter(Path(root) / table.name, arrow_schema(table), table.extremes)
     for first in range(0, len(made), _GROUP):
         writer.write(made.slice(first, _GROUP))
     return asdict(writer.close())

@@ -136,7 +136,7 @@ class _Writer:
 
     def _open(self) -> Any:
         if self._kind == "alerts":
-            return PartWriter(self._folder, self._schema, alerts_table().told)
+            return PartWriter(self._folder, self._schema, alerts_table().extremes)
         self.path = self._folder / f"{self._kind}-{uuid.uuid4()}.parquet"
         words = [f.name for f in self._schema if pa.types.is_string(f.type)]
         return parquet.ParquetWriter(
@@ -391,7 +391,7 @@ def _part(rows: pa.Table, folder: str, run_id: str) -> dict[str, Any]:
     n = len(rows)
     rows = rows.append_column("revision", pa.array(np.zeros(n, np.int32)))
     rows = rows.append_column("run_id", pa.array([run_id] * n, pa.string()))
-    writer = PartWriter(folder, schema, TABLES["datapoints"].told)
+    writer = PartWriter(folder, schema, TABLES["datapoints"].extremes)
     for first in range(0, n, _GROUP["points"]):
         writer.write(rows.slice(first, _GROUP["points"]).select(schema.names))
     return asdict(writer.close())

@@ -5,7 +5,7 @@ photometry (the last rule that has the point counts), moves magnitudes by zero p
 non-linearity, scales fluxes, and last scales errors and adds their floors. Rules select by values
 as issued. A zero point of +0.010 makes points 0.010 mag fainter: magnitudes and limits become
 m + 0.010, forced fluxes are multiplied by 10**(-0.4 * 0.010) at their zero point, and signs stay.
-`ampel_spark.calibration.plain` does the same for one point.
+`calibrated` in `tests/calibration/plain.py` does the same for one point.
 """
 
 from __future__ import annotations

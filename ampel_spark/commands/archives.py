@@ -31,13 +31,13 @@ def ingest(args: Namespace) -> int:
     """Read archives into a lake."""
     from ampel_spark.archive.files import find_files
     from ampel_spark.archive.readers import name_patterns
-    from ampel_spark.commands.places import lake_of
-    from ampel_spark.job.load import load_survey
+    from ampel_spark.interface.places import lake_of
+    from ampel_spark.job.configuration.load import load_survey
 
     survey = load_survey(args.survey)
     chunk_bytes = None if args.chunk is None else _bytes(args.chunk)
     try:
-        # a path that is none is told before Spark starts
+        # a path that is none is refused before Spark starts
         find_files(args.paths, name_patterns(survey))
     except ArchiveError as error:
         raise ConfigError(str(error)) from None

@@ -7,8 +7,8 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from ampel_spark.commands.output import print_rows
-from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import ConfigError
+from ampel_spark.interface.places import lake_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,16 +19,19 @@ __all__ = ["maintain"]
 
 
 def maintain(args: Namespace) -> int:
-    """Compact tables, remove what nothing needs, list pins and let them go."""
-    from ampel_spark.lake.reading import check_lake, find_run
+    """Upgrade a lake, compact tables, remove what nothing needs, list pins and let them go."""
+    from ampel_spark.lake.reading import check_lake
+    from ampel_spark.lake.runs import find_run
 
+    if args.upgrade:
+        _upgrade(lake_of(args.lake))
     lake = check_lake(lake_of(args.lake))
     if args.dry_run and not args.remove_files:
         raise ConfigError("--dry-run goes with --remove-files: it tells what would be removed")
     if args.release:
         from ampel_spark.lake.pins import release
 
-        names = [find_run(lake, run)["run_id"] for run in args.release]
+        names = [find_run(lake, run).run_id for run in args.release]
         print(f"maintain: {release(_open(lake), names)} pins of {', '.join(names)} let go")
     if args.compact:
         from ampel_spark.lake.maintenance import compact
@@ -36,9 +39,22 @@ def maintain(args: Namespace) -> int:
         compact(_open(lake))
     if args.remove_files:
         _remove(_open(lake), args)
-    if args.pins or not (args.release or args.compact or args.remove_files):
+    if args.pins or not (args.release or args.compact or args.remove_files or args.upgrade):
         _pins(lake, args.format)
     return 0
+
+
+def _upgrade(lake: Path) -> None:
+    from ampel_spark.lake.marker import FORMAT
+    from ampel_spark.lake.upgrade import upgrade
+
+    if upgrade(lake):
+        print(
+            f"upgrade: lake {lake} has format {FORMAT} now; results of its runs stay theirs, and "
+            "new runs compute their own, as the code of units has changed"
+        )
+    else:
+        print(f"upgrade: lake {lake} has format {FORMAT} already")
 
 
 def _open(lake: Path) -> Lake:

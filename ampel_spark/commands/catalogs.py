@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import LakeError
+from ampel_spark.interface.places import lake_of
 
 __all__ = ["add", "diff", "list_catalogs", "show"]
 
 
 def add(args: Namespace) -> int:
     """Read files into a catalogue of the lake."""
-    from ampel_spark.job.catalogs import load_settings
-    from ampel_spark.lake.lake import mark
+    from ampel_spark.job.configuration.catalogs import load_settings
+    from ampel_spark.lake.marker import mark
     from ampel_spark.sky import store
     from ampel_spark.sky.sources import read_source
 
@@ -46,7 +46,7 @@ def list_catalogs(args: Namespace) -> int:
     """List the catalogues of a lake."""
     from ampel_spark.sky.store import Stored, catalog_names, folder_of
 
-    lake = lake_of(args.lake)
+    lake = _lake(args)
     rows = [_row(Stored.open(folder_of(lake, name)), name) for name in catalog_names(lake)]
     shown = ["name", "version", "rows", "tiles", "columns", "hash", "added", "description"]
     empty = f"lake {lake} has no catalogue: `ampel-spark catalog add NAME FILE` adds one"
@@ -58,7 +58,7 @@ def show(args: Namespace) -> int:
     """Tell all about a catalogue: versions, columns, licence, what to cite."""
     from ampel_spark.sky.store import Stored, folder_of
 
-    folder = folder_of(lake_of(args.lake), args.name)
+    folder = folder_of(_lake(args), args.name)
     stored = Stored.open(folder, args.version)
     newest = stored.version if args.version is None else Stored.open(folder).version
     versions = [_row(Stored.open(folder, v), args.name) for v in range(newest + 1)]
@@ -85,7 +85,7 @@ def diff(args: Namespace) -> int:
     from ampel_spark.sky.healpix import of_uniq
     from ampel_spark.sky.store import Stored, compare, folder_of
 
-    folder = folder_of(lake_of(args.lake), args.name)
+    folder = folder_of(_lake(args), args.name)
     before, after = (Stored.open(folder, version) for version in (args.before, args.after))
     change = compare(before, after)
     n = [
@@ -105,6 +105,16 @@ def diff(args: Namespace) -> int:
     if rows:
         print_rows(rows, ["tile", "order", "pixel", "what", "before", "after"], "table")
     return 0
+
+
+def _lake(args: Namespace) -> Path:
+    """Return the lake that a command is about; one of another format is refused."""
+    from ampel_spark.lake.marker import MARKER, check_format
+
+    lake = lake_of(args.lake)
+    if (lake / MARKER).is_file():
+        check_format(lake)
+    return lake
 
 
 def _row(stored: Any, name: str) -> dict[str, Any]:

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.commands.places import lake_of
+from ampel_spark.interface.places import lake_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ampel_spark.t3.changes import Comparison
+    from ampel_spark.job.comparison.changes import Comparison
 
 __all__ = ["diff"]
 
 _REASONS = ["selection", "change", "objects", "reason", "what", "cause"]
 _CHANGES = ["change", "name", "rank_a", "rank_b", "reason", "what", "value_a", "value_b",
             "threshold", "alert_id", "cause"]  # fmt: skip
-#: What is told of a run.
+#: What is shown of a run.
 _RUN = ("run_id", "job", "status", "started", "calibration", "parent_run_id")
 
 
@@ -49,9 +49,9 @@ def diff(args: Namespace) -> int:
 
 
 def _write(path: Path | None, lake: Path, found: Comparison) -> Path:
-    from ampel_spark.t3.difference import write_difference
+    from ampel_spark.job.comparison.page import write_difference
 
-    name = f"diff-{found.a['run_id']}-{found.b['run_id']}.html"
+    name = f"diff-{found.a.run_id}-{found.b.run_id}.html"
     path = (path or lake / "reports" / name).expanduser().resolve()
     write_difference(path, found)
     return path
@@ -59,7 +59,7 @@ def _write(path: Path | None, lake: Path, found: Comparison) -> Path:
 
 def _show(found: Comparison, limit: int) -> None:
     for letter, run in (("A", found.a), ("B", found.b)):
-        print_pairs({f"run {letter}": run["run_id"]} | {k: run[k] for k in _RUN[1:]})
+        print_pairs({f"run {letter}": run.run_id} | {k: getattr(run, k) for k in _RUN[1:]})
         print()
     for note in found.notes:
         print(f"mind: {note}")
@@ -69,12 +69,7 @@ def _show(found: Comparison, limit: int) -> None:
     _section("candidates", rows, ["selection", "before", "after", "gained", "lost", "moved"])
     _section("reasons", _rows(found.reasons())[: 2 * limit], _REASONS)
     for selection in found.selections:
-        for change, mine in found.of(selection.selection):
-            rows = _rows(mine.head(limit))
-            used = [c for c in _CHANGES[1:] if any(_there(row[c]) for row in rows)]
-            _section(f"{change}: {selection.selection}", rows, used)
-            if len(mine) > limit:
-                print(f"… and {len(mine) - limit} more (--limit)")
+        _show_changes(found, selection.selection, limit)
     _section("states", _rows(found.states), [*found.states])
     _section("why states changed", _rows(found.causes)[:limit], ["states", "cause"])
     _section("statuses that changed", _rows(found.statuses)[:limit], [*found.statuses])
@@ -83,6 +78,15 @@ def _show(found: Comparison, limit: int) -> None:
     _section("in another minimum", _rows(found.hoppers)[:limit], [*found.hoppers])
     rows = [dataclasses.asdict(r) | {"run": r.run.upper()} for r in found.reuse]
     _section("results", rows, ["run", "unit", "wanted", "computed", "reused", "sources"])
+
+
+def _show_changes(found: Comparison, selection: str, limit: int) -> None:
+    for change, mine in found.of(selection):
+        rows = _rows(mine.head(limit))
+        used = [c for c in _CHANGES[1:] if any(_there(row[c]) for row in rows)]
+        _section(f"{change}: {selection}", rows, used)
+        if len(mine) > limit:
+            print(f"… and {len(mine) - limit} more (--limit)")
 
 
 def _section(title: str, rows: list[dict[str, Any]], columns: list[str], empty: str = "") -> None:
@@ -109,8 +113,8 @@ def _shift(column: Any) -> dict[str, Any]:
 
 def _as_json(found: Comparison) -> dict[str, Any]:
     return {
-        "a": {key: found.a[key] for key in _RUN} | {"lake": found.lake_a},
-        "b": {key: found.b[key] for key in _RUN} | {"lake": found.lake_b},
+        "a": {key: getattr(found.a, key) for key in _RUN} | {"lake": found.lake_a},
+        "b": {key: getattr(found.b, key) for key in _RUN} | {"lake": found.lake_b},
         "notes": list(found.notes),
         "differences": [dataclasses.asdict(d) for d in found.differences],
         "selections": [dataclasses.asdict(s) for s in found.selections],

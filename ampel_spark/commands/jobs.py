@@ -12,48 +12,49 @@ from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import ConfigError, LakeError
 
 if TYPE_CHECKING:
-    from ampel_spark.job.inputs import Inputs
-    from ampel_spark.job.model import ResolvedJob
+    from ampel_spark.job.configuration.model import ResolvedJob
+    from ampel_spark.job.execution.inputs import Inputs
+    from ampel_spark.lake.runs import Run
 
 __all__ = ["list_units", "reproduce", "rerun", "run", "systematics", "validate"]
 
 
 def run(args: Namespace) -> int:
     """Run a job, or print its plan."""
-    from ampel_spark.commands.places import lake_of
-    from ampel_spark.job.inputs import as_of
-    from ampel_spark.job.load import load_job
+    from ampel_spark.interface.places import lake_of
+    from ampel_spark.job.configuration.load import load_job
+    from ampel_spark.job.execution.inputs import as_of
 
     job = load_job(args.job, args.set, args.archive, args.calibration, args.lake)
-    inputs = as_of(args.as_of, job.survey)  # one that is none is told before anything starts
+    inputs = as_of(args.as_of, job.survey)  # one that is none is refused before anything starts
     return _go(args, job, lake_of(args.lake, job.lake), inputs)
 
 
 def rerun(args: Namespace) -> int:
     """Run the job of a recorded run again, on the versions that it read."""
-    from ampel_spark.commands.places import lake_of
-    from ampel_spark.job.inputs import recorded
-    from ampel_spark.job.load import load_recorded
+    from ampel_spark.interface.places import lake_of
+    from ampel_spark.job.configuration.load import load_recorded
+    from ampel_spark.job.execution.inputs import recorded
 
     lake = lake_of(args.lake)
     parent = _recorded(lake, args.run)
     job = load_recorded(parent, args.set, args.calibration, lake)
     release = job.calibration
-    then = parent["inputs"].get(f"calibration {release.name}", release.content_hash)
+    then = parent.inputs.calibrations.get(release.name, release.content_hash)
     if then != release.content_hash:
         print(
             f"warning: calibration release {release.name} has changed since run "
-            f"{parent['run_id']}: it is {release.content_hash[:12]} now and was {then[:12]}"
+            f"{parent.run_id}: it is {release.content_hash[:12]} now and was {then[:12]}"
         )
     return _go(args, job, lake, recorded(parent))
 
 
 def systematics(args: Namespace) -> int:
     """Run a job and all its variations, and write shifts, covariance and a page."""
-    from ampel_spark.commands.places import lake_of
-    from ampel_spark.job.inputs import as_of
-    from ampel_spark.job.load import load_job
-    from ampel_spark.job.systematics import run_systematics, write_results
+    from ampel_spark.interface.places import lake_of
+    from ampel_spark.job.configuration.load import load_job
+    from ampel_spark.job.execution.inputs import as_of
+    from ampel_spark.job.execution.systematics import run_systematics, write_results
 
     job = load_job(args.job, args.set, args.archive, args.calibration, args.lake)
     inputs = as_of(args.as_of, job.survey)
@@ -68,11 +69,11 @@ def reproduce(args: Namespace) -> int:
     """Run a recorded run again in a new lake, and compare all that it wrote."""
     import tempfile
 
-    from ampel_spark.commands.places import lake_of
-    from ampel_spark.job.reproduce import reproduce
+    from ampel_spark.interface.places import lake_of
+    from ampel_spark.job.execution.reproduce import reproduce
 
     lake = lake_of(args.lake)
-    run = _recorded(lake, args.run)["run_id"]
+    run = _recorded(lake, args.run).run_id
     with tempfile.TemporaryDirectory(prefix="ampel_spark-reproduce-") as folder:
         into = args.into or Path(folder) / "lake"
         out = functools.partial(print, flush=True, file=sys.stderr)
@@ -86,16 +87,16 @@ def reproduce(args: Namespace) -> int:
         print_rows(rows, ["table", "rows", "difference"], "table")
         for line in made.software:
             print(f"differs: {line}")
-        told = f"{len(made.rows)} tables are equal, bit for bit"
+        answer = f"{len(made.rows)} tables are equal, bit for bit"
         if made.differences:
-            told = f"{len(made.differences)} of {len(made.rows)} tables differ"
-        print(f"reproduce: {told}")
+            answer = f"{len(made.differences)} of {len(made.rows)} tables differ"
+        print(f"reproduce: {answer}")
     return 1 if made.differences else 0
 
 
-def _recorded(lake: Path, text: str) -> dict[str, Any]:
+def _recorded(lake: Path, text: str) -> Run:
     """Return the run that is named: that there is none is a matter of usage, no job that failed."""
-    from ampel_spark.lake.reading import find_run
+    from ampel_spark.lake.runs import find_run
 
     try:
         return find_run(lake, text)
@@ -104,7 +105,7 @@ def _recorded(lake: Path, text: str) -> dict[str, Any]:
 
 
 def _go(args: Namespace, job: ResolvedJob, lake: Path, inputs: Inputs) -> int:
-    from ampel_spark.job.run import DONE, forecast, run_job
+    from ampel_spark.job.execution.run import DONE, forecast, run_job
 
     out = functools.partial(print, flush=True)
     if args.dry_run:
@@ -114,9 +115,9 @@ def _go(args: Namespace, job: ResolvedJob, lake: Path, inputs: Inputs) -> int:
 
 
 def validate(args: Namespace) -> int:
-    """Check jobs, and tell all that is wrong with any of them."""
+    """Check jobs, and report all that is wrong with any of them."""
     from ampel_spark.document import DocumentError
-    from ampel_spark.job.load import load_job
+    from ampel_spark.job.configuration.load import load_job
 
     rows: list[dict[str, Any]] = []
     for path in args.jobs:
@@ -134,26 +135,26 @@ def validate(args: Namespace) -> int:
             row |= {"job": job.name, "hash": job.hash}
         except DocumentError as error:
             row |= {"good": False, "problems": list(error.problems)}
-            told = str(error)
+            said = str(error)
         except ConfigError as error:
             row |= {
                 "good": False,
                 "problems": [{"file": str(path), "line": None, "path": "", "message": str(error)}],
             }
-            told = str(error)
+            said = str(error)
         rows.append(row)
         if args.format == "table":
             if row["good"]:
                 print(f"{path}: good: job {job.name}, sha256 {job.hash[:12]}")
             else:
-                print(told, file=sys.stderr)
+                print(said, file=sys.stderr)
     if args.format == "json":
         print(to_json(rows))
     return 0 if all(row["good"] for row in rows) else 2
 
 
 def list_units(args: Namespace) -> int:
-    """List the units that come with the package, or tell all about one."""
+    """List the units that come with the package, or show all about one."""
     from ampel_spark.t2.registry import UNITS, describe, find_unit
 
     if args.name is None:

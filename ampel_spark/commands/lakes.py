@@ -5,109 +5,93 @@ from __future__ import annotations
 import dataclasses
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import LakeError, nearest
+from ampel_spark.interface.places import lake_of
+
+if TYPE_CHECKING:
+    from ampel_spark.lake.runs import Counts, Run
 
 __all__ = ["list_runs", "list_tables", "show"]
-
-Run = Mapping[str, Any]
 
 
 def list_runs(args: Namespace) -> int:
     """List the runs of a lake, the newest first."""
-    from ampel_spark.lake.reading import runs
+    from ampel_spark.lake.runs import runs
 
     lake = lake_of(args.lake)
     rows = [_summary(run) for run in runs(lake)]
-    shown = [
-        "run_id",
-        "job",
-        "status",
-        "started",
-        "seconds",
-        "calibration",
-        "alerts",
-        "states",
-        "candidates",
-    ]
+    shown = ["run_id", "job", "status", "started", "seconds", "calibration", "alerts",
+             "states", "candidates"]  # fmt: skip
     print_rows(rows, shown, args.format, empty=f"lake {lake} has no run yet")
     return 0
 
 
 def show(args: Namespace) -> int:
-    """Tell what a run did: on what versions, with what losses, and what it found."""
-    from ampel_spark.job.outcomes import failures
-    from ampel_spark.lake.reading import find_run
+    """Show what a run did: on what versions, with what losses, and what it found."""
+    from ampel_spark.lake.runs import find_run
 
     lake = lake_of(args.lake)
     run = find_run(lake, args.run)
-    candidates = _candidates(lake, run["run_id"])
+    candidates = _candidates(lake, run.run_id)
     if args.format == "json":
-        print(to_json([dict(run) | {"candidates": candidates}]))
+        print(to_json([run.to_json() | {"candidates": candidates}]))
         return 0
-    counts = run["counts"]
-    print_pairs(
-        {
-            key: run[key]
-            for key in ("run_id", "job", "status", "message", "parent_run_id", "calibration")
-        }
-    )
-    print_pairs(
-        {
-            "started": run["started"],
-            "ended": run["ended"],
-            "git": run["git_commit"],
-            "job_hash": run["job_hash"][:12],
-        }
-    )
-    _section(
-        "read", [{"what": k, "version": v} for k, v in run["inputs"].items()], ["what", "version"]
-    )
-    _section(
-        "wrote",
-        [{"table": k, "version": v} for k, v in run["outputs"].items()],
-        ["table", "version"],
-    )
-    _section(
-        "archive",
-        [counts["archive"]] if counts.get("archive") else [],
-        list(counts.get("archive") or {}),
-    )
-    for channel, tier in counts.get("t0", {}).items():
-        left = tier["alerts"]
-        rows: list[dict[str, Any]] = []
-        for name, lost in tier["cuts"]:
-            left -= lost
-            rows.append({"cut": name, "lost": lost, "left": left})
-        before = f" ({tier['bypassed']} as accepted before)" if tier["bypassed"] else ""
-        title = f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted"
-        _section(f"{title}{before}, {tier['objects']} objects", rows, ["cut", "lost", "left"])
-    t1 = counts.get("t1", {})
-    rows = [{"channel": name} | tier for name, tier in t1.get("channels", {}).items()]
-    _section(
-        f"T1: {t1.get('states', 0)} states, {t1.get('new', 0)} of them new",
-        rows,
-        ["channel", "objects", "states"],
-    )
-    rows = [{"unit": name} | tier for name, tier in counts.get("t2", {}).items()]
-    _section(
-        "T2", rows, ["unit", "wanted", "present", "computed", "statuses", "median_ms", "seconds"]
-    )
-    for name, tier in counts.get("t2", {}).items():
+    names = ("run_id", "job", "status", "message", "parent_run_id", "calibration")
+    print_pairs({name: getattr(run, name) for name in names})
+    print_pairs({"started": run.started, "ended": run.ended, "git": run.git_commit,
+                 "job_hash": run.job_hash[:12]})  # fmt: skip
+    inputs = sorted(run.inputs.to_json().items())
+    _section("read", [{"what": k, "version": v} for k, v in inputs], ["what", "version"])
+    wrote = [{"table": k, "version": v} for k, v in run.outputs.items()]
+    _section("wrote", wrote, ["table", "version"])
+    _show_tiers(run.counts)
+    _show_candidates(candidates, args.limit)
+    return 0
+
+
+def _show_tiers(counts: Counts) -> None:
+    from ampel_spark.job.execution.outcomes import failures
+
+    _section("archive", [counts.archive] if counts.archive else [], list(counts.archive))
+    for channel, tier in counts.t0.items():
+        _show_cuts(channel, tier)
+    t1 = counts.t1
+    title = f"T1: {t1.get('states', 0)} states, {t1.get('new', 0)} of them new"
+    _section(title, _named("channel", t1.get("channels", {})), ["channel", "objects", "states"])
+    columns = ["unit", "wanted", "present", "computed", "statuses", "median_ms", "seconds"]
+    _section("T2", _named("unit", counts.t2), columns)
+    for name, tier in counts.t2.items():
         if bad := failures(tier):
             print(f"{name}: {bad}")
-    rows = [{"selection": name} | tier for name, tier in counts.get("t3", {}).items()]
-    _section("T3", rows, ["selection", "channel", "states", "candidates"])
+    columns = ["selection", "channel", "states", "candidates"]
+    _section("T3", _named("selection", counts.t3), columns)
+
+
+def _show_cuts(channel: str, tier: Mapping[str, Any]) -> None:
+    left = tier["alerts"]
+    rows: list[dict[str, Any]] = []
+    for name, lost in tier["cuts"]:
+        left -= lost
+        rows.append({"cut": name, "lost": lost, "left": left})
+    before = f" ({tier['bypassed']} as accepted before)" if tier["bypassed"] else ""
+    title = f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted"
+    _section(f"{title}{before}, {tier['objects']} objects", rows, ["cut", "lost", "left"])
+
+
+def _show_candidates(candidates: list[dict[str, Any]], limit: int) -> None:
     for selection in dict.fromkeys(row["selection"] for row in candidates):
         mine = [row for row in candidates if row["selection"] == selection]
         columns = [c for c in mine[0] if any(row[c] is not None for row in mine) and c not in _KEYS]
-        _section(f"candidates: {selection}", mine[: args.limit], columns)
-        if len(mine) > args.limit:
-            print(f"… and {len(mine) - args.limit} more (--limit)")
-    return 0
+        _section(f"candidates: {selection}", mine[:limit], columns)
+        if len(mine) > limit:
+            print(f"… and {len(mine) - limit} more (--limit)")
+
+
+def _named(what: str, tiers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{what: name} | tier for name, tier in tiers.items()]
 
 
 def list_tables(args: Namespace) -> int:
@@ -127,18 +111,8 @@ def list_tables(args: Namespace) -> int:
         | {"bytes a row": None if row["bytes_per_row"] is None else round(row["bytes_per_row"], 1)}
         for row in found
     ]
-    columns = [
-        "name",
-        "rows",
-        "files",
-        "size",
-        "bytes a row",
-        "on disk",
-        "version",
-        "last_commit",
-        "operation",
-        "description",
-    ]
+    columns = ["name", "rows", "files", "size", "bytes a row", "on disk", "version",
+               "last_commit", "operation", "description"]  # fmt: skip
     print_rows(
         found if args.format == "json" else shown,
         columns,
@@ -152,24 +126,23 @@ _KEYS = ("channel", "selection", "stock", "state_id", "run_id")
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    counts = run["counts"]
-    seconds = (run["ended"] - run["started"]).total_seconds() if run["ended"] else None
-    t0, t3 = counts.get("t0", {}), counts.get("t3", {})
+    counts = run.counts
+    seconds = (run.ended - run.started).total_seconds() if run.ended else None
     return {
-        "run_id": run["run_id"],
-        "job": run["job"],
-        "status": run["status"],
-        "message": run["message"],
-        "started": run["started"],
-        "ended": run["ended"],
+        "run_id": run.run_id,
+        "job": run.job,
+        "status": run.status,
+        "message": run.message,
+        "started": run.started,
+        "ended": run.ended,
         "seconds": None if seconds is None else round(seconds, 1),
-        "calibration": run["calibration"],
-        "alerts": max((tier["alerts"] for tier in t0.values()), default=None),
-        "states": counts.get("t1", {}).get("states"),
-        "candidates": sum(tier["candidates"] for tier in t3.values()) if t3 else None,
-        "job_hash": run["job_hash"],
-        "parent_run_id": run["parent_run_id"],
-        "git_commit": run["git_commit"],
+        "calibration": run.calibration,
+        "alerts": max((tier["alerts"] for tier in counts.t0.values()), default=None),
+        "states": counts.t1.get("states"),
+        "candidates": sum(tier["candidates"] for tier in counts.t3.values()) if counts.t3 else None,
+        "job_hash": run.job_hash,
+        "parent_run_id": run.parent_run_id,
+        "git_commit": run.git_commit,
     }
 
 

@@ -9,23 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
-from ampel_spark.commands.places import lake_of
-from ampel_spark.errors import ConfigError, LakeError, nearest
+from ampel_spark.errors import ConfigError, LakeError
+from ampel_spark.interface.places import lake_of
+from ampel_spark.interface.run_view import access_of, release_of
 
 if TYPE_CHECKING:
-    from ampel_spark.calibration.release import Release
-    from ampel_spark.t0.filters import Filter
+    from ampel_spark.lake.runs import Run
     from ampel_spark.t0.gaia import StarCatalog
 
-__all__ = ["access_of", "explain", "show_object"]
-
-Run = Mapping[str, Any]
+__all__ = ["explain", "show_object"]
 
 
 def explain(args: Namespace) -> int:
     """Tell every cut of a channel's filter for one alert, with value and threshold, in every run.
 
-    Runs that judged it alike are told together.
+    Runs that judged it alike are shown together.
     """
     lake = lake_of(args.lake)
     explained = [_explained(lake, run, args) for run in _runs(lake, args)]
@@ -95,48 +93,50 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
     """Explain an alert in one run; None where the run did not see it."""
     import pyarrow.compute as pc
 
-    from ampel_spark.calibration.alerts import calibrated_alert
-    from ampel_spark.commands.cuts import cut_outcomes, history_of
-    from ampel_spark.lake.journal import alerts_of, utc_of
-    from ampel_spark.t0.cuts import MASKED
+    from ampel_spark.journal import alerts_of, utc_of
+    from ampel_spark.t0.explain import explain, history_of
     from ampel_spark.t0.filters import make_filter
+    from ampel_spark.t0.selection import ChannelFilter
 
     rights = access_of(run, args.channel)[args.channel]
-    found = alerts_of(lake, pc.field("alert_id") == args.alert_id, run, rights)
+    found = alerts_of(lake, pc.field("alert_id") == args.alert_id, run.inputs, rights)
     if not found:
         return None
     alert = found[0]
-    step = next(entry for entry in run["job_resolved"]["t0"] if entry["channel"] == args.channel)
-    built = make_filter(step["filter"], step["config"])
+    step = run.filters[args.channel]
     earlier = [
         row
-        for row in alerts_of(lake, pc.field("stock") == alert["stock"], run, rights)
+        for row in alerts_of(lake, pc.field("stock") == alert["stock"], run.inputs, rights)
         if (row["jd"], row["alert_id"]) < (alert["jd"], alert["alert_id"])
     ]
-    history = history_of(alert, earlier, rights, step["history"])
     stars, off = _stars(lake, run, step["gaia"])
-    star = None if stars is None else _star(stars, built, alert)
-    before, unknown = [], ""
+    release, unknown = None, ""
     if step.get("photometry") == "calibrated":
         try:
-            release = _release(run)
+            release = release_of(run)
         except ConfigError as error:
             if args.run is not None:
                 raise
             unknown = str(error)  # the other runs are explained all the same
-        else:
-            if release.rules:
-                alert, before = calibrated_alert(alert, release), [MASKED]
-    outcomes = cut_outcomes(alert, built, history, star, stars_off=off, before=before)
-    rows = [] if unknown else [dataclasses.asdict(outcome) for outcome in outcomes]
+    judged = ChannelFilter(
+        args.channel,
+        make_filter(step["filter"], step["config"]),
+        rights,
+        history=step["history"],
+        gaia=stars,
+        release=release,
+    )
+    results = [] if unknown else explain(alert, judged, earlier, stars_off=off)
+    rows = [dataclasses.asdict(result) for result in results]
+    history = history_of(alert, earlier, rights, step["history"])
     decision = _decision(lake, run, args.channel, args.alert_id)
     first = next((row["cut"] for row in rows if row["passed"] is False), None)
     about = {key: alert[key] for key in ("alert_id", "name", "stock", "jd")}
-    about |= {"channel": args.channel, "run_id": run["run_id"], "filter": step["filter"]}
+    about |= {"channel": args.channel, "run_id": run.run_id, "filter": step["filter"]}
     head = {
         "alert": f"{alert['alert_id']} of {alert['name']}",
         "time": f"{utc_of(alert['jd'])} UTC, JD {alert['jd']:.5f}",
-        "run": run["run_id"],
+        "run": run.run_id,
         "channel": args.channel,
         "filter": step["filter"],
         "history": f"{step['history']}: {history['n_detections']} detections,"
@@ -145,22 +145,19 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
         "cuts": f"not known: {unknown}" if unknown else None,
     }
     about |= {"decision": decision, "first_cut": first}
-    return _Explained(run["run_id"], head, about, rows, unknown)
+    return _Explained(run.run_id, head, about, rows, unknown)
 
 
 def _runs(lake: Path, args: Namespace) -> list[Run]:
     """Return the runs that are asked for, the oldest first: one, or all that have the channel."""
-    from ampel_spark.lake.reading import find_run, runs
+    from ampel_spark.lake.runs import find_run, runs
 
     newest = find_run(lake, args.run or "latest")
     if args.run is not None:
         access_of(newest, args.channel)
         return [newest]
     having = [
-        run
-        for run in reversed(runs(lake))
-        if args.channel is None
-        or args.channel in {c["name"] for c in run["job_resolved"]["channel"]}
+        run for run in reversed(runs(lake)) if args.channel is None or args.channel in run.channels
     ]
     if not having:
         access_of(newest, args.channel)
@@ -169,12 +166,12 @@ def _runs(lake: Path, args: Namespace) -> list[Run]:
 
 def _saw(lake: Path, args: Namespace) -> str:
     runs = _runs(lake, args)
-    return f"run {runs[0]['run_id']}" if len(runs) == 1 else f"any of {len(runs)} runs"
+    return f"run {runs[0].run_id}" if len(runs) == 1 else f"any of {len(runs)} runs"
 
 
 def show_object(args: Namespace) -> int:
     """Tell the journal of an object, in order of time: of every run, or of one."""
-    from ampel_spark.lake.journal import journal, whole_journal
+    from ampel_spark.journal import journal, whole_journal
 
     lake = lake_of(args.lake)
     found = [(run, access_of(run, args.channel)) for run in _runs(lake, args)]
@@ -186,12 +183,12 @@ def show_object(args: Namespace) -> int:
     if args.format == "json" or len(found) == 1:
         print_rows(entries, columns, args.format)
         return 0
-    ids = [run["run_id"] for run, _ in found]
-    told = {run_id for entry in entries for run_id in entry["runs"]}
+    ids = [run.run_id for run, _ in found]
+    named = {run_id for entry in entries for run_id in entry["runs"]}
     rows = [
-        {"": i + 1} | {key: run[key] for key in ("run_id", "job", "calibration", "status")}
+        {"": i + 1} | {key: getattr(run, key) for key in ("run_id", "job", "calibration", "status")}
         for i, (run, _) in enumerate(found)
-        if run["run_id"] in told
+        if run.run_id in named
     ]
     print_rows(rows, ["", "run_id", "job", "calibration", "status"], "table",
                empty=f"none of {len(found)} runs has more of it than alerts")  # fmt: skip
@@ -213,57 +210,6 @@ def _numbers(runs: Sequence[str], ids: Sequence[str]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in spans)
 
 
-def access_of(run: Run, channel: str | None = None) -> dict[str, frozenset[int]]:
-    """Return the program ids that each channel of a run may see, or those of one channel.
-
-    Raises
-    ------
-    ConfigError
-        If the run has no such channel, or the survey no longer has its data rights.
-    """
-    from ampel_spark.job.load import load_survey
-
-    job = run["job_resolved"]
-    survey = load_survey(job["survey"])
-    gone = {right for c in job["channel"] for right in c["access"]} - set(survey.access)
-    if gone:
-        raise ConfigError(
-            f"channels of run {run['run_id']} have the data rights {', '.join(sorted(gone))}, "
-            f"which survey {survey.name} no longer has: enter them in its 'access' again"
-        )
-    access = {
-        c["name"]: frozenset(survey.access[right] for right in c["access"]) for c in job["channel"]
-    }
-    if channel is None:
-        return access
-    if channel not in access:
-        raise ConfigError(
-            f"run {run['run_id']} has no channel {channel!r}{nearest(channel, access)}"
-        )
-    return {channel: access[channel]}
-
-
-def _release(run: Run) -> Release:
-    """Return the calibration release of a run.
-
-    Raises
-    ------
-    ConfigError
-        If it is no longer what it was then.
-    """
-    from ampel_spark.job.load import load_calibration, load_survey
-
-    job = run["job_resolved"]
-    release = load_calibration(job["calibration"], load_survey(job["survey"]))
-    then = run["inputs"].get(f"calibration {release.name}", release.content_hash)
-    if then != release.content_hash:
-        raise ConfigError(
-            f"calibration release {release.name} has changed since run {run['run_id']}: it is "
-            f"{release.content_hash[:12]} now and was {then[:12]}"
-        )
-    return release
-
-
 def _stars(lake: Path, run: Run, name: str | None) -> tuple[StarCatalog | None, str]:
     """Return the stars that a run's veto asked, or None and why there are none."""
     from ampel_spark.t0.gaia import StarCatalog
@@ -275,19 +221,17 @@ def _stars(lake: Path, run: Run, name: str | None) -> tuple[StarCatalog | None, 
         if not file.exists():
             return None, f"the run's catalogue {file} is no longer there"
     stars = StarCatalog.open(name, files)
-    read = run["inputs"].get(f"catalog {name}")
-    if isinstance(read, dict):  # runs of before catalogues had versions have the hash alone
-        read = read.get("stars")
-    if read not in (None, stars.content_hash):
+    read = run.inputs.catalogs.get(name)
+    if read is not None and read.stars not in (None, stars.content_hash):
         return None, f"the catalogue {files[0]} has changed since the run"
     return stars, ""
 
 
 def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
-    from ampel_spark.job.load import simulated_dir
-    from ampel_spark.job.model import Simulation
+    from ampel_spark.job.configuration.load import simulated_dir
+    from ampel_spark.job.configuration.model import SimulationEntry
 
-    job = run["job_resolved"]
+    job = run.job_resolved
     catalog = job["catalog"][name]
     if catalog["file"] is not None:
         return [Path(catalog["file"])]
@@ -296,24 +240,8 @@ def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
 
         stored = Stored.open(folder_of(lake, catalog["lake"]), catalog["version"])
         return [Path(file) for file in stored.files]
-    folder = simulated_dir(Simulation.model_validate(job["archive"]["simulate"]))
+    folder = simulated_dir(SimulationEntry.model_validate(job["archive"]["simulate"]))
     return [folder / str(catalog["simulated"])]
-
-
-def _star(
-    stars: StarCatalog, built: Filter, alert: Mapping[str, Any]
-) -> tuple[float, float] | None:
-    """Return distance and allowed distance, arcsec, of the nearest star that vetoes an alert."""
-    import numpy as np
-
-    from ampel_spark.t0.filters import DecentFilter
-    from ampel_spark.t0.gaia import GaiaRule, vetoes
-
-    if not isinstance(built, DecentFilter):
-        return None
-    place = np.array([alert["ra"]]), np.array([alert["dec"]])
-    distance, allowed = vetoes(stars, GaiaRule.of(built), *place)
-    return (float(distance[0]), float(allowed[0])) if np.isfinite(distance[0]) else None
 
 
 def _decision(lake: Path, run: Run, channel: str, alert_id: int) -> dict[str, Any] | None:
@@ -324,7 +252,7 @@ def _decision(lake: Path, run: Run, channel: str, alert_id: int) -> dict[str, An
 
     if "decisions" not in table_names(lake):
         return None
-    rows = (pc.field("run_id") == run["run_id"]) & (pc.field("channel") == channel)
+    rows = (pc.field("run_id") == run.run_id) & (pc.field("channel") == channel)
     found = read(lake, "decisions", filters=rows & (pc.field("alert_id") == alert_id)).to_pylist()
     keys = ("accepted", "cut", "value", "threshold", "bypassed", "group", "trace_id")
     return {key: found[0][key] for key in keys} if found else None

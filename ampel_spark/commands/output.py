@@ -62,26 +62,29 @@ def table_lines(rows: Sequence[Row], columns: Sequence[str], width: int | None =
     width : int, optional
         Width to keep to: the widest columns of text are cut, with ``…``. Without it nothing is.
     """
-    cells = [[_in_column(column, row.get(column)) for column in columns] for row in rows]
+    cells = [_cells(row, columns) for row in rows]
     widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(columns)]
-    right = [all(_is_number(row.get(column)) for row in rows) for column in columns]
+    right = [all(map(_is_number, (row.get(column) for row in rows))) for column in columns]
+    least = [w if r else max(_NARROWEST, len(n))
+             for n, w, r in zip(columns, widths, right, strict=True)]  # fmt: skip
     while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
-        text = [
-            i
-            for i in range(len(widths))
-            if not right[i] and widths[i] > max(_NARROWEST, len(columns[i]))
-        ]
-        if not text:
+        i = max(range(len(widths)), key=lambda i: (widths[i] > least[i]) * widths[i])
+        if widths[i] <= least[i]:
             break
-        widths[max(text, key=lambda i: widths[i])] -= 1
-    lines = []
-    for line in [list(columns), *cells]:
-        parts = [
-            _cut(cell, w).rjust(w) if r else _cut(cell, w).ljust(w)
-            for cell, w, r in zip(line, widths, right, strict=True)
-        ]
-        lines.append("  ".join(parts).rstrip())
-    return lines
+        widths[i] -= 1
+    return [_line(line, widths, right) for line in ([*columns], *cells)]
+
+
+def _cells(row: Row, columns: Sequence[str]) -> list[str]:
+    return [_in_column(column, row.get(column)) for column in columns]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    """Return cells side by side, each at the left or right of its width."""
+    cut = [_cut(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    parts = [f"{cell:{'>' if r else '<'}{w}}"
+             for cell, w, r in zip(cut, widths, right, strict=True)]  # fmt: skip
+    return "  ".join(parts).rstrip()
 
 
 def to_json(value: Any) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_rows
-from ampel_spark.commands.places import lake_of
 from ampel_spark.errors import ConfigError
+from ampel_spark.interface.places import lake_of
 from ampel_spark.sky.regions import check_position
 
 if TYPE_CHECKING:

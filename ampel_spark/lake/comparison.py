@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 
 from ampel_spark.lake.tables import INCOMPARABLE
 
-__all__ = ["Difference", "first_difference"]
+__all__ = ["RowDifference", "first_difference"]
 
 
 @dataclass(frozen=True)
-class Difference:
+class RowDifference:
     """The first place where two tables differ.
 
     Attributes
@@ -49,7 +49,7 @@ class Difference:
 
 def first_difference(
     name: str, a: pa.Table, b: pa.Table, key: Sequence[str], skip: Sequence[str] = ()
-) -> Difference | None:
+) -> RowDifference | None:
     """Compare two tables whatever the order of their rows; None where they are equal.
 
     Numbers are compared by their bits: a null is not NaN, and 0.0 is not -0.0.
@@ -75,7 +75,7 @@ def first_difference(
         row = (texts_a | texts_b)[alone[0]] if alone else next(
             x for x, y in zip(keys_a, keys_b, strict=False) if x != y
         )  # fmt: skip
-        return Difference(name, (len(a), len(b)), row)
+        return RowDifference(name, (len(a), len(b)), row)
     for column in a.column_names:
         if column in INCOMPARABLE or column in skip:
             continue
@@ -84,7 +84,7 @@ def first_difference(
         if different.any():
             i = int(np.argmax(different))
             values = (left[i].as_py(), right[i].as_py())
-            return Difference(name, (len(a), len(b)), keys_a[i], column, values)
+            return RowDifference(name, (len(a), len(b)), keys_a[i], column, values)
     return None
 
 

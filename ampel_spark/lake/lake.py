@@ -12,9 +12,7 @@ import contextlib
 import fcntl
 import json
 import operator
-import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -22,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.log import CHECKPOINTS, create, newest_version
+from ampel_spark.lake.marker import mark
+from ampel_spark.lake.reading import check_version, read
 from ampel_spark.lake.tables import TABLES, Table
 
 if TYPE_CHECKING:
@@ -29,13 +29,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructField
 
-__all__ = ["FORMAT", "MARKER", "Lake", "mark"]
+__all__ = ["Lake"]
 
-#: Version of the lake's format; a lake of another one is refused.
-FORMAT = 1
-
-#: File that marks a folder as a lake.
-MARKER = "_ampel_spark.json"
 _SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
 _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
@@ -108,7 +103,7 @@ class Lake:
                 )
 
     def _make(self, table: Table) -> None:
-        properties = _PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.told)}
+        properties = _PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.extremes)}
         create(self.path(table.name), table.schema().json(), table.comment, properties)
 
     def _widen(self, table: Table, column: StructField) -> None:
@@ -135,8 +130,6 @@ class Lake:
         if version is None:
             return reader.load(self.path(name))
         from pyspark.errors import AnalysisException
-
-        from ampel_spark.lake.reading import check_version
 
         check_version(self.root, name, version)
         try:
@@ -203,8 +196,6 @@ class Lake:
         self, name: str, columns: Sequence[str] | None = None, version: int | None = None
     ) -> pa.Table:
         """Return a small table, read without Spark."""
-        from ampel_spark.lake.reading import read
-
         return read(self.root, name, columns, version=version)
 
     def insert(
@@ -312,21 +303,21 @@ class Lake:
         if within is not None:
             condition = f"({within}) AND {condition}"
         target = DeltaTable.forPath(self.spark, self.path(table.name))
-        with self.told(metadata):
+        with self._noting(metadata):
             clauses(target.alias("t").merge(rows.alias("s"), condition)).execute()
 
     def delete(self, name: str, condition: str, metadata: Mapping[str, Any]) -> None:
         """Remove the rows that meet a SQL condition."""
         from delta.tables import DeltaTable
 
-        with self.told(metadata):
+        with self._noting(metadata):
             DeltaTable.forPath(self.spark, self.path(name)).delete(condition)
 
     def restore(self, name: str, version: int, metadata: Mapping[str, Any]) -> None:
         """Bring a table back to what it held at a version, by a new version."""
         from delta.tables import DeltaTable
 
-        with self.told(metadata):
+        with self._noting(metadata):
             DeltaTable.forPath(self.spark, self.path(name)).restoreToVersion(version)
 
     def checkpoint(self, name: str) -> None:
@@ -349,7 +340,7 @@ class Lake:
         return [json.loads(commit.get("userMetadata") or "{}") for commit in found]
 
     @contextlib.contextmanager
-    def told(self, metadata: Mapping[str, Any]) -> Iterator[None]:
+    def _noting(self, metadata: Mapping[str, Any]) -> Iterator[None]:
         self.spark.conf.set(_METADATA, json.dumps(metadata, sort_keys=True))
         try:
             yield
@@ -404,40 +395,3 @@ class Lake:
         names = [*TABLES, "alerts", *sorted(p.name for p in self.root.glob("t2_*"))]
         found = {name: self.version(name) for name in names}
         return {name: version for name, version in found.items() if version is not None}
-
-
-def mark(root: str | Path) -> Path:
-    """Return the root of a lake, which is made, with its marker, where it is absent or empty.
-
-    Raises
-    ------
-    LakeError
-        If `root` is something else than a lake of this format.
-    """
-    root = Path(root).resolve()
-    marker = root / MARKER
-    if _is_marked(root):
-        return root
-    # Another process or thread may be making the same lake, and be further by now.
-    if (
-        root.exists()
-        and (not root.is_dir() or any(not p.name.startswith(MARKER) for p in root.iterdir()))
-        and not _is_marked(root)
-    ):
-        raise LakeError(f"{root} is not empty and not a lake (no {MARKER}); name another --lake")
-    root.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"format": FORMAT, "made_by": "ampel_spark"}) + "\n"
-    partial = root / f"{MARKER}.{os.getpid()}.{threading.get_ident()}"
-    partial.write_text(text)
-    partial.replace(marker)
-    return root
-
-
-def _is_marked(root: Path) -> bool:
-    marker = root / MARKER
-    if not marker.is_file():
-        return False
-    found = json.loads(marker.read_text()).get("format")
-    if found != FORMAT:
-        raise LakeError(f"lake {root} has format {found}, this version reads format {FORMAT}")
-    return True

@@ -102,8 +102,10 @@ def replace_files(
     old: Sequence[str],
     since: int | None,
     metadata: Mapping[str, Any],
+    *,
+    changes: bool = False,
 ) -> int:
-    """Put files with the same rows in the place of others, in one commit; return its version.
+    """Put files in the place of others, in one commit; return its version.
 
     Parameters
     ----------
@@ -113,22 +115,25 @@ def replace_files(
         Paths in the table's folder.
     since : int
         Version whose files `old` are: it has to be the newest one still.
+    changes : bool
+        Whether the new files hold other rows than the old ones.
 
     Raises
     ------
     LakeError
         If something was committed meanwhile.
     """
-    before, info = _next(table, "OPTIMIZE", {"predicate": "[]"}, files)
+    operation = "UPDATE" if changes else "OPTIMIZE"
+    before, info = _next(table, operation, {"predicate": "[]"}, files)
     info["commitInfo"] |= {
         "isBlindAppend": False,
         "userMetadata": json.dumps(metadata, sort_keys=True),
     }
     now = info["commitInfo"]["timestamp"]
     gone = [
-        {"remove": {"path": path, "deletionTimestamp": now, "dataChange": False}} for path in old
+        {"remove": {"path": path, "deletionTimestamp": now, "dataChange": changes}} for path in old
     ]
-    new = [_action(file, changes=False) for file in files]
+    new = [_action(file, changes=changes) for file in files]
     if before != since or not _link(table, before + 1, [info, *gone, *new]):
         raise LakeError(f"{table} was written to while its files were put together; do it again")
     return before + 1

@@ -1,4 +1,4 @@
-"""How far it is: Spark's tasks done, told in lines while an action runs."""
+"""How far it is: Spark's tasks done, reported in lines while an action runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def progress(
     interval: float = INTERVAL,
     found: Callable[[float], str] | None = None,
 ) -> Iterator[None]:
-    """Tell now and then how many tasks of the running action are done, and what time is left.
+    """Report now and then how many tasks of the running action are done, and what time is left.
 
     Parameters
     ----------

@@ -1,24 +1,21 @@
-"""A lake read without Spark: its tables, its runs, and the story of an object.
+"""The tables of a lake, read without Spark.
 
-Everything here goes through `deltalake` and Arrow and starts no JVM. What belongs to a run and a
-channel is shown as far as the channel's data rights reach (``state_channels.access`` and the access
-that the run's job gives), and no further.
+Everything here goes through `deltalake` and Arrow, and starts no JVM.
 """
 
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.files import files_in
-from ampel_spark.lake import lake as _lake
 from ampel_spark.lake.log import newest_version
+from ampel_spark.lake.marker import MARKER, check_format
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,28 +25,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GONE",
-    "KILLED",
     "TableInfo",
+    "check_columns",
     "check_lake",
     "check_version",
     "dataset",
-    "find_run",
+    "find_lake",
     "open_table",
     "read",
     "removed_versions",
-    "runs",
+    "stream",
     "table_info",
     "table_names",
 ]
 
 #: Note of a lake: the versions of tables that lost files.
 GONE = "_removed.json"
-
-#: Status of a run whose driver ended without recording it.
-KILLED = "killed"
-
-#: Columns of ``runs`` that hold JSON.
-_JSON = ("job_resolved", "inputs", "outputs", "traces", "counts", "software")
 
 
 @dataclass(frozen=True)
@@ -95,21 +86,29 @@ def check_lake(lake: str | Path) -> Path:
     LakeError
         If there is none, or it is of a format that this version does not read.
     """
+    root = find_lake(lake)
+    check_format(root)
+    return root
+
+
+def find_lake(lake: str | Path) -> Path:
+    """Return the root of a lake of any format.
+
+    Raises
+    ------
+    LakeError
+        If there is none.
+    """
     root = Path(lake).expanduser()
     cure = (
         "name another with --lake or AMPEL_SPARK_LAKE, or make one with `ampel-spark run JOB.yml`"
     )
     if not root.is_dir():
         raise LakeError(f"there is no lake at {root}: {cure}")
-    marker = root / _lake.MARKER
+    marker = root / MARKER
     if not marker.is_file():
-        what = (
-            "an empty folder" if not any(root.iterdir()) else f"no lake (it has no {_lake.MARKER})"
-        )
+        what = "an empty folder" if not any(root.iterdir()) else f"no lake (it has no {MARKER})"
         raise LakeError(f"{root} is {what}: {cure}")
-    found = json.loads(marker.read_text()).get("format")
-    if found != _lake.FORMAT:
-        raise LakeError(f"lake {root} has format {found}, this version reads format {_lake.FORMAT}")
     return root
 
 
@@ -202,13 +201,25 @@ def read(
         If there is no such lake, table, version or column.
     """
     data = dataset(lake, name, version)
-    known = data.schema.names
-    for column in columns or ():
+    check_columns(lake, name, columns or (), data.schema.names)
+    return data.to_table(columns=list(columns) if columns is not None else None, filter=filters)
+
+
+def check_columns(
+    lake: str | Path, name: str, columns: Sequence[str], known: Sequence[str]
+) -> None:
+    """Refuse columns that a table does not have.
+
+    Raises
+    ------
+    LakeError
+        If there is one.
+    """
+    for column in columns:
         if column not in known:
             raise LakeError(
                 f"table {name!r} of lake {lake} has no column {column!r}{nearest(column, known)}"
             )
-    return data.to_table(columns=list(columns) if columns is not None else None, filter=filters)
 
 
 def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
@@ -221,6 +232,34 @@ def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
     """
     files = files_in(Path(lake).expanduser() / name)
     return open_table(lake, name, version).to_pyarrow_dataset(filesystem=files)
+
+
+def stream(
+    lake: str | Path,
+    name: str,
+    columns: Sequence[str],
+    filters: pc.Expression | None = None,
+    version: int | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a table, as `read` returns them, with the memory of one row group.
+
+    (A scan of Arrow's own reads ahead of who takes its batches, a gigabyte and more.)
+
+    Parameters
+    ----------
+    lake, name, columns, filters, version
+        As for `read`.
+
+    Raises
+    ------
+    LakeError
+        If there is no such lake, table or version.
+    """
+    data = dataset(lake, name, version)
+    for file in data.get_fragments(filters):
+        for group in file.split_by_row_group(filters, data.schema):
+            rows = group.to_table(data.schema, columns=list(columns), filter=filters)
+            yield from rows.to_batches()
 
 
 def table_info(lake: str | Path, name: str) -> TableInfo:
@@ -242,72 +281,6 @@ def table_info(lake: str | Path, name: str) -> TableInfo:
         bytes_on_disk=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
         last_commit=datetime.datetime.fromtimestamp(commit["timestamp"] / 1000, datetime.UTC),
         operation=str(commit.get("operation", "")),
-    )
-
-
-def runs(lake: str | Path) -> list[dict[str, Any]]:
-    """Return the runs of a lake, the newest first, with their JSON columns as dicts.
-
-    A run that has not recorded its end, and whose driver no longer holds its staging, is `KILLED`.
-    """
-    if "runs" not in table_names(lake):
-        return []
-    rows = read(lake, "runs").to_pylist()
-    for row in rows:
-        for key in _JSON:
-            if key in row:
-                row[key] = json.loads(row[key]) if row[key] else {}
-        if row["status"] == "running" and not _is_alive(Path(lake), row["run_id"]):
-            row["status"] = KILLED
-    return sorted(rows, key=lambda row: (row["started"], row["run_id"]), reverse=True)
-
-
-def _is_alive(lake: Path, run_id: str) -> bool:
-    """Say whether a driver holds the staging of a run (`ampel_spark.lake.lake.Lake.staging`)."""
-    try:
-        with (lake.expanduser() / "_staging" / f"{run_id}.lock").open() as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-def find_run(lake: str | Path, text: str = "latest") -> dict[str, Any]:
-    """Return one run.
-
-    Parameters
-    ----------
-    lake : path
-    text : str
-        ``latest`` (of those that were not killed), a run's id, or the beginning of one that fits no
-        other.
-
-    Raises
-    ------
-    LakeError
-        If there is none, or more than one.
-    """
-    found = runs(lake)
-    if not found:
-        raise LakeError(
-            f"lake {lake} has no run yet: `ampel-spark run JOB.yml --lake {lake}` makes one"
-        )
-    if text == "latest":
-        return next((run for run in found if run["status"] != KILLED), found[0])
-    fitting = [run for run in found if run["run_id"] == text] or [
-        run for run in found if run["run_id"].startswith(text)
-    ]
-    if len(fitting) == 1:
-        return fitting[0]
-    ids = [run["run_id"] for run in fitting or found]
-    shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
-    if fitting:
-        raise LakeError(f"{text!r} begins {len(fitting)} runs: {shown}")
-    near = nearest(text, ids)
-    raise LakeError(
-        f"lake {lake} has no run {text!r}{near if 'mean' in near else f'; its newest: {shown}'}"
     )
 
 

@@ -20,7 +20,7 @@ __all__ = ["INCOMPARABLE", "TABLES", "Column", "Table", "columns_of", "result_ta
 #: Types of which extremes are noted, and of how many columns, where a table does not say of which.
 #: Of real numbers they are not: a NaN among them makes deltalake find none.
 _COMPARED = frozenset({"int", "bigint", "string", "timestamp"})
-_TOLD = 32
+_MOST = 32
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Table:
     key : sequence of str
         Columns under which a row stands once; empty for a plain journal.
     noted : sequence of str, optional
-        Columns whose extremes are noted for each file; see `told`. Wide tables cost as much for
+        Columns whose extremes are noted for each file; see `extremes`. Wide tables cost as much for
         that as for the rest of writing them.
     """
 
@@ -68,15 +68,15 @@ class Table:
         )
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def extremes(self) -> tuple[str, ...]:
         """Columns by whose extremes readers pass files over; those `noted`, or the first.
 
-        A table's properties name them, and every commit tells all of them: of a column that its
+        A table's properties name them, and every commit notes all of them: of a column that its
         properties name and a commit leaves out, deltalake takes no row to have a value.
         """
         if self.noted is not None:
             return tuple(self.noted)
-        return tuple(c.name for c in self.columns if c.type in _COMPARED)[:_TOLD]
+        return tuple(c.name for c in self.columns if c.type in _COMPARED)[:_MOST]
 
     @property
     def names(self) -> list[str]:

@@ -6,7 +6,7 @@ are sncosmo's, and so are the answers, some hundred times faster: see `tables` f
 `search` for the algorithm, `twin` for the same in plain numpy.
 
 The first fit on a machine compiles the kernels, which takes the better part of a minute; `warm`
-does so ahead of it. Processes that share the folder of `cache` compile once among them.
+does so ahead of it. Processes that share a folder of `ampel_spark.kernels` compile once among them.
 """
 
 from ampel_spark.salt.fitter import SaltFitter

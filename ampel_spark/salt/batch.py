@@ -17,7 +17,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cache import compiled, entry_point
 from ampel_spark.salt.doubt import find_errors, last_phase, near_edge
 from ampel_spark.salt.gather import activate, gather, inside
 from ampel_spark.salt.kernel import (
@@ -58,6 +57,7 @@ from ampel_spark.salt.kernel import (
     make_work,
     normal_equations,
 )
+from ampel_spark.salt.maths import compiled, entry_point
 from ampel_spark.salt.options import Settings, Targets
 from ampel_spark.salt.records import (
     AT_BOUND,

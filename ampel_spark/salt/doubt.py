@@ -7,7 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cache import compiled
 from ampel_spark.salt.kernel import (
     FLUX,
     I_FITTED,
@@ -28,6 +27,7 @@ from ampel_spark.salt.kernel import (
     invert,
     zero,
 )
+from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.tables import Tables
 

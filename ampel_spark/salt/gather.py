@@ -7,7 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cache import compiled
 from ampel_spark.salt.kernel import (
     ALL_START,
     BAND,
@@ -24,6 +23,7 @@ from ampel_spark.salt.kernel import (
     VAR,
     Work,
 )
+from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings, Targets
 from ampel_spark.salt.records import (
     BAD_POINTS,

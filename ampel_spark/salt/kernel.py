@@ -34,7 +34,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cache import compiled
+from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.tables import VARIANCE_FLOOR, Tables
 

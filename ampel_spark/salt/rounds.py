@@ -11,7 +11,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cache import compiled
 from ampel_spark.salt.doubt import SURE_REDSHIFT, find_errors, in_doubt, last_phase
 from ampel_spark.salt.gather import activate
 from ampel_spark.salt.kernel import (
@@ -37,6 +36,7 @@ from ampel_spark.salt.kernel import (
     load_tables,
     normal_equations,
 )
+from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.records import Output, Points
 from ampel_spark.salt.search import descend, evaluate

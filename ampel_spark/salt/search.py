@@ -24,7 +24,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cache import compiled
 from ampel_spark.salt.kernel import (
     FLUX,
     FROM,
@@ -75,6 +74,7 @@ from ampel_spark.salt.kernel import (
     solve_linear,
     zero,
 )
+from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.tables import Tables
 

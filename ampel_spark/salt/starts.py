@@ -13,7 +13,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cache import compiled
 from ampel_spark.salt.doubt import in_doubt, last_phase
 from ampel_spark.salt.gather import activate
 from ampel_spark.salt.kernel import (
@@ -37,6 +36,7 @@ from ampel_spark.salt.kernel import (
     freeze_covariance,
     load_tables,
 )
+from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.records import NO_SIGNAL, Output, Points
 from ampel_spark.salt.search import descend, insert, scan

@@ -30,7 +30,7 @@ def warm() -> Path:
     Returns
     -------
     Path
-        The folder of the compiled kernels (see `ampel_spark.salt.cache`), to be named by
+        The folder of the compiled kernels (see `ampel_spark.kernels`), to be named by
         ``AMPEL_SPARK_KERNEL_CACHE`` on machines that share it.
 
     Raises
@@ -40,9 +40,9 @@ def warm() -> Path:
     """
     from llvmlite import binding
 
-    from ampel_spark.salt.cache import cache_folder
+    from ampel_spark.kernels import kernel_folder
 
-    folder = cache_folder()
+    folder = kernel_folder("ampel_spark.salt.batch")
     # Machine code is for one kind of processor and one Python.
     ready = folder / f"ready-{binding.get_host_cpu_name()}-{sys.implementation.cache_tag}"
     if not ready.exists():

@@ -23,7 +23,7 @@ from ampel_spark.simulate.cutouts import Pool, cutout_pieces
 from ampel_spark.simulate.objects import Objects, Sky
 from ampel_spark.simulate.packets import make_packets
 from ampel_spark.simulate.record import of_file
-from ampel_spark.simulate.tarball import Part, Tarball
+from ampel_spark.simulate.tarball import PackedPart, Tarball
 
 __all__ = ["Map", "Segment", "observe_chunk", "workers", "write_night"]
 
@@ -60,7 +60,7 @@ class _Context:
 
     sky: Sky
     pool: Pool
-    head: Part
+    head: PackedPart
     sync: bytes
 
 
@@ -120,7 +120,7 @@ def write_night(task: tuple[Path, list[Segment]]) -> dict[str, Any]:
             candid = int(candids[i])
             cutouts = cutout_pieces(candid, context.pool)
             size = len(bodies[i]) + sum(
-                len(piece.data if isinstance(piece, Part) else piece) for piece in cutouts
+                len(piece.data if isinstance(piece, PackedPart) else piece) for piece in cutouts
             )
             block = varint(1) + varint(size) + bodies[i]
             tarball.add(f"{candid}.avro", [context.head, block, *cutouts, context.sync])
@@ -129,7 +129,7 @@ def write_night(task: tuple[Path, list[Segment]]) -> dict[str, Any]:
 
 def _start(sky: Sky, pool: Pool) -> None:
     head, sync = container_head()
-    _CONTEXT[:] = [_Context(sky, pool, Part(head), sync)]
+    _CONTEXT[:] = [_Context(sky, pool, PackedPart(head), sync)]
 
 
 def _read(segment: Segment) -> list[bytes]:

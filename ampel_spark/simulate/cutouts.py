@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampel_spark.simulate.avro import string, varint
-from ampel_spark.simulate.tarball import Part
+from ampel_spark.simulate.tarball import PackedPart
 
 __all__ = ["CUTOUTS", "STAMPS", "Pool", "cutout_pieces", "stamp_pool"]
 
@@ -25,7 +25,7 @@ CUTOUTS = {"none": 0, "small": 15, "real": 63}
 STAMPS = {"Science": "targ_sci", "Template": "ref", "Difference": "targ_scimref"}
 
 #: Triples of a science, a template and a difference cutout.
-Pool = list[tuple[Part, Part, Part]]
+Pool = list[tuple[PackedPart, PackedPart, PackedPart]]
 
 _POOL = 16
 
@@ -39,14 +39,14 @@ def stamp_pool(cutouts: str, seed: int) -> Pool:
     return [_triplet(width, random) for _ in range(_POOL)]
 
 
-def cutout_pieces(candid: int, pool: Pool) -> list[bytes | Part]:
+def cutout_pieces(candid: int, pool: Pool) -> list[bytes | PackedPart]:
     """Return the Avro bytes of a packet's three cutouts, in pieces; nulls for an empty pool."""
     if not pool:
         return [b"\x00" * len(STAMPS)]
     pid, last = divmod(candid, 1_000_000)
     # The image's time takes part in the choice, as the running number is mostly 0.
     stamps = pool[(last + pid // 10_000) % len(pool)]
-    pieces: list[bytes | Part] = []
+    pieces: list[bytes | PackedPart] = []
     for stamp, (what, end) in zip(stamps, STAMPS.items(), strict=True):
         image = "" if what == "Template" else f"_pid{pid}"
         name = string(f"candid{candid}{image}_{end}.fits.gz")
@@ -54,7 +54,7 @@ def cutout_pieces(candid: int, pool: Pool) -> list[bytes | Part]:
     return pieces
 
 
-def _triplet(width: int, random: np.random.Generator) -> tuple[Part, Part, Part]:
+def _triplet(width: int, random: np.random.Generator) -> tuple[PackedPart, PackedPart, PackedPart]:
     y, x = np.mgrid[:width, :width] - (width - 1) / 2.0
     source = random.uniform(100.0, 2000.0) * np.exp(-0.5 * (x**2 + y**2) / 0.9**2)
     template = 200.0 + 2.5 * random.standard_normal((width, width))
@@ -62,7 +62,7 @@ def _triplet(width: int, random: np.random.Generator) -> tuple[Part, Part, Part]
     return (_part(template + difference), _part(template), _part(difference))
 
 
-def _part(image: NDArray[np.float64]) -> Part:
+def _part(image: NDArray[np.float64]) -> PackedPart:
     from astropy.io import fits
 
     unit = fits.PrimaryHDU(image.astype(">f4"))
@@ -70,4 +70,4 @@ def _part(image: NDArray[np.float64]) -> Part:
     file = io.BytesIO()
     unit.writeto(file)
     # The file is compressed already, so it is stored.
-    return Part(gzip.compress(file.getvalue(), 6, mtime=0), level=0)
+    return PackedPart(gzip.compress(file.getvalue(), 6, mtime=0), level=0)

@@ -19,7 +19,7 @@ from ampel_spark.simulate.names import candids, image_stem, pids
 from ampel_spark.simulate.neighbours import ABSENT
 from ampel_spark.simulate.noise import exponential, key_of, normal, uniform
 from ampel_spark.simulate.objects import KINDS
-from ampel_spark.simulate.photometry import Photometry
+from ampel_spark.simulate.photometry import ObservedLight
 from ampel_spark.simulate.survey import night_name
 
 __all__ = ["detections", "forced", "history", "limits"]
@@ -36,7 +36,7 @@ _EDGE = (3072.0, 3080.0)
 _LN = 2.5 / np.log(10.0)
 
 
-def _images(phot: Photometry, rows: Index, seed: int) -> Columns:
+def _images(phot: ObservedLight, rows: Index, seed: int) -> Columns:
     """Return the fields about an image that candidates, limits and forced rows share."""
     key = key_of(phot.serial[rows], phot.rcid[rows])
     green = phot.fid[rows] == 1
@@ -56,7 +56,7 @@ def _images(phot: Photometry, rows: Index, seed: int) -> Columns:
     }
 
 
-def _exposures(phot: Photometry, rows: Index, images: Columns, *, archived: bool) -> Columns:
+def _exposures(phot: ObservedLight, rows: Index, images: Columns, *, archived: bool) -> Columns:
     """Return file names, programme and night of images, as in candidates and limits."""
     parts = zip(
         phot.nid[rows].tolist(),
@@ -84,14 +84,14 @@ def _exposures(phot: Photometry, rows: Index, images: Columns, *, archived: bool
     }
 
 
-def limits(phot: Photometry, rows: Index, seed: int) -> Columns:
+def limits(phot: ObservedLight, rows: Index, seed: int) -> Columns:
     """Return the columns of upper limits in a history; all other fields are null."""
     images = _images(phot, rows, seed)
     return images | _exposures(phot, rows, images, archived=True)
 
 
 def forced(
-    objects: NDArray[np.void], phot: Photometry, rows: Index, near: Mapping[str, Any], seed: int
+    objects: NDArray[np.void], phot: ObservedLight, rows: Index, near: Mapping[str, Any], seed: int
 ) -> Columns:
     """Return the columns of forced photometry: fluxes in DN, 5 % of them unusable."""
     images = _images(phot, rows, seed)
@@ -124,7 +124,7 @@ def forced(
 
 
 def detections(
-    objects: NDArray[np.void], phot: Photometry, rows: Index, near: Mapping[str, Any], seed: int
+    objects: NDArray[np.void], phot: ObservedLight, rows: Index, near: Mapping[str, Any], seed: int
 ) -> Columns:
     """Return the columns of ``candidate`` for detections, given by rows of the photometry."""
     images = _images(phot, rows, seed)
@@ -220,7 +220,7 @@ def detections(
     }
 
 
-def history(columns: Columns, phot: Photometry, rows: Index) -> Columns:
+def history(columns: Columns, phot: ObservedLight, rows: Index) -> Columns:
     """Return the columns of detections in the histories of later packets.
 
     The survey keeps fewer digits there: a detection differs by up to 5e-5 mag between its own
@@ -255,7 +255,7 @@ def _scores(
 
 
 def _pixels(
-    objects: NDArray[np.void], phot: Photometry, rows: Index, owner: Index, seed: int
+    objects: NDArray[np.void], phot: ObservedLight, rows: Index, owner: Index, seed: int
 ) -> tuple[Floats, Floats]:
     """Return positions on the detector; pointings differ by some pixels."""
     exposure = key_of(phot.serial[rows])
@@ -281,7 +281,7 @@ def _minor_planets(
     }
 
 
-def _record(objects: NDArray[np.void], phot: Photometry, rows: Index, seed: int) -> Columns:
+def _record(objects: NDArray[np.void], phot: ObservedLight, rows: Index, seed: int) -> Columns:
     """Return ndethist, ncovhist, jdstarthist, jdendhist.
 
     The record of an old object begins in 2018, that of a new one at its first epoch of raw

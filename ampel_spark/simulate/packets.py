@@ -18,9 +18,9 @@ from ampel_spark.simulate.lightcurves import peak_magnitudes
 from ampel_spark.simulate.names import names_of, stocks
 from ampel_spark.simulate.neighbours import neighbour_columns
 from ampel_spark.simulate.objects import Sky
-from ampel_spark.simulate.photometry import HISTORY, Photometry, observe
+from ampel_spark.simulate.photometry import HISTORY, ObservedLight, observe
 
-__all__ = ["OUTCOME", "Packets", "make_packets"]
+__all__ = ["OUTCOME", "AlertBodies", "make_packets"]
 
 #: The type of a row with the name and the counts of an object.
 OUTCOME = np.dtype(
@@ -44,7 +44,7 @@ _SURVEY_BEGAN = 2458200.0
 
 
 @dataclass(frozen=True, eq=False)
-class Packets:
+class AlertBodies:
     """Alert packets of a chunk of objects, without their cut-outs.
 
     Attributes
@@ -63,7 +63,7 @@ class Packets:
     outcomes: NDArray[np.void]
 
 
-def make_packets(objects: NDArray[np.void], sky: Sky) -> Packets:
+def make_packets(objects: NDArray[np.void], sky: Sky) -> AlertBodies:
     """Return the packets of a chunk of objects, observed in a sky."""
     phot = observe(objects, sky)
     outcomes = _outcomes(objects, phot, sky)
@@ -110,7 +110,7 @@ def make_packets(objects: NDArray[np.void], sky: Sky) -> Packets:
         + (_array(forced[begin:end][::-1]) if with_forced else b"\x00")
         for owner, number, candidate, begin, alert, end, with_forced in parts
     ]
-    return Packets(bodies, candid, phot.nid[alerts], outcomes)
+    return AlertBodies(bodies, candid, phot.nid[alerts], outcomes)
 
 
 def _encode(name: str, columns: dict[str, Column], count: int) -> list[bytes]:
@@ -142,7 +142,7 @@ def _array(items: list[bytes]) -> bytes:
     return b"\x02" + varint(len(items)) + b"".join(items) + b"\x00"
 
 
-def _history_begins(phot: Photometry, alerts: NDArray[np.intp]) -> NDArray[np.intp]:
+def _history_begins(phot: ObservedLight, alerts: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return the first epoch of each alert's history."""
     begins = [
         phot.bounds[owner]
@@ -152,7 +152,7 @@ def _history_begins(phot: Photometry, alerts: NDArray[np.intp]) -> NDArray[np.in
     return np.array(begins, np.intp)
 
 
-def _night_begins(phot: Photometry, alerts: NDArray[np.intp]) -> NDArray[np.intp]:
+def _night_begins(phot: ObservedLight, alerts: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return the object's first epoch in the night of each alert."""
     epochs = np.arange(phot.jd.size)
     fresh = np.ones(phot.jd.size, bool)
@@ -161,7 +161,7 @@ def _night_begins(phot: Photometry, alerts: NDArray[np.intp]) -> NDArray[np.intp
 
 
 def _shown(
-    phot: Photometry, alerts: NDArray[np.intp], begins: NDArray[np.intp]
+    phot: ObservedLight, alerts: NDArray[np.intp], begins: NDArray[np.intp]
 ) -> NDArray[np.bool_]:
     """Return which epochs are in the history of at least one alert."""
     depth = np.zeros(phot.jd.size + 1, np.int64)
@@ -170,7 +170,7 @@ def _shown(
     return np.asarray(np.cumsum(depth[:-1]) > 0)
 
 
-def _outcomes(objects: NDArray[np.void], phot: Photometry, sky: Sky) -> NDArray[np.void]:
+def _outcomes(objects: NDArray[np.void], phot: ObservedLight, sky: Sky) -> NDArray[np.void]:
     """Return names and counts; the name has the year of the first detection."""
     outcomes = np.zeros(objects.size, OUTCOME)
     count = objects.size

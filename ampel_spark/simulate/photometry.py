@@ -20,7 +20,7 @@ from ampel_spark.simulate.noise import key_of, normal
 from ampel_spark.simulate.objects import Sky
 from ampel_spark.simulate.survey import FIELDS
 
-__all__ = ["HISTORY", "THRESHOLD", "Photometry", "observe"]
+__all__ = ["HISTORY", "THRESHOLD", "ObservedLight", "observe"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,7 +36,7 @@ _FLOOR, _STATIC_FLOOR = 0.015, 0.004
 
 
 @dataclass(frozen=True, eq=False)
-class Photometry:
+class ObservedLight:
     """Epochs of a chunk of objects, sorted by object and time.
 
     Attributes
@@ -75,7 +75,7 @@ class Photometry:
     alert: NDArray[np.bool_]
 
 
-def observe(objects: NDArray[np.void], sky: Sky) -> Photometry:
+def observe(objects: NDArray[np.void], sky: Sky) -> ObservedLight:
     """Return the photometry of a chunk of objects in a sky.
 
     Asteroids and bogus sources are detected only in the images, and with the signal to noise, that
@@ -102,7 +102,7 @@ def observe(objects: NDArray[np.void], sky: Sky) -> Photometry:
     many = objects["row"][owner] < 0
     detected = single | (many & (np.abs(flux) > THRESHOLD * sigma))
     nid = schedule.nid[rows]
-    return Photometry(
+    return ObservedLight(
         owner=owner,
         bounds=np.searchsorted(owner, np.arange(objects.size + 1)),
         serial=schedule.serial[rows],

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["Part", "Tarball"]
+__all__ = ["PackedPart", "Tarball"]
 
 _LEVEL = 3
 _BLOCK = 512
@@ -23,7 +23,7 @@ _BLOCK = 512
 _GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
-class Part:
+class PackedPart:
     """A piece of data that is compressed once and can be written many times."""
 
     def __init__(self, data: bytes, level: int = _LEVEL) -> None:
@@ -68,14 +68,14 @@ class Tarball:
         self._file.close()
         self._temporary.rename(self._path)
 
-    def add(self, name: str, pieces: list[bytes | Part]) -> None:
+    def add(self, name: str, pieces: list[bytes | PackedPart]) -> None:
         """Add a member that consists of pieces in this order."""
-        size = sum(len(piece.data if isinstance(piece, Part) else piece) for piece in pieces)
+        size = sum(len(piece.data if isinstance(piece, PackedPart) else piece) for piece in pieces)
         info = tarfile.TarInfo(name)
         info.size, info.mode = size, 0o644
         self._write(info.tobuf(tarfile.USTAR_FORMAT))
         for piece in pieces:
-            if isinstance(piece, Part):
+            if isinstance(piece, PackedPart):
                 self._put(piece)
             else:
                 self._write(piece)
@@ -86,7 +86,7 @@ class Tarball:
         self._crc = zlib.crc32(data, self._crc)
         self._size += len(data)
 
-    def _put(self, part: Part) -> None:
+    def _put(self, part: PackedPart) -> None:
         self._file.write(self._squeeze.flush(zlib.Z_FULL_FLUSH))
         self._file.write(part.deflated)
         self._crc = zlib.crc32(part.data, self._crc)

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,12 +29,13 @@ from numpy.typing import ArrayLike
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.files import stamp
-from ampel_spark.sky.angles import separation
 from ampel_spark.sky.matching import How, Motion, Pairs, match, within_counts
 from ampel_spark.sky.sources import OWN, CatalogSettings, read_source
 from ampel_spark.sky.store import Stored, is_stored
 from ampel_spark.sky.tiles import Tiles, canonical, cut
-from ampel_spark.sky.where import Condition
+
+if TYPE_CHECKING:
+    from ampel_spark.sky.where import Condition
 
 __all__ = [
     "Catalog",
@@ -42,7 +43,6 @@ __all__ = [
     "Pairs",
     "StoredCatalog",
     "open_catalog",
-    "separation",
     "stored_catalog",
 ]
 

@@ -11,13 +11,12 @@ is about as high as rows are apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from ampel_spark.compiled import compiled, entry_point
 from ampel_spark.sky.angles import (
     ARC_P,
     ARC_Q,
@@ -33,7 +32,6 @@ __all__ = ["Zones", "build", "search"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-F = TypeVar("F", bound=Callable[..., object])
 
 #: Degrees by which zones and windows are taken wider than they are, against rounding.
 _PAD = 1e-10
@@ -66,12 +64,6 @@ class Zones(NamedTuple):
     cosine: Floats
     row: Integers
     key: Integers
-
-
-def compiled(function: F) -> F:
-    """Compile a function, once for all processes; no fast maths, every bit counts."""
-    made: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    return made
 
 
 @compiled
@@ -122,7 +114,7 @@ def _separation(dra: float, ddec: float, cosines: float) -> float:
     return angle * (2.0 / ARCSEC)
 
 
-@compiled
+@entry_point
 def build(
     ra: Floats, dec: Floats, row: Integers, key: Integers, low: float, height: float, n: int
 ) -> Zones:
@@ -191,7 +183,7 @@ def _before(d1: float, key1: int, row1: int, d2: float, key2: int, row2: int) ->
     return key1 < key2 if key1 != key2 else row1 < row2
 
 
-@compiled
+@entry_point
 def search(
     zones: Zones, ra: Floats, dec: Floats, inner: Floats, outer: Floats, k: int, count: bool
 ) -> tuple[Integers, Integers, Floats, Integers]:

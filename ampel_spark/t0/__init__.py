@@ -10,15 +10,15 @@ from ampel_spark.t0.filters import (
     make_filter,
 )
 from ampel_spark.t0.gaia import StarCatalog
-from ampel_spark.t0.selection import Selection, cuts_off, trace
+from ampel_spark.t0.selection import ChannelFilter, cuts_off, trace
 
 __all__ = [
     "FILTERS",
     "All",
+    "ChannelFilter",
     "Conditions",
     "DecentFilter",
     "Filter",
-    "Selection",
     "SimpleDecentFilter",
     "StarCatalog",
     "cuts_off",

@@ -1,40 +1,34 @@
-"""Conditions as a job writes them: ``quantity op value``, read strictly, never evaluated as code.
+"""Conditions as a job writes them: what an alert must meet.
 
 ::
 
     rb >= 0.3
-    magpsf < 19
     abs(gal_lat) > 14
-    n_detections >= 2
+    magpsf < 19 or ndethist >= 3
     isdiffpos in [t, 1]
     drb >= 0.5 or missing
 
-A quantity is a column of the alerts table, one of ``tspan``, ``archive_tspan`` and ``gal_lat``, or
-``abs(..)`` of either. The operator is ``<``, ``<=``, ``>``, ``>=``; for integers and strings also
-``==``, ``!=``, ``in [..]`` and ``not in [..]``.
+They are in the one language, `ampel_spark.expressions`, over the columns of the alerts table and
+``tspan``, ``archive_tspan`` and ``gal_lat``. Two things are T0's own. Beside a column of text, a
+word without quotes is text after ``==`` and ``!=`` too, and so is a number. And what is hardly
+meant is refused: a real number compared by ``==``, a text compared by ``<``.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import re
+from collections.abc import Iterator, Mapping
 
-from ampel_spark.archive.ztf import alerts_table
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.t0.cuts import Comparison, Cut, inner_column
+from ampel_spark.expressions import Expression, kind_of, parse
+from ampel_spark.expressions.kinds import NUMBER, STRING
+from ampel_spark.expressions.operations import COMPARISONS
+from ampel_spark.expressions.syntax import Call, Literal, Name, Node, names_in
+from ampel_spark.t0.cuts import Cut
+from ampel_spark.t0.quantities import column_types
 
 __all__ = ["parse_condition", "quantities"]
-
-# What rejects is the opposite of what is asked for.
-_OPPOSITE = {
-    "<": ">=", "<=": ">", ">": "<=", ">=": "<",
-    "==": "!=", "!=": "==", "in": "not in", "not in": "in",
-}  # fmt: skip
-_SHAPE = re.compile(
-    r"(?P<quantity>.+?)\s*(?P<op><=|>=|==|!=|<|>|\bnot\s+in\b|\bin\b)\s*(?P<value>.+)"
-)
-_OR_MISSING = re.compile(r"\s+or\s+missing$")
 
 # Bookkeeping, and counts over the whole packet, whatever a channel may see of it.
 _WITHHELD = frozenset(
@@ -50,116 +44,141 @@ _WITHHELD = frozenset(
         "n_forced",
     }
 )
+_OURS = frozenset(
+    {"sign", "ps1_distance_max", "ps1_sg_offset_max", "gaia_distance", "gaia_allowed", "masked"}
+)
 
 
 @functools.cache
 def quantities() -> dict[str, str]:
     """Return what a condition may name: quantity → its Spark SQL type."""
-    columns = {
-        c.name: c.type
-        for c in alerts_table().columns
-        if c.name not in _WITHHELD and not c.type.startswith("array")
+    return {
+        name: type_name
+        for name, type_name in column_types().items()
+        if name not in _WITHHELD | _OURS and not type_name.startswith("array")
     }
-    return columns | dict.fromkeys(("tspan", "archive_tspan", "gal_lat"), "double")
 
 
 def parse_condition(text: str) -> Cut:
-    """Read a condition, and return the cut that rejects what does not meet it.
+    """Read a condition, and return the cut that rejects alerts for which it is not true.
+
+    The cut records the value of the first comparison's left side (or of its right side, where the
+    left one is a constant), and the other side as threshold where the condition is this one
+    comparison.
 
     Parameters
     ----------
     text : str
-        ``quantity op value``, with ``or missing`` at the end where a missing number may pass.
+        The condition.
 
     Raises
     ------
     ConfigError
         If it cannot be read, or names no column; the error names the nearest one.
+
+    Examples
+    --------
+    >>> cut = parse_condition("abs( magdiff )  <= .4 or missing")
+    >>> cut.name, cut.value.names, cut.threshold
+    ('abs(magdiff) <= 0.4 or missing', ('magdiff',), 0.4)
     """
-    body = _OR_MISSING.sub("", text.strip())
-    match = _SHAPE.fullmatch(body)
-    if match is None:
+    try:
+        given = parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"condition {text!r} cannot be read: {error}") from None
+    types = quantities()
+    condition = Expression(given.text, _with_words(given.root, given.text, types))
+    for name in condition.names:
+        _check_name(text, name, types)
+    for comparison in _comparisons(condition.root):
+        _check_meant(text, comparison, types)
+    try:
+        kind = condition.check(types)
+    except ConfigError as error:
+        raise ConfigError(f"condition {text!r}: {error}") from None
+    if kind != "boolean":
         raise ConfigError(
-            f"condition {text!r} cannot be read: write 'quantity op value', as 'rb >= 0.3',"
+            f"condition {text!r} cannot be read: it is a {kind} and no condition, as 'rb >= 0.3',"
             " 'isdiffpos in [t, 1]' or 'drb >= 0.5 or missing'"
         )
-    quantity = re.sub(r"\s+", "", match["quantity"])
-    op = " ".join(match["op"].split())
-    kind = _kind(text, quantity)
-    operand: float | int | str | tuple[float | int | str, ...]
-    if op in ("in", "not in"):
-        operand = _list(text, kind, match["value"])
-    else:
-        operand = _value(text, kind, match["value"])
-    _check_op(text, quantity, op, kind)
-
-    rejects = [Comparison(quantity, _OPPOSITE[op], operand)]
-    name = str(Comparison(quantity, op, operand))
-    if body == text.strip():
-        rejects.insert(0, Comparison(quantity, "is missing"))
-    else:
-        name += " or missing"
-    number = kind != "string"
-    threshold = float(operand) if isinstance(operand, float | int) else None
-    return Cut(name, rejects, "any", quantity if number else None, threshold)
+    return Cut.unless(_name(condition.root) or " ".join(text.split()), condition)
 
 
-def _kind(text: str, quantity: str) -> str:
-    known = quantities()
-    column = inner_column(quantity) or quantity
-    if column in _WITHHELD:
+def _with_words(node: Node, text: str, types: Mapping[str, str]) -> Node:
+    """Return a tree in which words and numbers beside columns of text are texts."""
+    if not isinstance(node, Call):
+        return node
+    parts = [_with_words(part, text, types) for part in node.arguments]
+    if node.operation in COMPARISONS or node.operation == "in":
+        columns = [name for part in parts for name in names_in(part) if name in types]
+        if columns and all(types[name] == STRING for name in columns):
+            parts = [_as_text(part, text, types) for part in parts]
+    return Call(node.operation, tuple(parts), node.at, node.size)
+
+
+def _as_text(node: Node, text: str, types: Mapping[str, str]) -> Node:
+    word = re.match(r"[\w.+\-]+", text[node.at :])
+    bare = isinstance(node, Name) and node.name not in types
+    number = isinstance(node, Literal) and isinstance(node.value, int | float)
+    return Literal(word[0], node.at) if word and (bare or number) else node
+
+
+def _check_name(text: str, name: str, types: Mapping[str, str]) -> None:
+    if name in _WITHHELD:
         raise ConfigError(
-            f"condition {text!r}: {column} is not for filters; use n_detections, or a column of the"
+            f"condition {text!r}: {name} is not for filters; use n_detections, or a column of the"
             " survey's candidate"
         )
-    if column not in known:
-        raise ConfigError(f"condition {text!r}: no column {column!r}{_near(column)}")
-    if column != quantity and known[column] == "string":
-        raise ConfigError(f"condition {text!r}: {column} is a string and has no magnitude")
-    return known[column]
+    if name not in types:
+        near = nearest(name, types)
+        # a list of all hundred columns would help nobody
+        cure = near if "mean" in near else "; `ampel-spark tables` lists the columns of alerts"
+        raise ConfigError(f"condition {text!r}: no column {name!r}{cure}")
 
 
-def _near(column: str) -> str:
-    near = nearest(column, quantities())
-    # a list of all hundred columns would help nobody
-    return near if "mean" in near else "; `ampel-spark tables` lists the columns of alerts"
+def _comparisons(node: Node) -> Iterator[Call]:
+    if isinstance(node, Call):
+        if node.operation in COMPARISONS or node.operation == "in":
+            yield node
+        for part in node.arguments:
+            yield from _comparisons(part)
 
 
-def _check_op(text: str, quantity: str, op: str, kind: str) -> None:
-    if kind == "string" and op in ("<", "<=", ">", ">="):
-        raise ConfigError(f"condition {text!r}: {quantity} is a string; use ==, !=, in or not in")
-    if kind in ("float", "double") and op not in ("<", "<=", ">", ">="):
-        raise ConfigError(
-            f"condition {text!r}: {quantity} is a real number; ask for a range with < and >"
-        )
-
-
-def _list(text: str, kind: str, written: str) -> tuple[float | int | str, ...]:
-    match = re.fullmatch(r"\[(.*)\]", written.strip())
-    if match is None or not match[1].strip():
-        raise ConfigError(f"condition {text!r}: give a list in brackets, as [t, 1]")
-    return tuple(_value(text, kind, item) for item in match[1].split(","))
-
-
-def _value(text: str, kind: str, written: str) -> float | int | str:
-    word = written.strip()
-    if kind == "string":
-        match = re.fullmatch(r"(['\"]?)([\w.+\- ]+)\1", word)
-        if match is None:
-            raise ConfigError(f"condition {text!r}: {word!r} is no plain string")
-        return match[2]
-    try:
-        number = float(word)
-    except ValueError:
-        raise ConfigError(f"condition {text!r}: {word!r} is no number") from None
-    if math.isnan(number):
-        raise ConfigError(f"condition {text!r}: NaN compares with nothing; use 'or missing'")
-    if not re.fullmatch(r"[+-]?\d+", word):
-        if kind in ("int", "bigint", "long") and 2**53 < abs(number) < math.inf:
+def _check_meant(text: str, comparison: Call, types: Mapping[str, str]) -> None:
+    orders = comparison.operation in ("<", "<=", ">", ">=")
+    for side in comparison.arguments:
+        column = _column(side)
+        kind = kind_of(types[column]) if column else None
+        if kind == STRING and orders:
+            raise ConfigError(f"condition {text!r}: {column} is a string; use ==, !=, in or not in")
+        if kind == NUMBER and not orders:
             raise ConfigError(
-                f"condition {text!r}: write {word} as a whole number: a real one has 53 bits"
+                f"condition {text!r}: {column} is a real number; ask for a range with < and >"
             )
-        return number
-    if not -(1 << 63) <= int(word) < 1 << 63:
-        raise ConfigError(f"condition {text!r}: {word} has more than 64 bits")
-    return int(word)
+
+
+def _column(node: Node) -> str | None:
+    """Return ``x`` for ``x`` and ``abs(x)``."""
+    if isinstance(node, Call) and node.operation == "abs":
+        node = node.arguments[0]
+    return node.name if isinstance(node, Name) else None
+
+
+def _name(node: Node) -> str | None:
+    """Return ``quantity op value`` in its one form, None for any other condition."""
+    match node:
+        case Call("or missing", (condition, *_)):
+            name = _name(condition)
+            return f"{name} or missing" if name else None
+        case Call("not", (Call("in") as condition,)):
+            name = _name(condition)
+            return name.replace(" in ", " not in ", 1) if name else None
+        case Call(operation, (first, *others)) if operation in COMPARISONS or operation == "in":
+            column = _column(first)
+            values = [str(item.value) for item in others if isinstance(item, Literal)]
+            if column is None or len(values) < len(others):
+                return None
+            quantity = column if isinstance(first, Name) else f"abs({column})"
+            shown = f"[{', '.join(values)}]" if operation == "in" else values[0]
+            return f"{quantity} {operation} {shown}"
+    return None

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -23,14 +24,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.classes import Kind, build_model, load_class
+from ampel_spark.errors import ConfigError
 from ampel_spark.t0.conditions import parse_condition
-from ampel_spark.t0.cuts import Comparison, Cut
+from ampel_spark.t0.cuts import Cut
 
 __all__ = [
     "FILTERS",
@@ -129,8 +130,8 @@ class _Decent(Filter):
             _below("min_ndet", "n_detections", p.min_ndet),
             _below("min_tspan", "tspan", p.min_tspan),
             _above("max_tspan", "tspan", p.max_tspan),
-            Cut("missing keys", [Comparison(key, "is missing") for key in REQUIRED_KEYS], "any"),
-            Cut("isdiffpos", [Comparison("isdiffpos", "in", ("f", "0"))], "all", "sign", 0.0),
+            Cut.where("missing keys", " or ".join(f"{key} is null" for key in REQUIRED_KEYS)),
+            Cut.where("isdiffpos", "isdiffpos in [f, 0]", "sign", 0.0),
             _below("min_rb", "rb", p.min_rb),
             *([_below("min_drb", "drb", p.min_drb)] if p.min_drb > 0 else []),
             _above("max_fwhm", "fwhm", p.max_fwhm),
@@ -138,32 +139,21 @@ class _Decent(Filter):
             _above("max_magdiff", "abs(magdiff)", p.max_magdiff),
             _above("max_nbad", "nbad", p.max_nbad),
             _below("min_archive_tspan", "archive_tspan", p.min_archive_tspan),
-            Cut(
-                "max_archive_tspan",
-                [Comparison("archive_tspan", ">=", p.max_archive_tspan)],
-                "all", "archive_tspan", p.max_archive_tspan,
-            ),
-            Cut(
-                "min_sso_dist",
-                [Comparison("ssdistnr", ">=", 0.0), Comparison("ssdistnr", "<", p.min_sso_dist)],
-                "all", "ssdistnr", p.min_sso_dist,
+            Cut.where("max_archive_tspan", f"archive_tspan >= {p.max_archive_tspan}"),
+            Cut.where(
+                "min_sso_dist", f"ssdistnr >= 0.0 and ssdistnr < {p.min_sso_dist}",
+                "ssdistnr", p.min_sso_dist,
             ),
             *([_below("min_gal_lat", "abs(gal_lat)", p.min_gal_lat)] if p.min_gal_lat > 0 else []),
-            Cut(
-                "ps1_star",
-                [
-                    Comparison("distpsnr1", "<", p.ps1_sgveto_rad),
-                    Comparison("sgscore1", ">", p.ps1_sgveto_th),
-                ],
-                "all", "distpsnr1", p.ps1_sgveto_rad,
+            Cut.where(
+                "ps1_star", f"distpsnr1 < {p.ps1_sgveto_rad} and sgscore1 > {p.ps1_sgveto_th}",
+                "distpsnr1", p.ps1_sgveto_rad,
             ),
-            Cut(
+            Cut.where(
                 "ps1_confusion",
-                [
-                    Comparison("ps1_distance_max", "<", p.ps1_confusion_rad),
-                    Comparison("ps1_sg_offset_max", "<", p.ps1_confusion_sg_tol),
-                ],
-                "all", "ps1_distance_max", p.ps1_confusion_rad,
+                f"ps1_distance_max < {p.ps1_confusion_rad}"
+                f" and ps1_sg_offset_max < {p.ps1_confusion_sg_tol}",
+                "ps1_distance_max", p.ps1_confusion_rad,
             ),
         ]  # fmt: skip
         return cuts
@@ -234,8 +224,8 @@ class DecentFilter(_Decent):
         """Return the cuts in AMPEL's order, the Gaia veto last."""
         cuts = super().cuts()
         if self.gaia_rs > 0:
-            star = Comparison("gaia_distance", "is present")
-            cuts.append(Cut("gaia_star", [star], "all", "gaia_distance", "gaia_allowed"))
+            near = "gaia_distance is not null"
+            cuts.append(Cut.where("gaia_star", near, "gaia_distance", "gaia_allowed"))
         return cuts
 
     def off(self) -> list[str]:
@@ -256,22 +246,21 @@ def _readable(text: str) -> str:
     try:
         parse_condition(text)
     except ConfigError as error:
-        # whoever tells the problem names the value
-        said = str(error).removeprefix(f"condition {text!r}").lstrip(": ")
-        raise ValueError(said) from None
+        # the error that is made of it names the value
+        raise ValueError(str(error).removeprefix(f"condition {text!r}").lstrip(": ")) from None
     return text
 
 
-# Each is checked where it stands, so that all that are wrong are told.
+# Each is checked where it stands, so that all that are wrong are named.
 _Condition = Annotated[str, AfterValidator(_readable)]
 
 
 class Conditions(Filter):
     """A list of conditions on the columns of the alerts table, which all must hold.
 
-    Each is ``quantity op value``, as ``rb >= 0.3``, ``abs(gal_lat) > 14``, ``isdiffpos in [t, 1]``;
-    see `ampel_spark.t0.conditions`. A condition on a missing number does not hold, unless it ends
-    in ``or missing``.
+    As ``rb >= 0.3``, ``abs(gal_lat) > 14``, ``isdiffpos in [t, 1]`` or ``magpsf < 19 or rb > 0.9``;
+    see `ampel_spark.t0.conditions`. A condition on a missing number is not met, unless it ends in
+    ``or missing``.
     """
 
     conditions: tuple[_Condition, ...] = Field(
@@ -298,42 +287,33 @@ FILTERS: dict[str, type[Filter]] = {
 }
 
 
-def make_filter(name: str, config: Mapping[str, Any] | None = None) -> Filter:
+def make_filter(
+    name: str, config: Mapping[str, Any] | None = None, folder: Path = Path()
+) -> Filter:
     """Build a filter from a job's ``filter`` and ``config``.
+
+    Parameters
+    ----------
+    name : str
+        One of `FILTERS`, ``module:Class`` or ``path/file.py:Class``.
+    config : mapping, optional
+        The parameters that differ from their defaults.
+    folder : Path, optional
+        Folder of the job file, from which a relative path starts.
 
     Raises
     ------
     ConfigError
         If there is no such filter, or parameters are unknown, missing or wrong: all at once.
     """
-    if name not in FILTERS:
-        raise ConfigError(f"no filter {name!r}{nearest(name, FILTERS)}")
-    model = FILTERS[name]
-    try:
-        return model(**dict(config or {}))
-    except ValidationError as error:
-        raise ConfigError(_explain(model, error)) from None
-
-
-def _explain(model: type[Filter], error: ValidationError) -> str:
-    lines = []
-    for e in error.errors():
-        key = ".".join(str(part) for part in e["loc"])
-        if e["type"] == "extra_forbidden":
-            lines.append(f"no parameter {key!r}{nearest(key, model.model_fields)}")
-        elif e["type"] == "missing":
-            lines.append(f"{key} is required: {model.model_fields[key].description}")
-        else:
-            given = f" (given: {e['input']!r})" if key else ""
-            lines.append(
-                f"{key}{': ' if key else ''}{e['msg'].removeprefix('Value error, ')}{given}"
-            )
-    return f"{model.__name__}: " + "; ".join(lines)
+    known = {key: f"{cls.__module__}:{cls.__qualname__}" for key, cls in FILTERS.items()}
+    model = load_class(Kind("filter", Filter, known, ConfigError), name, folder)
+    return build_model(model, config, f"filter {name!r}")
 
 
 def _below(name: str, quantity: str, threshold: float) -> Cut:
-    return Cut(name, [Comparison(quantity, "<", threshold)], "all", quantity, float(threshold))
+    return Cut.where(name, f"{quantity} < {threshold}")
 
 
 def _above(name: str, quantity: str, threshold: float) -> Cut:
-    return Cut(name, [Comparison(quantity, ">", threshold)], "all", quantity, float(threshold))
+    return Cut.where(name, f"{quantity} > {threshold}")

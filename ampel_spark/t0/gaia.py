@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.sky.angles import ARCSEC, good_positions, separation, unit_vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +49,6 @@ STAR_COLUMNS: dict[str, str] = {
 Floats = npt.NDArray[np.float64]
 
 _VETO = "distance double, allowed double"
-_ARCSEC = np.pi / 648000.0
 
 
 @dataclass(frozen=True)
@@ -126,21 +126,20 @@ def vetoes(catalog: StarCatalog, rule: GaiaRule, ra: Floats, dec: Floats) -> tup
         Distance of that star and the distance within which it vetoes, arcsec; NaN where none does.
     """
     distance, limit = np.full(len(ra), np.nan), np.full(len(ra), np.nan)
-    tree, allowed = _tree(catalog, rule)
-    asked = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    tree, star_ra, star_dec, allowed = _tree(catalog, rule)
+    asked = np.flatnonzero(good_positions(ra, dec))
     if tree is None or not len(asked):
         return distance, limit
-    places = _unit_vectors(ra[asked], dec[asked])
-    # A little wider than needed: the exact test comes below, on distances of our own.
-    reach = 2.0 * np.sin(0.5 * min(rule.rs, allowed.max()) * _ARCSEC) * (1 + 1e-9) + 1e-14
+    places = unit_vectors(ra[asked], dec[asked])
+    # A little wider than needed: the exact test comes below.
+    reach = 2.0 * np.sin(0.5 * min(rule.rs, allowed.max()) * ARCSEC) * (1 + 1e-9) + 1e-14
     counts = tree.query_ball_point(places, reach, return_length=True)
     near = np.flatnonzero(counts)
     if not len(near):
         return distance, limit
     i = np.repeat(near, counts[near])
     j = np.concatenate(tree.query_ball_point(places[near], reach)).astype(np.intp)
-    chord = np.sqrt(((places[i] - tree.data[j]) ** 2).sum(axis=1))
-    d = 2.0 * np.arcsin(np.minimum(0.5 * chord, 1.0)) / _ARCSEC
+    d = separation(ra[asked[i]], dec[asked[i]], star_ra[j], star_dec[j])
     hit = (d < allowed[j]) & (d <= rule.rs)
     i, d, a = i[hit], d[hit], allowed[j[hit]]
     order = np.lexsort((a, d, i))
@@ -173,8 +172,8 @@ def _floats(column: pa.Array) -> Floats:
 
 
 @functools.lru_cache(maxsize=4)
-def _tree(catalog: StarCatalog, rule: GaiaRule) -> tuple[Any, Floats]:
-    """Return the tree of the stars that can veto, and the distance within which each does."""
+def _tree(catalog: StarCatalog, rule: GaiaRule) -> tuple[Any, Floats, Floats, Floats]:
+    """Return a tree of the stars that can veto, their ra and dec, and how far each does."""
     from scipy.spatial import cKDTree
 
     s = _read(catalog.name, catalog.files)
@@ -190,15 +189,9 @@ def _tree(catalog: StarCatalog, rule: GaiaRule) -> tuple[Any, Floats]:
         near = np.abs(s["Plx"] / s["ErrPlx"]) > rule.plx_signif
         in_range = (s["Mag_G"] >= rule.gmag_min) & (s["Mag_G"] <= rule.gmag_max)
         can = (moves | near) & in_range & (s["ExcessNoiseSig"] < rule.excessnoise_sig_max)
-    allowed = 1.8 + 0.6 * np.exp((20.0 - s["Mag_G"][can]) / 2.05)
-    if not can.any():
-        return None, allowed
-    return cKDTree(_unit_vectors(s["ra"][can], s["dec"][can])), allowed
-
-
-def _unit_vectors(ra: Floats, dec: Floats) -> Floats:
-    a, d = np.radians(ra), np.radians(dec)
-    return np.column_stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
+    ra, dec, mag = (s[name][can] for name in ("ra", "dec", "Mag_G"))
+    tree = cKDTree(unit_vectors(ra, dec)) if can.any() else None
+    return tree, ra, dec, 1.8 + 0.6 * np.exp((20.0 - mag) / 2.05)
 
 
 def _parquet_files(name: str, path: Path) -> Sequence[Path]:

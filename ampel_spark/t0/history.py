@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
 
-from ampel_spark.t0.cuts import HISTORY
+from ampel_spark.t0.quantities import HISTORY
 
 __all__ = ["archive_history", "packet_history", "visible"]
 

@@ -1,109 +1,152 @@
-"""Spark SQL text for the quantities that cuts compare, and for the comparisons.
+"""The quantities of an alert that conditions name: columns, its history, and what is made of them.
 
-Text, because a filter has hundreds of operations: Spark parses them at once, while each operation
-on a Column is several calls to the JVM.
+A number that is null or NaN is *missing*: unknown, as `ampel_spark.expressions` has it.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from pyspark.sql.types import DoubleType, FloatType, StringType, StructType
+import numpy as np
 
-from ampel_spark.t0.cuts import Comparison, Operand, inner_column
-from ampel_spark.t0.galactic import galactic_latitude_sql
+from ampel_spark.archive.ztf import alerts_table
+from ampel_spark.expressions import Expression, parse
+from ampel_spark.expressions.kinds import NUMBER
+from ampel_spark.expressions.sql import Term, column
+from ampel_spark.t0.galactic import galactic_latitude, galactic_latitude_sql
 
-__all__ = ["Quantities", "holds", "literal"]
+__all__ = [
+    "DERIVED",
+    "GAIA",
+    "HISTORY",
+    "AlertRow",
+    "Quantities",
+    "base_columns",
+    "column_types",
+]
 
-_NONE = "CAST(NULL AS DOUBLE)"
+#: Quantities of the history that a channel may see, and their types.
+HISTORY = {"n_detections": "int", "jd_first": "double", "jd_last": "double"}
 
-
-class Quantities:
-    """SQL expressions for quantities, by name; null where the quantity is missing.
-
-    Parameters
-    ----------
-    schema : StructType
-        Of the alerts; says which columns can be NaN.
-    made : mapping of str to str
-        Expressions of quantities that the caller has made itself: the history, the Gaia stars.
-    """
-
-    def __init__(self, schema: StructType, made: Mapping[str, str]) -> None:
-        self._types = {field.name: field.dataType for field in schema.fields}
-        self._made = made
-
-    def __getitem__(self, quantity: str) -> str:
-        """Return the expression of a quantity."""
-        if quantity in self._made:
-            return self._made[quantity]
-        if quantity in _DERIVED:
-            return _DERIVED[quantity](self)
-        inner = inner_column(quantity)
-        if inner is not None:
-            return f"abs({self[inner]})"
-        name = f"`{quantity}`"
-        if isinstance(self._types[quantity], FloatType | DoubleType):
-            return f"nanvl(CAST({name} AS DOUBLE), {_NONE})"
-        return name
-
-    def number(self, quantity: str | float | None) -> str:
-        """Return a quantity or a constant as double, null for None and for strings."""
-        if isinstance(quantity, str) and not isinstance(self._types.get(quantity), StringType):
-            return f"CAST({self[quantity]} AS DOUBLE)"
-        return literal(float(quantity)) if isinstance(quantity, float | int) else _NONE
+#: Quantities that need a catalogue of stars, and their meanings; judge comes to them last.
+GAIA = {
+    "gaia_distance": "distance of the nearest Gaia star that vetoes [arcsec]",
+    "gaia_allowed": "distance within which that star vetoes [arcsec]",
+}
 
 
-def holds(comparison: Comparison, quantities: Quantities) -> str:
-    """Return whether a comparison holds: never null, false where the quantity is missing."""
-    left, op, right = quantities[comparison.quantity], comparison.op, comparison.operand
-    if op == "is missing":
-        return f"({left} IS NULL)"
-    if op == "is present":
-        return f"({left} IS NOT NULL)"
-    if isinstance(right, tuple):
-        return f"coalesce({left} {op.upper()} ({', '.join(map(literal, right))}), false)"
-    return f"coalesce({left} {op} {literal(right)}, false)"
+@dataclass(frozen=True)
+class _Made:
+    """A quantity that no expression gives: made from columns, once for Spark and once in Python."""
+
+    columns: tuple[str, ...]
+    spark: Callable[..., str]
+    plain: Callable[..., float]
 
 
-def literal(value: Operand) -> str:
-    """Return a number or a string as Spark SQL writes it."""
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
-    if isinstance(value, int):
-        return f"({value}L)"
-    if isinstance(value, float):
-        # Spark reads a bare 0.3 as a decimal
-        return f"({value!r}D)" if math.isfinite(value) else f"CAST('{value}' AS DOUBLE)"
-    raise TypeError(f"no literal for {value!r}")
-
-
-def _sign(q: Quantities) -> str:
-    flag = q["isdiffpos"]
+def _sign_sql(flag: str) -> str:
     return f"CASE WHEN {flag} IN ('f', '0') THEN -1.0D WHEN {flag} IS NOT NULL THEN 1.0D END"
 
 
-def _latitude(q: Quantities) -> str:
+def _latitude_sql(ra: str, dec: str) -> str:
     # NaN is asked for once, not in each of the sines.
-    there = f"{q['ra']} IS NOT NULL AND {q['dec']} IS NOT NULL"
+    there = f"{ra} IS NOT NULL AND {dec} IS NOT NULL"
     return f"CASE WHEN {there} THEN {galactic_latitude_sql('`ra`', '`dec`')} END"
 
 
-def _largest(*values: str) -> str:
-    # `greatest` skips nulls; here one missing number makes the whole missing.
-    there = " AND ".join(f"{v} IS NOT NULL" for v in values)
-    return f"CASE WHEN {there} THEN greatest({', '.join(values)}) END"
-
-
-_DERIVED: dict[str, Callable[[Quantities], str]] = {
-    "tspan": lambda q: f"({q['jd_last']} - {q['jd_first']})",
-    "archive_tspan": lambda q: f"({q['jdendhist']} - {q['jdstarthist']})",
-    "gal_lat": _latitude,
-    "sign": _sign,
-    "ps1_distance_max": lambda q: _largest(*(q[f"distpsnr{i}"] for i in (1, 2, 3))),
-    "ps1_sg_offset_max": lambda q: _largest(
-        *(f"abs({q[f'sgscore{i}']} - 0.5D)" for i in (1, 2, 3))
-    ),
+#: Quantities made from columns, all of them real numbers, by an expression or by functions.
+DERIVED: dict[str, str | _Made] = {
+    # last minus first detection of the history [d]
+    "tspan": "jd_last - jd_first",
+    # [d]
+    "archive_tspan": "jdendhist - jdstarthist",
+    # galactic latitude [deg]
+    "gal_lat": _Made(("ra", "dec"), _latitude_sql, galactic_latitude),
+    # 1, or -1 for a negative subtraction
+    "sign": _Made(("isdiffpos",), _sign_sql, lambda flag: -1.0 if flag in ("f", "0") else 1.0),
+    # distance of the farthest of the three closest PS1 sources [arcsec]
+    "ps1_distance_max": "max(distpsnr1, distpsnr2, distpsnr3)",
+    # how far from 0.5 the star-galaxy scores of the three closest PS1 sources are at most
+    "ps1_sg_offset_max": "max(abs(sgscore1 - 0.5), abs(sgscore2 - 0.5), abs(sgscore3 - 0.5))",
 }
+
+_MORE = {**HISTORY, **dict.fromkeys((*DERIVED, *GAIA), "double"), "masked": "int"}
+
+
+@functools.cache
+def column_types() -> dict[str, str]:
+    """Return the Spark SQL type of every quantity of an alert."""
+    return {c.name: c.type for c in alerts_table().columns} | _MORE
+
+
+def base_columns(quantity: str) -> tuple[str, ...]:
+    """Return the columns of the alerts table from which `quantity` is made."""
+    made = ("ra", "dec") if quantity in GAIA else DERIVED.get(quantity, (quantity,))
+    if isinstance(made, str):
+        return parse(made).names
+    return made.columns if isinstance(made, _Made) else made
+
+
+class Quantities:
+    """Spark SQL of quantities, by name; null where the quantity is missing.
+
+    Parameters
+    ----------
+    types : mapping of str to str
+        Spark SQL types of the alerts' columns.
+    made : mapping of str to str
+        SQL of quantities that the caller has made itself: the history, the Gaia stars.
+    """
+
+    def __init__(self, types: Mapping[str, str], made: Mapping[str, str]) -> None:
+        self.types = {**types, **_MORE}
+        self._made = made
+
+    def __getitem__(self, quantity: str) -> Term:
+        """Return the SQL of a quantity."""
+        if quantity in self._made:
+            whole = column(self._made[quantity], self.types[quantity])
+            # it comes from columns without NaN
+            return whole._replace(sql=self._made[quantity])
+        derived = DERIVED.get(quantity)
+        if derived is None:
+            return column(f"`{quantity}`", self.types[quantity])
+        if isinstance(derived, str):
+            return parse(derived).term(self.types, self.__getitem__)
+        return Term(derived.spark(*(self[name].sql for name in derived.columns)), NUMBER)
+
+
+class AlertRow:
+    """The quantities of one alert, on which expressions are evaluated.
+
+    Parameters
+    ----------
+    values : mapping
+        Row of the alerts table, with the history and the star in question.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def value(self, quantity: str) -> Any:
+        """Return a quantity, None where it is missing."""
+        derived = DERIVED.get(quantity)
+        if isinstance(derived, str):
+            return self.evaluate(parse(derived))
+        if derived is None:
+            found = self._values.get(quantity)
+            return None if isinstance(found, float) and math.isnan(found) else found
+        inputs = [self.value(name) for name in derived.columns]
+        return None if None in inputs else derived.plain(*inputs)
+
+    def evaluate(self, expression: Expression) -> Any:
+        """Return the value of an expression, None where it is unknown."""
+        return expression.evaluate(column_types(), self).reshape(-1).tolist()[0]
+
+    def __getitem__(self, quantity: str) -> Any:
+        """Return a quantity as an array."""
+        return np.array([self.value(quantity)], object)

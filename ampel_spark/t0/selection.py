@@ -1,37 +1,30 @@
-"""A selection: what one channel asks of T0, and the trace of what judged."""
+"""A channel and its filter: what T0 judges by, and the trace of what judged."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import inspect
-import json
-import sys
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ampel_spark.calibration.release import Release
-from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.errors import ConfigError, UnitError, nearest
 from ampel_spark.t0.cuts import MASKED, Cut
 from ampel_spark.t0.filters import Filter
 from ampel_spark.t0.gaia import StarCatalog
+from ampel_spark.trace import code_of, plain, trace_id_of
 
-__all__ = ["History", "OnStockMatch", "Photometry", "Selection", "cuts_off", "trace"]
+__all__ = ["ChannelFilter", "History", "OnStockMatch", "Photometry", "cuts_off", "trace"]
 
 OnStockMatch = Literal["none", "bypass", "overrule", "silent_overrule"]
 History = Literal["packet", "archive"]
 Photometry = Literal["issued", "calibrated"]
 
-# The modules whose code decides; a trace is over their text.
-_CODE = ("conditions", "cuts", "filters", "galactic", "history", "judge", "quantities", "selection")
-
-_CALIBRATION = tuple(
-    f"ampel_spark.calibration.{name}" for name in ("alerts", "apply", "cells", "release", "tables")
-)
+# What runs the filters: its code is in their traces.
+_JUDGE = f"{__name__.rpartition('.')[0]}.judge"
 
 
 @dataclass(frozen=True)
-class Selection:
+class ChannelFilter:
     """A channel and its filter.
 
     Attributes
@@ -101,12 +94,12 @@ class Selection:
         return [*([MASKED] if self.calibrates else []), *self.filter.cuts()]
 
 
-def cuts_off(selection: Selection) -> list[str]:
-    """Return lines for the plan: which cuts of the selection's filter are off, and why."""
-    lines = selection.filter.off()
-    if selection.gaia is None and any(cut.needs_stars for cut in selection.filter.cuts()):
+def cuts_off(judged: ChannelFilter) -> list[str]:
+    """Return lines for the plan: which cuts of a channel's filter are off, and why."""
+    lines = judged.filter.off()
+    if judged.gaia is None and any(cut.needs_stars for cut in judged.filter.cuts()):
         lines.append("no star catalogue is named (gaia:): no veto by Gaia stars")
-    return [f"channel {selection.channel}: {line}" for line in lines]
+    return [f"channel {judged.channel}: {line}" for line in lines]
 
 
 def trace(
@@ -120,48 +113,37 @@ def trace(
 ) -> str:
     """Return the hash of all that decides a judgement: 32 hexadecimal digits.
 
-    It is over the filter's class and parameters with their defaults, the data rights, the two
-    settings of the selection, the stars, the code of the filter and of this package, and what the
-    release changes where it changes anything.
+    It is over the filter's class, its parameters with their defaults and the cuts that these make,
+    the data rights, the two settings of the selection, the stars, the release where it changes
+    anything, and the code that runs (`ampel_spark.trace`).
 
     Raises
     ------
     ConfigError
         If the code of the filter's class cannot be read.
     """
-    content: dict[str, object] = {
-        "filter": f"{type(alert_filter).__module__}.{type(alert_filter).__qualname__}",
-        "parameters": alert_filter.model_dump(mode="python"),
+    cls, calibrates = type(alert_filter), release is not None and bool(release.rules)
+    content = {
+        "class": cls.__qualname__,
+        "parameters": plain(alert_filter, cls.__qualname__),
+        "cuts": plain([alert_filter.cuts(), alert_filter.groups()], cls.__qualname__),
         "access": None if access is None else sorted(access),
         "on_stock_match": on_stock_match,
         "history": history,
         "stars": None if gaia is None else gaia.content_hash,
-        "code": _code_digest(type(alert_filter), gaia is not None),
+        "release": release.content_hash if release is not None and calibrates else None,
+        "code": _code(cls, gaia is not None, calibrates),
     }
-    if release is not None and release.rules:
-        content["release"] = [release.content_hash, *map(_source, _CALIBRATION)]
-    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return trace_id_of(content)
 
 
-@functools.cache
-def _code_digest(model: type[Filter], with_gaia: bool) -> str:
-    package = __name__.rpartition(".")[0]
-    names = {f"{package}.{name}" for name in (*_CODE, *(("gaia",) if with_gaia else ()))}
-    names |= {c.__module__ for c in model.__mro__ if issubclass(c, Filter)}
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(names):
-        digest.update(f"{name}\n{_source(name)}\n".encode())
-    return digest.hexdigest()
-
-
-def _source(module: str) -> str:
+def _code(cls: type[Filter], stars: bool, calibrates: bool) -> dict[str, str]:
+    """Return the digests of the modules that decide what a filter does, by module."""
+    # What the alerts' columns are called, and of which type, decides the cuts and nothing else.
+    unused = ["ampel_spark.lake"]
+    unused += [] if calibrates else ["ampel_spark.archive", "ampel_spark.calibration"]
+    unused += [] if stars else ["ampel_spark.t0.gaia"]
     try:
-        if module not in sys.modules:
-            __import__(module)
-        return inspect.getsource(sys.modules[module])
-    except (OSError, TypeError, ImportError) as error:
-        raise ConfigError(
-            f"the code of {module} cannot be read ({error}), so no trace can name it: put the"
-            " filter in a file"
-        ) from None
+        return code_of(cls, Filter, [_JUDGE], unused)
+    except UnitError as error:
+        raise ConfigError(str(error)) from None

@@ -28,7 +28,7 @@ from ampel_spark.lightcurve import (
 from ampel_spark.t1.links import links, state_ids
 from ampel_spark.t1.photometry import canonical, integers, newest, unsuperseded
 
-__all__ = ["KIND_CODES", "LIGHT_CURVE_SCHEMA", "assemble", "batch_of"]
+__all__ = ["KIND_CODES", "LIGHT_CURVE_SCHEMA", "POINT_TYPES", "assemble", "batch_of"]
 
 Array = npt.NDArray[Any]
 
@@ -36,6 +36,9 @@ Array = npt.NDArray[Any]
 KIND_CODES = {"detection": DETECTION, "upper_limit": UPPER_LIMIT, "forced": FORCED}
 
 _TYPES = {"i8": pa.int64(), "i4": pa.int32(), "i1": pa.int8(), "f8": pa.float64(), "O": pa.string()}
+
+#: Arrow types of the fields of a point.
+POINT_TYPES = {name: _TYPES[kind] for name, (kind, _) in POINT_FIELDS.items()}
 
 #: A state with its light curve, one list for each field of a point.
 LIGHT_CURVE_SCHEMA = pa.schema(
@@ -53,7 +56,7 @@ LIGHT_CURVE_SCHEMA = pa.schema(
         ("jd_last", pa.float64()),
         ("datapoint_ids", pa.list_(pa.int64())),
         ("rules", pa.list_(pa.int32())),
-        *((f"lc_{name}", pa.list_(_TYPES[kind])) for name, (kind, _) in POINT_FIELDS.items()),
+        *((f"lc_{name}", pa.list_(kind)) for name, kind in POINT_TYPES.items()),
     ]
 )
 

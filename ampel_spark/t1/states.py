@@ -21,11 +21,12 @@ from ampel_spark.t1.assemble import KIND_CODES, LIGHT_CURVE_SCHEMA, assemble
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-__all__ = ["ALL", "Wanted", "light_curves", "requests", "visible_points"]
+__all__ = ["ALL", "LAST_ID", "Wanted", "light_curves", "requests", "visible_points"]
 
 #: The time of a state without a limit in time: later than any alert.
 ALL = 9e9
-_LAST_ID = (1 << 63) - 1
+#: Id of no alert: larger than any.
+LAST_ID = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFr
 
     objects = ["channel", "survey", "stock", "name"]
     none = f.lit(None).cast("bigint").alias("alert_id")
-    end = f.lit(_LAST_ID)
+    end = f.lit(LAST_ID)
     if wanted.states == "alert":
         rows = accepted.select(
             *objects,

@@ -1,31 +1,23 @@
-"""Units by name: those that come with the package, and anyone's own.
-
-A job names a unit as one of `UNITS`, as ``module:Class`` where Python can import the module, or as
-``path/file.py:Class``, from the job file's folder.
-"""
+"""Units by name (`ampel_spark.classes`), built with their parameters, and described."""
 
 from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import inspect
 import operator
 import re
-import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ampel_spark.errors import ConfigError, UnitError, nearest
-from ampel_spark.t2.trace import modules_of
+from ampel_spark.classes import Kind, build_model, load_class, modules_behind
+from ampel_spark.errors import UnitError, nearest
 from ampel_spark.t2.unit import TYPES, Column, Unit
 
 __all__ = [
@@ -37,6 +29,8 @@ __all__ = [
     "describe",
     "find_unit",
     "packed",
+    "placed",
+    "with_paths",
 ]
 
 #: The units that come with the package.
@@ -55,9 +49,7 @@ RESERVED = (
     *("status", "message", "duration_ms", "attempts", "run_id"),
 )
 
-
-# Modules of the user that were imported for units: their file, and the digest of its content then.
-_LOADED: dict[str, tuple[Path, str]] = {}
+_KIND = Kind("unit", Unit, UNITS)
 
 
 @dataclass(frozen=True)
@@ -95,19 +87,10 @@ def find_unit(spec: str, base: Path) -> type[Unit]:
     UnitError
         If there is no such unit, its module fails on import, or it is not what a unit must be.
     """
-    _forget_changed()
-    where, colon, name = UNITS.get(spec, spec).rpartition(":")
-    if not colon or not where or not name:
-        raise UnitError(
-            f"no unit {spec!r}{nearest(spec, UNITS)}; "
-            "one's own is path/file.py:Class or module:Class"
-        )
-    file = (base / where).resolve() if where.endswith(".py") else None
-    cls = _class_in(_from_file(file, spec) if file else _imported(where, spec), name, spec)
+    cls = load_class(_KIND, spec, base)
     if cls.process is Unit.process and cls.process_batch is Unit.process_batch:
         raise UnitError(f"unit {spec!r} defines neither process nor process_batch")
     _check_columns(cls.columns, spec)
-    _remember(cls, file.parent if file else None, spec)
     return cls
 
 
@@ -130,12 +113,26 @@ def build(spec: str, config: Mapping[str, Any] | None, base: Path) -> Unit:
     ConfigError
         If a parameter is unknown, missing or of the wrong type.
     """
-    cls = find_unit(spec, base)
-    try:
-        unit = cls.model_validate(dict(config or {}))
-    except ValidationError as error:
-        raise ConfigError(_explained(error, cls, spec)) from None
-    unit = unit.model_copy(update={k: _absolute(getattr(unit, k), base) for k in cls.model_fields})
+    return placed(build_model(find_unit(spec, base), config, f"unit {spec!r}"), spec, base)
+
+
+def placed(unit: Unit, spec: str, base: Path) -> Unit:
+    """Return a unit with the relative paths in its parameters taken from `base`.
+
+    Parameters
+    ----------
+    unit : Unit
+    spec : str
+        How errors name it.
+    base : Path
+        Folder of the job file.
+
+    Raises
+    ------
+    UnitError
+        If its columns cannot make a table.
+    """
+    unit = with_paths(unit, lambda path: (base / path).absolute())
     _check_columns(unit.output_columns(), spec)
     return unit
 
@@ -156,7 +153,7 @@ def packed(unit: Unit) -> bytes:
     The user's modules travel by value; ampel_spark and the libraries must be installed there.
     """
     cloudpickle: Any = importlib.import_module("pyspark.cloudpickle")
-    modules = [module for module, _ in _modules(type(unit)).values()]
+    modules = [module for module, _ in modules_behind(type(unit), Unit).values()]
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -165,108 +162,6 @@ def packed(unit: Unit) -> bytes:
         for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
     return data
-
-
-def _imported(name: str, spec: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        if (
-            isinstance(error, ModuleNotFoundError)
-            and error.name
-            and f"{name}.".startswith(f"{error.name}.")
-        ):
-            raise UnitError(
-                f"unit {spec!r}: there is no module {error.name!r}; "
-                "for a file write path/file.py:Class"
-            ) from None
-        raise UnitError(
-            f"unit {spec!r}: module {name!r} fails on import: {_told(error)}"
-        ) from error
-
-
-def _from_file(path: Path, spec: str) -> ModuleType:
-    try:
-        digest = sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise UnitError(f"unit {spec!r}: cannot read {path}: {error.strerror}") from None
-    name = f"unit_file_{digest}_{path.stem}"
-    if name in sys.modules:
-        return sys.modules[name]
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))  # so that the file can import those beside it
-    importlib.invalidate_caches()
-    found = importlib.util.spec_from_file_location(name, path)
-    if found is None or found.loader is None:
-        raise UnitError(f"unit {spec!r}: {path} is no file that Python can import")
-    module = sys.modules[name] = importlib.util.module_from_spec(found)
-    try:
-        found.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise UnitError(f"unit {spec!r}: {path} fails on import: {_told(error)}") from error
-    return module
-
-
-def _told(error: Exception) -> str:
-    """Name an error, and the line of code where it arose."""
-    trace = error.__traceback__
-    line = ""
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if not code.co_filename.startswith("<frozen") and code.co_filename != __file__:
-            line = f" ({code.co_filename}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return f"{type(error).__name__}: {error}{line}"
-
-
-def _class_in(module: ModuleType, name: str, spec: str) -> type[Unit]:
-    cls = getattr(module, name, None)
-    if cls is None:
-        known = [k for k, v in vars(module).items() if inspect.isclass(v) and issubclass(v, Unit)]
-        raise UnitError(
-            f"unit {spec!r}: no class {name!r} there{nearest(name, set(known) - {'Unit'})}"
-        )
-    if not (inspect.isclass(cls) and issubclass(cls, Unit)) or cls is Unit:
-        raise UnitError(
-            f"unit {spec!r}: {name} is no unit; write class {name}(ampel_spark.t2.Unit)"
-        )
-    return cls
-
-
-def _modules(cls: type[Unit]) -> dict[str, tuple[ModuleType, Path]]:
-    """Return the imported modules of the user's packages and files behind a class, with files."""
-    tops = {name.partition(".")[0] for name in modules_of(cls)}
-    found = {}
-    for name, module in list(sys.modules.items()):
-        origin = getattr(getattr(module, "__spec__", None), "origin", None)
-        if name.partition(".")[0] in tops and origin is not None:
-            found[name] = (module, Path(origin))
-    return found
-
-
-def _remember(cls: type[Unit], folder: Path | None, spec: str) -> None:
-    """Note the user's modules behind a class, to notice when they change on disk."""
-    for name, (_, path) in _modules(cls).items():
-        for beside in (folder / f"{name}.py", folder / name / "__init__.py") if folder else ():
-            if beside.is_file() and not beside.samefile(path):
-                raise UnitError(
-                    f"unit {spec!r}: {beside} is hidden by {path}, which was imported as {name!r} "
-                    "before: rename one of them"
-                )
-        _LOADED.setdefault(name, (path, _content(path)))
-
-
-def _forget_changed() -> None:
-    """Let the user's modules be imported anew if one of them has changed on disk."""
-    if any(_content(path) != digest for path, digest in _LOADED.values()):
-        for name in _LOADED:
-            sys.modules.pop(name, None)
-        _LOADED.clear()
-
-
-def _content(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def _check_columns(columns: Sequence[Column], spec: str) -> None:
@@ -284,51 +179,23 @@ def _check_columns(columns: Sequence[Column], spec: str) -> None:
         seen.add(column.name.lower())
 
 
-def _explained(error: ValidationError, cls: type[Unit], spec: str) -> str:
-    lines = []
-    for fault in error.errors(include_url=False):
-        # tags of unions stand in round brackets
-        path = ".".join(str(key) for key in fault["loc"] if not str(key).startswith("("))
-        where = f"unit {spec!r}: config.{path}" if path else f"unit {spec!r}: config"
-        if fault["type"] == "extra_forbidden":
-            known = _fields_at(cls, fault["loc"][:-1])
-            hint = nearest(str(fault["loc"][-1]), known)
-            lines.append(f"{where} = {fault['input']!r}: no such parameter{hint}")
-        elif fault["type"] == "missing":
-            lines.append(f"{where} must be given")
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            lines.append(f"{where} = {fault['input']!r}: {message[:1].lower()}{message[1:]}")
-    return "\n".join(lines)
-
-
-def _fields_at(cls: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """Return the names of the fields that could stand at a place in a model."""
-    for step in loc:
-        field = cls.model_fields.get(str(step))
-        if field is None:
-            continue  # the member of a union, an index, a key
-        cls = next(iter(_models_in(field.annotation)), cls)
-    return list(cls.model_fields)
-
-
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return [annotation]
     return [m for a in getattr(annotation, "__args__", ()) for m in _models_in(a)]
 
 
-def _absolute(value: Any, base: Path) -> Any:
-    """Return a parameter's value with relative paths in it taken from `base`."""
+def with_paths(value: Any, changed: Callable[[Path], Path]) -> Any:
+    """Return a unit, or the value of a parameter, with each path in it changed."""
     if isinstance(value, Path):
-        return (base / value).absolute()
+        return changed(value)
     if isinstance(value, BaseModel):
-        new = {k: _absolute(getattr(value, k), base) for k in type(value).model_fields}
+        new = {k: with_paths(getattr(value, k), changed) for k in type(value).model_fields}
         return value.model_copy(update=new)
     if isinstance(value, dict):
-        return {k: _absolute(v, base) for k, v in value.items()}
+        return {k: with_paths(v, changed) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_absolute(v, base) for v in value)
+        return type(value)(with_paths(v, changed) for v in value)
     return value
 
 

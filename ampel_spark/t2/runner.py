@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 
 from ampel_spark.errors import UnitError
 from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
-from ampel_spark.lake.results import seed_of
 from ampel_spark.lake.tables import Column as TableColumn
 from ampel_spark.lake.tables import Table, result_table
 from ampel_spark.lake.tasks import TOLD
+from ampel_spark.lake.ties import READ, hash_column
 from ampel_spark.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
 from ampel_spark.t1.assemble import batch_of
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
@@ -48,6 +48,7 @@ __all__ = [
     "light_curves",
     "reads_inputs",
     "result_schema",
+    "results_of",
     "stale",
     "unit_table",
     "wanted",
@@ -113,7 +114,8 @@ def wanted(
         One row per state: ``state_id`` is enough. Rows stay narrow until `compute` has need of the
         light curves: carried through joins, these cost more than a fast unit's work.
     ties : mapping of str to (DataFrame, columns)
-        Results of other units, one row per state, by the entry's name.
+        Results of other units, one row per state, by the entry's name. They have the columns named
+        here, and `ampel_spark.lake.ties.READ`.
     unit : Unit, optional
         Its `inputs` are part of the hash: of one that `reads_inputs`, `states` have to have the
         ``lc_`` columns of its `input_fields`.
@@ -127,29 +129,15 @@ def wanted(
 
     rows = states
     for name, (results, columns) in sorted(ties.items()):
-        # By name: the hash is over them, and a job's record may give columns in another order.
+        # By name: a job's record may give columns in another order.
         fields = ["status", *sorted(c.name for c in columns)]
-        rows = rows.join(
-            results.select("state_id", f.struct(*fields).alias(f"tie_{name}")), "state_id", "left"
-        )
-    parts = [p for name in sorted(ties) for p in _hashed(name, ties[name][1])]
-    hashed = f.hex(f.xxhash64(*parts)) if ties else f.lit("")
+        tie = f.struct(*fields).alias(f"tie_{name}")
+        key = f.struct(*READ).alias(f"_key_{name}")
+        rows = rows.join(results.select("state_id", tie, key), "state_id", "left")
+    hashed = hash_column({name: f"_key_{name}" for name in ties})
     if unit is not None and reads_inputs(unit):
         hashed = f.concat(hashed, f.lit(":"), _inputs_column(unit, rows))
-    return rows.withColumn("input_hash", hashed)
-
-
-def _hashed(name: str, columns: Sequence[Column]) -> list[SparkColumn]:
-    """Return what of a tied result goes into the hash (`ampel_spark.lake.results.input_hashes`)."""
-    from pyspark.sql import functions as f
-
-    parts = []
-    for column, kind in [("status", "int"), *sorted((c.name, c.type) for c in columns)]:
-        value = f.col(f"tie_{name}.{column}")
-        parts += [f.when(value.isNotNull(), f.lit(seed_of(name, column))), value]
-        if kind.startswith("array<"):
-            parts.append(f.transform(value, lambda x: x.isNull()))
-    return parts
+    return rows.withColumn("input_hash", hashed).drop(*(f"_key_{name}" for name in ties))
 
 
 def reads_inputs(unit: Unit) -> bool:
@@ -170,7 +158,7 @@ def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
 
     data, fields = packed(unit), input_fields(unit)
 
-    def told(*points: pa.Array) -> pa.Array:
+    def reported(*points: pa.Array) -> pa.Array:
         n = len(points[0])
         names = [f"lc_{name}" for name in fields]
         none = pa.nulls(n, pa.string())
@@ -180,8 +168,8 @@ def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
         return pa.array([""] * n if found is None else found, pa.string())
 
     # Annotations are strings in this module, and Spark looks for the types themselves.
-    told.__annotations__ = {"points": pa.Array, "return": pa.Array}
-    column: SparkColumn = arrow_udf(told, "string")(*(rows[f"lc_{name}"] for name in fields))  # type: ignore[call-overload]
+    reported.__annotations__ = {"points": pa.Array, "return": pa.Array}
+    column: SparkColumn = arrow_udf(reported, "string")(*(rows[f"lc_{name}"] for name in fields))  # type: ignore[call-overload]
     return column
 
 
@@ -272,8 +260,8 @@ def compute(
     placed = _placed(rows, curves, unit, count)
     task = _task_on_files if "file" in placed.columns else _task
     write = functools.partial(_write, task, packed(unit), trace_id, str(folder), run_id)
-    told = placed.mapInArrow(write, from_arrow_schema(TOLD)).collect()
-    return [Part(**json.loads(row["report"])) for row in told]
+    written = placed.mapInArrow(write, from_arrow_schema(TOLD)).collect()
+    return [Part(**json.loads(row["report"])) for row in written]
 
 
 def _placed(rows: DataFrame, curves: DataFrame, unit: Unit, count: int) -> DataFrame:
@@ -313,7 +301,7 @@ def _write(
         rows.append_column("run_id", pa.repeat(run_id, len(rows))).select(schema.names)
         for rows in task(built, trace_id, batches)
     )
-    return write_part(folder, schema, table.told, _GROUP, results)
+    return write_part(folder, schema, table.extremes, _GROUP, results)
 
 
 def _fields(unit: Unit) -> list[str]:
@@ -381,13 +369,9 @@ def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.Record
         With `result_schema`. A light curve whose unit raised is a row with status -4 and the
         exception's text; one that it refused has the refusal's status.
     """
-    columns = unit.output_columns()
-    curves = _with_ties(batch_of(batch), batch)
-    n = len(curves)
-    status, message, duration, values = _together(unit, columns, curves) or _one_by_one(
-        unit, columns, curves
-    )
-    schema = result_schema(columns)
+    found = results_of(unit, _with_ties(batch_of(batch), batch))
+    n = found.num_rows
+    schema = result_schema(unit.output_columns())
     before: Any = np.zeros(n, np.int32)
     if "attempts" in batch.schema.names:
         before = batch.column("attempts").fill_null(0).to_numpy()
@@ -397,13 +381,33 @@ def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.Record
         "name": batch.column("name"),
         "trace_id": pa.repeat(trace_id, n),
         "input_hash": batch.column("input_hash"),
-        "status": status,
-        "message": message,
-        "duration_ms": pa.array(duration, pa.float64()),
         "attempts": pa.array(before + 1, pa.int32()),
     }
-    arrays = [head[f.name] if f.name in head else values[f.name] for f in schema]
+    arrays = [head[f.name] if f.name in head else found.column(f.name) for f in schema]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def results_of(unit: Unit, curves: LightCurveBatch) -> pa.RecordBatch:
+    """Run a unit on light curves.
+
+    Parameters
+    ----------
+    unit : Unit
+    curves : LightCurveBatch
+
+    Returns
+    -------
+    RecordBatch
+        ``status, message, duration_ms`` and the unit's columns, one row for each light curve. One
+        whose unit raised has status -4 and the exception's text; one that it refused has the
+        refusal's status.
+    """
+    columns = unit.output_columns()
+    status, message, duration, values = _together(unit, columns, curves) or _one_by_one(
+        unit, columns, curves
+    )
+    head = {"status": status, "message": message, "duration_ms": pa.array(duration, pa.float64())}
+    return pa.RecordBatch.from_pydict({**head, **{c.name: values[c.name] for c in columns}})
 
 
 _Results: TypeAlias = "tuple[pa.Array, pa.Array, Any, dict[str, pa.Array]]"
@@ -413,7 +417,7 @@ def _together(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) ->
     """Return what `process_batch` makes; None where the unit has none, or where it fails.
 
     One light curve that it fails on must not cost the others their results: then they are taken
-    one by one, and what it raises is told in the row of that one.
+    one by one, and what it raises stands in the row of that one.
     """
     try:
         return _at_once(unit, columns, curves)

@@ -126,6 +126,14 @@ class Unit(BaseModel):
         """Files whose content decides the result (models, maps, catalogues): part of the trace."""
         return ()
 
+    def unused_modules(self) -> Sequence[str]:
+        """Modules and packages that these parameters leave out of use: no part of the trace.
+
+        Such as those of an engine that is not asked for. A unit that uses one of them all the same
+        is not computed anew when it changes: name what cannot run, and nothing else.
+        """
+        return ()
+
     def inputs(self, batch: LightCurveBatch) -> Sequence[str] | None:
         """Tell what is read beside each light curve, by a hash of its content.
 
@@ -157,7 +165,7 @@ class Unit(BaseModel):
         Returns
         -------
         str or None
-            What the user is to be told.
+            A line for the user.
         """
         return None
 

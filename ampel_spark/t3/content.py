@@ -12,17 +12,17 @@ import pandas as pd
 
 from ampel_spark.lightcurve import LightCurve
 from ampel_spark.t2.unit import Column
-from ampel_spark.t3.plots import Model, Step
+from ampel_spark.t3.plots import ModelCurve, Step
 
 __all__ = [
-    "ArchiveFile",
+    "ArchiveSummary",
     "Candidate",
-    "Cut",
+    "FunnelCut",
     "Funnel",
     "Quarantined",
     "ReportContent",
     "Result",
-    "Run",
+    "RunSummary",
     "Selected",
     "StateCount",
     "UnitRun",
@@ -30,7 +30,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSummary:
     """The record of the run: what ran, on which versions, and how it ended."""
 
     run_id: str
@@ -62,7 +62,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class ArchiveFile:
+class ArchiveSummary:
     """Accounting of one archive file: packets = stored + duplicate + quarantined."""
 
     path: str
@@ -82,7 +82,7 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
-class Cut:
+class FunnelCut:
     """One cut of a tier: so many came in, so many were left."""
 
     tier: str
@@ -107,7 +107,7 @@ class Funnel:
     #: The steps of the plot: what was left after each tier.
     stages: Sequence[Step]
     #: Every cut, in the order in which they are applied.
-    cuts: Sequence[Cut] = ()
+    cuts: Sequence[FunnelCut] = ()
     #: Data rights, such as ZTF_PUB.
     access: Sequence[str] = ()
 
@@ -208,11 +208,11 @@ class Candidate:
 class ReportContent:
     """All that a report says."""
 
-    run: Run
+    run: RunSummary
     selections: Sequence[Selected]
     candidates: Sequence[Candidate] = ()
     funnels: Sequence[Funnel] = ()
-    archive: Sequence[ArchiveFile] = ()
+    archive: Sequence[ArchiveSummary] = ()
     quarantine: Sequence[Quarantined] = ()
     #: Alerts that the channels may see in each HEALPix cell of the sky (NESTED); empty: not told.
     alerts_in_cells: npt.ArrayLike = ()
@@ -227,4 +227,4 @@ class ReportContent:
     #: Pulls, (fit - truth) / error, by parameter, where the truth is known.
     pulls: Mapping[str, npt.ArrayLike] = field(default_factory=dict)
     #: Makes the model of a fit's row; by default that of the SALT unit.
-    model_of: Callable[[Mapping[str, Any]], Model] | None = None
+    model_of: Callable[[Mapping[str, Any]], ModelCurve] | None = None

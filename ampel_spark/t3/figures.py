@@ -7,17 +7,18 @@ at a time; any thread can call a plot.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "Band", "band_style", "bare", "draw", "for_page"]
+__all__ = ["COLOURS", "Band", "band_style", "bare", "draw", "for_page", "in_style"]
 
 #: The colours of all plots. A page can replace them by its own (`for_page`).
 COLOURS = {
@@ -115,13 +116,20 @@ def draw(size: tuple[float, float], plot: Callable[[Figure], None], form: str = 
         raise ValueError(f"a plot has the form svg or png, not {form!r}")
     nothing = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
     file = io.BytesIO()
-    with _DRAWING, matplotlib.style.context(_STYLE, after_reset=True):
+    with in_style():
         figure = Figure(figsize=size)
         plot(figure)
         if form == "png":
             figure.set_facecolor(COLOURS["paper"])
         figure.savefig(file, format=form, facecolor="auto", metadata=nothing)
     return _slim(file.getvalue().decode()).encode() if form == "svg" else file.getvalue()
+
+
+@contextlib.contextmanager
+def in_style() -> Iterator[None]:
+    """Draw in the one style of all plots, one thread at a time."""
+    with _DRAWING, matplotlib.style.context(_STYLE, after_reset=True):
+        yield
 
 
 def bare(axes: Axes) -> None:

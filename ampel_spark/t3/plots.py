@@ -12,14 +12,23 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from ampel_spark.lightcurve import DETECTION, FORCED, UPPER_LIMIT, LightCurve
-from ampel_spark.t3.figures import COLOURS, Band, band_style, bare, draw
+from ampel_spark.t3.figures import COLOURS, Band, band_style, bare, draw, in_style
 from ampel_spark.t3.numbers import date_of, percent
 
-__all__ = ["Model", "Step", "funnel", "light_curve", "pulls", "sky_locator", "sky_map"]
+__all__ = [
+    "ModelCurve",
+    "Step",
+    "funnel",
+    "light_curve",
+    "plot_light_curve",
+    "pulls",
+    "sky_locator",
+    "sky_map",
+]
 
 Array = npt.NDArray[Any]
 
@@ -35,7 +44,7 @@ _NOTHING = 1e-6
 _MARGIN = 30.0
 
 
-class Model(Protocol):
+class ModelCurve(Protocol):
     """A fitted model that a plot can draw, such as an `sncosmo.Model`.
 
     If it also has ``bandflux_error(band, time, zp)``, the flux's 1σ error, the plot shows that.
@@ -59,7 +68,7 @@ class Step:
 
 def light_curve(
     curve: LightCurve,
-    model: Model | None = None,
+    model: ModelCurve | None = None,
     *,
     t0: float | None = None,
     bands: Sequence[str] | None = None,
@@ -72,7 +81,7 @@ def light_curve(
     ----------
     curve : LightCurve
         The light curve, with at least one point.
-    model : Model, optional
+    model : ModelCurve, optional
         A fitted model with its parameters set.
     t0 : float, optional
         The zero of the time axis, JD; by default the first detection.
@@ -95,6 +104,53 @@ def light_curve(
     >>> light_curve(curve, form="png")[1:4]
     b'PNG'
     """
+    height = 3.9 if model is not None else 3.1
+
+    def plot(figure: Figure) -> None:
+        _draw_light_curve(figure, curve, model, t0, bands, scale)
+
+    return draw((5.6, height), plot, form)
+
+
+def plot_light_curve(
+    curve: LightCurve,
+    model: ModelCurve | None = None,
+    *,
+    t0: float | None = None,
+    bands: Sequence[str] | None = None,
+    scale: str = "mag",
+    figure: Figure | SubFigure | None = None,
+) -> Axes:
+    """Draw what `light_curve` draws into a figure at hand, as a notebook has it.
+
+    Parameters
+    ----------
+    curve, model, t0, bands, scale
+        As for `light_curve`.
+    figure : Figure or SubFigure, optional
+        By default a new one of pyplot.
+
+    Returns
+    -------
+    Axes
+        Those of the light curve; residuals have axes of their own below.
+    """
+    with in_style():
+        if figure is None:
+            from matplotlib import pyplot
+
+            figure = pyplot.figure(figsize=(7.0, 4.9 if model is not None else 3.9))
+        return _draw_light_curve(figure, curve, model, t0, bands, scale)
+
+
+def _draw_light_curve(
+    figure: Figure | SubFigure,
+    curve: LightCurve,
+    model: ModelCurve | None,
+    t0: float | None,
+    bands: Sequence[str] | None,
+    scale: str,
+) -> Axes:
     if scale not in ("mag", "flux"):
         raise ValueError(f"a light curve is drawn in mag or flux, not {scale!r}")
     points = _to_microjansky(curve.points)
@@ -103,33 +159,30 @@ def light_curve(
     shown = {name: values[inside] for name, values in points.items()}
     zero = t0 if t0 is not None else _first(points)
     fitted = tuple(bands) if bands is not None else _bands(shown, shown["kind"] != UPPER_LIMIT)
-
-    def plot(figure: Figure) -> None:
-        if model is None:
-            main, below = figure.add_axes((0.125, 0.135, 0.855, 0.775)), None
-        else:
-            main = figure.add_axes((0.125, 0.335, 0.855, 0.585))
-            below = figure.add_axes((0.125, 0.13, 0.855, 0.185), sharex=main)
-            _draw_model(main, model, shown, fitted, window, zero, scale)
-            _draw_pulls(below, model, shown, fitted, zero)
-        drawn = _draw_points(main, shown, zero, scale)
-        last = below or main
-        pad = 0.03 * max(window[1] - window[0], 10.0)
-        main.set_xlim(window[0] - zero - pad, window[1] - zero + pad)
-        main.set_ylabel(_ylabel(shown, scale))
-        if scale == "mag":
-            main.set_ylim(*_magnitude_range(shown))
-        else:
-            main.axhline(0, color=COLOURS["muted"], linewidth=0.6, zorder=1)
-        main.grid(axis="y")
-        main.tick_params(labelbottom=last is main)
-        origin = "t₀" if t0 is not None else "first detection"
-        last.set_xlabel(f"days from {origin} = JD {zero:.2f} ({date_of(zero)})")
-        figure.align_ylabels()
-        lines = [band_style(band) for band in fitted] if model is not None else []
-        _legend(main, list(dict.fromkeys([*drawn, *lines])), lines, hidden=int((~inside).sum()))
-
-    return draw((5.6, 3.9 if model is not None else 3.1), plot, form)
+    if model is None:
+        main, below = figure.add_axes((0.125, 0.135, 0.855, 0.775)), None
+    else:
+        main = figure.add_axes((0.125, 0.335, 0.855, 0.585))
+        below = figure.add_axes((0.125, 0.13, 0.855, 0.185), sharex=main)
+        _draw_model(main, model, shown, fitted, window, zero, scale)
+        _draw_pulls(below, model, shown, fitted, zero)
+    drawn = _draw_points(main, shown, zero, scale)
+    last = below or main
+    pad = 0.03 * max(window[1] - window[0], 10.0)
+    main.set_xlim(window[0] - zero - pad, window[1] - zero + pad)
+    main.set_ylabel(_ylabel(shown, scale))
+    if scale == "mag":
+        main.set_ylim(*_magnitude_range(shown))
+    else:
+        main.axhline(0, color=COLOURS["muted"], linewidth=0.6, zorder=1)
+    main.grid(axis="y")
+    main.tick_params(labelbottom=last is main)
+    origin = "t₀" if t0 is not None else "first detection"
+    last.set_xlabel(f"days from {origin} = JD {zero:.2f} ({date_of(zero)})")
+    figure.align_ylabels()
+    lines = [band_style(band) for band in fitted] if model is not None else []
+    _legend(main, list(dict.fromkeys([*drawn, *lines])), lines, hidden=int((~inside).sum()))
+    return main
 
 
 def _ylabel(points: Mapping[str, Array], scale: str) -> str:
@@ -152,7 +205,7 @@ def _first(points: Mapping[str, Array]) -> float:
 
 
 def _window(
-    points: Mapping[str, Array], model: Model | None, t0: float | None
+    points: Mapping[str, Array], model: ModelCurve | None, t0: float | None
 ) -> tuple[float, float]:
     """Return the range of dates to show: around the significant points and the model."""
     good = (points["kind"] == DETECTION) | (points["snr"] >= 5)
@@ -224,7 +277,7 @@ def _magnitude_range(p: Mapping[str, Array]) -> tuple[float, float]:
 
 
 def _draw_model(
-    axes: Axes, model: Model, p: Mapping[str, Array], bands: Sequence[str],
+    axes: Axes, model: ModelCurve, p: Mapping[str, Array], bands: Sequence[str],
     window: tuple[float, float], zero: float, scale: str,
 ) -> None:  # fmt: skip
     # slightly inside, as a model drops to zero at its last phase
@@ -256,7 +309,7 @@ def _scaled(flux: Array, scale: str) -> Array:
 
 
 def _draw_pulls(
-    axes: Axes, model: Model, p: Mapping[str, Array], bands: Sequence[str], zero: float
+    axes: Axes, model: ModelCurve, p: Mapping[str, Array], bands: Sequence[str], zero: float
 ) -> None:
     axes.axhspan(-1, 1, color=COLOURS["faint"], alpha=0.7, linewidth=0, zorder=0)
     axes.axhline(0, color=COLOURS["muted"], linewidth=0.7, zorder=1)

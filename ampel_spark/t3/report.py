@@ -21,14 +21,14 @@ from markupsafe import Markup
 from ampel_spark.lightcurve import FORCED
 from ampel_spark.t3 import plots
 from ampel_spark.t3.cells import candidate_table, result_rows
-from ampel_spark.t3.content import Candidate, Funnel, ReportContent, Run, Selected, UnitRun
+from ampel_spark.t3.content import Candidate, Funnel, ReportContent, RunSummary, Selected, UnitRun
 from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import count, date_of, degrees, number, sexagesimal
 from ampel_spark.t3.pages import page, write_page
 from ampel_spark.t3.sky_plots import density_of_cells, finder
 from ampel_spark.t3.stamps import stamps
 
-__all__ = ["render", "write_report"]
+__all__ = ["fitted_model", "lacking", "render", "write_report"]
 
 _STATUS = {
     0: ("good", "good"),
@@ -154,7 +154,7 @@ def _sections(content: ReportContent) -> list[tuple[str, str]]:
 # --- what ran, and what was lost ---------------------------------------------------------------
 
 
-def _provenance(run: Run) -> list[tuple[str, str]]:
+def _provenance(run: RunSummary) -> list[tuple[str, str]]:
     rows = [
         ("run", run.run_id),
         ("parent run", run.parent_run_id),
@@ -276,7 +276,7 @@ def _sky(candidates: Sequence[Candidate]) -> tuple[Any, Any, list[list[str] | No
 def _card(
     i: int, candidate: Candidate, anchor: str, place: list[str] | None, content: ReportContent
 ) -> dict[str, Any]:
-    plot, problem = _curve(candidate, content.model_of or _model_of)
+    plot, problem = _curve(candidate, content.model_of or fitted_model)
     curve = candidate.light_curve
     detections = curve.detections
     facts = [
@@ -343,7 +343,7 @@ def _ranks(candidate: Candidate, selections: Sequence[Selected]) -> list[str]:
 
 
 def _curve(
-    candidate: Candidate, model_of: Callable[[Mapping[str, Any]], plots.Model]
+    candidate: Candidate, model_of: Callable[[Mapping[str, Any]], plots.ModelCurve]
 ) -> tuple[bytes, str]:
     """Return the plot of a candidate, and the reason if it does not show the given fit."""
     curve, fit = candidate.light_curve, candidate.fit
@@ -353,14 +353,18 @@ def _curve(
     scale = "flux" if forced > 0.5 * len(curve) else "mag"
     if fit is None:
         return plots.light_curve(curve, scale=scale), ""
-    needed = ("z", "t0") if fit.get("parameter_names") else ("z", "t0", "x0", "x1", "c")
-    missing = [name for name in needed if not _known(fit.get(name))]
-    if missing:
+    if missing := lacking(fit):
         text = f"The fit has no {', '.join(missing)}: its curve is not drawn."
         return plots.light_curve(curve, scale=scale), text
     bands = [str(band) for band in fit.get("bands", ())]
     model = model_of(fit)
     return plots.light_curve(curve, model, t0=float(fit["t0"]), bands=bands, scale=scale), ""
+
+
+def lacking(fit: Mapping[str, Any]) -> list[str]:
+    """Return the parameters that a row of the SALT unit lacks, so that no model can be drawn."""
+    needed = ("z", "t0") if fit.get("parameter_names") else ("z", "t0", "x0", "x1", "c")
+    return [name for name in needed if not _known(fit.get(name))]
 
 
 def _known(value: Any) -> bool:
@@ -388,7 +392,8 @@ class _LocalModel:
         return float(self.model.maxtime())
 
 
-def _model_of(fit: Mapping[str, Any]) -> plots.Model:
+def fitted_model(fit: Mapping[str, Any]) -> plots.ModelCurve:
+    """Return the model that a row of the SALT unit describes, as plots take it."""
     # imported here, as sncosmo takes seconds to import and a report without fits does not need it
     from ampel_spark.t2.units.salt_fit import bandpass_of, flux_error, model_of
 

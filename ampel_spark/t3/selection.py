@@ -17,7 +17,7 @@ from pyspark.sql import functions as sf
 from pyspark.sql.types import StructType
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.t3.expression import Expression, parse
+from ampel_spark.expressions import Expression, parse
 
 __all__ = ["CutLoss", "Losses", "Selection", "column_types", "losses", "select"]
 

@@ -18,7 +18,7 @@ from ampel_spark.archive.packets import read_batches
 from ampel_spark.archive.readers import reader_of
 from ampel_spark.archive.rows import Packet, batch_of, point
 from ampel_spark.archive.values import BadPacket, integer, sign_of
-from ampel_spark.job.load import load_survey
+from ampel_spark.job.configuration.load import load_survey
 from tests.archive import odd
 from tests.archive.conftest import SCHEMA, Body, Make
 from tests.archive.test_fuzz_values import lsst_packet

@@ -13,7 +13,7 @@ from ampel_spark.archive.ingest import ingest
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
-from ampel_spark.t0 import All, Selection
+from ampel_spark.t0 import All, ChannelFilter
 from ampel_spark.t0.judge import judge
 from ampel_spark.t1.states import Wanted, light_curves, requests, visible_points
 
@@ -79,7 +79,7 @@ def test_a_re_issued_table_revises_what_it_changes_and_nothing_else(
     ]
 
     # what takes everything takes these, though ZTF's columns are null
-    decisions = judge(lake.read("alerts"), [Selection("C", All(), frozenset({1}))])
+    decisions = judge(lake.read("alerts"), [ChannelFilter("C", All(), frozenset({1}))])
     assert [r["accepted"] for r in decisions.select("accepted").collect()] == [True] * 4
 
     # a state sees the newest revision, of its own survey; as of the first issue, the first

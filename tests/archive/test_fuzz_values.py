@@ -24,7 +24,7 @@ from pyarrow import parquet
 
 from ampel_spark.archive import packets, readers
 from ampel_spark.archive.readers import reader_of
-from ampel_spark.job.load import load_survey
+from ampel_spark.job.configuration.load import load_survey
 from tests.archive import odd
 from tests.archive.conftest import Body, Make
 

@@ -16,7 +16,7 @@ import pytest
 from ampel_spark.archive.lsst import shape
 from ampel_spark.archive.readers import reader_of
 from ampel_spark.archive.ztf import POINT_COLUMNS, BadPacket
-from ampel_spark.job.load import load_survey
+from ampel_spark.job.configuration.load import load_survey
 
 NAMES = [name for name, _ in POINT_COLUMNS]
 

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from ampel_spark.archive.files import Member, read_members
 from ampel_spark.archive.packets import read_batches
 from ampel_spark.archive.readers import reader_of
-from ampel_spark.job.load import load_survey
+from ampel_spark.job.configuration.load import load_survey
 from tests.archive.conftest import Make
 
 SURVEY = "ztf_parquet"

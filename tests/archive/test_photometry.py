@@ -23,7 +23,7 @@ from ampel_spark.archive.rows import Packet
 from ampel_spark.archive.surveys import Survey
 from ampel_spark.archive.ztf import POINT_COLUMNS
 from ampel_spark.errors import ArchiveError
-from ampel_spark.job.load import load_survey
+from ampel_spark.job.configuration.load import load_survey
 
 NAMES = [name for name, _ in POINT_COLUMNS]
 FLUXES: dict[str, Any] = {

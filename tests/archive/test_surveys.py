@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ampel_spark.archive.readers import name_patterns
 from ampel_spark.archive.surveys import Source, Survey
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.load import conf_dir, load_survey
+from ampel_spark.job.configuration.load import conf_dir, load_survey
 
 BUILT_IN = sorted(p.stem for p in (conf_dir() / "surveys").glob("*.yml"))
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ampel_spark.calibration.apply import Applied, apply
-from ampel_spark.calibration.plain import calibrated
 from ampel_spark.calibration.release import RAW, Release, Rule, RuleTable, Selects
 from ampel_spark.calibration.tables import read_replacement
 from ampel_spark.lightcurve import DETECTION, FORCED, POINT_FIELDS, UPPER_LIMIT
 from ampel_spark.t1.photometry import canonical, integers
+from tests.calibration.plain import calibrated
 
 NAN = float("nan")
 STOCKS = np.array([101, 102, 103])

@@ -16,7 +16,7 @@ import sncosmo
 from ampel_spark.archive.ids import stock_of
 from ampel_spark.calibration.apply import apply
 from ampel_spark.calibration.release import RAW, Release
-from ampel_spark.job.load import load_calibration
+from ampel_spark.job.configuration.load import load_calibration
 from ampel_spark.lightcurve import FORCED, LightCurve, LightCurveBatch
 from ampel_spark.salt import FitOptions, LightCurves, SaltFitter
 from ampel_spark.t1.photometry import canonical

@@ -14,7 +14,7 @@ from ampel_spark.archive.ids import stock_of
 from ampel_spark.calibration.load import WAVELENGTHS, load_release
 from ampel_spark.calibration.release import RAW
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.load import load_calibration, load_job
+from ampel_spark.job.configuration.load import load_calibration, load_job
 from tests.conftest import PROJECT
 
 CONF = PROJECT / "conf" / "calibrations"

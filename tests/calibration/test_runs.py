@@ -12,8 +12,8 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from ampel_spark.calibration.load import load_release
-from ampel_spark.job.load import load_job
-from ampel_spark.job.run import forecast, run_job
+from ampel_spark.job.configuration.load import load_job
+from ampel_spark.job.execution.run import forecast, run_job
 from tests.conftest import PROJECT, QUICK
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from deltalake import write_deltalake
 
 from ampel_spark.archive.ztf import alerts_table
-from ampel_spark.job.load import load_job
+from ampel_spark.job.configuration.load import load_job
 from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.tables import TABLES, Column, Table, result_table
 
@@ -89,7 +89,7 @@ def make_lake(folder: Path) -> Path:
     """Write the lake into `folder`, and return its root."""
     lake = folder / "lake"
     lake.mkdir()
-    (lake / "_ampel_spark.json").write_text('{"format": 1}\n')
+    (lake / "_ampel_spark.json").write_text('{"format": 2}\n')
     file = folder / "small.yml"
     file.write_text(JOB)
     job = load_job(file)

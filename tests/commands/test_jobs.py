@@ -12,9 +12,9 @@ import pytest
 from deltalake import write_deltalake
 
 from ampel_spark.archive.surveys import as_of_jd
-from ampel_spark.job.inputs import Inputs
-from ampel_spark.job.load import load_job
-from ampel_spark.job.run import Outcome
+from ampel_spark.job.configuration.load import load_job
+from ampel_spark.job.execution.inputs import Inputs
+from ampel_spark.job.execution.run import Outcome
 from tests.commands.conftest import Command
 from tests.commands.small_lake import JOB, make_lake
 from tests.conftest import PROJECT
@@ -41,8 +41,8 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         calls.update(given, job=job, lake=lake, dry_run=True)
         given["out"]("it tells")
 
-    monkeypatch.setattr("ampel_spark.job.run.run_job", run_job)
-    monkeypatch.setattr("ampel_spark.job.run.forecast", forecast)
+    monkeypatch.setattr("ampel_spark.job.execution.run.run_job", run_job)
+    monkeypatch.setattr("ampel_spark.job.execution.run.forecast", forecast)
     return calls
 
 

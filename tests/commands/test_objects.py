@@ -4,20 +4,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ampel_spark.commands.objects import _numbers, _star, _star_files, _stars, access_of
+from ampel_spark.commands.objects import _numbers, _star_files, _stars
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.load import simulated_dir
-from ampel_spark.job.model import Simulation
+from ampel_spark.interface.run_view import access_of
+from ampel_spark.job.configuration.load import simulated_dir
+from ampel_spark.job.configuration.model import SimulationEntry
+from ampel_spark.lake.runs import Run, RunInputs, utc_now
+from ampel_spark.t0.explain import explain
 from ampel_spark.t0.gaia import STAR_COLUMNS, StarCatalog
+from ampel_spark.t0.selection import ChannelFilter
 from tests.commands.conftest import Command
 from tests.commands.small_lake import ALERTS, RUNS, change_run, make_lake
-from tests.commands.test_cuts import DECENT
+from tests.t0.test_explain import DECENT
 
 
 def test_an_alert_is_explained_cut_by_cut(small_lake: Path, command: Command) -> None:
@@ -215,21 +221,25 @@ def test_an_object_that_is_not_there_is_told(small_lake: Path, command: Command)
     )
 
 
+def run_of(job: dict[str, Any]) -> Run:
+    return Run("r", "job", "", "", "", job, "raw", utc_now())
+
+
 def test_data_rights_are_those_that_the_job_gave() -> None:
-    run = {"run_id": "r", "job_resolved": {"survey": "ztf", "channel": [
+    run = run_of({"survey": "ztf", "channel": [
         {"name": "A", "access": ["ZTF_PUB"]}, {"name": "B", "access": ["ZTF_PUB", "ZTF_CALTECH"]},
-    ]}}  # fmt: skip
+    ]})  # fmt: skip
     assert access_of(run) == {"A": frozenset({1}), "B": frozenset({1, 3})}
     assert access_of(run, "B") == {"B": frozenset({1, 3})}
     with pytest.raises(ConfigError, match="run r has no channel 'C'"):
         access_of(run, "C")
-    run["job_resolved"]["channel"][1]["access"].append("ztf_old")
+    run.job_resolved["channel"][1]["access"].append("ztf_old")
     with pytest.raises(ConfigError, match=r"data rights ztf_old, which survey ztf no longer has"):
         access_of(run)
 
 
 def test_the_stars_of_a_run_are_found_again(tmp_path: Path) -> None:
-    simulation = Simulation(alerts=10)
+    simulation = SimulationEntry(alerts=10)
     job = {
         "archive": {"simulate": json.loads(simulation.model_dump_json())},
         "catalog": {
@@ -237,7 +247,7 @@ def test_the_stars_of_a_run_are_found_again(tmp_path: Path) -> None:
             "theirs": {"file": None, "simulated": "stars.parquet"},
         },
     }
-    run = {"job_resolved": job}
+    run = run_of(job)
     assert _star_files(Path("lake"), run, "mine") == [Path("/a/stars.parquet")]
     theirs = simulated_dir(simulation) / "stars.parquet"
     assert _star_files(Path("lake"), run, "theirs") == [theirs]
@@ -257,26 +267,24 @@ def star_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_star_that_vetoes_is_told_with_its_distance(star_file: Path) -> None:
-    stars = StarCatalog.open("stars", star_file)
-    star = _star(stars, DECENT, ALERTS[2])
-    assert star is not None
-    assert star[0] == pytest.approx(0.5, abs=1e-6)
-    assert star[1] == pytest.approx(1.8 + 0.6 * 2.718281828 ** (2 / 2.05), rel=1e-6)
-    assert _star(stars, DECENT, ALERTS[2] | {"dec": 31.0}) is None
+def test_the_star_that_vetoes_is_shown_with_its_distance(star_file: Path) -> None:
+    judged = ChannelFilter("SN", DECENT, gaia=StarCatalog.open("stars", star_file))
+    star = explain(ALERTS[2], judged)[-1]
+    assert star.passed is False
+    assert star.value == pytest.approx(0.5, abs=1e-6)
+    assert star.threshold == pytest.approx(1.8 + 0.6 * 2.718281828 ** (2 / 2.05), rel=1e-6)
+    assert explain(ALERTS[2] | {"dec": 31.0}, judged)[-1].value is None
 
 
 def test_only_the_stars_that_the_run_read_can_explain_it(star_file: Path) -> None:
     job = {"catalog": {"stars": {"file": str(star_file), "simulated": None}}}
-    run = {
-        "job_resolved": job,
-        "inputs": {"catalog stars": StarCatalog.open("stars", star_file).content_hash},
-    }
+    read = {"catalog stars": StarCatalog.open("stars", star_file).content_hash}
+    run = replace(run_of(job), inputs=RunInputs.from_json(read))
     stars, off = _stars(star_file.parent, run, "stars")
     assert stars is not None
     assert off == ""
     assert _stars(star_file.parent, run, None) == (None, "the run had no catalogue of stars")
-    changed = run | {"inputs": {"catalog stars": "0" * 32}}
+    changed = replace(run, inputs=RunInputs.from_json({"catalog stars": "0" * 32}))
     assert _stars(star_file.parent, changed, "stars") == (
         None,
         f"the catalogue {star_file} has changed since the run",

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from ampel_spark.archive.ingest import ingest
-from ampel_spark.job.load import load_job
-from ampel_spark.job.run import run_job
+from ampel_spark.job.configuration.load import load_job
+from ampel_spark.job.execution.run import run_job
 from ampel_spark.session import get_session
 from tests.conftest import SMALL
 

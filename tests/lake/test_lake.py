@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.reading import read
-from ampel_spark.lake.runs import Run, record, utc_now
+from ampel_spark.lake.runs import Counts, Run, record, utc_now
 from ampel_spark.lake.tables import TABLES, Column, Table
 
 pytestmark = pytest.mark.spark
@@ -173,10 +173,10 @@ def test_staging_goes_at_the_end_even_of_a_failure(lake: Lake) -> None:
 
 
 def test_a_run_is_one_row_from_start_to_end(lake: Lake) -> None:
-    run = Run("r1", "job", "hash", "text: 1", "job.yml", "{}", "raw", utc_now())
+    run = Run("r1", "job", "hash", "text: 1", "job.yml", {}, "raw", utc_now())
     record(lake, run)
-    record(lake, Run("r2", "job", "hash", "text", "job.yml", "{}", "raw", utc_now()))
-    record(lake, run.finished("good", counts={"t0": {"alerts": 3}}))
+    record(lake, Run("r2", "job", "hash", "text", "job.yml", {}, "raw", utc_now()))
+    record(lake, run.finished("good", counts=Counts(t0={"alerts": 3})))
     found = {r["run_id"]: r for r in lake.read("runs").collect()}
     assert set(found) == {"r1", "r2"}
     assert (found["r1"]["status"], found["r2"]["status"]) == ("good", "running")

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from math import nan
 from pathlib import Path
@@ -20,20 +21,20 @@ from deltalake import write_deltalake
 
 import ampel_spark
 from ampel_spark.errors import LakeError
-from ampel_spark.lake.journal import utc_of
-from ampel_spark.lake.lake import mark
+from ampel_spark.journal import utc_of
 from ampel_spark.lake.log import add_files, create
+from ampel_spark.lake.marker import mark
 from ampel_spark.lake.parts import PartWriter
 from ampel_spark.lake.reading import (
     check_lake,
     dataset,
-    find_run,
     open_table,
     read,
-    runs,
+    stream,
     table_info,
     table_names,
 )
+from ampel_spark.lake.runs import find_run, runs
 from tests.commands.small_lake import RUNS, make_lake
 
 
@@ -44,7 +45,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Path:
-    (tmp_path / "_ampel_spark.json").write_text('{"format": 1}\n')
+    (tmp_path / "_ampel_spark.json").write_text('{"format": 2}\n')
     return tmp_path
 
 
@@ -135,7 +136,7 @@ def test_an_earlier_version_is_read_as_it_was(lake: Path) -> None:
 
 
 def test_the_size_of_a_table_is_that_of_its_rows_and_files(tmp_path: Path) -> None:
-    (tmp_path / "_ampel_spark.json").write_text('{"format": 1}\n')
+    (tmp_path / "_ampel_spark.json").write_text('{"format": 2}\n')
     for part in (range(3), range(3, 10)):
         write_deltalake(
             str(tmp_path / "truth"),
@@ -171,17 +172,15 @@ def read_x(file: Path) -> list[int]:
 
 def test_runs_come_newest_first_with_their_json_read(lake: Path) -> None:
     found = runs(lake)
-    assert [run["run_id"] for run in found] == [RUNS[1], RUNS[0]]
-    assert found[0]["inputs"] == {"alerts": 1, "datapoints": 4}
-    assert found[0]["job_resolved"]["channel"][0] == {"name": "SN", "access": ["ZTF_PUB"]}
-    assert found[0]["started"] == datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)
+    assert [run.run_id for run in found] == [RUNS[1], RUNS[0]]
+    assert found[0].inputs.to_json() == {"alerts": 1, "datapoints": 4}
+    assert found[0].job_resolved["channel"][0] == {"name": "SN", "access": ["ZTF_PUB"]}
+    assert found[0].started == datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)
 
 
 def test_a_run_is_found_by_id_by_beginning_and_as_the_latest(lake: Path) -> None:
-    assert find_run(lake)["run_id"] == find_run(lake, "latest")["run_id"] == RUNS[1]
-    assert (
-        find_run(lake, RUNS[0])["run_id"] == find_run(lake, "small-20240101")["run_id"] == RUNS[0]
-    )
+    assert find_run(lake).run_id == find_run(lake, "latest").run_id == RUNS[1]
+    assert find_run(lake, RUNS[0]).run_id == find_run(lake, "small-20240101").run_id == RUNS[0]
     with pytest.raises(LakeError, match=f"'small' begins 2 runs: {RUNS[1]}, {RUNS[0]}"):
         find_run(lake, "small")
     with pytest.raises(LakeError, match=r"has no run 'small-20240103T000000-bbbb'; did you mean"):
@@ -208,7 +207,7 @@ def test_what_is_no_lake_is_told_with_the_cure(tmp_path: Path) -> None:
 
 def test_a_lake_of_another_format_is_refused(empty: Path) -> None:
     (empty / "_ampel_spark.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(LakeError, match="has format 99, this version reads format 1"):
+    with pytest.raises(LakeError, match="has format 99, this version reads format 2"):
         read(empty, "alerts")
 
 
@@ -264,8 +263,38 @@ def test_a_jd_is_told_as_utc() -> None:
 
 def test_reading_imports_no_spark(lake: Path) -> None:
     code = (
-        "import sys; from ampel_spark.lake.reading import *; from ampel_spark.lake import journal\n"
+        "import sys; from ampel_spark.lake.reading import *; from ampel_spark import journal\n"
+        "from ampel_spark.lake.runs import runs\n"
         f"runs({str(lake)!r}); table_info({str(lake)!r}, 'alerts')\n"
         "assert not {'pyspark', 'delta', 'py4j'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_table_is_streamed_with_the_memory_of_one_row_group(empty: Path) -> None:
+    rows = pa.table({"x": range(30_000), "word": [str(i % 7) for i in range(30_000)]})
+    for _ in range(20):
+        write_deltalake(str(empty / "big"), rows, mode="append")
+    want = pc.field("x") >= 100
+    begun, most, seen = pa.total_allocated_bytes(), 0, 0
+    for batch in stream(empty, "big", ["x"], want):
+        time.sleep(0.01)  # a scan would read ahead meanwhile
+        seen += len(batch)
+        most = max(most, pa.total_allocated_bytes() - begun)
+    assert seen == 20 * 29_900
+    assert most < 2 * rows.nbytes
+    assert list(stream(empty, "big", ["x"], pc.field("x") < 0)) == []
+
+
+def test_a_stream_has_the_columns_that_older_files_lack(empty: Path) -> None:
+    write_deltalake(str(empty / "grown"), pa.table({"x": [1]}))
+    write_deltalake(
+        str(empty / "grown"), pa.table({"x": [2], "y": [3.0]}), mode="append", schema_mode="merge"
+    )
+    batches = list(stream(empty, "grown", ["y", "x"]))
+    table = pa.Table.from_batches(batches)
+    assert sorted(table.to_pylist(), key=lambda row: row["x"]) == [
+        {"y": None, "x": 1},
+        {"y": 3.0, "x": 2},
+    ]
+    assert table.equals(read(empty, "grown", ["y", "x"]))

@@ -14,17 +14,17 @@ from tests.salt.light_curves import pack, simulate, truth
 
 
 def test_a_fit_finds_the_kernels_that_warming_made(fitter: SaltFitter) -> None:
+    from ampel_spark.kernels import kernel_folder
     from ampel_spark.salt import batch
-    from ampel_spark.salt.cache import cache_folder
 
-    assert warm() == cache_folder()
+    assert warm() == kernel_folder("ampel_spark.salt.batch")
     lights = simulate(1, 51)
     result = fitter.fit(pack(lights), z=truth(lights, "z"))
     fitter.predict(pack(lights), result.parameters)
     # One set of types each: nothing was compiled for the fit itself.
     assert len(batch.fit_range.signatures) == 1
     assert len(batch.predict_range.signatures) == 1
-    assert any(cache_folder().glob("ready-*"))
+    assert any(kernel_folder("ampel_spark.salt.batch").glob("ready-*"))
 
 
 def test_broken_folder_is_emptied_and_filled_anew(

@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ampel_spark.simulate.tarball import Part, Tarball
+from ampel_spark.simulate.tarball import PackedPart, Tarball
 
 RANDOM = np.random.default_rng(4)
 TEXT = b"a schema that repeats " * 1500
 NOISE = RANDOM.bytes(20_000)
-MEMBERS: list[tuple[str, list[bytes | Part]]] = [
-    ("1.avro", [Part(TEXT), b"one", Part(NOISE, level=0), b""]),
-    ("2.avro", [Part(TEXT), Part(NOISE, level=0), b"two" * 5000]),
+MEMBERS: list[tuple[str, list[bytes | PackedPart]]] = [
+    ("1.avro", [PackedPart(TEXT), b"one", PackedPart(NOISE, level=0), b""]),
+    ("2.avro", [PackedPart(TEXT), PackedPart(NOISE, level=0), b"two" * 5000]),
     ("3.avro", [b""]),
     ("4.avro", [b"x" * 512]),
 ]
 
 
-def plain(pieces: list[bytes | Part]) -> bytes:
-    return b"".join(piece.data if isinstance(piece, Part) else piece for piece in pieces)
+def plain(pieces: list[bytes | PackedPart]) -> bytes:
+    return b"".join(piece.data if isinstance(piece, PackedPart) else piece for piece in pieces)
 
 
 @pytest.fixture

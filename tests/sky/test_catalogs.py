@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.sky.catalogs import Catalog, separation
+from ampel_spark.sky.angles import separation
+from ampel_spark.sky.catalogs import Catalog
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ampel_spark.lake.lake import mark
+from ampel_spark.lake.marker import mark
 from ampel_spark.sky.sources import CatalogSettings
 
 GUIDE = Path(__file__).parents[2] / "docs" / "catalogs.md"

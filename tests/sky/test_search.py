@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from ampel_spark import cli
 from ampel_spark.errors import ConfigError, LakeError
-from ampel_spark.lake.lake import mark
+from ampel_spark.lake.marker import mark
 from ampel_spark.sky import healpix, regions
 from ampel_spark.sky.angles import separation
 from ampel_spark.sky.search import around, in_region, register, search

@@ -181,7 +181,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_real_catalogues_are_read(
     shared_data: Path, file: str, settings: Any, rows: int | None
 ) -> None:
-    from ampel_spark.job.catalogs import load_settings
+    from ampel_spark.job.configuration.catalogs import load_settings
 
     how = load_settings(settings) if isinstance(settings, str) else CatalogSettings(**settings)
     table = read_source([shared_data / "catalogs" / file], how)

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from ampel_spark.archive.ids import stock_of
 from ampel_spark.archive.ztf import alerts_table
-from ampel_spark.t0.twin import Verdict
+from tests.t0.twin import Verdict
 
 Packet = dict[str, Any]
 
@@ -63,6 +63,12 @@ def _as_stored(key: str, value: Any) -> Any:
     if _TYPES.get(key) == "float" and value is not None:
         return float(np.float32(value))
     return value
+
+
+def alert_row(p: Packet) -> dict[str, Any]:
+    """Return a packet's row of the alerts table."""
+    names = alerts_table().names
+    return dict(zip(names, _row(p, names, itertools.count(1)), strict=True))
 
 
 def alerts(spark: SparkSession, packets: Iterable[Packet]) -> DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ def test_every_parameter_has_a_meaning(name: str) -> None:
         ("DecentFliter", {}, "no filter 'DecentFliter'; did you mean 'DecentFilter'?"),
         ("SimpleDecentFilter", {"min_ndett": 2}, "'min_ndett'; did you mean 'min_ndet'?"),
         ("SimpleDecentFilter", {"gaia_rs": 20}, "no parameter 'gaia_rs'"),
-        ("SimpleDecentFilter", {"min_rb": "high"}, "(given: 'high')"),
+        ("SimpleDecentFilter", {"min_rb": "high"}, "config.min_rb = 'high': a number"),
         ("SimpleDecentFilter", {"min_rb": float("nan")}, "NaN is no threshold"),
         ("SimpleDecentFilter", {"min_tspan": 30}, "min_tspan (30.0) is above max_tspan (25.0)"),
         ("SimpleDecentFilter", {"min_ndet": 2.5}, "min_ndet"),
@@ -76,6 +77,19 @@ def test_a_wrong_configuration_is_refused_with_a_cure(
     with pytest.raises(ConfigError) as error:
         make_filter(name, config)
     assert says in str(error.value)
+
+
+def test_a_filter_of_ones_own_is_taken_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from ampel_spark.t0 import Filter\n\n\nclass Bright(Filter):\n    limit: float = 18.0\n\n"
+        "    def cuts(self):\n        return []\n"
+    )
+    made = make_filter("mine.py:Bright", {"limit": 17}, tmp_path)
+    assert made.model_dump() == {"limit": 17.0}
+    with pytest.raises(ConfigError, match=r"no class 'Brigt' there; did you mean 'Bright'"):
+        make_filter("mine.py:Brigt", {}, tmp_path)
+    with pytest.raises(ConfigError, match=r"config\.limt = 1: no parameter 'limt'; did you mean"):
+        make_filter("mine.py:Bright", {"limt": 1}, tmp_path)
 
 
 def test_all_missing_parameters_are_named_at_once() -> None:

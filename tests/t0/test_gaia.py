@@ -15,15 +15,16 @@ from astropy.coordinates import SkyCoord
 from pyspark.sql import SparkSession
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.catalogs import load_settings, star_files
-from ampel_spark.job.model import Catalog
+from ampel_spark.job.configuration.catalogs import load_settings, star_files
+from ampel_spark.job.configuration.model import CatalogSource
 from ampel_spark.sky.sources import read_source
 from ampel_spark.sky.store import add
-from ampel_spark.t0 import DecentFilter, Selection, StarCatalog, make_filter
+from ampel_spark.t0 import ChannelFilter, DecentFilter, StarCatalog, make_filter
+from ampel_spark.t0.explain import explain
 from ampel_spark.t0.gaia import STAR_COLUMNS, GaiaRule, vetoes
-from ampel_spark.t0.judge import explain, judge
-from ampel_spark.t0.twin import judge_packet
-from tests.t0.packets import HU_RAPID, alerts, by_alert, disagreements, packet
+from ampel_spark.t0.judge import judge
+from tests.t0.packets import HU_RAPID, alert_row, alerts, by_alert, disagreements, packet
+from tests.t0.twin import judge_packet
 
 # A star that vetoes: it moves, and nothing is wrong with it.
 STAR: dict[str, float | None] = {
@@ -164,9 +165,9 @@ def test_the_engine_says_what_the_twin_says_in_a_crowded_field(
     catalog = write(tmp_path / "stars.parquet", stars)
     loose = rapid(gaia_excessnoise_sig_max=2000, gaia_rs=60, gaia_pm_signif=1)
     selections = [
-        Selection("A", rapid(), gaia=catalog),
-        Selection("B", loose, gaia=catalog, on_stock_match="overrule"),
-        Selection("C", rapid()),
+        ChannelFilter("A", rapid(), gaia=catalog),
+        ChannelFilter("B", loose, gaia=catalog, on_stock_match="overrule"),
+        ChannelFilter("C", rapid()),
     ]
     found = by_alert(judge(alerts(spark, packets).repartition(3), selections))
     for channel, f in (("A", rapid()),):
@@ -182,13 +183,17 @@ def test_the_engine_says_what_the_twin_says_in_a_crowded_field(
         assert found["C", i].cut in (None, "min_rb")
 
 
-@pytest.mark.spark
-def test_explain_shows_the_star(spark: SparkSession, tmp_path: Path) -> None:
+def test_explain_shows_the_star(tmp_path: Path) -> None:
     catalog = write(tmp_path / "stars.parquet", [STAR])
     ra, dec = offset(1.5)
-    df = alerts(spark, [packet(1, ra=ra, dec=dec, rb=0.1), packet(2, ra=10.0, dec=0.0)])
-    rows = explain(df, Selection("A", rapid(), gaia=catalog)).where("cut = 'gaia_star'").collect()
-    star = {r.alert_id: r for r in rows}
+    rows = [alert_row(packet(1, ra=ra, dec=dec, rb=0.1)), alert_row(packet(2, ra=10.0, dec=0.0))]
+    judged = ChannelFilter("A", rapid(), gaia=catalog)
+    star = {
+        row["alert_id"]: result
+        for row in rows
+        for result in explain(row, judged)
+        if result.cut == "gaia_star"
+    }
     assert (star[1].passed, star[2].passed, star[2].value) == (False, True, None)
     assert star[1].value == pytest.approx(1.5, abs=1e-8)
     assert star[1].threshold == pytest.approx(allowed(17.0))
@@ -221,7 +226,9 @@ def test_a_catalogue_of_the_lake_vetoes_as_the_file_does_that_it_was_made_of(
     add(tmp_path, "gaia", read, settings)
     stored, _ = add(tmp_path, "gaia", read.slice(0, 1), settings)
     for version, same in ((0, True), (1, False)):
-        entry = Catalog("gaia", stored.path, None, False, "ra", "dec", (), "gaia", version, None)
+        entry = CatalogSource(
+            "gaia", stored.path, None, False, "ra", "dec", (), "gaia", version, None
+        )
         pinned = StarCatalog.open("gaia", star_files(entry))
         assert (pinned.content_hash == file.content_hash) is same
 

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as f
 
-from ampel_spark.t0 import Conditions, Selection
+from ampel_spark.t0 import ChannelFilter, Conditions
 from ampel_spark.t0.history import archive_history, packet_history
 from ampel_spark.t0.judge import judge
 from tests.t0.packets import Packet, alerts, by_alert, packet
@@ -109,7 +109,7 @@ def test_a_channel_can_judge_by_packet_and_another_by_archive(spark: SparkSessio
     found = by_alert(
         judge(
             alerts(spark, [second, first]),
-            [Selection("packet", three), Selection("archive", three, history="archive")],
+            [ChannelFilter("packet", three), ChannelFilter("archive", three, history="archive")],
         )
     )
     assert not found["packet", 2].accepted
@@ -126,8 +126,8 @@ def test_two_accesses_remember_apart(spark: SparkSession) -> None:
         judge(
             alerts(spark, packets),
             [
-                Selection("public", two, frozenset({1}), history="archive"),
-                Selection("partners", two, frozenset({1, 2}), history="archive"),
+                ChannelFilter("public", two, frozenset({1}), history="archive"),
+                ChannelFilter("partners", two, frozenset({1, 2}), history="archive"),
             ],
         )
     )

@@ -12,11 +12,11 @@ from pyspark.sql import SparkSession
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.lake.tables import TABLES
-from ampel_spark.t0 import Conditions, Filter, Selection, SimpleDecentFilter, make_filter
+from ampel_spark.t0 import ChannelFilter, Conditions, Filter, SimpleDecentFilter, make_filter
 from ampel_spark.t0.filters import REQUIRED_KEYS
-from ampel_spark.t0.judge import explain, judge
-from ampel_spark.t0.twin import Verdict, judge_packet
+from ampel_spark.t0.judge import judge
 from tests.t0.packets import GOOD, HU_RAPID, Packet, alerts, by_alert, disagreements, packet
+from tests.t0.twin import Verdict, judge_packet
 
 pytestmark = pytest.mark.spark
 
@@ -131,7 +131,7 @@ EDGES: list[tuple[str, dict[str, Any], str | None, float | None, float | None]] 
 
 def test_every_cut_at_its_edge(spark: SparkSession) -> None:
     # One channel for each set of parameters, one alert for each edge, one action for all.
-    channels = {name: Selection(name, rapid(**config)) for name, config in CONFIGS.items()}
+    channels = {name: ChannelFilter(name, rapid(**config)) for name, config in CONFIGS.items()}
     packets = [packet(1000 + i, JD, **edge[1]) for i, edge in enumerate(EDGES)]
     found = by_alert(judge(alerts(spark, packets), list(channels.values())))
     for made, (channel, _, *expected) in zip(packets, EDGES, strict=True):
@@ -144,14 +144,16 @@ def test_min_gal_lat_rejects_near_the_galactic_plane_only(spark: SparkSession) -
     # latitudes by SIMBAD's position of objects: M 31 -21.57, the Crab -5.78, M 87 +74.49
     places = {1: (10.6847, 41.2688), 2: (83.6331, 22.0145), 3: (187.7059, 12.3911)}
     df = alerts(spark, [packet(i, JD, ra=ra, dec=dec) for i, (ra, dec) in places.items()])
-    found = by_alert(judge(df, [Selection("A", rapid())]))
+    found = by_alert(judge(df, [ChannelFilter("A", rapid())]))
     assert [found["A", i].accepted for i in places] == [True, False, True]
     assert (found["A", 2].cut, found["A", 2].threshold) == ("min_gal_lat", 14.0)
     assert found["A", 2].value == pytest.approx(5.78, abs=0.01)
 
 
 def test_max_nbad_is_applied_where_ampel_forgets_it(spark: SparkSession) -> None:
-    found = by_alert(judge(alerts(spark, [packet(1, nbad=5)]), [Selection("A", rapid(max_nbad=0))]))
+    found = by_alert(
+        judge(alerts(spark, [packet(1, nbad=5)]), [ChannelFilter("A", rapid(max_nbad=0))])
+    )
     row = found["A", 1]
     assert (row.accepted, row.cut, row.value, row.threshold) == (False, "max_nbad", 5.0, 0.0)
 
@@ -160,7 +162,9 @@ def test_an_archive_history_of_no_length_passes_at_the_default_where_ampel_drops
     spark: SparkSession,
 ) -> None:
     df = alerts(spark, [packet(1, jdstarthist=JD, jdendhist=JD)])
-    found = by_alert(judge(df, [Selection("A", rapid()), Selection("B", SimpleDecentFilter())]))
+    found = by_alert(
+        judge(df, [ChannelFilter("A", rapid()), ChannelFilter("B", SimpleDecentFilter())])
+    )
     assert found["A", 1].accepted
     assert found["B", 1].accepted
 
@@ -225,11 +229,11 @@ def test_the_engine_says_what_the_twin_says_on_thousands_of_random_packets(
         )
     )  # fmt: skip
     selections = [
-        Selection("everything", rapid(min_drb=0.5, max_tspan=28)),
-        Selection("public", rapid(), PUBLIC),
-        Selection("partners", rapid(ps1_sgveto_rad=2, max_tspan=28), frozenset({1, 2})),
-        Selection("simple", SimpleDecentFilter(min_gal_lat=14, min_archive_tspan=5), PUBLIC),
-        Selection("conditions", conditions, frozenset({1, 3})),
+        ChannelFilter("everything", rapid(min_drb=0.5, max_tspan=28)),
+        ChannelFilter("public", rapid(), PUBLIC),
+        ChannelFilter("partners", rapid(ps1_sgveto_rad=2, max_tspan=28), frozenset({1, 2})),
+        ChannelFilter("simple", SimpleDecentFilter(min_gal_lat=14, min_archive_tspan=5), PUBLIC),
+        ChannelFilter("conditions", conditions, frozenset({1, 3})),
     ]
     found = by_alert(judge(alerts(spark, packets), selections))
     wrong: list[str] = []
@@ -255,9 +259,9 @@ def test_alerts_and_history_of_other_programs_are_not_there(spark: SparkSession)
         judge(
             alerts(spark, [hidden, partly, open_]),
             [
-                Selection("public", f, PUBLIC),
-                Selection("partners", f, frozenset({1, 2})),
-                Selection("caltech", f, frozenset({1, 3})),
+                ChannelFilter("public", f, PUBLIC),
+                ChannelFilter("partners", f, frozenset({1, 2})),
+                ChannelFilter("caltech", f, frozenset({1, 3})),
             ],
         )
     )
@@ -279,7 +283,7 @@ def test_a_datapoint_without_program_is_shown_to_nobody(spark: SparkSession) -> 
     unknown: Any = None
     df = alerts(spark, [packet(1, history=[(JD - 1, 90, 1), (JD - 2, 91, unknown)])])
     f = Conditions(conditions=("n_detections >= 3",))
-    found = by_alert(judge(df, [Selection("A", f, PUBLIC), Selection("B", f)]))
+    found = by_alert(judge(df, [ChannelFilter("A", f, PUBLIC), ChannelFilter("B", f)]))
     assert (found["A", 1].value, found["B", 1].accepted) == (2.0, True)
 
 
@@ -289,10 +293,10 @@ def test_several_channels_cost_one_scan(
     alerts(spark, [packet(i, JD + i) for i in range(1, 9)]).write.parquet(str(tmp_path / "alerts"))
     df = spark.read.parquet(str(tmp_path / "alerts"))
     selections = [
-        Selection("A", rapid()),
-        Selection("B", rapid(min_ndet=1), PUBLIC, "bypass"),
-        Selection("C", SimpleDecentFilter(), PUBLIC, "overrule"),
-        Selection("D", Conditions(conditions=("rb > 0.5",)), frozenset({1, 2})),
+        ChannelFilter("A", rapid()),
+        ChannelFilter("B", rapid(min_ndet=1), PUBLIC, "bypass"),
+        ChannelFilter("C", SimpleDecentFilter(), PUBLIC, "overrule"),
+        ChannelFilter("D", Conditions(conditions=("rb > 0.5",)), frozenset({1, 2})),
     ]
     decisions = judge(df, selections)
     decisions.explain()
@@ -301,11 +305,11 @@ def test_several_channels_cost_one_scan(
 
 
 def test_decisions_have_the_columns_of_the_contract(spark: SparkSession) -> None:
-    decisions = judge(alerts(spark, [packet(1)]), [Selection("A", rapid())], "run 7")
+    decisions = judge(alerts(spark, [packet(1)]), [ChannelFilter("A", rapid())], "run 7")
     assert dict(decisions.dtypes) == {c.name: c.type for c in TABLES["decisions"].columns}
     row = decisions.collect()[0]
     assert (row.run_id, row.survey, row.name) == ("run 7", "ztf", "ZTF20aaaaaab")
-    assert row.trace_id == Selection("A", rapid()).trace_id
+    assert row.trace_id == ChannelFilter("A", rapid()).trace_id
 
 
 def test_groups_number_the_accepted(spark: SparkSession) -> None:
@@ -314,7 +318,7 @@ def test_groups_number_the_accepted(spark: SparkSession) -> None:
     )
     cases = {1: (16.0, 1), 2: (17.5, 2), 3: (19.0, None), 4: (16.0, None)}
     packets = [packet(i, magpsf=mag, rb=0.1 if i == 4 else 0.9) for i, (mag, _) in cases.items()]
-    found = by_alert(judge(alerts(spark, packets), [Selection("A", f)]))
+    found = by_alert(judge(alerts(spark, packets), [ChannelFilter("A", f)]))
     assert {i: found["A", i].group for i in cases} == {i: g for i, (_, g) in cases.items()}
     assert [found["A", i].accepted for i in cases] == [True, True, True, False]
 
@@ -322,13 +326,39 @@ def test_groups_number_the_accepted(spark: SparkSession) -> None:
 def test_large_integers_are_compared_digit_by_digit(spark: SparkSession) -> None:
     ids = (595147624915010001, 595147624915010002)
     f = Conditions(conditions=("candid == 595147624915010001",))
-    found = by_alert(judge(alerts(spark, [packet(i) for i in ids]), [Selection("A", f)]))
+    found = by_alert(judge(alerts(spark, [packet(i) for i in ids]), [ChannelFilter("A", f)]))
     assert [found["A", i].accepted for i in ids] == [True, False]
+
+
+def test_conditions_of_several_columns_are_judged_and_record_their_first_comparison(
+    spark: SparkSession,
+) -> None:
+    f = Conditions(
+        conditions=(
+            "magpsf < 18 or rb > 0.8",
+            "magpsf - magap < 0.5 or missing",
+            "sgscore1 / nbad < 9 or nbad == 0",
+        )
+    )
+    cases: list[tuple[dict[str, Any], str | None, float | None, float | None]] = [
+        ({"magpsf": 17.0, "rb": 0.5, "nbad": 0}, None, None, None),
+        ({"magpsf": None, "rb": 0.75}, f.conditions[0], None, None),
+        ({"magpsf": 19.0, "rb": 0.75}, f.conditions[0], 19.0, None),
+        ({"magpsf": None, "rb": 0.875, "nbad": 0}, None, None, None),
+        ({"magpsf": 17.0, "magap": 16.0, "rb": 0.5}, f.conditions[1], 1.0, 0.5),
+        ({"nbad": 1, "sgscore1": 9.5}, f.conditions[2], 9.5, None),
+    ]
+    packets = [packet(1000 + i, JD, **case[0]) for i, case in enumerate(cases)]
+    found = by_alert(judge(alerts(spark, packets), [ChannelFilter("A", f)]))
+    rows = [found["A", 1000 + i] for i in range(len(cases))]
+    assert [(r.cut, r.value, r.threshold) for r in rows] == [case[1:] for case in cases]
 
 
 def test_a_channel_has_one_filter(spark: SparkSession) -> None:
     with pytest.raises(ConfigError, match="channel A has more than one filter"):
-        judge(alerts(spark, [packet(1)]), [Selection("A", rapid()), Selection("A", rapid())])
+        judge(
+            alerts(spark, [packet(1)]), [ChannelFilter("A", rapid()), ChannelFilter("A", rapid())]
+        )
     with pytest.raises(ConfigError, match="no channel"):
         judge(alerts(spark, [packet(1)]), [])
 
@@ -336,23 +366,4 @@ def test_a_channel_has_one_filter(spark: SparkSession) -> None:
 def test_a_survey_without_the_column_is_refused_before_anything_runs(spark: SparkSession) -> None:
     df = alerts(spark, [packet(1)]).drop("ssdistnr")
     with pytest.raises(ConfigError, match="needs the column 'ssdistnr'"):
-        judge(df, [Selection("A", rapid())])
-
-
-def test_explain_shows_every_cut_with_value_and_threshold(spark: SparkSession) -> None:
-    df = alerts(spark, [packet(1, nbad=3, rb=0.25, ssdistnr=None, fwhm=NAN), packet(2)])
-    selection = Selection("A", rapid(), PUBLIC)
-    rows = explain(df, selection).orderBy("alert_id", "position").collect()
-    cuts = [cut.name for cut in selection.filter.cuts()]
-    assert [(r.alert_id, r.cut) for r in rows] == [(i, c) for i in (1, 2) for c in cuts]
-    first = {r.cut: r for r in rows if r.alert_id == 1}
-    failed = {name for name, r in first.items() if r.passed is False}
-    assert failed == {"missing keys", "min_rb", "max_nbad"}
-    assert first["missing keys"].detail == "fwhm, ssdistnr"
-    assert (first["max_nbad"].value, first["max_nbad"].threshold) == (3.0, 0.0)
-    assert first["min_rb"].rule == "rejects where rb < 0.3"
-    assert first["gaia_star"].passed is None
-    decisions = by_alert(judge(df, [selection]))
-    for alert_id in (1, 2):
-        mine = [r for r in rows if r.alert_id == alert_id and r.passed is False]
-        assert decisions["A", alert_id].cut == (mine[0].cut if mine else None)
+        judge(df, [ChannelFilter("A", rapid())])

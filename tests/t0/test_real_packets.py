@@ -11,10 +11,10 @@ import pytest
 from astropy.coordinates import SkyCoord
 from pyspark.sql import SparkSession
 
-from ampel_spark.t0 import Conditions, Selection, SimpleDecentFilter, make_filter
+from ampel_spark.t0 import ChannelFilter, Conditions, SimpleDecentFilter, make_filter
 from ampel_spark.t0.judge import judge
-from ampel_spark.t0.twin import judge_packet
 from tests.t0.packets import HU_RAPID, Packet, alerts, by_alert, disagreements
+from tests.t0.twin import judge_packet
 
 pytestmark = [pytest.mark.spark, pytest.mark.real_data]
 
@@ -51,10 +51,10 @@ def test_the_engine_says_what_the_twin_says_with_the_latitude_of_astropy(
     )
     wide = HU_RAPID | {"min_ndet": 1, "max_tspan": 50, "min_drb": 0.9}
     selections = [
-        Selection("rapid", make_filter("DecentFilter", HU_RAPID), PUBLIC),
-        Selection("wide", make_filter("DecentFilter", wide), frozenset({1, 2})),
-        Selection("simple", SimpleDecentFilter(min_gal_lat=10)),
-        Selection("conditions", conditions, PUBLIC),
+        ChannelFilter("rapid", make_filter("DecentFilter", HU_RAPID), PUBLIC),
+        ChannelFilter("wide", make_filter("DecentFilter", wide), frozenset({1, 2})),
+        ChannelFilter("simple", SimpleDecentFilter(min_gal_lat=10)),
+        ChannelFilter("conditions", conditions, PUBLIC),
     ]
     found = by_alert(judge(alerts(spark, packets), selections))
     for s in selections:
@@ -83,7 +83,7 @@ def test_many_real_alerts_have_an_archive_history_of_no_length(
         min_ndet=1, min_tspan=0, max_tspan=1e5, min_rb=0, max_fwhm=99, max_elong=99, max_magdiff=99,
         max_nbad=99, min_sso_dist=0, ps1_sgveto_rad=0, ps1_confusion_rad=0,
     )  # fmt: skip
-    found = by_alert(judge(alerts(spark, packets), [Selection("A", everything)]))
+    found = by_alert(judge(alerts(spark, packets), [ChannelFilter("A", everything)]))
     cuts = {found["A", candid].cut for candid in point}
     assert cuts <= {None, "isdiffpos"}
     assert sum(found["A", candid].accepted for candid in point) > 100

@@ -1,4 +1,4 @@
-"""Selections: what is off, what is refused, and what a trace is over."""
+"""Channels' filters: what is off, what is refused, and what a trace is over."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from ampel_spark import expressions
+from ampel_spark import trace as traces
 from ampel_spark.errors import ConfigError
 from ampel_spark.t0 import (
+    ChannelFilter,
     Conditions,
     Filter,
-    Selection,
     SimpleDecentFilter,
     StarCatalog,
     cuts_off,
@@ -19,7 +21,7 @@ from ampel_spark.t0 import (
     trace,
 )
 from ampel_spark.t0 import selection as module
-from ampel_spark.t0.cuts import Comparison, Cut
+from ampel_spark.t0.cuts import Cut
 from tests.t0.packets import HU_RAPID
 
 STARS = StarCatalog("stars", ("stars.parquet",), "0" * 32)
@@ -30,16 +32,16 @@ def rapid(**changes: Any) -> Filter:
 
 
 def test_the_plan_says_which_cuts_are_off() -> None:
-    assert cuts_off(Selection("SN", rapid())) == [
+    assert cuts_off(ChannelFilter("SN", rapid())) == [
         "channel SN: min_drb is 0: no cut on the deep-learning real-bogus score",
         "channel SN: no star catalogue is named (gaia:): no veto by Gaia stars",
     ]
-    assert cuts_off(Selection("SN", rapid(min_drb=0.5), gaia=STARS)) == []
-    assert cuts_off(Selection("SN", rapid(min_drb=0.5, gaia_rs=0, min_gal_lat=-1))) == [
+    assert cuts_off(ChannelFilter("SN", rapid(min_drb=0.5), gaia=STARS)) == []
+    assert cuts_off(ChannelFilter("SN", rapid(min_drb=0.5, gaia_rs=0, min_gal_lat=-1))) == [
         "channel SN: min_gal_lat is -1: no cut on the galactic latitude",
         "channel SN: gaia_rs is 0: no veto by Gaia stars",
     ]
-    assert cuts_off(Selection("SN", Conditions(conditions=("rb > 0.3",)))) == []
+    assert cuts_off(ChannelFilter("SN", Conditions(conditions=("rb > 0.3",)))) == []
 
 
 @pytest.mark.parametrize(
@@ -53,32 +55,34 @@ def test_the_plan_says_which_cuts_are_off() -> None:
 )
 def test_a_selection_that_cannot_be_is_refused(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as error:
-        Selection("SN", SimpleDecentFilter(), **settings)
+        ChannelFilter("SN", SimpleDecentFilter(), **settings)
     assert says in str(error.value)
     assert "channel SN" in str(error.value)
 
 
 def test_a_trace_is_over_all_that_decides_and_nothing_else() -> None:
-    base = Selection("A", rapid())
+    base = ChannelFilter("A", rapid())
     assert len(base.trace_id) == 32
     assert int(base.trace_id, 16) >= 0
     same = [
-        Selection("B", rapid()),
-        Selection("A", rapid(min_drb=0.0, max_archive_tspan=100000)),  # the defaults, written out
+        ChannelFilter("B", rapid()),
+        ChannelFilter(
+            "A", rapid(min_drb=0.0, max_archive_tspan=100000)
+        ),  # the defaults, written out
     ]
     assert {s.trace_id for s in same} == {base.trace_id}
     others = [
-        Selection("A", rapid(min_rb=0.31)),
-        Selection("A", SimpleDecentFilter()),
-        Selection("A", SimpleDecentFilter(min_gal_lat=14)),
-        Selection("A", rapid(), frozenset({1})),
-        Selection("A", rapid(), frozenset({1, 2})),
-        Selection("A", rapid(), on_stock_match="bypass"),
-        Selection("A", rapid(), history="archive"),
-        Selection("A", rapid(), gaia=STARS),
-        Selection("A", rapid(), gaia=StarCatalog("stars", ("stars.parquet",), "1" * 32)),
-        Selection("A", Conditions(conditions=("rb > 0.3",))),
-        Selection("A", Conditions(conditions=("rb > 0.4",))),
+        ChannelFilter("A", rapid(min_rb=0.31)),
+        ChannelFilter("A", SimpleDecentFilter()),
+        ChannelFilter("A", SimpleDecentFilter(min_gal_lat=14)),
+        ChannelFilter("A", rapid(), frozenset({1})),
+        ChannelFilter("A", rapid(), frozenset({1, 2})),
+        ChannelFilter("A", rapid(), on_stock_match="bypass"),
+        ChannelFilter("A", rapid(), history="archive"),
+        ChannelFilter("A", rapid(), gaia=STARS),
+        ChannelFilter("A", rapid(), gaia=StarCatalog("stars", ("stars.parquet",), "1" * 32)),
+        ChannelFilter("A", Conditions(conditions=("rb > 0.3",))),
+        ChannelFilter("A", Conditions(conditions=("rb > 0.4",))),
     ]
     assert len({base.trace_id, *(s.trace_id for s in others)}) == 1 + len(others)
 
@@ -88,32 +92,30 @@ def test_where_the_stars_lie_is_not_in_the_trace() -> None:
     assert trace(rapid(), gaia=STARS) == trace(rapid(), gaia=elsewhere)
 
 
-@pytest.mark.parametrize("name", ["judge", "cuts", "history", "conditions"])
+def change(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Add a number to a module's code."""
+    read = traces._source
+    monkeypatch.setattr(
+        traces, "_source", lambda spec: read(spec) + ("\nN = 1\n" if spec.name == name else "")
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["t0.judge", "t0.cuts", "t0.history", "t0.conditions", "expressions.sql"]
+)
 def test_a_change_of_code_changes_the_trace(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     before = trace(rapid())
-    read = module._source
-    monkeypatch.setattr(
-        module, "_source", lambda m: read(m) + ("#" if m.endswith(f".{name}") else "")
-    )
-    module._code_digest.cache_clear()
-    try:
-        assert trace(rapid()) != before
-    finally:
-        module._code_digest.cache_clear()
+    change(monkeypatch, f"ampel_spark.{name}")
+    assert trace(rapid()) != before
 
 
 def test_the_code_of_the_veto_counts_only_where_there_are_stars(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = trace(rapid()), trace(rapid(), gaia=STARS)
-    read = module._source
-    monkeypatch.setattr(module, "_source", lambda m: read(m) + ("#" if "gaia" in m else ""))
-    module._code_digest.cache_clear()
-    try:
-        assert trace(rapid()) == before[0]
-        assert trace(rapid(), gaia=STARS) != before[1]
-    finally:
-        module._code_digest.cache_clear()
+    change(monkeypatch, "ampel_spark.t0.gaia")
+    assert trace(rapid()) == before[0]
+    assert trace(rapid(), gaia=STARS) != before[1]
 
 
 class Own(Filter):
@@ -122,18 +124,13 @@ class Own(Filter):
     brightest: float = 15.0
 
     def cuts(self) -> list[Cut]:
-        return [Cut("too bright", [Comparison("magpsf", "<", self.brightest)], value="magpsf")]
+        return [Cut.where("too bright", f"magpsf < {self.brightest}")]
 
 
 def test_the_code_of_ones_own_filter_is_in_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     before = trace(Own())
-    read = module._source
-    monkeypatch.setattr(module, "_source", lambda m: read(m) + ("#" if m == Own.__module__ else ""))
-    module._code_digest.cache_clear()
-    try:
-        assert trace(Own()) != before
-    finally:
-        module._code_digest.cache_clear()
+    change(monkeypatch, Own.__module__)
+    assert trace(Own()) != before
 
 
 def test_code_that_cannot_be_read_is_an_error() -> None:
@@ -147,4 +144,9 @@ def test_code_that_cannot_be_read_is_an_error() -> None:
 
 def test_every_module_that_decides_is_in_the_trace() -> None:
     files = {path.stem for path in Path(module.__file__).parent.glob("*.py")}
-    assert {*module._CODE, "gaia"} == files - {"__init__", "twin"}
+    code = traces.code_of(SimpleDecentFilter, Filter, ["ampel_spark.t0.judge"])
+    named = {name.rpartition(".")[2] for name in code if name.startswith("ampel_spark.t0.")}
+    assert named == files - {"__init__", "explain"}
+    language = {path.stem for path in Path(expressions.__file__).parent.glob("*.py")}
+    named = {name.rpartition(".")[2] for name in code if ".expressions." in name}
+    assert named == language - {"__init__"}

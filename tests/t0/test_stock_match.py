@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from ampel_spark.t0 import Conditions, Selection
+from ampel_spark.t0 import ChannelFilter, Conditions
 from ampel_spark.t0.judge import judge
-from ampel_spark.t0.twin import judge_packet
 from tests.t0.packets import Packet, alerts, by_alert, packet
+from tests.t0.twin import judge_packet
 
 pytestmark = pytest.mark.spark
 
@@ -50,7 +50,7 @@ def test_what_becomes_of_later_alerts(
     faint_again: tuple[Any, ...],
 ) -> None:
     df = alerts(spark, rise_and_fall)
-    found = by_alert(judge(df, [Selection("A", BRIGHT, on_stock_match=how)]))
+    found = by_alert(judge(df, [ChannelFilter("A", BRIGHT, on_stock_match=how)]))
     assert said(found["A", 1]) == (False, False, "magpsf < 18", 19.0, 18.0, None)
     assert said(found["A", 2]) == (True, False, None, None, None, None)
     assert said(found["A", 3]) == bright_again
@@ -61,10 +61,12 @@ def test_bypass_works_in_the_first_run_on_an_empty_lake(
     spark: SparkSession, rise_and_fall: list[Packet]
 ) -> None:
     """AMPEL accepts the last alert or not, depending on whether its database held any object."""
-    alone = by_alert(judge(alerts(spark, rise_and_fall), [Selection("A", BRIGHT, None, "bypass")]))
+    alone = by_alert(
+        judge(alerts(spark, rise_and_fall), [ChannelFilter("A", BRIGHT, None, "bypass")])
+    )
     other = packet(99, JD - 50, name="ZTF19zzzzzzz", magpsf=15)
     beside = by_alert(
-        judge(alerts(spark, [other, *rise_and_fall]), [Selection("A", BRIGHT, None, "bypass")])
+        judge(alerts(spark, [other, *rise_and_fall]), [ChannelFilter("A", BRIGHT, None, "bypass")])
     )
     assert alone["A", 4].accepted
     assert {k: said(r) for k, r in alone.items()} == {
@@ -76,7 +78,7 @@ def test_alerts_of_one_time_follow_their_ids(spark: SparkSession) -> None:
     df = alerts(
         spark, [packet(6, JD, magpsf=19), packet(5, JD, magpsf=17), packet(4, JD, magpsf=19)]
     )
-    found = by_alert(judge(df, [Selection("A", BRIGHT, None, "bypass")]))
+    found = by_alert(judge(df, [ChannelFilter("A", BRIGHT, None, "bypass")]))
     assert [found["A", i].accepted for i in (4, 5, 6)] == [False, True, True]
 
 
@@ -87,7 +89,7 @@ def test_channels_know_their_own_objects_only(
     found = by_alert(
         judge(
             alerts(spark, rise_and_fall),
-            [Selection("A", BRIGHT, None, "bypass"), Selection("B", faint, None, "bypass")],
+            [ChannelFilter("A", BRIGHT, None, "bypass"), ChannelFilter("B", faint, None, "bypass")],
         )
     )
     assert [found["B", i].accepted for i in (1, 2, 3, 4)] == [False, False, False, True]
@@ -100,8 +102,8 @@ def test_an_alert_that_the_channel_may_not_see_opens_no_door(spark: SparkSession
         judge(
             df,
             [
-                Selection("public", BRIGHT, frozenset({1}), "bypass"),
-                Selection("partners", BRIGHT, frozenset({1, 2}), "bypass"),
+                ChannelFilter("public", BRIGHT, frozenset({1}), "bypass"),
+                ChannelFilter("partners", BRIGHT, frozenset({1, 2}), "bypass"),
             ],
         )
     )
@@ -122,7 +124,7 @@ def test_the_order_of_rows_and_files_does_not_matter(spark: SparkSession) -> Non
         for i in range(300)
     ]
     hows: tuple[Any, ...] = ("bypass", "overrule", "silent_overrule")
-    selections = [Selection(how, BRIGHT, on_stock_match=how) for how in hows]
+    selections = [ChannelFilter(how, BRIGHT, on_stock_match=how) for how in hows]
 
     # one alert after the other, as a stream would bring them
     accepted: set[str] = set()

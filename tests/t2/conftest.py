@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ampel_spark.t2 import registry
+from ampel_spark import classes
 
 
 @pytest.fixture(autouse=True)
@@ -16,8 +16,8 @@ def own_modules() -> Iterator[None]:
     modules, path = set(sys.modules), list(sys.path)
     yield
     sys.path[:] = path
-    for name in [*registry._LOADED, *(n for n in sys.modules if n.startswith("unit_file_"))]:
+    for name in [*classes._LOADED, *(n for n in sys.modules if n.startswith("user_file_"))]:
         if name not in modules:
             sys.modules.pop(name, None)
-    for name in set(registry._LOADED) - modules:
-        del registry._LOADED[name]
+    for name in set(classes._LOADED) - modules:
+        del classes._LOADED[name]

@@ -9,7 +9,7 @@ import numpy as np
 import sncosmo
 
 from ampel_spark.t2 import LightCurve
-from ampel_spark.t2.units._sncosmo import bandpass, model
+from ampel_spark.t2.fits.models import bandpass, model
 
 __all__ = ["T0", "injected", "truth"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 from pyspark.sql import DataFrame, SparkSession
 
-from ampel_spark.job.catalogs import load_settings
+from ampel_spark.job.configuration.catalogs import load_settings
 from ampel_spark.sky import tiles
 from ampel_spark.sky.sources import read_source
 from ampel_spark.sky.store import add, compare, folder_of

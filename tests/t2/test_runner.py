@@ -209,13 +209,16 @@ def test_staged_light_curves_of_one_state_are_taken_once(
     ]
 
 
+TIED = "state_id string, trace_id string, input_hash string, status int, attempts int"
+
+
 @pytest.mark.spark
 def test_what_has_a_result_is_not_stale_unless_it_failed_or_its_input_or_trace_changed(
     spark: SparkSession,
 ) -> None:
     states = spark.createDataFrame([(f"s{i}",) for i in range(6)], "state_id string")
     ties = spark.createDataFrame(
-        [(f"s{i}", 0, float(i)) for i in range(3)], "state_id string, status int, brightest double"
+        [(f"s{i}", "b", "", 0, 1, float(i)) for i in range(3)], f"{TIED}, brightest double"
     )
     rows = runner.wanted(states, {"brightest": (ties, Brightest.columns[:1])})
     hashes = {r["state_id"]: r["input_hash"] for r in rows.collect()}
@@ -280,7 +283,7 @@ def test_a_fast_unit_reads_its_light_curves_from_the_files_with_the_same_results
     unit = build("counted.py:Counted", {}, tmp_path)
     ids = [f"s{i}" for i in range(60) if i % 7]
     ties = spark.createDataFrame(
-        [(i, 0, float(i[1:])) for i in ids], "state_id string, status int, brightest double"
+        [(i, "b", "", 0, 1, float(i[1:])) for i in ids], f"{TIED}, brightest double"
     )
     keys = spark.createDataFrame([(i,) for i in ids], "state_id string")
     rows = runner.wanted(keys, {"brightest": (ties, Brightest.columns[:1])})
@@ -334,13 +337,39 @@ def test_workers_build_the_unit_and_results_enter_the_table_once(
 
 
 @pytest.mark.spark
+def test_what_was_tied_to_an_exception_is_stale_when_that_has_been_tried_again(
+    spark: SparkSession,
+) -> None:
+    states = spark.createDataFrame([("s0",)], "state_id string")
+    column = [Column("z", "double", "", "")]
+
+    def todo(status: int, attempts: int, present: str) -> int:
+        tie = spark.createDataFrame([("s0", "h", "", status, attempts, None)], f"{TIED}, z double")
+        rows = runner.wanted(states, {"host": (tie, column)})
+        hashes.append(rows.first()["input_hash"])  # type: ignore[index]
+        there = spark.createDataFrame(
+            [("s0", present, "t", 0, 1)],
+            "state_id string, input_hash string, trace_id string, status int, attempts int",
+        )
+        return runner.stale(rows, there, "t").count()
+
+    hashes: list[str] = []
+    assert todo(-4, 1, "") == 1
+    assert todo(-4, 1, hashes[0]) == 0  # nothing has happened since
+    assert todo(-4, 2, hashes[0]) == 1
+    assert todo(0, 2, hashes[1]) == 1
+    assert todo(0, 1, hashes[3]) == 0  # how often it was tried before is nothing to what came
+    assert todo(-2008, 1, hashes[3]) == 0
+
+
+@pytest.mark.spark
 def test_the_order_of_a_tied_units_columns_is_not_part_of_the_input_hash(
     spark: SparkSession,
 ) -> None:
     # a job file and its record may give a mapping of columns in other orders
     states = spark.createDataFrame([("s0",)], "state_id string")
     results = spark.createDataFrame(
-        [("s0", 0, 0.1, 5.0)], "state_id string, status int, z double, a double"
+        [("s0", "h", "", 0, 1, 0.1, 5.0)], f"{TIED}, z double, a double"
     )
     z, a = Column("z", "double", "", ""), Column("a", "double", "", "")
     hashes = {

@@ -19,10 +19,10 @@ from ampel_spark.errors import ConfigError
 from ampel_spark.lightcurve import DETECTION, FORCED
 from ampel_spark.sky.store import add
 from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal
+from ampel_spark.t2.fits import models
 from ampel_spark.t2.registry import build
 from ampel_spark.t2.trace import trace_of
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO
-from ampel_spark.t2.units import _sncosmo
 from ampel_spark.t2.units.salt_fit import (
     NO_PHASE_COVERAGE,
     NO_SIGNAL,
@@ -57,7 +57,7 @@ def refused(curve: LightCurve, **config: Any) -> Refusal:
 
 def table(curve: LightCurve) -> dict[str, Any]:
     return {
-        "time": curve.jd, "band": np.array([_sncosmo.bandpass(b)[0] for b in curve.band]),
+        "time": curve.jd, "band": np.array([models.bandpass(b)[0] for b in curve.band]),
         "flux": curve.flux, "fluxerr": curve.fluxerr, "zp": curve.zp,
         "zpsys": curve.zpsys.astype(str),
     }  # fmt: skip
@@ -198,7 +198,7 @@ def test_points_past_the_model_s_last_phase_do_not_spoil_the_fit(engine: str) ->
 @BOTH
 def test_a_negative_model_variance_keeps_the_other_points_in_the_fit(engine: str) -> None:
     # SALT3's variance is below 0 about phase -14.4, 4550 A (rest frame), x1 -2.5.
-    band = _sncosmo.bandpass("ztfg")[0]
+    band = models.bandpass("ztfg")[0]
     assert band is not None
     z = band.wave_eff / 4550.0 - 1.0
     true = truth(z=z, x1=-2.5)
@@ -213,7 +213,7 @@ def test_a_negative_model_variance_keeps_the_other_points_in_the_fit(engine: str
     jd, bands = curve.jd.copy(), curve.band.copy()
     jd[0], bands[0] = T0 - 14.375 * (1 + z), "ztfg"
     curve = LightCurve.of(jd=jd, band=bands, flux=curve.flux, fluxerr=curve.fluxerr)
-    stock = sncosmo.Model(sncosmo.SALT3Source(_sncosmo.model_dir("salt3/2.0")))
+    stock = sncosmo.Model(sncosmo.SALT3Source(models.model_dir("salt3/2.0")))
     stock.set(z=z)
     bounds = {"t0": (T0 - 0.01, T0 + 0.01), "x1": (-2.6, -2.4)}
     result, _ = sncosmo.fit_lc(table(curve), stock, list(PARAMETERS), bounds, modelcov=True)
@@ -253,7 +253,7 @@ def test_bands_that_cannot_be_fitted_are_dropped_and_said_so(
 ) -> None:
     for name in ("models", "bandpasses/ztf"):
         (tmp_path / name).mkdir(parents=True)
-    data = _sncosmo.data_dir()
+    data = models.data_dir()
     (tmp_path / "models/salt3").symlink_to(data / "models/salt3")
     for name in ("P48_g.dat", "P48_R.dat"):
         (tmp_path / "bandpasses/ztf" / name).symlink_to(data / "bandpasses/ztf" / name)
@@ -274,7 +274,7 @@ def test_bands_that_cannot_be_fitted_are_dropped_and_said_so(
     # what is in the data folder is part of the trace
     before = trace_of(built(), "salt_fit")
     (tmp_path / "bandpasses/ztf/P48_I.dat").symlink_to(data / "bandpasses/ztf/P48_R.dat")
-    _sncosmo._bandpass.cache_clear()
+    models._bandpass.cache_clear()
     assert trace_of(built(), "salt_fit").trace_id != before.trace_id
 
 
@@ -516,7 +516,7 @@ def test_nothing_is_ever_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("socket.create_connection", refuse)
     monkeypatch.setenv("SNCOSMO_DATA_DIR", str(tmp_path))
     for name in ("ztfg", "ztf::g", "megacampsf::g", "ultrasat", "gaia::g", "sdssg"):
-        assert _sncosmo.bandpass(name) == (None, None)
+        assert models.bandpass(name) == (None, None)
     with pytest.raises(
         ConfigError, match=r"model salt3/2\.0 is not in .*: put it at models/salt3/salt3-f22"
     ):
@@ -531,9 +531,9 @@ def test_the_same_light_curve_gives_the_same_bits() -> None:
 
 
 def test_models_are_those_that_sncosmo_has_by_these_names() -> None:
-    for name in _sncosmo.MODELS:
+    for name in models.MODELS:
         try:
-            ours = _sncosmo.model(name)
+            ours = models.model(name)
         except ConfigError:
             continue  # not in this data folder
         source, version = name.split("/")
@@ -643,14 +643,15 @@ def test_the_plain_twin_gives_what_the_compiled_engine_gives() -> None:
 
 
 def test_without_numba_the_twin_fits_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ampel_spark.t2.units import _batch_fit, salt_fit
+    from ampel_spark.t2.fits import batch_fit
+    from ampel_spark.t2.units import salt_fit
 
     expected = fitted(injected(truth()))
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.setattr(salt_fit, "_HAS_NUMBA", False)
-    _batch_fit._fitter.cache_clear()
+    batch_fit._fitter.cache_clear()
     row, told = fitted(injected(truth())), built().prepare()
-    _batch_fit._fitter.cache_clear()
+    batch_fit._fitter.cache_clear()
     assert row["engine"] == "twin"
     assert row["x1"] == pytest.approx(expected["x1"], rel=1e-6)
     assert told is not None
@@ -670,7 +671,7 @@ def test_peak_magnitudes_are_sncosmo_s(engine: str) -> None:
     assert row["peak_mag_b"] == pytest.approx(true.source_peakmag("bessellb", "ab"), abs=2e-3)
     days = T0 + np.arange(-15.0, 25.0, 0.1)
     for name in ("ztfg", "ztfr"):
-        brightest = true.bandmag(_sncosmo.bandpass(name)[0], "ab", days).min()
+        brightest = true.bandmag(models.bandpass(name)[0], "ab", days).min()
         assert row[f"peak_mag_{name}"] == pytest.approx(brightest, abs=2e-3)
     assert row["peak_mag_ztfi"] is None
 
@@ -697,7 +698,7 @@ def test_quality_is_counted_from_the_points() -> None:
     row = fitted(curve)
     model = model_of(row)
     phase = (curve.jd - row["t0"]) / 1.06
-    curves = [_sncosmo.bandpass(b)[0] for b in curve.band]
+    curves = [models.bandpass(b)[0] for b in curve.band]
     pull = np.abs(curve.flux - model.bandflux(curves, curve.jd, 25.0, "ab")) / curve.fluxerr
     assert (row["n_before"], row["n_after"]) == ((phase < 0).sum(), (phase >= 0).sum())
     assert row["max_abs_pull"] == pytest.approx(pull[np.abs(phase) <= 10].max(), rel=1e-3)
@@ -731,9 +732,9 @@ def test_a_shifted_band_is_the_same_in_both_engines() -> None:
     )
     assert abs(ours["c"] - theirs["c"]) < 0.05 * ours["c_err"]
     assert ours["c"] - plain["c"] == pytest.approx(0.0016, abs=0.0015)
-    band = _sncosmo.bandpass("ztfg")[0]
+    band = models.bandpass("ztfg")[0]
     assert band is not None
-    moved = _sncosmo.shifted(band, 20.0)
+    moved = models.shifted(band, 20.0)
     assert moved.wave_eff == pytest.approx(band.wave_eff + 20.0)
     assert trace_of(built(**shift), "salt_fit").trace_id != trace_of(built(), "salt_fit").trace_id
 
@@ -761,8 +762,8 @@ def test_a_prior_on_the_redshift_weighs_with_the_data() -> None:
 
 
 def test_a_changed_model_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(_sncosmo.model_dir("salt3/2.0"), tmp_path / "models/salt3/salt3-f22")
-    shutil.copytree(_sncosmo.data_dir() / "bandpasses", tmp_path / "bandpasses")
+    shutil.copytree(models.model_dir("salt3/2.0"), tmp_path / "models/salt3/salt3-f22")
+    shutil.copytree(models.data_dir() / "bandpasses", tmp_path / "bandpasses")
     monkeypatch.setenv("SNCOSMO_DATA_DIR", str(tmp_path))
     unit, curve = built(), injected(truth())
     before, trace = unit.process(curve), trace_of(unit, "salt_fit").trace_id
@@ -776,11 +777,11 @@ def test_a_changed_model_is_read_again(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.real_data
 @pytest.mark.usefixtures("jla_model")
 def test_any_other_model_of_sncosmo_is_fitted_by_its_own_parameters() -> None:
-    model = _sncosmo.model("hsiao/3.0", "F99")
+    model = models.model("hsiao/3.0", "F99")
     model.set(z=0.05, t0=T0, amplitude=1e-8, mwebv=0.1)
     days = np.linspace(T0 - 10, T0 + 40, 30)
     names = np.array(["ztfg", "ztfr"] * 15, object)
-    flux = model.bandflux([_sncosmo.bandpass(b)[0] for b in names], days, 25.0, "ab")
+    flux = model.bandflux([models.bandpass(b)[0] for b in names], days, 25.0, "ab")
     curve = LightCurve.of(jd=days, band=names, flux=flux, fluxerr=0.02 * flux.max())
     config: dict[str, Any] = {"model": "hsiao/3.0", "redshift": 0.05, "dust": {"ebv": 0.1}}
     row = fitted(curve, **config)

@@ -12,7 +12,8 @@ import pytest
 from ampel_spark.errors import UnitError
 from ampel_spark.t2 import Unit
 from ampel_spark.t2.registry import build, find_unit
-from ampel_spark.t2.trace import Trace, code_of, digest_of, trace_of
+from ampel_spark.t2.trace import Trace, trace_of
+from ampel_spark.trace import code_of, digest_of
 
 UNIT = '''
 from __future__ import annotations
@@ -182,7 +183,7 @@ def test_a_class_without_a_file_cannot_be_traced() -> None:
     namespace: dict[str, Any] = {"__name__": "no_file"}
     exec("from ampel_spark.t2 import Unit\nclass Own(Unit): pass\n", namespace)
     with pytest.raises(UnitError, match="module 'no_file' has no file"):
-        code_of(namespace["Own"])
+        code_of(namespace["Own"], Unit)
 
 
 def test_code_without_source_cannot_be_traced(
@@ -192,7 +193,7 @@ def test_code_without_source_cannot_be_traced(
     loader: Any = sys.modules["traced_package.deeper"].__spec__.loader  # type: ignore[union-attr]
     monkeypatch.setattr(loader, "get_source", lambda name: None)
     with pytest.raises(UnitError, match=r"'traced_package.deeper' .* has no source in Python"):
-        code_of(cls)
+        code_of(cls, Unit)
 
 
 def test_a_file_that_is_missing_cannot_be_traced(folder: Path) -> None:
@@ -212,12 +213,12 @@ def test_a_parameter_without_a_canonical_form_is_named(folder: Path) -> None:
 def test_the_fit_is_traced_to_its_engine_its_catalogue_and_its_model() -> None:
     from ampel_spark.t2.units.salt_fit import SaltFit
 
-    code = code_of(SaltFit)
+    code = code_of(SaltFit, Unit)
     assert {
         "ampel_spark.sky.catalogs",
         "ampel_spark.t2.unit",
-        "ampel_spark.t2.units._fit_lc",
-        "ampel_spark.t2.units._sncosmo",
+        "ampel_spark.t2.fits.fit_lc",
+        "ampel_spark.t2.fits.models",
         "ampel_spark.t2.units.salt_fit",
     } <= set(code)
     assert not any(name.partition(".")[0] != "ampel_spark" for name in code)
@@ -226,6 +227,17 @@ def test_the_fit_is_traced_to_its_engine_its_catalogue_and_its_model() -> None:
     trace = trace_of(SaltFit.model_validate({"redshift": 0.1}), "salt_fit")
     assert trace.content["files"][0]["name"] == "salt3-f22"
     assert len(trace.trace_id) == 32
+
+
+def test_a_subclass_may_use_what_its_base_leaves_out_of_use() -> None:
+    from ampel_spark.t2.units.salt_fit import SaltFit
+
+    class Own(SaltFit):
+        pass
+
+    base, own = (trace_of(cls.model_validate({"redshift": 0.1}), "fit") for cls in (SaltFit, Own))
+    assert "ampel_spark.salt.twin.fit" not in base.content["code"]
+    assert {"ampel_spark.salt.twin.fit", "ampel_spark.t2.fits.fit_lc"} <= own.content["code"].keys()
 
 
 def test_a_unit_keeps_its_trace_from_process_to_process(folder: Path) -> None:
@@ -243,4 +255,4 @@ def test_a_unit_keeps_its_trace_from_process_to_process(folder: Path) -> None:
 
 
 def test_units_are_no_part_of_their_own_base() -> None:
-    assert "ampel_spark.t2.units.salt_fit" not in code_of(Unit)
+    assert "ampel_spark.t2.units.salt_fit" not in code_of(Unit, Unit)

@@ -105,7 +105,7 @@ def content(curve: Callable[..., LightCurve], make_model: Any) -> c.ReportConten
         for i, name in enumerate(names)
     ]  # fmt: skip
     return c.ReportContent(
-        run=c.Run(
+        run=c.RunSummary(
             "20200302T091407-4f1c", "quick & start", f"name: quickstart # {EVIL}\n", "9d5ed678",
             "good",
             datetime(2020, 3, 2, 9, 14, 7), datetime(2020, 3, 2, 9, 15, 30),
@@ -121,13 +121,13 @@ def content(curve: Callable[..., LightCurve], make_model: Any) -> c.ReportConten
         funnels=[
             c.Funnel(
                 "SN", [Step("alerts", 5000), Step("accepted", 902), Step("candidates", 6)],
-                [c.Cut("T0", "min_rb", 5000, 902, "≥ 0.3", n_unknown=7),
-                 c.Cut("T0", "gaia", 902, 902, "no catalogue", off=True),
-                 c.Cut("T3", "fit.c < 0.5", 38, 6, counted="states", n_unknown=2)],
+                [c.FunnelCut("T0", "min_rb", 5000, 902, "≥ 0.3", n_unknown=7),
+                 c.FunnelCut("T0", "gaia", 902, 902, "no catalogue", off=True),
+                 c.FunnelCut("T3", "fit.c < 0.5", 38, 6, counted="states", n_unknown=2)],
                 ["ZTF_PUB"],
             )
         ],
-        archive=[c.ArchiveFile("ztf_public_20200101.tar.gz", 1234, 1230, 3, 1)],
+        archive=[c.ArchiveSummary("ztf_public_20200101.tar.gz", 1234, 1230, 3, 1)],
         quarantine=[c.Quarantined("truncated", 1, f"1.avro {EVIL}")],
         alerts_in_cells=np.arange(12),
         states=[c.StateCount("SN", 38, 37, 12, 3310, 5120)],

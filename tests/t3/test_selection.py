@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from ampel_spark.errors import ConfigError
-from ampel_spark.t3.expression import parse
+from ampel_spark.expressions import parse
 from ampel_spark.t3.selection import Selection, column_types, losses, select
 
 SCHEMA = (

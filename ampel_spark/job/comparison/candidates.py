@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ampel_spark.expressions import Expression
+from ampel_spark.expressions.syntax import Literal, Name, Node
 from ampel_spark.job.comparison.causes import causes_of, joined
-from ampel_spark.job.comparison.expressions import Rule, Table, measured, units_in
+from ampel_spark.job.comparison.changes import CHANGE_COLUMNS, GAINED, LOST, MOVED
+from ampel_spark.job.comparison.expressions import SelectionRule, StateTable, measured, units_in
 from ampel_spark.job.comparison.judged import note_cuts
-from ampel_spark.job.comparison.tables import Side
-from ampel_spark.t3.changes import CHANGE_COLUMNS, GAINED, LOST, MOVED
-from ampel_spark.t3.expression import Expression
-from ampel_spark.t3.syntax import Literal, Name, Node
+from ampel_spark.job.comparison.sides import Side
 
 __all__ = ["Both", "changes_of"]
 
@@ -50,25 +50,30 @@ class Both:
         return (self.a, self.b) if gone else (self.b, self.a)
 
     def tables(
-        self, states_a: Array, states_b: Array, rules: tuple[Rule, Rule] | None = None
-    ) -> tuple[Table, Table]:
+        self,
+        states_a: Array,
+        states_b: Array,
+        rules: tuple[SelectionRule, SelectionRule] | None = None,
+    ) -> tuple[StateTable, StateTable]:
         """Return the results of both for pairs of states, for the channels of `rules`."""
         channels = (None, None) if rules is None else (rules[0].channel, rules[1].channel)
         return (
-            Table(self.a, states_a, self.types[0], channels[0]),
-            Table(self.b, states_b, self.types[1], channels[1]),
+            StateTable(self.a, states_a, self.types[0], channels[0]),
+            StateTable(self.b, states_b, self.types[1], channels[1]),
         )
 
 
 def changes_of(
-    both: Both, rules: tuple[Rule | None, Rule | None], found: tuple[pd.DataFrame, pd.DataFrame]
+    both: Both,
+    rules: tuple[SelectionRule | None, SelectionRule | None],
+    found: tuple[pd.DataFrame, pd.DataFrame],
 ) -> pd.DataFrame:
     """Return the changes of one selection.
 
     Parameters
     ----------
     both : Both
-    rules : tuple of Rule or None
+    rules : tuple of SelectionRule or None
         The selection as each run has it; None where it has none.
     found : tuple of DataFrame
         Its candidates in each run: ``stock, name, state`` (a number), ``rank``.
@@ -76,7 +81,7 @@ def changes_of(
     Returns
     -------
     DataFrame
-        `ampel_spark.t3.changes.CHANGE_COLUMNS`, lost first, then gained, then moved, by rank.
+        `CHANGE_COLUMNS`, lost first, then gained, then moved, by rank.
     """
     a, b = found
     merged = a.merge(b, on="stock", how="outer", suffixes=("_a", "_b"), indicator="where")
@@ -110,7 +115,9 @@ def _blank(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _against(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame, own: str) -> pd.DataFrame:
+def _against(
+    both: Both, rules: tuple[SelectionRule, SelectionRule], rows: pd.DataFrame, own: str
+) -> pd.DataFrame:
     """Return, for candidates' states of one run, the pair that each is part of."""
     pairs = both.pairs
     mine = pairs[
@@ -132,7 +139,10 @@ def _against(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame, own: str)
 
 
 def _followed(
-    both: Both, rules: tuple[Rule | None, Rule | None], rows: pd.DataFrame, gone: bool
+    both: Both,
+    rules: tuple[SelectionRule | None, SelectionRule | None],
+    rows: pd.DataFrame,
+    gone: bool,
 ) -> pd.DataFrame:
     """Follow candidates of one run through the other, which lacks them."""
     out = _blank(rows)
@@ -154,8 +164,8 @@ def _followed(
 
 def _at_t3(
     out: pd.DataFrame,
-    tables: tuple[Table, Table],
-    rules: tuple[Rule, Rule],
+    tables: tuple[StateTable, StateTable],
+    rules: tuple[SelectionRule, SelectionRule],
     why: Array,
     mask: Array,
     gone: bool,
@@ -176,28 +186,38 @@ def _at_t3(
             _note(out, at, parts, rules, cut, why[at], gone, new)
     if left.any():
         at = np.flatnonzero(left)
-        limited = rule.limit is not None
-        out.loc[at, "reason"] = "limit" if limited else "unexplained"
-        out.loc[at, "what"] = f"limit {rule.limit}" if limited else "select is true of it in both"
-        cause = np.full(len(at), "", object)
-        if rules[0].limit != rules[1].limit:
-            cause[:] = f"limit {_limit(rules[0])} → {_limit(rules[1])}"
-        if rule.rank is not None and rule_there.rank is not None:
-            parts = (tables[0].at(at), tables[1].at(at))
-            ranks = [r.rank for r in rules if r.rank is not None]
-            values = [t.numbers(rank) for t, rank in zip(parts, ranks, strict=True)]
-            out.loc[at, "value_a"], out.loc[at, "value_b"] = values
-            differ = _differ(parts, ranks)
-            found = causes_of(*parts, units_in(rule.rank, rule_there.rank), why[at])
-            cause = joined([cause, np.where(differ, found, "").astype(object)])
-        out.loc[at, "cause"] = np.where(cause == "", "others come before it", cause)
+        _note_limit(out, at, (tables[0].at(at), tables[1].at(at)), rules, why[at], rule.limit)
+
+
+def _note_limit(
+    out: pd.DataFrame,
+    at: Array,
+    parts: tuple[StateTable, StateTable],
+    rules: tuple[SelectionRule, SelectionRule],
+    why: Array,
+    limit: int | None,
+) -> None:
+    """Note for some objects that ``select`` is true of them, and others come before them."""
+    limited = limit is not None
+    out.loc[at, "reason"] = "limit" if limited else "unexplained"
+    out.loc[at, "what"] = f"limit {limit}" if limited else "select is true of it in both"
+    cause = np.full(len(at), "", object)
+    if rules[0].limit != rules[1].limit:
+        cause[:] = f"limit {_limit(rules[0])} → {_limit(rules[1])}"
+    ranks = [r.rank for r in rules if r.rank is not None]
+    if len(ranks) == 2:
+        values = [t.numbers(rank) for t, rank in zip(parts, ranks, strict=True)]
+        out.loc[at, "value_a"], out.loc[at, "value_b"] = values
+        found = causes_of(*parts, units_in(*ranks), why)
+        cause = joined([cause, np.where(_differ(parts, ranks), found, "").astype(object)])
+    out.loc[at, "cause"] = np.where(cause == "", "others come before it", cause)
 
 
 def _note(
     out: pd.DataFrame,
     at: Array,
-    parts: tuple[Table, Table],
-    rules: tuple[Rule, Rule],
+    parts: tuple[StateTable, StateTable],
+    rules: tuple[SelectionRule, SelectionRule],
     cut: Expression,
     why: Array,
     gone: bool,
@@ -205,8 +225,7 @@ def _note(
 ) -> None:
     """Note for some objects that a condition of ``select`` fails where they are lacking."""
     there, lacking = parts if gone else parts[::-1]
-    usable = all(name in there.types for name in cut.columns)
-    passed = there.holds(cut) if usable else np.zeros(len(at), bool)
+    passed = there.holds(cut) if there.knows(cut) else np.zeros(len(at), bool)
     unknown = np.ma.getmaskarray(lacking.evaluate(cut))
     units = units_in(cut)
     reason = np.where(passed, np.where(unknown, "unknown", "condition"), "expression").astype(
@@ -215,22 +234,15 @@ def _note(
     what = np.full(len(at), cut.text, object)
     cause = causes_of(*parts, units, why)
     quantity, threshold = measured(cut)
-    values = [np.full(len(at), np.nan), np.full(len(at), np.nan)]
-    if quantity is not None:
-        for i, table in enumerate(parts):
-            if all(name in table.types for name in quantity.columns):
-                values[i] = table.numbers(quantity)
+    values = [_numbers(table, quantity) for table in parts]
     thresholds = np.full(len(at), threshold)
     for unit in units:
-        status = [table.key(unit, "status").astype(float) for table in parts]
+        status = parts[0].status(unit), parts[1].status(unit)
         had, has = status if gone else status[::-1]
-        told_so = passed & (had == 0) & np.isfinite(has) & (has != 0)
-        message = np.array([m or "" for m in lacking.key(unit, "message")], object)
-        texts = f"{unit}.status" + np.where(message == "", "", ": ").astype(object) + message
-        reason[told_so], what[told_so] = "status", texts[told_so]
-        thresholds[told_so] = np.nan
-        for i in range(2):
-            values[i] = np.where(told_so, status[i], values[i])
+        failed = passed & (had == 0) & np.isfinite(has) & (has != 0)
+        reason[failed], what[failed] = "status", _failure(lacking, unit)[failed]
+        thresholds[failed] = np.nan
+        values = [np.where(failed, *pair) for pair in zip(status, values, strict=True)]
     if new:
         other = rules[1 if not gone else 0].condition.cuts()
         match = next((c.text for c in other if _alike(c, cut)), "–")
@@ -241,7 +253,23 @@ def _note(
     out.loc[at, "threshold"], out.loc[at, "cause"] = thresholds, cause
 
 
-def _moved(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame) -> pd.DataFrame:
+def _failure(table: StateTable, unit: str) -> Array:
+    """Return in words, for every state, that a unit failed."""
+    message = np.array([m or "" for m in table.key(unit, "message")], object)
+    text: Array = f"{unit}.status" + np.where(message == "", "", ": ").astype(object) + message
+    return text
+
+
+def _numbers(table: StateTable, quantity: Expression | None) -> Array:
+    """Return a quantity for every state; NaN where a run lacks a column of it."""
+    if quantity is None or not table.knows(quantity):
+        return np.full(len(table.states), np.nan)
+    return table.numbers(quantity)
+
+
+def _moved(
+    both: Both, rules: tuple[SelectionRule, SelectionRule], rows: pd.DataFrame
+) -> pd.DataFrame:
     """Say why common candidates have another rank."""
     out = _blank(rows)
     states = [rows[f"state_{side}"].to_numpy().astype(np.int64) for side in "ab"]
@@ -269,11 +297,11 @@ def _moved(both: Both, rules: tuple[Rule, Rule], rows: pd.DataFrame) -> pd.DataF
     return out
 
 
-def _limit(rule: Rule) -> str:
+def _limit(rule: SelectionRule) -> str:
     return "none" if rule.limit is None else str(rule.limit)
 
 
-def _differ(tables: tuple[Table, Table], ranks: Sequence[Expression]) -> Array:
+def _differ(tables: tuple[StateTable, StateTable], ranks: Sequence[Expression]) -> Array:
     """Say where what two runs rank by, numbers or text, is not the same."""
     a, b = (table.evaluate(rank) for table, rank in zip(tables, ranks, strict=True))
     unknown = np.ma.getmaskarray(a), np.ma.getmaskarray(b)

@@ -8,21 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ampel_spark.job.comparison.differences import told, trace_changes
-from ampel_spark.job.comparison.expressions import Table
-from ampel_spark.lake.results import needs_of
+from ampel_spark.job.comparison.differences import summary, trace_changes
+from ampel_spark.job.comparison.expressions import StateTable
 
 __all__ = ["causes_of", "joined"]
 
 Array = npt.NDArray[Any]
 
 
-def causes_of(a: Table, b: Table, units: Sequence[str], states: Array) -> Array:
+def causes_of(a: StateTable, b: StateTable, units: Sequence[str], states: Array) -> Array:
     """Return why results differ, as text for each pair of states; empty where they are the same.
 
     Parameters
     ----------
-    a, b : Table
+    a, b : StateTable
         Of states that stand against each other.
     units : sequence of str
         Units whose results count.
@@ -33,7 +32,7 @@ def causes_of(a: Table, b: Table, units: Sequence[str], states: Array) -> Array:
     both = (a.states >= 0) & (b.states >= 0)
     same = a.states == b.states
     for unit in units:
-        changed = told(_trace(a, b, unit))
+        changed = summary(_trace(a, b, unit))
         hashes = [np.array([h or "" for h in side.key(unit, "input_hash")]) for side in (a, b)]
         moved = both & (hashes[0] != hashes[1])
         tie = _ties(a, b, unit)
@@ -60,17 +59,17 @@ def joined(parts: Sequence[Array]) -> Array:
     return out
 
 
-def _trace(a: Table, b: Table, unit: str) -> list[Any]:
-    traces = [side.side.run["traces"].get("t2", {}).get(unit) for side in (a, b)]
+def _trace(a: StateTable, b: StateTable, unit: str) -> list[Any]:
+    traces = [side.side.run.traces.t2.get(unit) for side in (a, b)]
     return trace_changes(unit, *traces)
 
 
-def _ties(a: Table, b: Table, unit: str) -> str:
+def _ties(a: StateTable, b: StateTable, unit: str) -> str:
     """Return what changed in the units that a unit is tied to, and in theirs."""
-    needs = {*needs_of(a.side.run, unit), *needs_of(b.side.run, unit)}
+    needs = {*a.side.run.needs_of(unit), *b.side.run.needs_of(unit)}
     found = []
     for need in sorted(needs):
-        changed = told(_trace(a, b, need)) or _ties(a, b, need)
+        changed = summary(_trace(a, b, need)) or _ties(a, b, need)
         if changed:
             found.append(f"{need}: {changed}")
     return ", ".join(found)

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.expressions import Expression, parse
 from ampel_spark.job.comparison.candidates import Both, changes_of
-from ampel_spark.job.comparison.differences import run_differences
-from ampel_spark.job.comparison.expressions import Rule, borrowed, rule_of, types_of
-from ampel_spark.job.comparison.numbers import default_columns, shifts_of
-from ampel_spark.job.comparison.states import pairs_of, reasons_of
-from ampel_spark.job.comparison.tables import (
-    Side,
-    candidates_of,
-    common_ids,
-    frame_of,
-    links_of,
-    places,
-)
-from ampel_spark.lake.reading import find_run
-from ampel_spark.lake.results import unit_entries
-from ampel_spark.t3.changes import (
+from ampel_spark.job.comparison.changes import (
     CHANGE_COLUMNS,
     GAINED,
     LOST,
@@ -34,11 +22,25 @@ from ampel_spark.t3.changes import (
     Reuse,
     SelectionChange,
 )
-from ampel_spark.t3.expression import Expression, parse
+from ampel_spark.job.comparison.differences import run_differences
+from ampel_spark.job.comparison.expressions import SelectionRule, borrowed, rule_of, types_of
+from ampel_spark.job.comparison.numbers import default_columns, shifts_of
+from ampel_spark.job.comparison.sides import (
+    Side,
+    candidates_of,
+    common_ids,
+    frame_of,
+    links_of,
+    places,
+)
+from ampel_spark.job.comparison.states import pairs_of, reasons_of
+from ampel_spark.lake.runs import FAILED, GOOD, KILLED, PARTIAL, Run, find_run
 
 __all__ = ["compare"]
 
 Array = npt.NDArray[Any]
+
+_SHIFTED = "objects that both runs have a good result for"
 
 
 def compare(
@@ -62,7 +64,7 @@ def compare(
     selection : str, optional
         Compare this selection alone, and shifts over what both runs selected there.
     columns : sequence of str, optional
-        What shifts are told of: columns, or expressions. By default the real columns that the
+        What shifts are shown of: columns, or expressions. By default the real columns that the
         selections show, and t0, x1, c and chisq of SALT fits.
 
     Raises
@@ -74,13 +76,10 @@ def compare(
     """
     other = lake_b or lake
     runs = find_run(lake, run_a), find_run(other, run_b)
-    links = links_of(lake, runs[0]["run_id"]), links_of(other, runs[1]["run_id"])
+    links = links_of(lake, runs[0].run_id), links_of(other, runs[1].run_id)
     ids = common_ids(*links)
-    a, b = (
-        Side(place, run, ids, frame_of(link, ids))
-        for place, run, link in zip((lake, other), runs, links, strict=True)
-    )
-    rules = [{e["name"]: rule_of(e) for e in side.run["job_resolved"]["t3"]} for side in (a, b)]
+    a, b = map(_side, (lake, other), runs, links, (ids, ids))
+    rules = [_rules(a.run), _rules(b.run)]
     names = list(dict.fromkeys([*rules[0], *rules[1]]))
     if selection is not None:
         if selection not in names:
@@ -95,24 +94,16 @@ def compare(
     both = Both(a, b, (borrowed(own[0], a, own[1]), borrowed(own[1], b, own[0])), pairs)
     wanted = [parse(text) for text in columns] or default_columns(both, rules)
     _prime(both, rules, wanted)
-    found = [candidates_of(side.lake, side.run_id) for side in (a, b)]
-    for frame in found:
-        frame["state"] = places_in(frame, a)
-    selections, changes, kept = [], [], []
+    found = [_candidates(side) for side in (a, b)]
+    selections, changes, kept = [], [], None
     for name in names:
         mine = [f.loc[f["selection"] == name, ["stock", "name", "state", "rank"]] for f in found]
         rows = changes_of(both, (rules[0].get(name), rules[1].get(name)), (mine[0], mine[1]))
-        counts = rows["change"].value_counts()
-        selections.append(
-            SelectionChange(
-                name,
-                *map(len, mine),
-                *(int(counts.get(change, 0)) for change in (GAINED, LOST, MOVED)),
-            )
-        )
+        selections.append(_counted(name, mine, rows))
         changes.append(rows)
-        kept.append(mine[0].merge(mine[1], on="stock", suffixes=("_a", "_b")))
-    compared = _compared(pairs, kept[0] if selection is not None else None)
+        if selection is not None:
+            kept = mine[0].merge(mine[1], on="stock", suffixes=("_a", "_b"))
+    compared = _compared(pairs, kept)
     shifts, hoppers = shifts_of(both, compared, wanted, chosen=bool(columns))
     return Comparison(
         a=a.run,
@@ -126,39 +117,52 @@ def compare(
         causes=_causes(pairs),
         statuses=_statuses(both, compared),
         shifts=shifts,
-        shifted=f"objects that both runs selected as {selection}"
-        if selection is not None
-        else "objects that both runs have a good result for",
+        shifted=_SHIFTED
+        if selection is None
+        else f"objects that both runs selected as {selection}",
         hoppers=hoppers,
         reuse=[*_reuse(a, "a"), *_reuse(b, "b")],
-        notes=[
-            f"run {run['run_id']} {_ended(run['status'])}: not all of it is in its tables"
-            for run in runs
-            if run["status"] not in ("good", "partial")
-        ],
+        notes=[*_notes(a.run), *_notes(b.run)],
     )
 
 
-def _ended(status: str) -> str:
-    return {"failed": "failed", "killed": "was killed"}.get(status, f"is {status}")
+def _side(lake: Path, run: Run, links: pa.Table, ids: pa.Array) -> Side:
+    return Side(lake, run, ids, frame_of(links, ids))
 
 
-def _prime(both: Both, rules: Sequence[dict[str, Rule]], wanted: Sequence[Expression]) -> None:
+def _candidates(side: Side) -> pd.DataFrame:
+    """Return the candidates of a run, with their states as numbers."""
+    frame = candidates_of(side.lake, side.run_id)
+    return frame.assign(state=places(pa.array(frame["state_id"], pa.string()), side.ids))
+
+
+def _rules(run: Run) -> dict[str, SelectionRule]:
+    return {name: rule_of(entry) for name, entry in run.selections.items()}
+
+
+def _counted(name: str, found: Sequence[pd.DataFrame], rows: pd.DataFrame) -> SelectionChange:
+    counts = rows["change"].value_counts()
+    changes = (int(counts.get(change, 0)) for change in (GAINED, LOST, MOVED))
+    return SelectionChange(name, *map(len, found), *changes)
+
+
+def _notes(run: Run) -> Iterator[str]:
+    if run.status not in (GOOD, PARTIAL):
+        ended = {FAILED: "failed", KILLED: "was killed"}.get(run.status, f"is {run.status}")
+        yield f"run {run.run_id} {ended}: not all of it is in its tables"
+
+
+def _prime(
+    both: Both, rules: Sequence[dict[str, SelectionRule]], wanted: Sequence[Expression]
+) -> None:
     """Read each table of results once, with all columns that will be asked for."""
     for side, types, mine in zip((both.a, both.b), both.types, rules, strict=True):
         asked = [*wanted, *(e for rule in mine.values() for e in rule.expressions())]
         names = {name for e in asked for name in e.columns}
         names |= {f"{e.name}_err" for e in wanted if e.name}
-        for unit in unit_entries(side.run):
+        for unit in side.run.units:
             own = {n.partition(".")[2] for n in names if n.startswith(f"{unit}.") and n in types}
             side.results(unit, sorted({*own, "message"}))
-
-
-def places_in(frame: pd.DataFrame, side: Side) -> Array:
-    """Return the states of candidates as numbers."""
-    import pyarrow as pa
-
-    return places(pa.array(frame["state_id"], pa.string()), side.ids)
 
 
 def _together(changes: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -168,9 +172,9 @@ def _together(changes: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(filled, ignore_index=True)
 
 
-def _channels(a: Side, b: Side, rules: Sequence[dict[str, Rule]]) -> list[tuple[str, str]]:
+def _channels(a: Side, b: Side, rules: Sequence[dict[str, SelectionRule]]) -> list[tuple[str, str]]:
     """Return the channels that stand against each other: of one name, or of one selection."""
-    named = [[c["name"] for c in side.run["job_resolved"]["channel"]] for side in (a, b)]
+    named = [side.run.channels for side in (a, b)]
     found = {(name, name): None for name in dict.fromkeys([*named[0], *named[1]])}
     for name in rules[0].keys() & rules[1].keys():
         found[rules[0][name].channel, rules[1][name].channel] = None
@@ -202,12 +206,12 @@ def _causes(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _statuses(both: Both, compared: pd.DataFrame) -> pd.DataFrame:
-    units = [unit for unit in unit_entries(both.a.run) if unit in unit_entries(both.b.run)]
+    units = [unit for unit in both.a.run.units if unit in both.b.run.units]
     tables = both.tables(compared["state_a"].to_numpy(), compared["state_b"].to_numpy())
     parts = [pd.DataFrame({"unit": [], "status_a": [], "status_b": [], "states": []})]
     for unit in units:
-        status = [table.key(unit, "status").astype(float) for table in tables]
-        frame = pd.DataFrame({"status_a": status[0], "status_b": status[1]})
+        status = {"status_a": tables[0].status(unit), "status_b": tables[1].status(unit)}
+        frame = pd.DataFrame(status)
         differ = frame.dropna()[lambda f: f["status_a"] != f["status_b"]].astype(int)
         parts.append(differ.value_counts().reset_index(name="states").assign(unit=unit))
     filled = [part for part in parts if len(part)] or parts[:1]
@@ -217,7 +221,7 @@ def _statuses(both: Both, compared: pd.DataFrame) -> pd.DataFrame:
 
 def _reuse(side: Side, letter: str) -> list[Reuse]:
     found = []
-    for unit in unit_entries(side.run):
+    for unit in side.run.units:
         wanted = side.wanted(unit)
         results = side.results(unit)
         runs = pd.Series(results.column("run_id", wanted).to_pandas()).value_counts(sort=False)

@@ -6,17 +6,16 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ampel_spark.lake.results import flattened
-from ampel_spark.t3.changes import Difference
+from ampel_spark.job.comparison.changes import Difference
+from ampel_spark.lake.runs import Run, UnitTrace, flattened
 
 __all__ = [
     "filter_changes",
     "run_differences",
-    "told",
+    "summary",
     "trace_changes",
 ]
 
-Run = Mapping[str, Any]
 _ABSENT = "–"
 #: Parts of the job that have a kind of their own, or change no result.
 _ELSEWHERE = ("calibration", "name", "report")
@@ -24,71 +23,65 @@ _ELSEWHERE = ("calibration", "name", "report")
 
 def run_differences(a: Run, b: Run) -> list[Difference]:
     """Return all in which the records of two runs differ."""
-    found = _changes("calibration", {"release": a["calibration"]}, {"release": b["calibration"]})
-    jobs = [{k: v for k, v in run["job_resolved"].items() if k not in _ELSEWHERE} for run in (a, b)]
+    found = _changes("calibration", {"release": a.calibration}, {"release": b.calibration})
+    jobs = [{k: v for k, v in run.job_resolved.items() if k not in _ELSEWHERE} for run in (a, b)]
     found += _changes("job", *map(flattened, map(_by_name, jobs)))
-    found += _changes("inputs", flattened(a["inputs"]), flattened(b["inputs"]))
-    t0 = [run["traces"].get("t0", {}) for run in (a, b)]
+    found += _changes("inputs", flattened(a.inputs.to_json()), flattened(b.inputs.to_json()))
+    t0 = [run.traces.t0 for run in (a, b)]
     found += [
         Difference("T0 trace", channel, _short(t0[0].get(channel)), _short(t0[1].get(channel)))
         for channel in sorted({*t0[0], *t0[1]})
         if t0[0].get(channel) != t0[1].get(channel)
     ]
-    t2 = [run["traces"].get("t2", {}) for run in (a, b)]
+    t2 = [run.traces.t2 for run in (a, b)]
     for unit in sorted({*t2[0], *t2[1]}):
         found += trace_changes(unit, t2[0].get(unit), t2[1].get(unit))
-    found += _changes("software", a["software"], b["software"])
-    found += _changes("git", {"commit": a["git_commit"]}, {"commit": b["git_commit"]})
+    found += _changes("software", a.software, b.software)
+    found += _changes("git", {"commit": a.git_commit}, {"commit": b.git_commit})
     return found
 
 
-def trace_changes(unit: str, a: Run | None, b: Run | None) -> list[Difference]:
+def trace_changes(unit: str, a: UnitTrace | None, b: UnitTrace | None) -> list[Difference]:
     """Return which parts of a unit's trace differ: parameters, code, files, libraries.
 
     Parameters
     ----------
     unit : str
-    a, b : mapping or None
-        The trace as a run records it; None where the run has no such unit.
+    a, b : UnitTrace or None
+        None where the run has no such unit.
     """
     kind = f"T2 {unit}"
     if a is None or b is None:
         there = [_ABSENT if trace is None else "in the job" for trace in (a, b)]
         return [] if a is b else [Difference(kind, "unit", *there)]
-    if a.get("trace_id") == b.get("trace_id"):
+    if a.trace_id == b.trace_id:
         return []
-    parts = [dict(_parts(trace)) for trace in (a, b)]
+    parts = [dict(_parts(trace.content)) for trace in (a, b)]
     found = _changes(kind, *parts)
-    ids = _short(a.get("trace_id")), _short(b.get("trace_id"))
+    ids = _short(a.trace_id), _short(b.trace_id)
     return found or [Difference(kind, "trace", *ids)]
 
 
 def filter_changes(a: Run, b: Run, channel_a: str, channel_b: str) -> list[Difference]:
     """Return in what the filter of a channel differs; empty where it judges as before."""
-    entries: list[Mapping[str, Any]] = [
-        next((e for e in run["job_resolved"]["t0"] if e["channel"] == channel), {})
-        for run, channel in ((a, channel_a), (b, channel_b))
-    ]
-    rights: list[Mapping[str, Any]] = [
-        next((c for c in run["job_resolved"]["channel"] if c["name"] == channel), {})
-        for run, channel in ((a, channel_a), (b, channel_b))
-    ]
+    entries = [a.filters.get(channel_a, {}), b.filters.get(channel_b, {})]
+    rights = [a.channels.get(channel_a, {}), b.channels.get(channel_b, {})]
     own = [
         flattened({k: v for k, v in entry.items() if k not in ("channel", "config")})
         | flattened(entry.get("config") or {})
         | {"access": ", ".join(right.get("access", ()))}
         # a channel that judges packets as they were issued does not see the release
-        | ({"release": run["calibration"]} if entry.get("photometry") == "calibrated" else {})
+        | ({"release": run.calibration} if entry.get("photometry") == "calibrated" else {})
         for run, entry, right in zip((a, b), entries, rights, strict=True)
     ]
     found = _changes("T0", *own)
-    traces = a["traces"].get("t0", {}).get(channel_a), b["traces"].get("t0", {}).get(channel_b)
+    traces = a.traces.t0.get(channel_a), b.traces.t0.get(channel_b)
     if not found and traces[0] != traces[1]:
         found = [Difference("T0", "code or catalogue of the filter", *map(_short, traces))]
     return found
 
 
-def told(changes: list[Difference], most: int = 3) -> str:
+def summary(changes: list[Difference], most: int = 3) -> str:
     """Return differences as one line: ``parameter redshift 0.1 → 0.2; code of m``."""
     lines = [
         c.name
@@ -109,7 +102,7 @@ def _by_name(job: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parts(trace: Run) -> Iterator[tuple[str, Any]]:
+def _parts(trace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "class", trace.get("class")
     for name, value in flattened(trace.get("parameters") or {}).items():
         yield f"parameter {name}", value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,25 +11,25 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.job.comparison.tables import Side, state_rows
+from ampel_spark.expressions import Expression, kind_of, parse
+from ampel_spark.expressions.kinds import INTEGER, NUMBER
+from ampel_spark.expressions.operations import COMPARISONS
+from ampel_spark.expressions.syntax import Call, Literal, Node
+from ampel_spark.expressions.values import values_of
+from ampel_spark.job.comparison.sides import Side, state_rows
 from ampel_spark.lake.reading import open_table, table_names
-from ampel_spark.lake.results import unit_entries
 from ampel_spark.lake.tables import TABLES
-from ampel_spark.t3.expression import Expression, parse
-from ampel_spark.t3.operations import kind_of
-from ampel_spark.t3.syntax import Call, Literal, Name, Node
 
-__all__ = ["Rule", "Table", "borrowed", "measured", "rule_of", "types_of", "units_in"]
+__all__ = ["SelectionRule", "StateTable", "borrowed", "measured", "rule_of", "types_of", "units_in"]
 
 Array = npt.NDArray[Any]
 
 _OWN = ("stock", "state_id", "name", "n_detections", "n_upper_limits", "jd_first", "jd_last")
 _HIDDEN = ("state_id", "stock", "name", "trace_id", "input_hash", "run_id")
-_COMPARED = ("<", "<=", ">", ">=", "==", "!=")
 
 
 @dataclass(frozen=True)
-class Rule:
+class SelectionRule:
     """A selection of a run's job, parsed."""
 
     name: str
@@ -44,11 +44,11 @@ class Rule:
         return [self.condition, *([self.rank] if self.rank else [])]
 
 
-def rule_of(entry: Mapping[str, Any]) -> Rule:
+def rule_of(entry: Mapping[str, Any]) -> SelectionRule:
     """Parse an entry of ``t3`` of a resolved job."""
     rank = parse(entry["rank"]) if entry["rank"] else None
     columns = {label: parse(text) for label, text in entry["columns"].items()}
-    return Rule(
+    return SelectionRule(
         entry["name"], entry["channel"], parse(entry["select"]), rank, columns, entry["limit"]
     )
 
@@ -58,7 +58,7 @@ def types_of(side: Side) -> dict[str, str]:
     types = {c.name: c.type for c in TABLES["states"].columns if c.name in _OWN}
     types["channel"] = "string"
     there = table_names(side.lake)
-    for unit in unit_entries(side.run):
+    for unit in side.run.units:
         if f"t2_{unit}" in there:
             schema = pa.schema(open_table(side.lake, f"t2_{unit}").schema())
             types |= {f"{unit}.{f.name}": _spark(f.type) for f in schema if f.name not in _HIDDEN}
@@ -71,7 +71,7 @@ def borrowed(types: Mapping[str, str], side: Side, other: Mapping[str, str]) -> 
     A run that failed before a unit has no result of it, and all that asks for one is unknown.
     """
     there = table_names(side.lake)
-    lacking = {unit for unit in unit_entries(side.run) if f"t2_{unit}" not in there}
+    lacking = {unit for unit in side.run.units if f"t2_{unit}" not in there}
     return {n: t for n, t in other.items() if n.partition(".")[0] in lacking} | dict(types)
 
 
@@ -88,19 +88,19 @@ def measured(cut: Expression) -> tuple[Expression | None, float]:
     such comparison gives that column.
     """
     node = cut.root
-    if isinstance(node, Call) and node.operation in _COMPARED:
+    if isinstance(node, Call) and node.operation in COMPARISONS:
         left, right = node.arguments
         for side, other in ((left, right), (right, left)):
             threshold = _constant(other)
             if threshold is not None and not isinstance(side, Literal):
-                return Expression(cut.text, cut.columns, (), side), threshold
+                return cut.part(side), threshold
     if len(cut.columns) == 1:
         (name,) = cut.columns
-        return Expression(name, cut.columns, (), Name(name, 0)), np.nan
+        return parse(name), np.nan
     return None, np.nan
 
 
-class Table:
+class StateTable:
     """The results of a run for some states, as expressions see them: read once, by name.
 
     Parameters
@@ -140,16 +140,26 @@ class Table:
                 )
         if "channel" in names:
             self._columns["channel"] = np.full(len(self.states), self.channel, object)
-        own = [name for name in sorted(names - {"channel"}) if "." not in name]
-        if own:
-            rows = state_rows(self.side, self.states, own)
-            self._columns |= {name: _values(rows[name], self.types[name]) for name in own}
-        for unit in sorted({name.partition(".")[0] for name in names if "." in name}):
-            mine = sorted(n.partition(".")[2] for n in names if n.partition(".")[0] == unit)
-            results = self.side.results(unit, mine)
-            for name in mine:
-                full = f"{unit}.{name}"
-                self._columns[full] = _values(results.column(name, self.states), self.types[full])
+        by_unit: dict[str, list[str]] = {}
+        for name in sorted(names - {"channel"}):
+            unit, _, column = name.rpartition(".")
+            by_unit.setdefault(unit, []).append(column)
+        for unit, mine in by_unit.items():
+            rows = self._rows(unit, mine)
+            for name, column in zip(mine, rows, strict=True):
+                full = f"{unit}.{name}" if unit else name
+                self._columns[full] = _values(column, self.types[full])
+
+    def _rows(self, unit: str, columns: Sequence[str]) -> list[pa.Array]:
+        """Return columns of a unit's results, or of the states themselves."""
+        if not unit:
+            return [*state_rows(self.side, self.states, columns).values()]
+        results = self.side.results(unit, columns)
+        return [results.column(name, self.states) for name in columns]
+
+    def knows(self, expression: Expression) -> bool:
+        """Whether the run has all columns of an expression."""
+        return all(name in self.types for name in expression.columns)
 
     def evaluate(self, expression: Expression) -> np.ma.MaskedArray:
         """Return an expression for every state, masked where it is unknown."""
@@ -178,17 +188,22 @@ class Table:
         column = self.side.results(unit, [name]).column(name, self.states)
         return column.to_pandas().to_numpy()
 
-    def at(self, rows: Array) -> Table:
+    def status(self, unit: str) -> Array:
+        """Return a unit's status for every state; NaN where there is no result."""
+        found: Array = self.key(unit, "status").astype(float)
+        return found
+
+    def at(self, rows: Array) -> StateTable:
         """Return the table for some of its states."""
-        part = Table(self.side, self.states[rows], self.types, self.channel)
+        part = StateTable(self.side, self.states[rows], self.types, self.channel)
         part._columns = {name: values[rows] for name, values in self._columns.items()}
         return part
 
 
-def _values(column: pa.Array, kind: str) -> Array:
-    if kind_of(kind) == "number":
-        values: Array = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return values
+def _values(column: pa.Array, type_name: str) -> Array:
+    if (kind := kind_of(type_name)) in (INTEGER, NUMBER):
+        values, known = values_of(column, kind)
+        return np.ma.MaskedArray(values, mask=~known)
     texts: Array = column.to_numpy(zero_copy_only=False)
     return texts.astype(object)
 
@@ -199,8 +214,6 @@ def _constant(node: Node) -> float | None:
             return None
         case Literal(value=value):
             return float(value)
-        case Call(operation="negative", arguments=(Literal(value=float(value)),)):
-            return -value
     return None
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ampel_spark.job.comparison.differences import filter_changes, told
-from ampel_spark.job.comparison.tables import Side
+from ampel_spark.job.comparison.differences import filter_changes, summary
+from ampel_spark.job.comparison.sides import Side
 from ampel_spark.lake.reading import read, table_names
 
 __all__ = ["note_cuts"]
@@ -76,7 +76,7 @@ def note_cuts(
     value = "value_b" if gone else "value_a"
     out.loc[at[cut], value] = rows.loc[cut, "value"].to_numpy(float)
     out.loc[at[cut], "threshold"] = rows.loc[cut, "threshold"].to_numpy(float)
-    changed = told(filter_changes(sides[0].run, sides[1].run, *channels))
+    changed = summary(filter_changes(sides[0].run, sides[1].run, *channels))
     out.loc[at[cut], "cause"] = f"T0: {changed}" if changed else "T0: what the alerts had shown"
     out.loc[at[~cut], "cause"] = _inputs(sides)
 
@@ -92,7 +92,7 @@ def _decisions(side: Side, channel: str, stocks: Array) -> pd.DataFrame:
 
 def _inputs(sides: tuple[Side, Side]) -> str:
     names = ("as_of_jd", "alerts", "datapoints")
-    inputs = [side.run["inputs"] for side in sides]
+    inputs = [side.run.inputs.to_json() for side in sides]
     parts = [
         f"{name} {inputs[0].get(name, '–')} → {inputs[1].get(name, '–')}"
         for name in names

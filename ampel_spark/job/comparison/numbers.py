@@ -11,14 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.expressions import Expression, parse
 from ampel_spark.job.comparison.candidates import Both
-from ampel_spark.job.comparison.expressions import Rule, units_in
-from ampel_spark.job.comparison.tables import Side, state_rows
+from ampel_spark.job.comparison.changes import ShiftColumn
+from ampel_spark.job.comparison.expressions import SelectionRule, StateTable, units_in
+from ampel_spark.job.comparison.shifts import changed_minimum, shift_of
+from ampel_spark.job.comparison.sides import Side, state_rows
 from ampel_spark.lake.reading import open_table, table_names
-from ampel_spark.lake.results import unit_entries
-from ampel_spark.t3.changes import ShiftColumn
-from ampel_spark.t3.expression import Expression, parse
-from ampel_spark.t3.shifts import changed_minimum, shift_of
 
 __all__ = ["default_columns", "shifts_of"]
 
@@ -27,12 +26,12 @@ Array = npt.NDArray[Any]
 _FIT, _FITTED = "salt_fit", ("t0", "x1", "c", "chisq")
 
 
-def default_columns(both: Both, rules: Sequence[Mapping[str, Rule]]) -> list[Expression]:
-    """Return what shifts are told of by default: real columns of selections, and of SALT fits."""
+def default_columns(both: Both, rules: Sequence[Mapping[str, SelectionRule]]) -> list[Expression]:
+    """Return what shifts are shown of by default: real columns of selections, and of SALT fits."""
     shown = [e.name for mine in rules for rule in mine.values() for e in rule.columns.values()]
     fits = [
         f"{name}.{column}"
-        for name, entry in unit_entries(both.b.run).items()
+        for name, entry in both.b.run.units.items()
         if entry["unit"] == _FIT
         for column in _FITTED
     ]
@@ -73,22 +72,7 @@ def shifts_of(
         for column in columns:
             if chosen and column.check(table.types) != "number":
                 raise ConfigError(f"--columns: {column.text!r} is no number")
-    values = {}
-    errors = {}
-    good: dict[str, Array] = {}
-    for column in columns:
-        units = units_in(column)
-        for unit in units:
-            if unit not in good:
-                good[unit] = np.logical_and(
-                    *(table.key(unit, "status").astype(float) == 0 for table in tables)
-                )
-        usable = np.logical_and.reduce([np.ones(len(compared), bool), *(good[u] for u in units)])
-        before, after = (np.where(usable, t.numbers(column), np.nan) for t in tables)
-        values[column.text] = (before, after)
-        name = f"{column.name}_err"
-        if column.name is not None and name in tables[0].types:
-            errors[column.text] = np.where(usable, tables[0].numbers(parse(name)), np.nan)
+    values, errors = _values(tables, columns)
     hops = _hops(values, errors, columns)
     anywhere = np.logical_or.reduce([np.zeros(len(compared), bool), *hops.values()])
     found = []
@@ -109,6 +93,27 @@ def shifts_of(
             )
         )
     return found, _hoppers(both.b, compared, anywhere, values)
+
+
+def _values(
+    tables: tuple[StateTable, StateTable], columns: Sequence[Expression]
+) -> tuple[dict[str, tuple[Array, Array]], dict[str, Array]]:
+    """Return columns before and after, and errors before; NaN where a result does not count."""
+    values: dict[str, tuple[Array, Array]] = {}
+    errors: dict[str, Array] = {}
+    good: dict[str, Array] = {}
+    for column in columns:
+        usable = np.ones(len(tables[0].states), bool)
+        for unit in units_in(column):
+            if unit not in good:
+                good[unit] = (tables[0].status(unit) == 0) & (tables[1].status(unit) == 0)
+            usable &= good[unit]
+        before, after = (np.where(usable, t.numbers(column), np.nan) for t in tables)
+        values[column.text] = (before, after)
+        name = f"{column.name}_err"
+        if column.name is not None and name in tables[0].types:
+            errors[column.text] = np.where(usable, tables[0].numbers(parse(name)), np.nan)
+    return values, errors
 
 
 def _hops(

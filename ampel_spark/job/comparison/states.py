@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ampel_spark.job.comparison.tables import Side, state_rows
+from ampel_spark.job.comparison.sides import Side, state_rows
 from ampel_spark.lake.reading import read, table_names
 
 __all__ = ["pairs_of", "reasons_of"]
@@ -118,14 +118,14 @@ def _reasons(a: Side, b: Side, pairs: pd.DataFrame, lists: Sequence[pa.Array]) -
     keys = ["added", "removed", "revised", *(f"{s}_{n}" for n in _ABOUT[:4] for s in "ab")]
     groups = frame.groupby(keys, dropna=False, sort=False)
     names = rule_names(a), rule_names(b)
-    texts = groups.head(1).apply(_told, axis=1, names=names).to_numpy(object)
+    texts = groups.head(1).apply(_reason, axis=1, names=names).to_numpy(object)
     found: Array = texts[groups.ngroup().to_numpy()]
     return found
 
 
 def rule_names(side: Side) -> dict[int, str]:
     """Return the names of the rules of a run's release, by their numbers."""
-    content = side.run["inputs"].get(f"calibration {side.run['calibration']}")
+    content = side.run.inputs.calibrations.get(side.run.calibration)
     if content is None or "calibrations" not in table_names(side.lake):
         return {}
     of_release = pc.field("content_hash") == content
@@ -133,37 +133,37 @@ def rule_names(side: Side) -> dict[int, str]:
     return {row["rule"]: row["name"] for row in rows if row["name"]}
 
 
-def _told(row: pd.Series, names: tuple[dict[int, str], dict[int, str]]) -> str:
-    parts = []
+def _reason(row: pd.Series, names: tuple[dict[int, str], dict[int, str]]) -> str:
+    """Return in words why the states of a pair differ."""
     rule_a, rule_b = names
     releases = row["a_calibration"], row["b_calibration"]
-    rules = tuple(None if pd.isna(row[f"{s}_rules"]) else row[f"{s}_rules"] for s in "ab")
-    if rules[1] and (rules[1] != rules[0] or releases[0] != releases[1]):
-        parts.append(f"by {_rule(rules[1], rule_b)} of release {releases[1]}")
-    if rules[0] and (rules[1] != rules[0] or releases[0] != releases[1]):
-        parts.append(f"without {_rule(rules[0], rule_a)} of release {releases[0]}")
-    for key, what in (("access", "access"), ("points", "points")):
-        if row[f"a_{key}"] != row[f"b_{key}"]:
-            parts.append(f"{what} {row[f'a_{key}']} → {row[f'b_{key}']}")
-    points = [f"{row[key]} {key}" for key in ("added", "removed", "revised") if row[key]]
-    if points:
-        parts.append(f"datapoints: {', '.join(points)}")
-    if not parts and rules[0] and rules[0] == rules[1]:
-        parts.append(
-            f"by {_rule(rules[0], rule_b)} of release {releases[0]}, whose content changed"
-        )
+    before, after = ("" if pd.isna(row[f"{s}_rules"]) else row[f"{s}_rules"] for s in "ab")
+    parts = []
+    if after and (before, releases[0]) != (after, releases[1]):
+        parts.append(f"by {_rule(after, rule_b)} of release {releases[1]}")
+    if before and (before, releases[0]) != (after, releases[1]):
+        parts.append(f"without {_rule(before, rule_a)} of release {releases[0]}")
+    differ = [key for key in ("access", "points") if row[f"a_{key}"] != row[f"b_{key}"]]
+    parts += [f"{key} {row[f'a_{key}']} → {row[f'b_{key}']}" for key in differ]
+    parts += _counts(row)
+    if not parts and before and before == after:
+        parts.append(f"by {_rule(before, rule_b)} of release {releases[0]}, whose content changed")
     if not parts:
         # neither a rule nor a point is recorded as another one
-        parts.append("values of datapoints changed")
-        if releases[0] != releases[1]:
-            parts.append(f"release {releases[0]} → {releases[1]}")
+        parts = ["values of datapoints changed"]
+        parts += [f"release {releases[0]} → {releases[1]}"] if len({*releases}) > 1 else []
     return "state changed: " + "; ".join(parts)
+
+
+def _counts(row: pd.Series) -> list[str]:
+    points = [f"{row[key]} {key}" for key in ("added", "removed", "revised") if row[key]]
+    return [f"datapoints: {', '.join(points)}"] if points else []
 
 
 def _rule(numbers: str, names: dict[int, str]) -> str:
     """Return ``rule 2 (faint end)``, or ``rules 1, 2``."""
-    told = [f"{n} ({names[int(n)]})" if int(n) in names else n for n in numbers.split(", ")]
-    return f"rule{'s' if len(told) > 1 else ''} {', '.join(told)}"
+    named = [f"{n} ({names[int(n)]})" if int(n) in names else n for n in numbers.split(", ")]
+    return f"rule{'s' if len(named) > 1 else ''} {', '.join(named)}"
 
 
 def _points(a: Side, b: Side, pairs: pd.DataFrame, lists: Sequence[pa.Array]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from ampel_spark.sky.matching import Pairs, first_of_each, within_counts
 from ampel_spark.sky.where import Condition
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO, Column, Refusal, Unit
 
-__all__ = ["CatalogMatch", "Match", "Radius", "positions", "read_catalog"]
+__all__ = ["CatalogMatch", "Match", "Radius", "positions"]
 
 Array = npt.NDArray[Any]
 
@@ -78,7 +78,7 @@ def _form(value: Any) -> str:
     return "(unit)" if isinstance(value, Mapping | Radius) else "(number)"
 
 
-# Which form is meant is plain from the value, so that a problem is told of that form alone.
+# Which form is meant is plain from the value, so that a problem is one of that form alone.
 _Distance = Annotated[
     Annotated[float, Field(gt=0.0, lt=180 * 3600.0), Tag("(number)")]
     | Annotated[Radius, Tag("(unit)")],
@@ -91,7 +91,7 @@ class Match(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    # a catalogue's content is told by `inputs`, tile by tile
+    # `inputs` names a catalogue's content, tile by tile
     untraced: ClassVar[Sequence[str]] = ("catalog", "version")
 
     catalog: Path
@@ -275,13 +275,13 @@ class CatalogMatch(Match, Unit):
         """Tell the content of the tiles that the circle about each object touches.
 
         Where objects have radii of their own it is the circle of `most`: so the hash holds for all
-        that they can be, and the number itself is in the hash of the tied results.
+        that they can be, and the number follows from the tied result, whose key is in the hash too.
         """
         ra, dec, epoch = positions(batch, self.position)
-        told = [match.read_for(ra, dec, epoch) for match in self._matches().values()]
+        read = [match.read_for(ra, dec, epoch) for match in self._matches().values()]
         return [
             hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
-            for parts in zip(*told, strict=True)
+            for parts in zip(*read, strict=True)
         ]
 
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
@@ -370,12 +370,6 @@ def positions(batch: LightCurveBatch, which: str) -> tuple[Array, Array, Array]:
     )
     ra_mean = np.degrees(np.arctan2(y, x)) % 360.0
     return ra_mean, np.degrees(np.arctan2(z, np.hypot(x, y))), _year(t + 2451545.0)
-
-
-def read_catalog(path: Path, ra: str, dec: str, columns: tuple[str, ...]) -> Catalog:
-    """Return the catalogue of a file, read once in a process as long as the file stays as it is."""
-    found = open_catalog(path, None, ra, dec, columns)
-    return found if isinstance(found, Catalog) else found.around([0.0], [0.0], 179 * 3600.0)
 
 
 def _medians(i: Array, jd: Array, ra: Array, dec: Array, n: int) -> tuple[Array, Array, Array]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ampel_spark.lightcurve import DETECTION, UPPER_LIMIT, LightCurve, LightCurveBatch
-from ampel_spark.sky.catalogs import separation
+from ampel_spark.sky.angles import separation
 from ampel_spark.t2.unit import Column, Unit
 
 __all__ = ["LightCurveSummary"]

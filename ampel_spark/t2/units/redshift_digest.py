@@ -113,20 +113,10 @@ class RedshiftDigest(Unit):
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Digest the matches of one object."""
         table = _read(self.sources)
-        found = []
-        for source, rules in table.redshifts.items():
-            for rule in rules:
-                for text, distance in self._values(light_curve, source, rule.z):
-                    z = _number(text) * rule.scale
-                    if not z > _NO_REDSHIFT:
-                        continue
-                    digits = _decimals(text)
-                    case = next((c for c in rule.cases if c.fits(z, digits, distance)), None)
-                    if case is not None:
-                        found.append((case.group, source, z, distance))
         result: dict[str, Any] = {
             name: self._colour(light_curve, colour) for name, colour in table.colours.items()
         }
+        found = [*self._redshifts(light_curve, table)]
         if not found:
             return result
         result |= {
@@ -148,6 +138,20 @@ class RedshiftDigest(Unit):
             "n_z": len(mine),
             "z_sources": [source for _, source, _, _ in mine],
         }
+
+    def _redshifts(
+        self, light_curve: LightCurve, table: _Sources
+    ) -> Iterator[tuple[int, str, float, float | None]]:
+        """Yield group, source, redshift and distance of all redshifts that fit a rule."""
+        for source, rules in table.redshifts.items():
+            for rule in rules:
+                for text, distance in self._values(light_curve, source, rule.z):
+                    z = _number(text) * rule.scale
+                    if z > _NO_REDSHIFT:
+                        fits = (c for c in rule.cases if c.fits(z, _decimals(text), distance))
+                        case = next(fits, None)
+                        if case is not None:
+                            yield case.group, source, z, distance
 
     def _values(
         self, light_curve: LightCurve, source: str, column: str

@@ -2,12 +2,12 @@
 
 A fit goes through these steps, and each may end it with a refusal:
 
-1. find the redshift, and the Milky Way's E(B-V) (`_targets`);
-2. choose points: kind, band, signal-to-noise ratio (`_points`);
+1. find the redshift, and the Milky Way's E(B-V) (`fits.targets`);
+2. choose points: kind, band, signal-to-noise ratio (`fits.points`);
 3. fit, keep the points within the phase range about the fitted t0, and fit again until that is so.
 
-Steps 1 and 2 and the columns (`_fits`) are the same whatever minimises: `ampel_spark.salt` on whole
-batches (`_batch_fit`), or `sncosmo.fit_lc` one by one (`_fit_lc`).
+Steps 1 and 2 and the columns (`fits.results`) are the same whatever minimises: `ampel_spark.salt`
+on whole batches (`fits.batch_fit`), or `sncosmo.fit_lc` one by one (`fits.fit_lc`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from ampel_spark.errors import ConfigError, UnitError, nearest
 from ampel_spark.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
-from ampel_spark.t2.unit import Column, Refusal, Unit
-from ampel_spark.t2.units import _batch_fit, _fit_lc, _sncosmo
-from ampel_spark.t2.units._fits import (
+from ampel_spark.t2.fits import batch_fit, fit_lc, models
+from ampel_spark.t2.fits.points import FIELDS, Choice, FitPoints, choose, numbers
+from ampel_spark.t2.fits.results import (
     COLUMNS,
     SALT,
     Fits,
@@ -38,17 +38,17 @@ from ampel_spark.t2.units._fits import (
     peak_column,
     texts,
 )
-from ampel_spark.t2.units._points import FIELDS, Choice, Points, choose, numbers
-from ampel_spark.t2.units._targets import (
+from ampel_spark.t2.fits.targets import (
     Dust,
-    Part,
+    FitTargets,
+    ParameterGroup,
     Range,
     Redshift,
-    Targets,
     targets_of,
     tied_columns,
 )
-from ampel_spark.t2.units._task import Objects, Task
+from ampel_spark.t2.fits.task import Objects, Task
+from ampel_spark.t2.unit import Column, Refusal, Unit
 
 __all__ = [
     "NOT_CONVERGED",
@@ -78,7 +78,7 @@ _HAS_NUMBA = find_spec("numba") is not None
 
 
 def _known_band(name: str) -> str:
-    known = _sncosmo.band_names()
+    known = models.band_names()
     if name.lower() not in known:
         near = nearest(name, known)
         # a list of all would help nobody
@@ -86,7 +86,7 @@ def _known_band(name: str) -> str:
     return name
 
 
-class Cosmology(Part):
+class Cosmology(ParameterGroup):
     """Flat LCDM, for absolute magnitudes."""
 
     h0: float = Field(default=70.0, gt=0)
@@ -151,7 +151,7 @@ class SaltFit(Unit):
     "Fewest points to fit."
 
     min_snr: float | None = None
-    "Points below this flux/error are left out. Cuts like this bias what is faint."
+    "FitPoints below this flux/error are left out. Cuts like this bias what is faint."
 
     min_peak_snr: float = 5.0
     "At least one point must be above this, as sncosmo asks for its first guess."
@@ -183,7 +183,7 @@ class SaltFit(Unit):
     @field_validator("model")
     @classmethod
     def _known_model(cls, name: str) -> str:
-        known = _sncosmo.model_names()
+        known = models.model_names()
         if name not in known:
             raise ValueError(f"no such model{nearest(name, known)} (with its version)")
         return name
@@ -206,7 +206,7 @@ class SaltFit(Unit):
     @field_validator("fixed", "bounds")
     @classmethod
     def _are_parameters(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if info.data.get("model") in _sncosmo.MODELS:
+        if info.data.get("model") in models.MODELS:
             known = ("x1", "c") if info.field_name == "fixed" else SALT[1:]
             for name in value:
                 if name not in known:
@@ -231,7 +231,7 @@ class SaltFit(Unit):
     @property
     def is_salt(self) -> bool:
         """Whether the model is a SALT model."""
-        return self.model in _sncosmo.MODELS
+        return self.model in models.MODELS
 
     def needs(self) -> Sequence[str]:
         """Return the entries that redshift and E(B-V) come from."""
@@ -247,10 +247,19 @@ class SaltFit(Unit):
     def files(self) -> Sequence[Path]:
         """Return the files of the model, the curves of the bands, and the spectra of standards."""
         if not self.is_salt:
-            self._check_names(("t0", *_sncosmo.source(self.model).param_names))
-        bands = (_sncosmo.bandpass(band)[1] for band in self.bands)
+            self._check_names(("t0", *models.source(self.model).param_names))
+        bands = (models.bandpass(band)[1] for band in self.bands)
         curves = (file for file in bands if file is not None)
-        return (*_sncosmo.model_files(self.model), *curves, *_sncosmo.standards())
+        return (*models.model_files(self.model), *curves, *models.standards())
+
+    def unused_modules(self) -> Sequence[str]:
+        """Return the engines that do not fit, and what looks into a catalogue without one."""
+        out = [] if self.redshift.catalog else ["ampel_spark.t2.fits.neighbours"]
+        if self._engine() == "sncosmo":
+            return (*out, "ampel_spark.t2.fits.batch_fit", "ampel_spark.salt")
+        compiled = self._engine() == "batch" and _HAS_NUMBA
+        other = "ampel_spark.salt.twin" if compiled else "ampel_spark.salt.batch"
+        return (*out, "ampel_spark.t2.fits.fit_lc", other)
 
     def output_columns(self) -> Sequence[Column]:
         """Return the columns, with the observed maximum in each band."""
@@ -303,15 +312,15 @@ class SaltFit(Unit):
                     raise ConfigError(f"{what}: {self.model} has no parameter {name!r}{hint}")
 
     def _task(self) -> Task:
-        source = _sncosmo.source(self.model)
+        source = models.source(self.model)
         names = ("z", "t0", *source.param_names)
-        bands = {name: _sncosmo.bandpass(name)[0] for name in self.bands}
+        bands = {name: models.bandpass(name)[0] for name in self.bands}
         iterative = self.phase_cut == "iterative"
         return Task(
             model=self.model,
             law=self.dust.law if self.dust else None,
             bands={
-                name: curve and _sncosmo.shifted(curve, self.band_shifts.get(name, 0.0))
+                name: curve and models.shifted(curve, self.band_shifts.get(name, 0.0))
                 for name, curve in bands.items()
             },
             fixed=self.fixed,
@@ -344,8 +353,8 @@ class SaltFit(Unit):
         columns = {name: _masked(values, good) for name, values in columns.items()}
         return columns | {"status": status, "message": texts(message)}
 
-    def _choose(self, batch: LightCurveBatch, task: Task, targets: Targets) -> Points:
-        source = _sncosmo.source(self.model)
+    def _choose(self, batch: LightCurveBatch, task: Task, targets: FitTargets) -> FitPoints:
+        source = models.source(self.model)
         choice = Choice(
             kinds=[_KINDS[kind] for kind in self.points],
             bands=task.bands,
@@ -357,7 +366,7 @@ class SaltFit(Unit):
         )
         return choose(batch, choice, targets.low, targets.high)
 
-    def _refuse(self, points: Points, status: Array, message: Array, code: int) -> None:
+    def _refuse(self, points: FitPoints, status: Array, message: Array, code: int) -> None:
         """Refuse objects with too few points, or none of these significant."""
         few = (status == 0) & (points.count < self.min_points)
         where = "in the phase range" if code == NO_PHASE_COVERAGE else "to fit"
@@ -369,7 +378,7 @@ class SaltFit(Unit):
             text = f"no point above S/N {self.min_peak_snr:g}: {best[i]:.1f} at best"
             status[i], message[i] = NO_SIGNAL, _joined(text, *points.notes.get(i, ()))
 
-    def _in_phase(self, points: Points, targets: Targets) -> Array:
+    def _in_phase(self, points: FitPoints, targets: FitTargets) -> Array:
         """Say which points lie in the phase range about the brightest of their object."""
         assert self.phase_range is not None
         days = points.time - points.brightest(self.min_peak_snr)[points.group]
@@ -377,13 +386,13 @@ class SaltFit(Unit):
             days = days / (1.0 + targets.high[points.group])
         return np.asarray((days > self.phase_range[0]) & (days < self.phase_range[1]))
 
-    def _minimise(self, points: Points, objects: Objects, task: Task, wanted: Array) -> Fits:
+    def _minimise(self, points: FitPoints, objects: Objects, task: Task, wanted: Array) -> Fits:
         if self._engine() == "sncosmo":
-            return _fit_lc.fit_objects(points, objects, task, wanted)
+            return fit_lc.fit_objects(points, objects, task, wanted)
         engine = "numpy" if self._engine() == "twin" else "auto"
-        return _batch_fit.fit_objects(points, objects, task, engine, wanted)
+        return batch_fit.fit_objects(points, objects, task, engine, wanted)
 
-    def _judge(self, fits: Fits, points: Points, status: Array, message: Array) -> None:
+    def _judge(self, fits: Fits, points: FitPoints, status: Array, message: Array) -> None:
         """Refuse what was not fitted well enough; say what there is to say of the others."""
         chosen = points.where(fits.used)
         few, dark = chosen.count < self.min_points, ~(chosen.best(chosen.snr) > self.min_peak_snr)
@@ -401,14 +410,14 @@ class SaltFit(Unit):
         bound = at_bound(fits)
         bound[~np.isin(status, (0, NOT_CONVERGED))] = False
         any_bound: Array = np.any(bound, axis=1)
-        told = {*points.notes, *fits.notes, *np.flatnonzero(any_bound).tolist()}
+        noted = {*points.notes, *fits.notes, *np.flatnonzero(any_bound).tolist()}
         names = np.array(fits.names, object)
-        for i in sorted(told):
+        for i in sorted(noted):
             if status[i] in (0, NOT_CONVERGED):
                 words = (f"{', '.join(names[bound[i]])} at a bound",) if bound[i].any() else ()
                 message[i] = _joined(*points.notes.get(i, ()), *fits.notes.get(i, ()), *words)
 
-    def _check_coverage(self, fits: Fits, chosen: Points, status: Array, message: Array) -> None:
+    def _check_coverage(self, fits: Fits, chosen: FitPoints, status: Array, message: Array) -> None:
         assert self.coverage is not None
         low, high = self.coverage
         for i in numbers(status == 0):
@@ -418,7 +427,7 @@ class SaltFit(Unit):
                 text = f"phases {first:.1f} to {last:.1f} d do not cover {low:g} to {high:g} d"
                 status[i], message[i] = NO_PHASE_COVERAGE, text
 
-    def _columns(self, fits: Fits, points: Points, targets: Targets) -> dict[str, Any]:
+    def _columns(self, fits: Fits, points: FitPoints, targets: FitTargets) -> dict[str, Any]:
         """Return the columns of all objects, whether they were fitted or not."""
         cosmology, m = self.cosmology, len(fits)
         modulus = distance_modulus(fits.values[:, 0], cosmology.h0, cosmology.om0)
@@ -444,10 +453,10 @@ def bandpass_of(name: str) -> sncosmo.Bandpass:
     UnitError
         If the data folder does not have it.
     """
-    bandpass, _ = _sncosmo.bandpass(name)
+    bandpass, _ = models.bandpass(name)
     if bandpass is None:
         raise UnitError(
-            f"no curve of band {name!r} in {_sncosmo.data_dir()}; "
+            f"no curve of band {name!r} in {models.data_dir()}; "
             "set SNCOSMO_DATA_DIR to a folder that has it"
         )
     return bandpass
@@ -468,7 +477,7 @@ def model_of(row: Mapping[str, Any]) -> sncosmo.Model:
         If the model's files are not in the data folder.
     """
     law = row.get("mw_law")
-    model = _sncosmo.model(row["model"], law)
+    model = models.model(row["model"], law)
     model.set(z=row["z"], t0=row["t0"])
     if row.get("parameter_names") is None:
         model.set(x0=row["x0"], x1=row["x1"], c=row["c"])

@@ -13,8 +13,8 @@ import pyarrow as pa
 from deltalake import write_deltalake
 
 from ampel_spark.lake.parts import arrow_type
-from ampel_spark.lake.results import input_hashes
 from ampel_spark.lake.tables import TABLES, Column, Table, result_table
+from ampel_spark.lake.ties import key_hash
 
 __all__ = [
     "AFTER",
@@ -180,7 +180,7 @@ def add_run(
                 results[unit].append(
                     {"state_id": o.state, "stock": o.stock, "name": f"SN{o.stock}",
                      "trace_id": trace["t2"][unit]["trace_id"], "status": 0, "duration_ms": 1.0,
-                     "input_hash": _hash(o.dust or _EBV) if unit == "fit" else "",
+                     "input_hash": _hash(o, trace) if unit == "fit" else "",
                      "run_id": run_id, **values}
                 )  # fmt: skip
     _write(lake, TABLES["decisions"], decisions)
@@ -282,14 +282,13 @@ def empty_lake(folder: Path) -> Path:
     """Make a lake without a table."""
     lake = folder / "lake"
     lake.mkdir(parents=True)
-    (lake / "_ampel_spark.json").write_text('{"format": 1}\n')
+    (lake / "_ampel_spark.json").write_text('{"format": 2}\n')
     return lake
 
 
-def _hash(dust: Mapping[str, Any]) -> str:
-    ebv = pa.array([dust["ebv"]], pa.float64())
-    columns = {"status": pa.array([0], pa.int32()), "ebv": ebv}
-    return f"{int(input_hashes({'dust': columns}, 1)[0]):X}"
+def _hash(o: Object, trace: Mapping[str, Any]) -> str:
+    dust = {"trace_id": trace["t2"]["dust"]["trace_id"], "state_id": o.state, "status": 0}
+    return key_hash({"dust": dust})
 
 
 def _known(lake: Path) -> set[str]:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ampel_spark.errors import ConfigError, LakeError
+from ampel_spark.job.comparison.changes import Comparison, Difference
 from ampel_spark.job.comparison.compare import compare
-from ampel_spark.lake.reading import find_run
-from ampel_spark.t3.changes import Comparison, Difference
+from ampel_spark.lake.runs import find_run
 from tests.job.comparison.lakes import (
     AFTER,
     AGAIN,
@@ -208,7 +208,7 @@ def test_of_two_results_of_a_state_under_one_trace_a_run_has_the_one_it_read(
 
 def test_a_run_is_called_latest_or_by_how_it_begins(four_runs: Path) -> None:
     found = compare(four_runs, "job-20240101", "latest")
-    assert (found.a["run_id"], found.b["run_id"]) == (BEFORE, AGAIN)
+    assert (found.a.run_id, found.b.run_id) == (BEFORE, AGAIN)
     with pytest.raises(LakeError, match="'job' begins 4 runs"):
         compare(four_runs, "job", "latest")
 
@@ -264,8 +264,8 @@ def test_a_run_that_never_ended_is_told(tmp_path: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX)
         (note,) = compare(lake, BEFORE, "dead").notes
         assert note == "run dead-20240105T000000-eeee is running: not all of it is in its tables"
-        assert find_run(lake)["run_id"] == "dead-20240105T000000-eeee"
-    assert find_run(lake)["run_id"] != "dead-20240105T000000-eeee"
+        assert find_run(lake).run_id == "dead-20240105T000000-eeee"
+    assert find_run(lake).run_id != "dead-20240105T000000-eeee"
 
 
 @pytest.mark.parametrize(

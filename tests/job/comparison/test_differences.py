@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from ampel_spark.job.comparison.changes import Difference
 from ampel_spark.job.comparison.differences import (
     filter_changes,
     run_differences,
-    told,
+    summary,
     trace_changes,
 )
-from ampel_spark.t3.changes import Difference
+from ampel_spark.lake.runs import Run, UnitTrace, utc_now
 from tests.job.comparison.lakes import job, traces
 
 
-def run(**changes: Any) -> dict[str, Any]:
-    return {
-        "run_id": "r",
-        "calibration": "raw",
-        "job_resolved": job(),
-        "inputs": {"alerts": 1},
-        "traces": traces(),
-        "software": {"numpy": "2.4", "java": "17"},
-        "git_commit": "abc",
-    } | changes
+def run(**changes: Any) -> Run:
+    row = {"calibration": "raw", "job_resolved": job(), "inputs": {"alerts": 1}}
+    row |= {"traces": traces(), "software": {"numpy": "2.4", "java": "17"}, "git_commit": "abc"}
+    row = {k: v if isinstance(v, str) else json.dumps(v) for k, v in (row | changes).items()}
+    return Run.from_row(row | {"run_id": "r", "started": utc_now()})
 
 
 def test_equal_runs_do_not_differ() -> None:
@@ -67,7 +64,7 @@ def test_a_trace_differs_in_parameters_code_files_and_libraries() -> None:
         "files": [{"name": "m.dat", "sha256": "2" * 64}],
         "libraries": {"numpy": "2.5"},
     }
-    changes = trace_changes("fit", before, after)
+    changes = trace_changes("fit", UnitTrace.from_json(before), UnitTrace.from_json(after))
     assert [(c.name, c.before, c.after) for c in changes] == [
         ("parameter phase", "30", "20"),
         ("code of my", "c0de", "c0de2"),
@@ -75,11 +72,11 @@ def test_a_trace_differs_in_parameters_code_files_and_libraries() -> None:
         ("version of numpy", "2.4", "2.5"),
         ("code of helpers", "–", "beef"),
     ]
-    assert told(changes, 2) == "parameter phase 30 → 20; code of my; and 3 more"
+    assert summary(changes, 2) == "parameter phase 30 → 20; code of my; and 3 more"
 
 
 def test_a_unit_of_one_job_only_is_told() -> None:
-    assert trace_changes("fit", None, {"trace_id": "x"}) == [
+    assert trace_changes("fit", None, UnitTrace("x")) == [
         Difference("T2 fit", "unit", "–", "in the job")
     ]
     assert trace_changes("fit", None, None) == []
@@ -104,4 +101,4 @@ def test_a_release_counts_where_a_channel_judges_calibrated_photometry() -> None
     assert filter_changes(run(), run(calibration="zp"), "SN", "SN") == []
     asked["t0"][0]["photometry"] = "calibrated"
     before, after = run(job_resolved=asked), run(job_resolved=asked, calibration="zp")
-    assert told(filter_changes(before, after, "SN", "SN")) == "release raw → zp"
+    assert summary(filter_changes(before, after, "SN", "SN")) == "release raw → zp"

@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
+from ampel_spark.job.comparison.changes import Comparison
 from ampel_spark.job.comparison.compare import compare
-from ampel_spark.job.load import load_job
-from ampel_spark.job.run import run_job
+from ampel_spark.job.configuration.load import load_job
+from ampel_spark.job.execution.run import run_job
 from ampel_spark.lake.reading import read
-from ampel_spark.t3.changes import Comparison
 from tests.conftest import PROJECT, QUICK
 
 #: More detections asked for, without sparing anyone; nearer hosts; another select; fewer of it.
@@ -45,7 +45,7 @@ def _compared(lake: Path) -> Comparison:
 
 
 def table(found: Comparison, name: str, run: str) -> pd.DataFrame:
-    run_id = (found.a if run == "a" else found.b)["run_id"]
+    run_id = (found.a if run == "a" else found.b).run_id
     frame: pd.DataFrame = read(found.lake_a, name, filters=pc.field("run_id") == run_id).to_pandas()
     return frame
 
@@ -130,7 +130,7 @@ def test_shifts_are_those_of_the_tables(found: Comparison) -> None:
 
 def test_reuse_is_what_the_run_itself_counted(found: Comparison) -> None:
     for record, letter in ((found.a, "a"), (found.b, "b")):
-        counted = record["counts"]["t2"]
+        counted = record.counts.t2
         told = {r.unit: (r.wanted, r.reused, r.computed) for r in found.reuse if r.run == letter}
         assert told == {
             unit: (c["wanted"], c["present"], c["computed"]) for unit, c in counted.items()

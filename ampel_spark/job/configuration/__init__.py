@@ -1,0 +1,1 @@
+"""A job file, read, checked and resolved: paths absolute, defaults filled in, units built."""

@@ -1,0 +1,408 @@
+"""A job file, read, checked and resolved, before anything is started.
+
+All that is wrong is reported at once, each with its line, its path, the value, and the nearest
+right name::
+
+    jobs/mine.yml:14: t0[0].config.min_ndett: unknown parameter, value 3; did you mean 'min_ndet'?
+
+Paths in a job are relative to the job file; names of surveys and calibration releases are files of
+the ``conf`` folder: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ampel_spark import __version__
+from ampel_spark.archive.surveys import Survey, as_of_jd
+from ampel_spark.calibration.load import load_release
+from ampel_spark.calibration.release import Release
+from ampel_spark.document import Document, DocumentError, parse_document, read_document
+from ampel_spark.errors import ArchiveError, ConfigError, nearest
+from ampel_spark.job.configuration.catalogs import build_catalogs
+from ampel_spark.job.configuration.model import (
+    Channel,
+    ChannelEntry,
+    Job,
+    ResolvedJob,
+    SimulationEntry,
+    States,
+    SystematicsEntry,
+)
+from ampel_spark.job.configuration.steps import (
+    build_filters,
+    build_selections,
+    build_units,
+    check_systematics,
+)
+from ampel_spark.lake.runs import Run
+from ampel_spark.problems import entries, note_refusals
+from ampel_spark.settings import conf_dir, share_dir
+
+__all__ = [
+    "conf_dir",
+    "load_calibration",
+    "load_job",
+    "load_recorded",
+    "load_survey",
+    "simulated_dir",
+]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def load_job(
+    path: str | Path,
+    sets: Sequence[str] = (),
+    archive: Sequence[str] | None = None,
+    calibration: str | None = None,
+    lake: str | Path | None = None,
+) -> ResolvedJob:
+    """Read, check and resolve a job file.
+
+    Parameters
+    ----------
+    path : path
+        The job file.
+    sets : sequence of str, optional
+        Settings ``PATH=VALUE`` that change it, as ``t0.0.config.min_ndet=3``.
+    archive : sequence of str, optional
+        Archive instead of the job's own: paths and globs, relative to the current folder.
+    calibration : str, optional
+        Calibration release instead of the job's own: a name, or a path relative to the current
+        folder.
+    lake : path, optional
+        Lake to look for catalogues in, instead of ``AMPEL_SPARK_LAKE`` and the job's own.
+
+    Raises
+    ------
+    ConfigError
+        If anything is wrong with it: all of it at once.
+    """
+    return _of_text(read_document(path), Path(path).resolve(), sets, archive, calibration, lake)
+
+
+def load_recorded(
+    run: Run,
+    sets: Sequence[str] = (),
+    calibration: str | None = None,
+    lake: str | Path | None = None,
+) -> ResolvedJob:
+    """Return the job of a recorded run, changed where asked.
+
+    Parameters
+    ----------
+    run : Run
+    sets : sequence of str, optional
+        Settings ``PATH=VALUE`` that change it.
+    calibration : str, optional
+        Another calibration release: a name, or a path relative to the current folder.
+    lake : path, optional
+        Lake to look for catalogues in, as for `load_job`.
+
+    Raises
+    ------
+    ConfigError
+        If something that the job names is no longer there, or a setting is wrong.
+    """
+    text = yaml.safe_dump(dict(run.job_resolved), sort_keys=False, allow_unicode=True, width=100)
+    document = parse_document(f"job of run {run.run_id}", text)
+    file = Path(run.job_file or Path.cwd() / "job.yml")
+    return _of_text(document, file, sets, None, calibration, lake)
+
+
+def _of_text(
+    document: Document,
+    file: Path,
+    sets: Sequence[str],
+    archive: Sequence[str] | None,
+    calibration: str | None,
+    lake: str | Path | None,
+) -> ResolvedJob:
+    """Return the job of a document, whose variations are made of the same text.
+
+    The file may change while a run of it goes on.
+    """
+
+    def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
+        again = parse_document(document.name, document.text)
+        return _of_text(again, file, [*sets, *more], archive, release or calibration, lake)
+
+    return _resolve(document, file, sets, archive, calibration, varied, lake)
+
+
+def _resolve(
+    document: Document,
+    file: Path,
+    sets: Sequence[str],
+    archive: Sequence[str] | None,
+    calibration: str | None,
+    varied: Callable[..., ResolvedJob],
+    lake: str | Path | None,
+) -> ResolvedJob:
+    for setting in sets:
+        document.set(setting)
+    job: Job | None = None
+    try:
+        job = Job.model_validate(document.content)
+    except ValidationError as error:
+        note_refusals(document, error, Job)
+    base = file.parent
+    notes: list[str] = []
+    survey = _conf(document, "survey", "ztf", load_survey)
+    source = _calibration_source(document, base, calibration)
+    release = _release(document, source, survey, calibration)
+    files = _archive(document, base, archive, survey)
+    simulated = archive is None and isinstance(document.value(["archive"]), dict)
+    simulation = _simulation(document) if simulated else None
+    folder = None if simulation is None else simulated_dir(simulation)
+    store = _lake(document, base, lake)
+    catalogs = build_catalogs(document, base, folder, notes, store)
+    channels = _channels(document, survey)
+    as_of = _as_of(document, survey)
+    filters = build_filters(document, catalogs, store)
+    units = build_units(document, base, catalogs, store)
+    selections = build_selections(document, units)
+    check_systematics(document, job, units, selections)
+    document.check()
+    if job is None or survey is None or release is None:
+        raise AssertionError("check() has passed")
+    mode = job.t1.states if isinstance(job.t1.states, str) else "as_of"
+    return ResolvedJob(
+        name=job.name,
+        description=job.description,
+        file=file,
+        text=document.text,
+        settings=tuple(sets),
+        survey=survey,
+        lake=None if job.lake is None else _absolute(job.lake, base),
+        archive=files,
+        simulation=simulation,
+        simulated_in=folder,
+        calibration=release,
+        calibration_source=source,
+        catalogs=catalogs,
+        channels=channels,
+        filters=tuple(filters),
+        states=States(mode, as_of, job.t1.points),
+        units=tuple(units),
+        selections=tuple(selections),
+        systematics=_placed(job.systematics, base),
+        report=job.report or None,
+        notes=tuple(notes),
+        varied=varied,
+    )
+
+
+def simulated_dir(simulation: SimulationEntry) -> Path:
+    """Return the folder of a simulated archive, named by what is simulated.
+
+    It lies in ``AMPEL_SPARK_ARCHIVES``, else with what the set-up has put in place.
+    """
+    given = os.environ.get("AMPEL_SPARK_ARCHIVES")
+    folder = Path(given).resolve() if given else share_dir() / "archives"
+    # another version of the simulator may make other bytes of the same numbers
+    text = f"{__version__} {simulation.model_dump_json()}"
+    return folder / f"simulated-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def load_survey(name: str) -> Survey:
+    """Read a survey's settings from ``conf/surveys``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or something is wrong with it.
+    """
+    return _load(_conf_file("surveys", name), Survey)
+
+
+def load_calibration(source: str, survey: Survey | None = None) -> Release:
+    """Read a calibration release.
+
+    Parameters
+    ----------
+    source : str
+        Name of a file of ``conf/calibrations``, or a path (with a ``/`` or ``.yml``).
+    survey : Survey, optional
+        Says when nights begin.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or something is wrong with it.
+    """
+    path = source if _is_path(source) else _conf_file("calibrations", source)
+    return load_release(path, survey)
+
+
+def _conf_file(kind: str, name: str) -> Path:
+    folder = conf_dir() / kind
+    path = folder / f"{name}.yml"
+    if not path.is_file():
+        known = nearest(name, (p.stem for p in folder.glob("*.yml")))
+        raise ConfigError(f"there is no {name!r} in {folder}{known}")
+    return path
+
+
+def _load(path: Path, model: type[_Model]) -> _Model:
+    document = read_document(path)
+    try:
+        return model.model_validate(document.content)
+    except ValidationError as error:
+        note_refusals(document, error, model)
+    document.check()
+    raise AssertionError("a refusal is a problem")
+
+
+def _is_path(source: str) -> bool:
+    return "/" in source or source.endswith((".yml", ".yaml"))
+
+
+def _absolute(path: str, base: Path) -> Path:
+    return Path(os.path.normpath(base / Path(path).expanduser()))
+
+
+def _lake(document: Document, base: Path, given: str | Path | None) -> Path:
+    """Return the lake where a run of the job would be."""
+    named = given or os.environ.get("AMPEL_SPARK_LAKE")
+    if named:
+        return Path(named).expanduser().resolve()
+    own = document.content.get("lake")
+    return _absolute(own, base) if isinstance(own, str) else Path.cwd() / "lake"
+
+
+def _calibration_source(document: Document, base: Path, given: str | None) -> str:
+    """Return the name of the release, or the absolute path of its file."""
+    source = given if given is not None else document.content.get("calibration", "raw")
+    if not isinstance(source, str):
+        return "raw"  # what is wrong with it has been noted
+    if not _is_path(source):
+        return source
+    return str(_absolute(source, base if given is None else Path.cwd()))
+
+
+def _placed(entry: SystematicsEntry | None, base: Path) -> SystematicsEntry | None:
+    """Return variations with absolute paths of the releases that are files beside the job."""
+    if entry is None:
+        return None
+    placed = tuple(
+        v.model_copy(update={"calibration": str(_absolute(v.calibration, base))})
+        if v.calibration is not None and _is_path(v.calibration)
+        else v
+        for v in entry.variations
+    )
+    return entry.model_copy(update={"variations": placed})
+
+
+def _release(
+    document: Document, source: str, survey: Survey | None, given: str | None
+) -> Release | None:
+    try:
+        return load_calibration(source, survey)
+    except DocumentError as error:
+        document.foreign.extend(error.problems)
+    except ConfigError as error:
+        if given is None:
+            document.problem(["calibration"], str(error))
+        else:
+            document.foreign.append(
+                {
+                    "file": f"--calibration {given}",
+                    "line": None,
+                    "path": "",
+                    "message": str(error),
+                }
+            )
+    return None
+
+
+def _conf(
+    document: Document, key: str, default: str, load: Callable[[str], _Model]
+) -> _Model | None:
+    """Return what a key of the job names in the conf folder."""
+    name = document.content.get(key, default)
+    if not isinstance(name, str):
+        return None
+    try:
+        return load(name)
+    except DocumentError as error:
+        document.foreign.extend(error.problems)
+    except ConfigError as error:
+        document.problem([key], str(error))
+    return None
+
+
+def _archive(
+    document: Document, base: Path, given: Sequence[str] | None, survey: Survey | None
+) -> tuple[str, ...]:
+    """Return the paths and globs of the archive, absolute, and check that files are behind them."""
+    from ampel_spark.archive.files import PATTERNS, find_files
+    from ampel_spark.archive.readers import name_patterns
+
+    patterns = PATTERNS if survey is None else name_patterns(survey)
+    own = document.content.get("archive")
+    texts = given if given is not None else own if isinstance(own, list) else [own]
+    paths = []
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            continue
+        path = _absolute(text, base if given is None else Path.cwd())
+        paths.append(str(path))
+        try:
+            find_files([path], patterns)
+        except ArchiveError as error:
+            if given is None:
+                document.problem(
+                    ["archive", i] if isinstance(own, list) else ["archive"], str(error)
+                )
+            else:
+                document.foreign.append(
+                    {"file": f"--archive {text}", "line": None, "path": "", "message": str(error)}
+                )
+    return tuple(paths)
+
+
+def _simulation(document: Document) -> SimulationEntry | None:
+    with contextlib.suppress(ValidationError):
+        return SimulationEntry.model_validate(document.value(["archive", "simulate"]))
+    return None
+
+
+def _channels(document: Document, survey: Survey | None) -> dict[str, Channel]:
+    rights = survey.access if survey else {}
+    found: dict[str, Channel] = {}
+    for i, entry in entries(document, "channel", ChannelEntry):
+        if entry.name in found:
+            document.problem(["channel", i, "name"], f"a second channel {entry.name!r}")
+        for k, right in enumerate(entry.access):
+            if survey and right not in rights:
+                document.problem(
+                    ["channel", i, "access", k],
+                    f"unknown data right of {survey.name}, value {right!r}{nearest(right, rights)}",
+                )
+        programids = tuple(sorted({rights[right] for right in entry.access if right in rights}))
+        found[entry.name] = Channel(entry.name, entry.access, programids)
+    return found
+
+
+def _as_of(document: Document, survey: Survey | None) -> tuple[float, ...]:
+    """Return the times of ``t1: {states: {as_of: […]}}`` as JD, in order."""
+    times = document.value(["t1", "states", "as_of"])
+    jds = set()
+    for i, time in enumerate(times if isinstance(times, list) else ()):
+        if time is None or isinstance(time, bool | list | dict):
+            continue  # that has been noted
+        try:
+            jds.add(as_of_jd(time, survey))
+        except ConfigError as error:
+            document.problem(["t1", "states", "as_of", i], str(error))
+    return tuple(sorted(jds))

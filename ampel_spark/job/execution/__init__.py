@@ -1,0 +1,1 @@
+"""A resolved job, planned, run, run again and reproduced; its report."""

@@ -1,0 +1,418 @@
+"""A job, run: archive, T0, T1, T2, T3, report, and the record of it all.
+
+Every tier reads versions that are pinned at the start and commits what it made; a run that was
+killed leaves results that the next one finds again, and a record that says it never ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ampel_spark.archive.chunks import Pinned
+from ampel_spark.archive.ingest import Ingested, ingest
+from ampel_spark.archive.surveys import Survey
+from ampel_spark.archive.truth import TRUTH, insert_truth
+from ampel_spark.errors import AmpelSparkError, ConfigError
+from ampel_spark.job.configuration.catalogs import catalog_inputs
+from ampel_spark.job.configuration.model import ResolvedJob
+from ampel_spark.job.execution.inputs import Inputs
+from ampel_spark.job.execution.plan import estimate, plan
+from ampel_spark.job.execution.report import column_meanings, report_content
+from ampel_spark.job.execution.tiers import (
+    Context,
+    Results,
+    candidates,
+    decide,
+    fit_units,
+    make_states,
+    record_calibration,
+    selections_of,
+)
+from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.pins import pin
+from ampel_spark.lake.runs import (
+    FAILED,
+    GOOD,
+    PARTIAL,
+    CatalogInput,
+    Counts,
+    Run,
+    RunInputs,
+    Traces,
+    UnitTrace,
+    new_run_id,
+    record,
+    runs,
+    utc_now,
+)
+from ampel_spark.lake.software import git_commit, software
+from ampel_spark.lake.tables import TABLES
+from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t2.trace import Trace, trace_of
+from ampel_spark.t2.unit import EXCEPTION
+
+__all__ = ["Outcome", "forecast", "open_lake", "run_job", "simulate_archive"]
+
+# Seconds between lines of progress, and alerts up to which one process simulates.
+_TELL, _SMALL = 5.0, 20_000
+
+#: Exit codes of a run.
+DONE, OBJECTS_FAILED = 0, 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    run_id : str
+    status : str
+        "good" or "partial"; a run that fails raises.
+    counts : Counts
+        What went in and came out of every tier.
+    """
+
+    run_id: str
+    status: str
+    counts: Counts
+
+    @property
+    def code(self) -> int:
+        """Exit code: 0, or 3 where some object ended in an exception."""
+        return DONE if self.status == GOOD else OBJECTS_FAILED
+
+
+def run_job(
+    job: ResolvedJob,
+    lake: Path,
+    *,
+    inputs: Inputs | None = None,
+    report: Path | None = None,
+    out: Callable[[str], None] = print,
+) -> Outcome:
+    """Run a job on a lake.
+
+    Parameters
+    ----------
+    job : ResolvedJob
+    lake : Path
+        Made where it does not exist.
+    inputs : Inputs, optional
+        What to read of the archive; default all of it, the job's own archive read in first.
+    report : Path, optional
+        Where to write the HTML report; default ``reports/<run id>.html`` in the lake.
+    out : callable
+        Takes lines for the user.
+
+    Raises
+    ------
+    ConfigError
+        If the lake has not got the version that is to be read.
+    AmpelSparkError
+        If the job failed; the run's record says so too.
+    """
+    inputs = inputs or Inputs()
+    inputs.check(lake)
+    started, clock = utc_now(), time.monotonic()
+    run_id = new_run_id(job.name, started)
+    for note in job.notes:
+        out(f"plan: {note}")
+    archive = [*job.archive]
+    with ThreadPoolExecutor(1) as pool:
+        # Spark takes its time to start: meanwhile the archive is simulated, and code is hashed.
+        opening = pool.submit(open_lake, job.name, lake)
+        if job.simulation is not None:
+            archive.append(str(simulate_archive(job, out)))
+            # Units of a simulated archive's catalogues can be built now that these are there.
+            there = job.varied()
+            job = replace(job, units=there.units, catalogs=there.catalogs)
+        selections, traces = selections_of(job), traces_of(job)
+        place = opening.result()
+    run = Run(
+        run_id,
+        job.name,
+        job.hash,
+        job.text,
+        str(job.file),
+        job.resolved,
+        job.calibration.name,
+        started,
+        parent_run_id=inputs.parent,
+        software=software(),
+        git_commit=git_commit(),
+        traces=_traces(job, selections, traces),
+    )
+    counts, outputs, read = Counts(), dict[str, int](), RunInputs()
+    # A run is alive while it holds its staging, from before its first record to after its last.
+    with place.staging(run_id) as folder:
+        record(place, run)
+        out(f"run {run_id} on {place.root}")
+        try:
+            if archive and not inputs.is_past:
+                counts.archive = _archive(place, archive, job.survey, run_id, out)
+            if job.simulated_in is not None:
+                outputs[TRUTH] = insert_truth(place, job.simulated_in, run_id)
+            versions = inputs.pin(place.root)
+            pin(place, run_id, asdict(versions))
+            read = _read(job, versions, inputs.until, selections)
+            context = Context(
+                place, job, run_id, versions, folder, inputs.until, out, False, counts, outputs
+            )
+            record_calibration(context)
+            found, results = _tiers(context, selections, traces)
+            counts.seconds["total"] = round(time.monotonic() - clock, 2)
+            run = run.finished(*_outcome(counts), inputs=read, outputs=outputs, counts=counts)
+            written = _export(job, place, run, found)
+            if job.report is not None:
+                written["report"] = [_report(context, run, found, results, written, report)]
+        except BaseException as error:
+            # The record says how it ended, whatever ended it; the error goes on to the user.
+            known = isinstance(error, AmpelSparkError)
+            text = str(error) if known else f"{type(error).__name__}: {error}"
+            ended = run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts)
+            record(place, ended)
+            raise
+        record(place, run)
+    for name, table in found.items():
+        _show(name, table, out)
+    for what, paths in written.items():
+        for path in paths:
+            out(f"{what}: {path}")
+    out(f"lake: {place.root}")
+    out(f"run {run_id}: {run.status} after {time.monotonic() - clock:.0f} s")
+    return Outcome(run_id, run.status, counts)
+
+
+def _outcome(counts: Counts) -> tuple[str, str | None]:
+    """Return the status of a run that went through, and what is to say of it."""
+    failed = sum(tier["statuses"].get(str(EXCEPTION), 0) for tier in counts.t2.values())
+    return (PARTIAL, f"{failed} results are exceptions") if failed else (GOOD, None)
+
+
+def forecast(
+    job: ResolvedJob,
+    lake: Path,
+    *,
+    inputs: Inputs | None = None,
+    out: Callable[[str], None] = print,
+) -> None:
+    """Print the plan of a job: what it would read, judge, find present and compute anew.
+
+    Nothing is written to the lake. What a new archive would add is not in the counts.
+
+    Parameters
+    ----------
+    job, lake, inputs, out
+        As for `run_job`.
+
+    Raises
+    ------
+    ConfigError
+        If the lake has not got the version that is to be read.
+    """
+    inputs = inputs or Inputs()
+    inputs.check(lake)
+    for line in plan(job, lake, inputs):
+        out(line)
+    if not (lake / "archive_files" / "_delta_log").is_dir():
+        return
+    from ampel_spark.session import get_session
+
+    place = Lake(get_session(f"ampel_spark {job.name}"), lake)
+    versions = inputs.pin(place.root)
+    if job.simulated_in is not None and not job.simulated_in.is_dir():
+        out("counts: not known before the simulated archive is made")
+        return
+    selections, traces = selections_of(job), traces_of(job)
+    out("counts, of what the lake holds:")
+    with tempfile.TemporaryDirectory(prefix="ampel_spark-") as folder:
+        context = Context(
+            place, job, "dry-run", versions, folder, inputs.until, lambda line: out(f"  {line}"),
+            dry=True,
+        )  # fmt: skip
+        decisions = decide(context, selections)
+        fit_units(context, make_states(context, decisions), traces)
+    for line in estimate(context.counts.t2, runs(lake)):
+        out(f"  {line}")
+
+
+def _tiers(
+    context: Context, selections: list[ChannelFilter], traces: dict[str, Trace]
+) -> tuple[dict[str, Any], Results]:
+    """Go through the tiers, and time each."""
+    counts = context.counts
+    with _timed(counts, "t0"):
+        decisions = decide(context, selections)
+    with _timed(counts, "t1"):
+        states = make_states(context, decisions)
+    with _timed(counts, "t2"):
+        results = fit_units(context, states, traces)
+    with _timed(counts, "t3"):
+        found = candidates(context, states, results)
+    return found, results
+
+
+def _read(
+    job: ResolvedJob, versions: Pinned, until: float | None, selections: list[ChannelFilter]
+) -> RunInputs:
+    """Return what the record says of the inputs."""
+    catalogs = catalog_inputs(job.catalogs)
+    for s in selections:
+        if s.gaia is not None:
+            known = catalogs.get(s.gaia.name, CatalogInput())
+            catalogs[s.gaia.name] = replace(known, stars=s.gaia.content_hash)
+    release = {job.calibration.name: job.calibration.content_hash}
+    return RunInputs(asdict(versions), until, catalogs, release)
+
+
+def open_lake(name: str, lake: Path) -> Lake:
+    """Start Spark and open the lake, with its journal of runs."""
+    from ampel_spark.session import get_session
+
+    place = Lake(get_session(f"ampel_spark {name}"), lake)
+    place.ensure(TABLES["runs"])
+    return place
+
+
+def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
+    """Make the job's simulated archive where it is not there yet, and return its folder."""
+    from ampel_spark.simulate import simulate
+
+    simulation, folder = job.simulation, job.simulated_in
+    if simulation is None or folder is None:
+        raise ConfigError(f"job {job.name} has no simulated archive")
+    last = time.monotonic()
+
+    def progress(step: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > _TELL:
+            last = time.monotonic()
+            out(f"simulate: {step}: {done} of {total}")
+
+    size = (
+        {"alerts": simulation.alerts}
+        if simulation.objects is None
+        else {"objects": simulation.objects}
+    )
+    made = simulate(
+        folder,
+        **size,
+        nights=simulation.nights,
+        first_night=simulation.first_night.isoformat(),
+        seed=simulation.seed,
+        # A second process costs more to start than a small archive to make.
+        workers=1
+        if simulation.alerts is not None and simulation.alerts < _SMALL
+        else os.cpu_count() or 1,
+        cutouts=simulation.cutouts,
+        progress=progress,
+    )
+    out(
+        f"simulate: {made.alerts} alerts of {len(made.nights)} nights "
+        f"{'made' if made.fresh else 'are there'}: {folder}"
+    )
+    return folder
+
+
+def _archive(
+    lake: Lake, paths: list[str], survey: Survey, run_id: str, out: Callable[[str], None]
+) -> dict[str, int]:
+    done: Ingested = ingest(lake.spark, lake, paths, survey, run_id, out)
+    return {
+        k: getattr(done, k)
+        for k in ("files", "known", "packets", "stored", "duplicate", "quarantined", "broken")
+    }
+
+
+def traces_of(job: ResolvedJob) -> dict[str, Trace]:
+    """Return the traces of the units of a job, by name."""
+    return {step.name: trace_of(step.unit, step.spec) for step in job.units}
+
+
+def _traces(job: ResolvedJob, selections: list[ChannelFilter], traces: dict[str, Trace]) -> Traces:
+    needs = {step.name: tuple(step.needs) for step in job.units}
+    return Traces(
+        {s.channel: s.trace_id for s in selections},
+        {
+            name: UnitTrace(trace.trace_id, trace.unit, needs[name], trace.content)
+            for name, trace in traces.items()
+        },
+    )
+
+
+@contextlib.contextmanager
+def _timed(counts: Counts, name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    counts.seconds[name] = round(time.monotonic() - started, 2)
+
+
+def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> dict[str, list[Path]]:
+    """Write what the selections export, and return the files under ``export``."""
+    from ampel_spark.t3.export import export
+
+    written: list[Path] = []
+    for selection in job.selections:
+        for kind in selection.export:
+            path = lake.root / "exports" / run.run_id / f"{selection.name}.{kind}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            units, meanings = column_meanings(job, selection)
+            table = found[selection.name]
+            written.append(
+                export(table, path, kind, run_id=run.run_id, units=units, descriptions=meanings)
+            )
+    return {"export": written}
+
+
+def _report(
+    context: Context,
+    run: Run,
+    found: dict[str, Any],
+    results: Results,
+    written: Mapping[str, list[Path]],
+    path: Path | None,
+) -> Path:
+    from ampel_spark.t3.report import write_report
+
+    path = path or context.lake.root / "reports" / f"{run.run_id}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    context.out("report: drawing")
+    write_report(path, report_content(context, run, found, results, written["export"]))
+    latest = path.parent / "latest.html"
+    if path.parent == context.lake.root / "reports":
+        shutil.copyfile(path, latest)
+    return path
+
+
+def _show(name: str, table: Any, out: Callable[[str], None], rows: int = 15) -> None:
+    if len(table) == 0:
+        out(f"{name}: no candidates")
+        return
+    shown = [
+        c
+        for c in table.column_names
+        if c not in ("channel", "stock", "state_id", "selection", "run_id")
+    ][:9]
+    out(f"{name}: {len(table)} candidates" + (f", the first {rows}:" if len(table) > rows else ":"))
+    out(
+        table.select(shown)
+        .slice(0, rows)
+        .to_pandas(integer_object_nulls=True)
+        .where(lambda t: t.notna(), float("nan"))  # an absent text too is shown by na_rep
+        .to_string(index=False, float_format=_number, na_rep="-")
+    )
+
+
+def _number(value: float) -> str:
+    # a JD of five digits would be a matter of years
+    return f"{value:.3f}" if 1e5 <= abs(value) < 1e9 else f"{value:.5g}"

@@ -1,0 +1,241 @@
+"""Systematics: a job and its variations, run one after the other, and by how much numbers moved.
+
+Each variation runs on the inputs of the nominal run, and what it leaves as it was is used again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ampel_spark.errors import ConfigError, LakeError
+from ampel_spark.job.comparison.shifts import Shift, changed_minimum, shift_of
+from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
+from ampel_spark.job.comparison.systematics import (
+    MU,
+    Grid,
+    Varied,
+    covariance,
+    distances,
+    render_systematics,
+    write_covariance,
+)
+from ampel_spark.job.configuration.load import load_recorded
+from ampel_spark.job.configuration.model import ResolvedJob, SystematicsEntry
+from ampel_spark.job.execution.inputs import Inputs, recorded
+from ampel_spark.lake.reading import read
+from ampel_spark.lake.runs import Run, find_run
+from ampel_spark.lake.tables import TABLES
+
+if TYPE_CHECKING:
+    from ampel_spark.lake.lake import Lake
+
+__all__ = ["run_systematics", "write_results"]
+
+Array = npt.NDArray[Any]
+
+#: Objects of the largest covariance that is written.
+LARGEST = 5_000
+
+
+def run_systematics(
+    job: ResolvedJob,
+    lake: Path,
+    *,
+    inputs: Inputs | None = None,
+    out: Callable[[str], None] = print,
+) -> Grid:
+    """Run a job and its variations, and write ``systematics``.
+
+    Parameters
+    ----------
+    job : ResolvedJob
+        With ``systematics``.
+    lake, inputs, out
+        As for `ampel_spark.job.execution.run.run_job`.
+
+    Raises
+    ------
+    ConfigError
+        If the job names no variations, or one of them cannot be run: before anything starts.
+    """
+    from ampel_spark.job.execution.run import open_lake, run_job
+
+    entry = job.systematics
+    if entry is None:
+        raise ConfigError(f"job {job.name} names no variations: give it a section 'systematics'")
+    if job.states.mode != "latest":
+        raise ConfigError(
+            "systematics need one state an object (t1: {states: latest}), not "
+            f"states {job.states.mode}"
+        )
+    for variation in entry.variations:
+        job.varied(variation.settings, variation.calibration)
+    outcome = run_job(job, lake, inputs=inputs, out=out)
+    parent = find_run(lake, outcome.run_id)
+    stocks, names, nominal, errors = _nominal(lake, parent, entry)
+    if not len(stocks):
+        raise LakeError(
+            f"selection {entry.selection!r} of run {outcome.run_id} has no candidates: "
+            "there is nothing to vary"
+        )
+    done = []
+    code = outcome.code
+    for i, variation in enumerate(entry.variations):
+        out(f"systematics: {variation.name}, {i + 1} of {len(entry.variations)}")
+        varied = load_recorded(parent, variation.settings, variation.calibration, lake)
+        varied = dataclasses.replace(
+            varied,
+            report=None,
+            systematics=None,
+            selections=tuple(dataclasses.replace(s, export=()) for s in varied.selections),
+        )
+        result = run_job(varied, lake, inputs=recorded(parent), out=_warnings(out))
+        code = max(code, result.code)
+        values = _values(lake, find_run(lake, result.run_id), entry, stocks)[0]
+        deltas = {k: values[k] - nominal[k] for k in nominal if k in errors}
+        done.append(
+            Varied(
+                variation.name,
+                result.run_id,
+                ", ".join(filter(None, [variation.calibration, *variation.settings])),
+                variation.weight,
+                values,
+                changed_minimum(deltas, errors),
+                {k: (t["computed"], t["wanted"]) for k, t in result.counts.t2.items()},
+            )
+        )
+        out(f"systematics: {_summary(nominal, done[-1], entry)}")
+    grid = Grid(outcome.run_id, names, stocks, nominal, errors, tuple(done), code)
+    _write(open_lake(job.name, lake), grid, entry)
+    return grid
+
+
+def write_results(lake: Path, grid: Grid, page: Path | None = None) -> list[Path]:
+    """Write the page of a grid and, where it has distances, their covariance; return the paths.
+
+    The covariance is written for `LARGEST` objects at most; of more, the table holds the shifts
+    that it is made of.
+    """
+    from ampel_spark.t3.pages import write_page
+
+    paths = [page or lake / "reports" / f"systematics-{grid.run_id}.html"]
+    matrix = None
+    if MU in grid.nominal and len(grid.stocks) <= LARGEST:
+        matrix, rows = covariance(grid)
+        folder = lake / "exports" / grid.run_id
+        paths += [folder / "systematics_covariance.txt", folder / "systematics_objects.csv"]
+        write_covariance(paths[1], matrix)
+        order = pd.DataFrame({"name": grid.names[rows], "stock": grid.stocks[rows]})
+        order["mu"] = grid.nominal[MU][rows]
+        write_page(paths[2], order.to_csv(index=False))
+    write_page(paths[0], render_systematics(grid, matrix))
+    return paths
+
+
+def _summary(nominal: Mapping[str, Array], varied: Varied, entry: SystematicsEntry) -> str:
+    """Return a line on one variation."""
+    parts = []
+    for name in [*entry.columns, *([MU] if entry.distance else [])]:
+        shift: Shift = shift_of(nominal[name], varied.values[name])
+        parts.append(f"Δ{name} {shift.median:+.4g} ± {shift.robust_sd:.2g}")
+    work = ", ".join(f"{unit} {n} of {of}" for unit, (n, of) in varied.computed.items())
+    return (
+        f"{varied.name}: {', '.join(parts)} (medians, robust widths); "
+        f"{int(varied.hops.sum())} changed minimum; computed: {work}"
+    )
+
+
+def _warnings(out: Callable[[str], None]) -> Callable[[str], None]:
+    """Let through what a variation warns of: a release that selects nothing, above all."""
+    return lambda line: out(line) if line.startswith("warning:") else None
+
+
+def _nominal(
+    lake: Path, run: Run, entry: SystematicsEntry
+) -> tuple[Array, Array, dict[str, Array], dict[str, Array]]:
+    """Return the sample, by stock, with its values and errors."""
+    chosen = read(
+        lake,
+        "candidates",
+        ["stock", "name"],
+        (pc.field("run_id") == run.run_id) & (pc.field("selection") == entry.selection),
+    )
+    stocks, first = np.unique(chosen["stock"].to_numpy(), return_index=True)
+    names = np.array(chosen["name"].to_pylist(), object)[first]
+    return stocks, names, *_values(lake, run, entry, stocks)
+
+
+def _values(
+    lake: Path, run: Run, entry: SystematicsEntry, stocks: Array
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return values and errors of the objects of a sample, by parameter; NaN where there is none.
+
+    A result whose status is not 0 has none.
+    """
+    channel = run.selections[entry.selection]["channel"]
+    links = links_of(lake, run.run_id)
+    links = links.filter(pc.equal(links["channel"], channel))
+    ids = common_ids(links)
+    frame = frame_of(links, ids)
+    side = Side(lake, run, ids, frame)
+    known = side.columns(entry.unit)
+    needed = {*entry.columns, *(("x0", "x1", "c") if entry.distance else ())}
+    errors = {f"{name}_err" for name in needed} & {*known}
+    results = side.results(entry.unit, ["status", *sorted(needed | errors)])
+    states = pd.Series(frame["state"].to_numpy(), index=frame["stock"].to_numpy())
+    states = states[~states.index.duplicated()].reindex(stocks)
+    there = states.notna().to_numpy()
+
+    def column(name: str) -> Array:
+        values = np.full(len(stocks), np.nan)
+        found = results.column(name, states[there].to_numpy().astype(np.int64))
+        values[there] = np.asarray(pc.cast(found, pa.float64()).to_numpy(zero_copy_only=False))
+        return values
+
+    good = column("status") == 0
+    values = {name: np.where(good, column(name), np.nan) for name in sorted(needed)}
+    sigma = {name[:-4]: np.where(good, column(name), np.nan) for name in sorted(errors)}
+    if entry.distance is not None:
+        tripp = entry.distance
+        values[MU] = distances(values["x0"], values["x1"], values["c"], tripp.alpha, tripp.beta)
+    return values, sigma
+
+
+def _write(lake: Lake, grid: Grid, entry: SystematicsEntry) -> None:
+    """Write the table, one row per object, variation and parameter."""
+    table = TABLES["systematics"]
+    names: Sequence[str] = sorted(grid.nominal)
+    n = len(grid.stocks)
+    frames = []
+    for varied in grid.variations:
+        for name in names:
+            before = grid.nominal[name]
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "variation": varied.name,
+                        "variation_run_id": varied.run_id,
+                        "weight": varied.weight,
+                        "selection": entry.selection,
+                        "stock": grid.stocks,
+                        "name": grid.names,
+                        "parameter": name,
+                        "nominal": before,
+                        "error": grid.errors.get(name, np.full(n, np.nan)),
+                        "shift": varied.values[name] - before,
+                        "changed_minimum": varied.hops,
+                        "run_id": grid.run_id,
+                    }
+                )
+            )
+    rows = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
+    lake.insert(table, lake.spark.createDataFrame(rows), {"run_id": grid.run_id})

@@ -1,0 +1,523 @@
+"""The tiers of a run: what each reads, stages, commits and counts.
+
+Every function takes the run's context and returns what the next tier needs. Spark actions happen
+here and in the lake; the packages of the tiers only build DataFrames.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ampel_spark.archive.chunks import Pinned
+from ampel_spark.job.configuration.catalogs import star_files
+from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
+from ampel_spark.job.execution.outcomes import failures, outcomes
+from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.parts import Part, insert_parts
+from ampel_spark.lake.progress import progress
+from ampel_spark.lake.runs import Counts
+from ampel_spark.lake.tables import TABLES, Column, Table
+from ampel_spark.t0.gaia import StarCatalog
+from ampel_spark.t0.judge import judge
+from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t1.states import (
+    ALL,
+    Wanted,
+    light_curves,
+    requests,
+    visible_points,
+)
+from ampel_spark.t2 import runner
+from ampel_spark.t2.trace import Trace
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row
+
+__all__ = [
+    "Context",
+    "Results",
+    "candidates",
+    "channel_filter",
+    "decide",
+    "fit_units",
+    "make_states",
+    "record_calibration",
+    "selections_of",
+]
+
+#: States of the first commit of a unit's results, and the work that later ones aim at [s]: what a
+#: kill can lose.
+FIRST_CHUNK, CHUNK_SECONDS = 50_000, 300.0
+_PLACES = 1 << 20
+
+#: Results of the units of a run: the entry, and one row per state, by the entry's name.
+Results: TypeAlias = "dict[str, tuple[UnitStep, DataFrame]]"
+
+
+@dataclass
+class Context:
+    """What the tiers of one run share.
+
+    Attributes
+    ----------
+    lake, job, run_id
+    versions : Pinned
+        Versions of the archive's tables that the run reads.
+    folder : str
+        Staging of the run: what is computed once and read several times.
+    as_of : float or None
+        Time that bounds the run, JD.
+    out : callable
+        Takes lines for the user.
+    dry : bool
+        Nothing is committed, and no unit runs: what would be done is counted.
+    counts : Counts
+    outputs : dict
+        For the run's record.
+    """
+
+    lake: Lake
+    job: ResolvedJob
+    run_id: str
+    versions: Pinned
+    folder: str
+    as_of: float | None
+    out: Callable[[str], None]
+    dry: bool = False
+    counts: Counts = field(default_factory=Counts)
+    outputs: dict[str, int] = field(default_factory=dict)
+
+    def stage(self, name: str, rows: DataFrame) -> DataFrame:
+        """Compute `rows` once, into staging, and return them from there."""
+        path = f"{self.folder}/{name}"
+        with progress(self.lake.spark, name, self.out):
+            rows.write.mode("overwrite").parquet(path)
+        return self.lake.spark.read.parquet(path)
+
+    def commit(self, table: Table, rows: DataFrame, replacing: str | None = None) -> None:
+        """Insert rows into a table of the lake under this run; see `Lake.insert`."""
+        if not self.dry:
+            self.outputs[table.name] = self.lake.insert(
+                table, rows, {"run_id": self.run_id}, replacing
+            )
+
+    def insert(
+        self,
+        table: Table,
+        parts: Sequence[Part],
+        folder: str,
+        since: int | None,
+        replacing: str | None = None,
+    ) -> None:
+        """Insert staged parts into a table of the lake under this run; see `insert_parts`."""
+        metadata = {"run_id": self.run_id}
+        self.outputs[table.name], _ = insert_parts(
+            self.lake, table, parts, folder, metadata, since, replacing
+        )
+
+    def alerts(self) -> DataFrame:
+        """Return the alerts of the job's survey, of the pinned version."""
+        from pyspark.sql import functions as f
+
+        alerts = self.lake.read("alerts", self.versions.alerts)
+        return alerts.where(f.col("survey") == self.job.survey.label)
+
+
+def selections_of(job: ResolvedJob) -> list[ChannelFilter]:
+    """Return what each channel asks of T0, with its star catalogue opened."""
+    made = []
+    for step in job.filters:
+        catalog = None if step.gaia is None else job.catalogs[step.gaia]
+        stars = None
+        if catalog is not None and catalog.file is not None:
+            stars = StarCatalog.open(catalog.name, star_files(catalog))
+        made.append(channel_filter(job, step, stars))
+    return made
+
+
+def channel_filter(
+    job: ResolvedJob, step: FilterStep, stars: StarCatalog | None = None
+) -> ChannelFilter:
+    """Return what one channel asks of T0; `stars` is the catalogue of its Gaia veto."""
+    return ChannelFilter(
+        step.channel,
+        step.filter,
+        frozenset(job.channels[step.channel].programids),
+        step.on_stock_match,
+        step.history,
+        stars,
+        job.calibration if step.photometry == "calibrated" else None,
+    )
+
+
+def record_calibration(context: Context) -> None:
+    """Tell what the job's release would do to the points there are, and keep its rules."""
+    from ampel_spark.calibration.examine import examine
+
+    release = context.job.calibration
+    if not release.rules:
+        return
+    datapoints = context.lake.read("datapoints", context.versions.datapoints)
+    if context.as_of is not None:
+        datapoints = datapoints.where(datapoints["first_alert_jd"] <= context.as_of)
+    found = examine(datapoints, release)
+    for line in found.warnings:
+        context.out(f"warning: {line}")
+    context.counts.calibration = {
+        "release": release.name,
+        "content_hash": release.content_hash,
+        "points": found.points,
+        "rules": [[number, n] for number, n in found.counts.items()],
+        "warnings": list(found.warnings),
+    }
+    table = TABLES["calibrations"]
+    rows = [(*map(row.get, table.names[:-1]), context.run_id) for row in release.rows()]
+    context.commit(table, context.lake.spark.createDataFrame(rows, table.schema()))
+
+
+def decide(context: Context, selections: Sequence[ChannelFilter]) -> DataFrame:
+    """T0: judge every alert for every channel; return the decisions."""
+    from pyspark.sql import functions as f
+
+    alerts = context.alerts()
+    if context.as_of is not None:
+        alerts = alerts.where(f.col("jd") <= context.as_of)
+    decisions = context.stage("decisions", judge(alerts, selections, context.run_id))
+    if not context.dry:
+        # Every run writes decisions of its own: no need to look for them first.
+        table = TABLES["decisions"]
+        context.outputs[table.name] = context.lake.append(
+            table, decisions, {"run_id": context.run_id}
+        )
+    counted = (
+        decisions.groupBy("channel", "accepted", "bypassed", "cut")
+        .agg(f.count("*").alias("n"))
+        .collect()
+    )
+    objects = {
+        r["channel"]: r["n"]
+        for r in decisions.where("accepted")
+        .groupBy("channel")
+        .agg(f.count_distinct("stock").alias("n"))
+        .collect()
+    }
+    for selection in selections:
+        channel = selection.channel
+        rows = [row for row in counted if row["channel"] == channel]
+        tier = _judged(selection, rows) | {"objects": objects.get(channel, 0)}
+        context.counts.t0[channel] = tier
+        context.out(
+            f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted, "
+            f"{tier['objects']} objects"
+        )
+    return decisions
+
+
+def _judged(selection: ChannelFilter, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return how many alerts of a channel were accepted, and lost by each cut."""
+    lost = Counter[str]()
+    for row in rows:
+        lost[row["cut"]] += 0 if row["accepted"] else row["n"]
+    order = dict.fromkeys(cut.name for cut in selection.cuts())
+    return {
+        "alerts": sum(row["n"] for row in rows),
+        "accepted": sum(row["n"] for row in rows if row["accepted"]),
+        "bypassed": sum(row["n"] for row in rows if row["bypassed"]),
+        "cuts": [[name, lost[name]] for name in order],
+    }
+
+
+def make_states(context: Context, decisions: DataFrame) -> DataFrame:
+    """T1: assemble the states that the channels want; return them with their light curves.
+
+    The rows have the columns of `ampel_spark.t1.assemble.LIGHT_CURVE_SCHEMA`, ``channel``,
+    ``alert_id`` and ``until_jd``: one row per (channel, state wanted).
+    """
+    from pyspark.sql import functions as f
+
+    job = context.job
+    alerts = context.alerts()
+    if context.as_of is not None:
+        alerts = alerts.where(f.col("jd") <= context.as_of)
+    datapoints = context.lake.read("datapoints", context.versions.datapoints)
+    wanted = Wanted(job.states.mode, job.states.as_of, job.states.points)
+    parts, by_channel = [], []
+    for access in sorted({c.programids for c in job.channels.values()}):
+        channels = [c.name for c in job.channels.values() if c.programids == access]
+        accepted = decisions.where(f.col("accepted") & f.col("channel").isin(channels))
+        asked = requests(accepted, wanted, context.as_of).withColumn(
+            "access", f.lit(",".join(map(str, access)))
+        )
+        points = visible_points(alerts, datapoints, frozenset(access))
+        curves = light_curves(asked, points, job.states.points, job.calibration)
+        parts.append(curves.withColumn("access", f.lit(",".join(map(str, access)))))
+        by_channel.append(asked)
+    curves = context.stage("light_curves", reduce(_union, parts))
+    asked = reduce(_union, by_channel)
+    links = asked.select("request", "access", "channel", "alert_id", "until_jd", "until_alert_id")
+    states = curves.join(links, ["request", "access"])
+
+    run = f.lit(context.run_id)
+    content = curves.dropDuplicates(["state_id"]).withColumn("run_id", run)
+    counted = states.select(
+        "channel", "stock", "state_id", "n_detections", "n_upper_limits"
+    ).dropDuplicates(["channel", "state_id"])
+    new = f.lit(True)
+    if context.lake.has("states"):
+        known = context.lake.read("states").select("state_id", f.lit(False).alias("known"))
+        counted, new = counted.join(known, "state_id", "left"), f.coalesce("known", new)
+    counted = counted.withColumn("new", new)
+    sums = [
+        f.count_distinct("state_id").alias("states"),
+        f.count_distinct("stock").alias("objects"),
+        f.count_distinct(f.when(f.col("new"), f.col("state_id"))).alias("new"),
+        f.sum("n_detections").alias("detections"),
+        f.sum("n_upper_limits").alias("upper_limits"),
+    ]
+    # With the row of no channel: what stands in several channels counts once there.
+    rows = {r["channel"]: r.asDict() for r in counted.rollup("channel").agg(*sums).collect()}
+    total = rows.pop(None, {"states": 0, "objects": 0, "new": 0})
+    context.counts.t1 = {k: total[k] for k in ("states", "objects", "new")}
+    for row in rows.values():
+        row.pop("channel")
+    context.counts.t1["channels"] = rows
+    context.commit(TABLES["states"], content)
+    bounded = f.col("until_jd") < ALL
+    context.commit(
+        TABLES["state_channels"],
+        states.select(
+            "channel",
+            "stock",
+            "state_id",
+            f.when(bounded, f.col("until_jd")).alias("as_of_jd"),
+            f.when(f.col("alert_id").isNotNull(), f.col("until_alert_id")).alias("as_of_alert_id"),
+            "alert_id",
+            f.lit(job.calibration.name).alias("calibration"),
+            "rules",
+            "access",
+            f.lit(",".join(job.states.points)).alias("points"),
+            f.lit(context.versions.datapoints).cast("bigint").alias("datapoints_version"),
+            f.lit(context.versions.alerts).cast("bigint").alias("alerts_version"),
+            run.alias("run_id"),
+        ).orderBy("channel", "stock", "as_of_jd", "as_of_alert_id"),
+    )
+    context.out(
+        f"T1: {total['states']} states of {total['objects']} objects, {total['new']} of them new"
+    )
+    return states
+
+
+def _union(a: DataFrame, b: DataFrame) -> DataFrame:
+    return a.unionByName(b)
+
+
+def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> Results:
+    """T2: run every unit on the states that want it and lack a result.
+
+    Returns
+    -------
+    dict of str to (UnitStep, DataFrame)
+        Results by the entry's name: one row per state; of a dry run, the results that are there.
+    """
+    done: Results = {}
+    if not context.job.units:
+        return done
+    curves = runner.light_curves(f"{context.folder}/light_curves", context.lake.spark)
+    for step in context.job.units:
+        rows = _run_unit(context, step, states, curves, traces[step.name], done)
+        done[step.name] = (step, rows)
+    return done
+
+
+def _run_unit(
+    context: Context,
+    step: UnitStep,
+    states: DataFrame,
+    curves: DataFrame,
+    trace: Trace,
+    done: Results,
+) -> DataFrame:
+    from pyspark.sql import functions as f
+
+    lake = context.lake
+    table = runner.unit_table(step.name, step.columns)
+    if not context.dry:
+        lake.ensure(table)
+    mine = states.where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
+    rows = _wanted(context, step, mine, curves, done)
+    keys = rows.select("state_id", "input_hash")
+    one = ("trace_id", trace.trace_id, trace.trace_id)
+
+    def lacking() -> DataFrame:
+        """Return the rows that have no result by now."""
+        if not lake.version(table.name):
+            return rows
+        return runner.stale(rows, lake.between(table, runner.PRESENT, *one), trace.trace_id)
+
+    todo = lacking()
+    if context.dry and step.needs:
+        # What a unit is tied to and has no result yet will have one that nobody has read.
+        untied = reduce(operator.or_, (f.col(f"tie_{name}").isNull() for name in step.needs))
+        todo = todo.unionByName(rows.where(untied), allowMissingColumns=True)
+        todo = todo.dropDuplicates(["state_id"])
+    n_wanted = mine.count()
+    n_todo = n_wanted if todo is rows else todo.count()
+    counts: dict[str, Any] = {
+        "wanted": n_wanted,
+        "present": n_wanted - n_todo,
+        "computed": n_todo,
+    }
+    context.counts.t2[step.name] = counts
+    context.out(
+        f"T2: {step.name}: {n_wanted} states wanted, {n_wanted - n_todo} present, "
+        f"{n_todo} to compute"
+    )
+    if context.dry:
+        there = lake.between(table, table.names, *one)
+        return there.join(keys, ["state_id", "input_hash"])
+
+    started = time.monotonic()
+    parts = _compute(context, step, table, lacking, curves, n_todo, trace) if n_todo else {}
+    counts["seconds"] = round(time.monotonic() - started, 3)
+    if not parts or sum(parts.values()) < n_wanted:
+        there = lake.between(table, table.names, *one)
+        name = f"results_{step.name}"
+        results = context.stage(name, there.join(keys, ["state_id", "input_hash"]))
+        files = [str(path) for path in Path(context.folder, name).glob("*.parquet")]
+    else:
+        files = [*parts]
+        results = lake.spark.read.schema(table.schema()).parquet(*files)
+    counts |= outcomes(files)
+    if bad := failures(counts):
+        context.out(f"T2: {step.name}: {bad}")
+    return results
+
+
+def _wanted(
+    context: Context, step: UnitStep, mine: DataFrame, curves: DataFrame, done: Results
+) -> DataFrame:
+    """Return what a unit is to work on: states, with the results that it is tied to."""
+    ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
+    if not runner.reads_inputs(step.unit):
+        return runner.wanted(mine, ties)
+    # The light curves come for what the unit reads beside them, and go again.
+    points = [f"lc_{name}" for name in runner.input_fields(step.unit)]
+    rows = mine.join(curves.select("state_id", *points), "state_id")
+    rows = runner.wanted(rows, ties, step.unit).drop(*points)
+    return context.stage(f"wanted_{step.name}", rows)
+
+
+def _compute(
+    context: Context,
+    step: UnitStep,
+    table: Table,
+    lacking: Callable[[], DataFrame],
+    curves: DataFrame,
+    n_todo: int,
+    trace: Trace,
+) -> dict[str, int]:
+    """Run a unit on what lacks a result, a share at a time, each committed: a kill loses one.
+
+    Returns
+    -------
+    dict of str to int
+        Staged files of results, and the rows of each.
+    """
+    from pyspark.sql import functions as f
+
+    place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
+    if note := step.unit.prepare():
+        context.out(f"T2: {step.name}: {note}")
+    # Batch engines take less than a millisecond for a state: a share costs more than it saves.
+    first = FIRST_CHUNK * (4 if step.unit.states_per_task() >= 1000 else 1)
+    size, begin, number = min(n_todo, first), 0, 0
+    files: dict[str, int] = {}
+    while begin < _PLACES:
+        end = min(_PLACES, begin + math.ceil(_PLACES * size / n_todo))
+        started = time.monotonic()
+        # The version goes first: what is written after it may be looked for in vain.
+        since = context.lake.version(table.name)
+        todo = lacking()
+        mine = todo if end - begin == _PLACES else todo.where((place >= begin) & (place < end))
+        folder = Path(context.folder, f"t2_{step.name}", str(number))
+        folder.mkdir(parents=True)
+        with progress(context.lake.spark, f"t2_{step.name}", context.out):
+            parts = runner.compute(
+                mine, curves, step.unit, trace.trace_id, size, folder, context.run_id
+            )
+        if parts:
+            # A result that was an exception is tried again, some times; any other stays as it is.
+            again = any(part.most["attempts"] > 1 for part in parts)
+            context.insert(table, parts, str(folder), None if again else since, runner.REPLACEABLE)
+            files |= {str(folder / part.name): part.rows for part in parts}
+        spent = max(time.monotonic() - started, 1e-3)
+        if end < _PLACES:
+            left = (_PLACES - end) / (end - begin) * spent
+            context.out(
+                f"T2: {step.name}: {end / _PLACES:.0%} of {n_todo} committed, {left:.0f} s left"
+            )
+            size = max(first, int(size * CHUNK_SECONDS / spent))
+        begin, number = end, number + 1
+    return files
+
+
+def candidates(context: Context, states: DataFrame, results: Results) -> dict[str, Any]:
+    """T3: select, rank and write the candidates; return them as Arrow by selection name."""
+    from pyspark.sql import functions as f
+
+    from ampel_spark.t3.selection import losses, select
+
+    wide = states.select(
+        "channel",
+        "stock",
+        "state_id",
+        "name",
+        "n_detections",
+        "n_upper_limits",
+        "jd_first",
+        "jd_last",
+    )
+    for name, (step, rows) in results.items():
+        fields = ["status", "message", "duration_ms", *(c.name for c in step.columns)]
+        wide = wide.join(rows.select("state_id", f.struct(*fields).alias(name)), "state_id", "left")
+    wide = context.stage("wide", wide)
+    found: dict[str, Any] = {}
+    context.counts.t3 = {}
+    base = TABLES["candidates"]
+    for selection in context.job.selections:
+        mine = wide.where(f.col("channel") == selection.channel)
+        rows = context.stage(f"candidates_{selection.name}", select(mine, selection.rule))
+        extra = [Column(s.name, s.dataType.simpleString(), _meaning(selection, s.name))
+                 for s in rows.schema if s.name not in base.names]  # fmt: skip
+        table = Table(base.name, base.comment, (*base.columns, *extra), base.key)
+        context.commit(
+            table,
+            rows.withColumn("run_id", f.lit(context.run_id))
+            .withColumn("selection", f.lit(selection.name))
+            .orderBy("rank"),
+        )
+        found[selection.name] = rows.orderBy("rank").toArrow()
+        lost = [asdict(each) for each in losses(mine, selection.rule)]
+        context.counts.t3[selection.name] = {
+            "channel": selection.channel,
+            "losses": lost[0] if lost else None,
+            "candidates": len(found[selection.name]),
+        }
+        context.out(
+            f"T3: {selection.name}: {len(found[selection.name])} candidates "
+            f"of channel {selection.channel}"
+        )
+    return found
+
+
+def _meaning(selection: Any, label: str) -> str:
+    expression = selection.columns.get(label)
+    return f"{getattr(expression, 'text', expression)}, as selection {selection.name} asks for it"

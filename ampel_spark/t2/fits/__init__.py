@@ -1,0 +1,1 @@
+"""What fits of light-curve models are made of: targets, points, models, engines, results."""
