@@ -68,7 +68,7 @@ def table_of(made: Mapping[str, Any], points: Points, forced: Points) -> pa.Tabl
     made : mapping of str to sequence
         Columns of packets; what is in none of them is null.
     points, forced : (mapping of str to Arrow array, ndarray of int)
-        Columns of points, by the names of `ampel_spark.archive.ztf.POINT_COLUMNS`, and the number
+        Columns of points, by the names of `ztf.POINT_COLUMNS`, and the number
         of points of each packet.
 
     Raises

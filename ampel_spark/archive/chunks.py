@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,20 +179,9 @@ def to_read(
     contents: dict[str, list[str]] = {}  # a name may have had several, one after the other
     for content, row in known.items():
         contents.setdefault(row["path"], []).append(content)
-    present = {file.sha256 for file in files}
-    replaced: set[str] = set()
-    gone: set[str] = set()
+    replaced, gone = _giving_way(files, known, contents, in_vain, replace)
     new: dict[str, ArchiveFile] = {}
     for file in files:
-        was = contents.get(file.path, [None])[-1]
-        if was is not None and was != file.sha256 and was not in present:
-            if not replace:
-                raise _changed(file, known[was])
-            replaced.add(file.path)
-            gone.add(was)
-        if file.sha256 in in_vain:
-            replaced.add(known[file.sha256]["path"])
-            gone.add(str(file.sha256))
         if file.sha256 not in known or file.sha256 in in_vain:
             new.setdefault(file.sha256 or file.path, file)
     if not replaced:
@@ -215,6 +204,30 @@ def to_read(
     first = [*(f for f in new.values() if f.path in paths or f.sha256 in in_vain), *again]
     rest = [file for file in new.values() if file not in first]
     return [Chunk(first, sorted(paths)), *([Chunk(rest)] if rest else [])]
+
+
+def _giving_way(
+    files: Sequence[ArchiveFile],
+    known: Mapping[str, Mapping[str, Any]],
+    contents: Mapping[str, Sequence[str]],
+    in_vain: Collection[str],
+    replace: bool,
+) -> tuple[set[str], set[str]]:
+    """Return paths whose rows give way to what their files are now, and contents that go."""
+    present = {file.sha256 for file in files}
+    replaced: set[str] = set()
+    gone: set[str] = set()
+    for file in files:
+        was = contents.get(file.path, [""])[-1]
+        if was and was != file.sha256 and was not in present:
+            if not replace:
+                raise _changed(file, known[was])
+            replaced.add(file.path)
+            gone.add(was)
+        if file.sha256 in in_vain:
+            replaced.add(known[file.sha256]["path"])
+            gone.add(str(file.sha256))
+    return replaced, gone
 
 
 def _changed(file: ArchiveFile, was: Mapping[str, Any]) -> ArchiveError:

@@ -1,4 +1,4 @@
-"""ZTF packets shaped column by column: what `ampel_spark.archive.ztf.shape` does for one, for many.
+"""ZTF packets shaped column by column: what `ztf.shape` does for one, for many.
 
 Only packets about which nothing is odd are shaped here; all others are left to `shape`, the plain
 twin of this, which says what is wrong with them. Both give the same rows, bit for bit.
@@ -431,7 +431,7 @@ def value_hashes(columns: Mapping[str, pa.Array]) -> Array:
     Parameters
     ----------
     columns : mapping of str to Arrow array
-        By the names of `ampel_spark.archive.ztf.POINT_COLUMNS`.
+        By the names of `ztf.POINT_COLUMNS`.
     """
     apart = ("datapoint_id", "value_hash")
     return row_hashes(columns[name] for name, _ in ztf.POINT_COLUMNS if name not in apart)

@@ -10,8 +10,8 @@ shows (``datapoint_ids``, ``forced_ids``), and values last from the alert that f
 the alert that first showed others. Nearly every datapoint has one set of values for ever, and its
 row in ``datapoints`` says from which alert on. The others have a row in ``sightings`` for every
 change, however small. A new packet that shows what was known is one look-up
-(`ampel_spark.archive.lookup`); only where values change are all sightings of that datapoint put in
-order again (`ampel_spark.archive.revisions`).
+(`lookup`); only where values change are all sightings of that datapoint put in
+order again (`revisions`).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def merge_datapoints(
     members : Members
         What was read; its alerts are not in the lake yet.
     files : sequence of str
-        What the packets to be stored show, as `ampel_spark.archive.staging.POINTS` has it.
+        What the packets to be stored show, as `staging.POINTS` has it.
     metadata : mapping
         ``run_id``, and what else goes into the commits.
     folder : str

@@ -49,11 +49,12 @@ class Format:
 FORMATS = {
     "ztf_avro": Format("ampel_spark.archive.packets:read_batches", is_batched=True),
     "ztf_parquet": Format(
-        "ampel_spark.archive.parquet:read_alerts", patterns=("*.parquet", "*.pq"), is_whole=True
+        "ampel_spark.archive.parquet:read_alerts",
+        patterns=("*.parquet", "*.pq"), is_whole=True,
     ),
     "photometry": Format(
-        "ampel_spark.archive.photometry:read_objects", patterns=(), section="photometry",
-        is_whole=True,
+        "ampel_spark.archive.photometry:read_objects",
+        patterns=(), section="photometry", is_whole=True,
     ),
     "lsst_avro": Format("ampel_spark.archive.lsst:read_packets", section="packets"),
 }  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,8 +57,8 @@ __all__ = ["Ingested", "ingest"]
 _COUNTS = ("packets", "stored", "duplicate", "quarantined", "broken")
 _TOTALS = (*_COUNTS, "empty")
 
-# Broken files whose reason is told; table ``quarantine`` has those of all.
-_TOLD = 5
+# Broken files whose reason is printed; table ``quarantine`` has those of all.
+_SHOWN = 5
 
 # All of time, for what is no longer bounded by what a chunk shows.
 _EVER = (0.0, 1e7)
@@ -144,54 +144,75 @@ def ingest(
                 out(f"ingest: {len(chunk.replaced)} files read before give way")
             else:
                 plan += [Chunk(part) for part in chunks(chunk.files, chunk_bytes, nightly)]
-        total = sum(len(chunk.files) for chunk in plan)
         # Files that shared packets with one that gave way are read anew, asked for or not.
         to_come = {file.sha256 for chunk in plan for file in chunk.files}
         known = sum(file.sha256 is not None and file.sha256 not in to_come for file in files)
         if known:
             out(f"ingest: {known} of {len(files)} files were read before")
         reader = reader_of(survey, schema)
-        totals = dict.fromkeys(_TOTALS, 0)
-        broken: list[str] = []
-        odd = 0
-        asides: list[str] = []
-        done, started = 0, time.monotonic()
+        sums = _Sums(sum(len(chunk.files) for chunk in plan))
         for number, chunk in enumerate(plan):
-            accounts = _ingest_chunk(lake, chunk, reader, survey, run_id, number, out, interval)
-            for key in totals:
-                totals[key] += sum(account[key] for account in accounts.values())
-            odd += sum(account["entry"] for account in accounts.values())
-            broken += [
-                f"ingest: broken after {account['packets']} packets: {path}: {account['why']}"
-                for path, account in accounts.items()
-                if account["broken"]
-            ]
-            asides += [f"{path}: {a['aside']}" for path, a in accounts.items() if a["aside"]]
-            done += len(chunk.files)
-            spent = max(time.monotonic() - started, 1e-9)
-            left = f", about {spent * (total - done) / done:.0f} s left" if done < total else ""
-            out(
-                f"ingest: {done}/{total} files, {totals['packets']} packets "
-                f"({totals['packets'] / spent:.0f}/s): {totals['stored']} stored, "
-                f"{totals['duplicate']} duplicate, {totals['quarantined']} quarantined{left}"
-            )
-        if totals["empty"]:
-            out(f"ingest: {totals['empty']} files are empty: no alert in a tar, no row in a table")
-        for line in asides[:_TOLD]:
-            out(f"ingest: left out of {line}")
-        if len(asides) > _TOLD:
-            out(
-                f"ingest: left out of {len(asides) - _TOLD} files more: members that are no packets"
-            )
-        for line in broken[:_TOLD]:
+            sums.add(_ingest_chunk(lake, chunk, reader, survey, run_id, number, out, interval))
+            out(sums.so_far())
+        for line in sums.odd_ones(lake):
             out(line)
-        if len(broken) > _TOLD:
-            out(f"ingest: broken: {len(broken) - _TOLD} files more")
-        if odd:
-            out(f"ingest: {odd} packets lack entries of their history that cannot be (bad_entry)")
-        if broken or odd or totals["quarantined"]:
-            out(f"ingest: the reasons are in table quarantine of {lake.root}")
-    return Ingested(total, known, **totals)
+    return Ingested(sums.files, known, **sums.totals)
+
+
+class _Sums:
+    """The accounts of an ingest's files in one, and what they say."""
+
+    def __init__(self, files: int) -> None:
+        self.files = files
+        self.totals = dict.fromkeys(_TOTALS, 0)
+        self._done, self._started = 0, time.monotonic()
+        self._entries = 0
+        self._broken: list[str] = []
+        self._asides: list[str] = []
+
+    def add(self, accounts: Mapping[str, Mapping[str, Any]]) -> None:
+        self._done += len(accounts)
+        for path, account in accounts.items():
+            for key in self.totals:
+                self.totals[key] += account[key]
+            self._entries += account["entry"]
+            if account["broken"]:
+                self._broken.append(
+                    f"ingest: broken after {account['packets']} packets: {path}: {account['why']}"
+                )
+            if account["aside"]:
+                self._asides.append(f"ingest: left out of {path}: {account['aside']}")
+
+    def so_far(self) -> str:
+        spent = max(time.monotonic() - self._started, 1e-9)
+        to_come = self.files - self._done
+        left = f", about {spent * to_come / self._done:.0f} s left" if to_come else ""
+        totals = self.totals
+        return (
+            f"ingest: {self._done}/{self.files} files, {totals['packets']} packets "
+            f"({totals['packets'] / spent:.0f}/s): {totals['stored']} stored, "
+            f"{totals['duplicate']} duplicate, {totals['quarantined']} quarantined{left}"
+        )
+
+    def odd_ones(self, lake: Lake) -> Iterator[str]:
+        """Yield lines on what was not taken as it is."""
+        empty = self.totals["empty"]
+        if empty:
+            yield f"ingest: {empty} files are empty: no alert in a tar, no row in a table"
+        yield from self._asides[:_SHOWN]
+        if len(self._asides) > _SHOWN:
+            more = len(self._asides) - _SHOWN
+            yield f"ingest: left out of {more} files more: members that are no packets"
+        yield from self._broken[:_SHOWN]
+        if len(self._broken) > _SHOWN:
+            yield f"ingest: broken: {len(self._broken) - _SHOWN} files more"
+        if self._entries:
+            yield (
+                f"ingest: {self._entries} packets lack entries of their history that cannot be"
+                " (bad_entry)"
+            )
+        if self._broken or self._entries or self.totals["quarantined"]:
+            yield f"ingest: the reasons are in table quarantine of {lake.root}"
 
 
 def _ingest_chunk(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ampel_spark.archive.builder import UNFORESEEN
@@ -33,14 +33,13 @@ from ampel_spark.archive.values import (
     ERRORS,
     BadPacket,
     check_flux,
-    entries,
+    from_entries,
     integer,
     is_magnitude,
     needed,
     position,
     printable,
     real,
-    record,
     scalars,
     text,
 )
@@ -129,15 +128,15 @@ def _taken(packet: Any, survey: Survey, path: str, member: str) -> tuple[Packet,
         raise BadPacket("bad_value", f"diaSource {number}: flux {_value(source, 'flux')}")
     faults: list[str] = []
     points = {own[0]: own}
-    history = _made(packet, "prvDiaSources", lambda body: _detection(body, spec), faults)
-    limits = _made(
+    history = from_entries(packet, "prvDiaSources", lambda body: _detection(body, spec), faults)
+    limits = from_entries(
         packet, "prvDiaNondetectionLimits", lambda body: _limit(body, spec, survey.name, stock),
         faults,
     )  # fmt: skip
     for made in (*history, *limits):
         if made is not None:
             points.setdefault(made[0], made)
-    forced = _made(
+    forced = from_entries(
         packet, "prvDiaForcedSources", lambda body: _forced(body, spec, survey.name, stock), faults
     )
     packet_made = Packet(
@@ -169,19 +168,6 @@ def _own(packet: Body, unusable: int) -> str:
     if unusable:
         said["sources_without_flux"] = unusable
     return json.dumps(said, sort_keys=True)
-
-
-def _made(
-    packet: Body, name: str, make: Callable[[Body], Point | None], faults: list[str]
-) -> list[Any]:
-    """Return what `make` makes of the entries of a list; add to `faults` those that cannot be."""
-    made = []
-    for place, entry in entries(packet, name):
-        try:
-            made.append(make(record(entry)))
-        except BadPacket as error:
-            faults.append(f"{place}: {error}")
-    return made
 
 
 def _detection(body: Body, spec: PacketSettings) -> Point | None:

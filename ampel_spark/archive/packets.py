@@ -1,8 +1,8 @@
 """Avro packets decoded and shaped into Arrow batches: one row per member, good or not.
 
-Nearly all packets are as they should be, and go column by column (`ampel_spark.archive.avro`,
-`ampel_spark.archive.columns`). What is odd in any way goes one by one, through fastavro and
-`ampel_spark.archive.ztf.shape`, which say what is wrong.
+Nearly all packets are as they should be, and go column by column (`avro`,
+`columns`). What is odd in any way goes one by one, through fastavro and
+`ztf.shape`, which say what is wrong.
 
 `read_batches` is what runs in Spark's Python workers; it is an ordinary generator.
 """
@@ -44,7 +44,7 @@ BATCH_ROWS, BATCH_BYTES = 2000, 64 << 20
 
 
 def read_batches(paths: Iterable[str], schema: str | None = None) -> Iterator[pa.RecordBatch]:
-    """Read archive files into batches of `ampel_spark.archive.builder.packet_schema`.
+    """Read archive files into batches of `builder.packet_schema`.
 
     Parameters
     ----------
@@ -139,7 +139,8 @@ def _table(shapes: Shapes, path: str, members: list[str]) -> pa.Table:
     good = shapes.good
     n = len(members)
     made = shapes.made | {"file": [path] * n, "member": members, "survey": [ztf.SURVEY] * n}
-    points, forced = shapes.points, shapes.forced
+    points: Points = shapes.points
+    forced: Points = shapes.forced
     if not good.all():
         made = {name: pa.array(values).filter(pa.array(good)) for name, values in made.items()}
         points, forced = _points_of(good, points), _points_of(good, forced)

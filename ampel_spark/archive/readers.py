@@ -1,6 +1,6 @@
 """Readers by survey: which files are a survey's, and how they become batches.
 
-All of them give batches of `ampel_spark.archive.builder.packet_schema`. A file that is not what the
+All of them give batches of `builder.packet_schema`. A file that is not what the
 survey's settings say (a column that it lacks, a band without a name) is an error of the settings:
 `check_settings` raises it before anything is committed, so that the file can be read once they are
 right.

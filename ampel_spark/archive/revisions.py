@@ -61,9 +61,9 @@ class Sources:
     Attributes
     ----------
     keys : tuple of str
-        The datapoints: those with the change "varied" in `ampel_spark.archive.lookup.CHANGES`.
+        The datapoints: those with the change "varied" in `lookup.CHANGES`.
     new : tuple of str
-        What new alerts show, as `ampel_spark.archive.staging.POINTS` has it.
+        What new alerts show, as `staging.POINTS` has it.
     datapoints, sightings, alerts : tuple of str
         Of the lake.
     gone : tuple of str
@@ -259,15 +259,22 @@ def _known(sources: Sources, number: int) -> dict[tuple[Any, ...], _Known]:
         known.stored[row["revision"]] = _sighting(row)
     for known, row in rows(sources.sightings):
         known.several.append(_sighting(row))
+    for key, alert in _shown(sources, stocks, since):
+        if key in found:
+            found[key].shown.append(alert)
+    return found
+
+
+def _shown(
+    sources: Sources, stocks: pa.Array, since: float
+) -> Iterator[tuple[tuple[Any, ...], tuple[float, int]]]:
+    """Yield the key of each datapoint that alerts show, and time and id of the alert."""
     listed = ("survey", "stock", "jd", "alert_id", "datapoint_ids", "forced_ids")
     for path in sources.alerts:
         for part in scan(path, listed, ("stock", stocks), ("jd", since, math.inf)):
             for alert in part.to_pylist():
                 for i in (*(alert["datapoint_ids"] or ()), *(alert["forced_ids"] or ())):
-                    one = found.get((alert["survey"], alert["stock"], i))
-                    if one is not None:
-                        one.shown.append((alert["jd"], alert["alert_id"]))
-    return found
+                    yield (alert["survey"], alert["stock"], i), (alert["jd"], alert["alert_id"])
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:

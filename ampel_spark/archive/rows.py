@@ -1,7 +1,7 @@
 """Packets and other rows of the ingest, as objects, and batches of them.
 
 To the lake an object in a photometry table is what a packet is: a row of
-`ampel_spark.archive.builder.packet_schema`. So accounts, revisions and tiers take it as it comes.
+`builder.packet_schema`. So accounts, revisions and tiers take it as it comes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Packet:
     ra, dec : float or None
         Position [deg, ICRS].
     points, forced : list of tuple
-        Datapoints in the order of `ampel_spark.archive.ztf.POINT_COLUMNS`: detections and upper
+        Datapoints in the order of `ztf.POINT_COLUMNS`: detections and upper
         limits, and forced measurements.
     schema_version : str or None
     own : str or None
@@ -130,7 +130,7 @@ def point(
     dec: float | None = None,
     status: str | None = None,
 ) -> Point:
-    """Return a point in the order of `ampel_spark.archive.ztf.POINT_COLUMNS`."""
+    """Return a point in the order of `ztf.POINT_COLUMNS`."""
     values = (mag, magerr, limit, sign, flux, fluxerr, zp)
     place = (programid, survey_field, rcid, None, ra, dec)
     # the hash of the values is made column by column

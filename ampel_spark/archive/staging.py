@@ -161,7 +161,7 @@ def stage(
     Parameters
     ----------
     reader : callable
-        As `ampel_spark.archive.readers.reader_of` gives it.
+        As `readers.reader_of` gives it.
     folder : str
     run_id : str
     batches : iterable of Arrow batches

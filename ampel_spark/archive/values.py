@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 __all__ = [
@@ -19,14 +19,13 @@ __all__ = [
     "SIGNS",
     "BadPacket",
     "check_flux",
-    "entries",
+    "from_entries",
     "integer",
     "is_magnitude",
     "needed",
     "position",
     "printable",
     "real",
-    "record",
     "scalars",
     "sign_of",
     "text",
@@ -235,8 +234,23 @@ def sign_of(name: str, value: Any) -> int:
     return found
 
 
-def entries(packet: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the entries of a packet's list, each with its place (``prv_candidates[3]``).
+def from_entries(
+    packet: Mapping[str, Any],
+    name: str,
+    make: Callable[[Mapping[str, Any]], Any],
+    faults: list[str],
+) -> list[Any]:
+    """Return what `make` makes of the entries of a packet's list, which must be records.
+
+    Parameters
+    ----------
+    packet : mapping
+    name : str
+        Of the list.
+    make : callable
+        Takes an entry; raises `BadPacket` where it cannot be.
+    faults : list of str
+        Takes the place (``prv_candidates[3]``) of each entry that cannot be, with why.
 
     Raises
     ------
@@ -245,24 +259,18 @@ def entries(packet: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
     """
     found = packet.get(name)
     if found is None or (isinstance(found, float) and math.isnan(found)):
-        return
+        return []
     if not isinstance(found, Sequence) or isinstance(found, str | bytes):
         raise BadPacket("bad_value", f"field {name}: {_shown(found)} is no list")
+    made = []
     for i, entry in enumerate(found):
-        yield f"{name}[{i}]", entry
-
-
-def record(entry: Any) -> Mapping[str, Any]:
-    """Return an entry of a list, which must be a record.
-
-    Raises
-    ------
-    BadPacket
-        If it is something else, or null.
-    """
-    if not isinstance(entry, Mapping):
-        raise BadPacket("bad_value", f"{_shown(entry)} is no record")
-    return entry
+        try:
+            if not isinstance(entry, Mapping):
+                raise BadPacket("bad_value", f"{_shown(entry)} is no record")
+            made.append(make(entry))
+        except BadPacket as error:
+            faults.append(f"{name}[{i}]: {error}")
+    return made
 
 
 def scalars(fields: Mapping[str, Any]) -> dict[str, Any]:

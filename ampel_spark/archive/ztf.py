@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -21,13 +21,12 @@ from ampel_spark.archive.values import (
     POSITIONS,
     BadPacket,
     check_flux,
-    entries,
+    from_entries,
     integer,
     is_magnitude,
     needed,
     position,
     real,
-    record,
     scalars,
     sign_of,
     text,
@@ -172,7 +171,7 @@ def shape(packet: Mapping[str, Any]) -> Shaped:
     body = _body(packet, candidate)
     faults: list[str] = []
     seen: dict[int, tuple[Any, ...]] = {}
-    points = [_point(body), *_made(packet, "prv_candidates", _point, faults)]
+    points = [_point(body), *from_entries(packet, "prv_candidates", _point, faults)]
     for point in points:
         if point is None:
             continue
@@ -181,7 +180,7 @@ def shape(packet: Mapping[str, Any]) -> Shaped:
         if other is None or (point[0] < 0 and point[15] < other[15]):
             seen[point[0]] = point
     measured = functools.partial(_forced, stock)
-    forced = {p[0]: p for p in _made(packet, "fp_hists", measured, faults)}
+    forced = {p[0]: p for p in from_entries(packet, "fp_hists", measured, faults)}
     return Shaped(
         str(name),
         stock,
@@ -192,22 +191,6 @@ def shape(packet: Mapping[str, Any]) -> Shaped:
         _extra(packet),
         tuple(faults),
     )
-
-
-def _made(
-    packet: Mapping[str, Any],
-    name: str,
-    make: Callable[[Mapping[str, Any]], Any],
-    faults: list[str],
-) -> list[Any]:
-    """Return what `make` makes of the entries of a list; add to `faults` those that cannot be."""
-    made = []
-    for place, entry in entries(packet, name):
-        try:
-            made.append(make(record(entry)))
-        except BadPacket as error:
-            faults.append(f"{place}: {error}")
-    return made
 
 
 def _body(packet: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, Any]:

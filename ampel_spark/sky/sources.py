@@ -140,25 +140,8 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
     if named_id is None and kept.get("id") == "id":
         named_id = kept.pop("id")
     if named_id is not None:
-        ids = _plain(path, named_id, raw[named_id])
-        if not (pa.types.is_integer(ids.type) or pa.types.is_string(ids.type)):
-            large = pc.max(pc.abs(ids)).as_py() if pa.types.is_floating(ids.type) else None
-            lost = f", and {large!r} lost digits by that" if large and large >= 2**53 else ""
-            raise ConfigError(
-                f"catalogue {path}: id {named_id!r} is {ids.type}: no name of a row{lost}; write"
-                " it as integers or as text"
-            )
-        columns["id"] = ids
-    columns["ra"], columns["dec"] = pa.array(ra), pa.array(dec)
-    if settings.pmra is not None and settings.pmdec is not None:
-        scale = _PER_YEAR[settings.motion_unit]
-        for key, source in (("pmra", settings.pmra), ("pmdec", settings.pmdec)):
-            columns[key] = pa.array(_numbers(path, source, raw[source]) * scale, from_pandas=True)
-        epoch = settings.epoch
-        values = (
-            _numbers(path, epoch, raw[epoch]) if isinstance(epoch, str) else np.full(len(ra), epoch)
-        )
-        columns["epoch"] = pa.array(values.astype(np.float64), from_pandas=True)
+        columns["id"] = _ids(path, named_id, raw[named_id])
+    columns |= {"ra": pa.array(ra), "dec": pa.array(dec), **_motion(path, raw, settings)}
     for new, source in kept.items():
         # Spark tells names apart whatever their case
         if new in OWN or new.lower() in {"hpx", *(n.lower() for n in columns)}:
@@ -168,6 +151,34 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
             )
         columns[new] = _plain(path, source, raw[source])
     return pa.table(columns)
+
+
+def _ids(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
+    ids = _plain(path, name, column)
+    if pa.types.is_integer(ids.type) or pa.types.is_string(ids.type):
+        return ids
+    large = pc.max(pc.abs(ids)).as_py() if pa.types.is_floating(ids.type) else None
+    lost = f", and {large!r} lost digits by that" if large and large >= 2**53 else ""
+    raise ConfigError(
+        f"catalogue {path}: id {name!r} is {ids.type}: no name of a row{lost}; write"
+        " it as integers or as text"
+    )
+
+
+def _motion(path: Path, raw: pa.Table, settings: CatalogSettings) -> dict[str, pa.Array]:
+    if settings.pmra is None or settings.pmdec is None:
+        return {}
+    scale, epoch = _PER_YEAR[settings.motion_unit], settings.epoch
+    if isinstance(epoch, str):
+        epochs = _numbers(path, epoch, raw[epoch])
+    else:
+        epochs = np.full(len(raw), epoch, np.float64)
+    values = {
+        "pmra": _numbers(path, settings.pmra, raw[settings.pmra]) * scale,
+        "pmdec": _numbers(path, settings.pmdec, raw[settings.pmdec]) * scale,
+        "epoch": epochs,
+    }
+    return {name: pa.array(column, from_pandas=True) for name, column in values.items()}
 
 
 def _position(
