@@ -38,8 +38,14 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 _UNIT = "lightcurve t2.unit t2.units."
+_LANGUAGE = (
+    "expressions.expression expressions.kinds expressions.operations expressions.sql"
+    " expressions.syntax expressions.values"
+)
+_FILES = "dialects packed"
 _MATCHING = (
     "sky.angles sky.catalogs sky.grid sky.healpix sky.matching sky.sources sky.store sky.tiles"
+    f" {_FILES}"
 )
 _FITS = "t2.fits.models t2.fits.points t2.fits.results t2.fits.targets t2.fits.task"
 _SALT = (
@@ -53,14 +59,15 @@ _KERNELS = (
 _TWIN = "salt.twin salt.twin.fit salt.twin.model salt.twin.object salt.twin.rounds salt.twin.starts"
 _FILTER = (
     "t0.conditions t0.cuts t0.filters t0.galactic t0.history t0.judge t0.quantities t0.selection"
+    f" {_LANGUAGE}"
 )
 
 #: Modules in the trace of each, below ampel_spark.
 PINS = {
-    "catalog_match": f"{_UNIT}catalog_match compiled {_MATCHING} sky.where",
+    "catalog_match": f"{_UNIT}catalog_match compiled {_MATCHING} sky.where {_LANGUAGE}",
     "light_curve_summary": f"{_UNIT}light_curve_summary sky.angles",
     "milky_way_dust": f"{_UNIT}milky_way_dust sky.dust",
-    "object_table": f"{_UNIT}object_table archive.tables",
+    "object_table": f"{_UNIT}object_table archive.tables {_FILES}",
     "redshift_digest": f"{_UNIT}redshift_digest",
     "salt_fit": f"{_UNIT}salt_fit {_FITS} {_SALT} {_KERNELS}",
     "salt_fit by its plain twin": f"{_UNIT}salt_fit {_FITS} {_SALT} {_TWIN}",
@@ -69,10 +76,10 @@ PINS = {
         f"{_UNIT}salt_fit {_FITS} {_SALT} {_KERNELS} t2.fits.neighbours {_MATCHING}"
     ),
     "a filter": _FILTER,
-    "a filter with stars": f"{_FILTER} t0.gaia",
+    "a filter with stars": f"{_FILTER} t0.gaia sky.angles",
     "a filter with a release": (
-        f"{_FILTER} archive.ids archive.ztf calibration.alerts calibration.apply calibration.cells"
-        " calibration.release calibration.tables lightcurve"
+        f"{_FILTER} archive.ids archive.values archive.ztf calibration.alerts calibration.apply"
+        " calibration.cells calibration.release calibration.tables lightcurve"
     ),
 }
 
