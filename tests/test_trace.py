@@ -42,7 +42,7 @@ _LANGUAGE = (
     "expressions.expression expressions.kinds expressions.operations expressions.sql"
     " expressions.syntax expressions.values"
 )
-_FILES = "dialects packed"
+_FILES = "dialects packed tabular"
 _MATCHING = (
     "sky.angles sky.catalogs sky.grid sky.healpix sky.matching sky.sources sky.store sky.tiles"
     f" {_FILES}"
