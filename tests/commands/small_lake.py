@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from ampel_spark.archive.ztf import alerts_table
+from ampel_spark.archive.reading.ztf import alerts_table
 from ampel_spark.job.configuration.load import load_job
 from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.tables import TABLES, Column, Table, result_table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow as pa
 
-from ampel_spark.archive.cutouts import CUTOUTS
+from ampel_spark.archive.reading.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
 from ampel_spark.job.configuration.model import ResolvedJob, SelectionStep, UnitStep
 from ampel_spark.job.execution.tiers import Context, Results, selections_of

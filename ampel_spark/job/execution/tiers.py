@@ -16,7 +16,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ampel_spark.archive.chunks import Pinned
+from ampel_spark.archive.committing.chunks import Pinned
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
 from ampel_spark.job.execution.outcomes import failures, outcomes
