@@ -197,6 +197,7 @@ def test_what_else_is_in_a_tar_is_no_packet_and_counted_apart(
         (gzip.compress(gzip.compress(b"abc")), "gzip: it is compressed twice, with gzip in it"),
         (b"PK\x03\x04abc", "no tar, but a zip archive; unpack it before"),
     ],
+    ids=["empty", "page", "gzip of gzip", "zip"],
 )
 def test_what_is_no_archive_is_called_what_it_is(content: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "night.tar.gz"
