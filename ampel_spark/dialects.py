@@ -28,7 +28,11 @@ _COMMA = r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?"
 
 
 class DialectError(ValueError):
-    """A text that is no table that can be read, in words."""
+    """A file that is no table that can be read, in words; `line` where it is one line of it."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def plain(path: Path) -> int:
 
 def reader(path: Path) -> int:
     """Read a file as the workers do: what is left is Spark's."""
-    from ampel_spark.archive.packets import read_batches
+    from ampel_spark.archive.reading.packets import read_batches
 
     return sum(batch.num_rows for batch in read_batches([str(path)]))
 
@@ -138,7 +138,7 @@ def pinned(cores: int) -> Iterator[None]:
 
 def layout(spark: Any, place: Path, folder: Path) -> None:
     """Read what tiers read of a lake as it was ingested, and of one put in order in three ways."""
-    from ampel_spark.archive.ingest import ingest
+    from ampel_spark.archive.committing.ingest import ingest
     from ampel_spark.lake.lake import Lake
     from ampel_spark.lake.maintenance import compact
 
@@ -247,7 +247,7 @@ def child() -> None:
     """Ingest, once to warm up and once for the clock (what `ours` starts)."""
     import ast
 
-    from ampel_spark.archive.ingest import ingest
+    from ampel_spark.archive.committing.ingest import ingest
     from ampel_spark.lake.lake import Lake
     from ampel_spark.session import get_session
 

@@ -32,7 +32,7 @@ from typing import Any
 import fastavro
 import numpy as np
 
-from ampel_spark.archive.ingest import Ingested, ingest
+from ampel_spark.archive.committing.ingest import Ingested, ingest
 from ampel_spark.job.configuration.load import load_job, load_survey
 from ampel_spark.job.configuration.model import ResolvedJob
 from ampel_spark.job.execution.inputs import Inputs, as_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ampel_spark.archive.surveys import Survey
+from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.calibration.entries import ReleaseEntry
 from ampel_spark.job.configuration.model import SystematicsEntry
 from tests.conftest import PROJECT

@@ -2,7 +2,7 @@
 
 import re
 
-from ampel_spark.archive.ztf import alerts_table
+from ampel_spark.archive.reading.ztf import alerts_table
 from ampel_spark.cli import make_parser
 from ampel_spark.lake.tables import TABLES, result_table
 from ampel_spark.t2.registry import UNITS

@@ -48,7 +48,9 @@ def test_importing_the_package_compiles_and_reads_nothing() -> None:
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("module", [GRID, "ampel_spark.salt.batch", "ampel_spark.archive.avro"])
+@pytest.mark.parametrize(
+    "module", [GRID, "ampel_spark.salt.batch", "ampel_spark.archive.reading.avro"]
+)
 def test_the_sources_of_a_kernel_are_all_modules_that_it_imports(
     module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

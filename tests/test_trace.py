@@ -42,7 +42,7 @@ _LANGUAGE = (
     "expressions.expression expressions.kinds expressions.operations expressions.sql"
     " expressions.syntax expressions.values"
 )
-_FILES = "dialects packed"
+_FILES = "dialects packed tabular"
 _MATCHING = (
     "sky.angles sky.catalogs sky.grid sky.healpix sky.matching sky.sources sky.store sky.tiles"
     f" {_FILES}"
@@ -67,7 +67,7 @@ PINS = {
     "catalog_match": f"{_UNIT}catalog_match compiled {_MATCHING} sky.where {_LANGUAGE}",
     "light_curve_summary": f"{_UNIT}light_curve_summary sky.angles",
     "milky_way_dust": f"{_UNIT}milky_way_dust sky.dust",
-    "object_table": f"{_UNIT}object_table archive.tables {_FILES}",
+    "object_table": f"{_UNIT}object_table archive.reading.tables {_FILES}",
     "redshift_digest": f"{_UNIT}redshift_digest",
     "salt_fit": f"{_UNIT}salt_fit {_FITS} {_SALT} {_KERNELS}",
     "salt_fit by its plain twin": f"{_UNIT}salt_fit {_FITS} {_SALT} {_TWIN}",
@@ -78,8 +78,8 @@ PINS = {
     "a filter": _FILTER,
     "a filter with stars": f"{_FILTER} t0.gaia sky.angles",
     "a filter with a release": (
-        f"{_FILTER} archive.ids archive.values archive.ztf calibration.alerts calibration.apply"
-        " calibration.cells calibration.release calibration.tables lightcurve"
+        f"{_FILTER} archive.ids archive.reading.values archive.reading.ztf calibration.alerts"
+        " calibration.apply calibration.cells calibration.release calibration.tables lightcurve"
     ),
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.tables import Column, Table
+from ampel_spark.lake.tables import Table, TableColumn
 
 __all__ = ["TRUTH", "insert_truth"]
 
@@ -45,11 +45,13 @@ def insert_truth(lake: Lake, archive: Path, run_id: str) -> int:
         raise ArchiveError(f"{path} is missing; remove {archive} and run again to make it anew")
     columns = []
     for field in pq.read_schema(path):
-        told = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
-        unit = f" [{told['unit']}]" if told.get("unit") else ""
-        columns.append(Column(field.name, _TYPES[str(field.type)], told.get("comment", "") + unit))
-    columns.append(Column("archive", "string", "simulated archive it belongs to"))
-    columns.append(Column("run_id", "string", "run that wrote the row"))
+        notes = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+        unit = f" [{notes['unit']}]" if notes.get("unit") else ""
+        columns.append(
+            TableColumn(field.name, _TYPES[str(field.type)], notes.get("comment", "") + unit)
+        )
+    columns.append(TableColumn("archive", "string", "simulated archive it belongs to"))
+    columns.append(TableColumn("run_id", "string", "run that wrote the row"))
     table = Table(
         TRUTH,
         "one simulated object, as it was made; no tier reads it",

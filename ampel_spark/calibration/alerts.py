@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ampel_spark.archive.ztf import BANDS
+from ampel_spark.archive.reading.ztf import BANDS
 from ampel_spark.calibration.apply import apply
 from ampel_spark.calibration.release import Release
 from ampel_spark.lightcurve import DETECTION

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ampel_spark.archive.ids import stock_of
-from ampel_spark.archive.surveys import as_of_jd
+from ampel_spark.archive.reading.surveys import as_of_jd
 from ampel_spark.calibration.entries import ReleaseEntry, RuleEntry, SelectEntry
 from ampel_spark.calibration.release import Release, Rule, Selects
 from ampel_spark.calibration.tables import read_replacement, read_rule_table
@@ -25,7 +25,7 @@ from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.problems import entries, note_refusals
 
 if TYPE_CHECKING:
-    from ampel_spark.archive.surveys import Survey
+    from ampel_spark.archive.reading.surveys import Survey
 
 __all__ = ["WAVELENGTHS", "load_release"]
 

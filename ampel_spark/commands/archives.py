@@ -29,8 +29,8 @@ class _Teller:
 
 def ingest(args: Namespace) -> int:
     """Read archives into a lake."""
-    from ampel_spark.archive.files import find_files
-    from ampel_spark.archive.readers import name_patterns
+    from ampel_spark.archive.reading.files import find_files
+    from ampel_spark.archive.reading.readers import name_patterns
     from ampel_spark.interface.places import lake_of
     from ampel_spark.job.configuration.load import load_survey
 
@@ -43,14 +43,14 @@ def ingest(args: Namespace) -> int:
         raise ConfigError(str(error)) from None
     schema = None
     if args.schema is not None:
-        from ampel_spark.archive.wire import read_schema
+        from ampel_spark.archive.reading.wire import read_schema
 
         schema = read_schema(args.schema)
     if args.cutouts and survey.reader != "ztf_avro":
         raise ConfigError(f"--cutouts: survey {survey.name} has none; those of ztf are read")
-    from ampel_spark.archive.chunks import CHUNK_BYTES
-    from ampel_spark.archive.cutouts import keep_cutouts
-    from ampel_spark.archive.ingest import ingest as read_in
+    from ampel_spark.archive.committing.chunks import CHUNK_BYTES
+    from ampel_spark.archive.committing.ingest import ingest as read_in
+    from ampel_spark.archive.reading.cutouts import keep_cutouts
     from ampel_spark.lake.lake import Lake
     from ampel_spark.lake.progress import INTERVAL
     from ampel_spark.lake.runs import new_run_id, utc_now

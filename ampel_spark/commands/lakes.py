@@ -154,7 +154,7 @@ def _candidates(lake: Any, run_id: str) -> list[dict[str, Any]]:
 
 def _columns(lake: Any, name: str) -> list[dict[str, Any]]:
     """Return the columns of a table: as the lake has it, else as the package makes it."""
-    from ampel_spark.archive.ztf import alerts_table
+    from ampel_spark.archive.reading.ztf import alerts_table
 
     there = {log.parent.name for log in lake.glob("*/_delta_log")}
     if name in there:

@@ -120,7 +120,7 @@ class LakeView:
             return TableView.of(
                 self.path, name, self._version_in(name, int(found[1])), columns, where
             )
-        from ampel_spark.archive.surveys import as_of_jd
+        from ampel_spark.archive.reading.surveys import as_of_jd
 
         until = time_column(name), as_of_jd(as_of)
         return TableView.of(self.path, name, None, columns, where, until)
@@ -200,7 +200,7 @@ class LakeView:
         ConfigError
             If the table is none of the archive's.
         """
-        from ampel_spark.archive.chunks import pinned
+        from ampel_spark.archive.committing.chunks import pinned
 
         versions = asdict(pinned(self.path, chunk))
         if name not in versions:

@@ -124,10 +124,6 @@ def spark_type(name: str) -> DataType:
     return scalars[name]
 
 
-#: The name by which packages below know it.
-Column = TableColumn
-
-
 def columns_of(text: str) -> tuple[TableColumn, ...]:
     """Read columns from lines ``name | type | comment``; empty lines and ``#`` are skipped."""
     rows = (line.split("|", 2) for line in text.splitlines() if line.strip() and line[0] != "#")

@@ -9,23 +9,21 @@ numbers, text.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import parquet
 from pydantic import BaseModel, ConfigDict, Field
 
-from ampel_spark.dialects import MISSING, DialectError, read_delimited
+from ampel_spark.dialects import MISSING
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.files import files_in
-from ampel_spark.packed import content_of, plain_name
+from ampel_spark.tabular import FORMATS, format_of, read_file
 
 __all__ = ["OWN", "CatalogSettings", "read_source"]
 
@@ -33,11 +31,7 @@ __all__ = ["OWN", "CatalogSettings", "read_source"]
 OWN = ("id", "ra", "dec", "pmra", "pmdec", "epoch", "hpx")
 
 _PER_YEAR = {"mas/yr": 1.0, "arcsec/yr": 1e3, "deg/yr": 3.6e6}
-_SUFFIXES = {
-    ".csv": "csv", ".tsv": "csv", ".ecsv": "csv", ".fits": "fits", ".fit": "fits",
-    ".vot": "votable", ".votable": "votable", ".xml": "votable", ".parquet": "parquet",
-    ".pq": "parquet",
-}  # fmt: skip
+_KINDS = ("csv", "ecsv", "fits", "votable", "parquet")
 # What pandas writes of an index without a name, and HATS of its own: no column of the table.
 _INDEX = re.compile(r"__index_level_\d+__|_hipscat_index|_healpix_\d+")
 _TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_temporal)
@@ -146,25 +140,8 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
     if named_id is None and kept.get("id") == "id":
         named_id = kept.pop("id")
     if named_id is not None:
-        ids = _plain(path, named_id, raw[named_id])
-        if not (pa.types.is_integer(ids.type) or pa.types.is_string(ids.type)):
-            large = pc.max(pc.abs(ids)).as_py() if pa.types.is_floating(ids.type) else None
-            lost = f", and {large!r} lost digits by that" if large and large >= 2**53 else ""
-            raise ConfigError(
-                f"catalogue {path}: id {named_id!r} is {ids.type}: no name of a row{lost}; write"
-                " it as integers or as text"
-            )
-        columns["id"] = ids
-    columns["ra"], columns["dec"] = pa.array(ra), pa.array(dec)
-    if settings.pmra is not None and settings.pmdec is not None:
-        scale = _PER_YEAR[settings.motion_unit]
-        for key, source in (("pmra", settings.pmra), ("pmdec", settings.pmdec)):
-            columns[key] = pa.array(_numbers(path, source, raw[source]) * scale, from_pandas=True)
-        epoch = settings.epoch
-        values = (
-            _numbers(path, epoch, raw[epoch]) if isinstance(epoch, str) else np.full(len(ra), epoch)
-        )
-        columns["epoch"] = pa.array(values.astype(np.float64), from_pandas=True)
+        columns["id"] = _ids(path, named_id, raw[named_id])
+    columns |= {"ra": pa.array(ra), "dec": pa.array(dec), **_motion(path, raw, settings)}
     for new, source in kept.items():
         # Spark tells names apart whatever their case
         if new in OWN or new.lower() in {"hpx", *(n.lower() for n in columns)}:
@@ -174,6 +151,34 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
             )
         columns[new] = _plain(path, source, raw[source])
     return pa.table(columns)
+
+
+def _ids(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
+    ids = _plain(path, name, column)
+    if pa.types.is_integer(ids.type) or pa.types.is_string(ids.type):
+        return ids
+    large = pc.max(pc.abs(ids)).as_py() if pa.types.is_floating(ids.type) else None
+    lost = f", and {large!r} lost digits by that" if large and large >= 2**53 else ""
+    raise ConfigError(
+        f"catalogue {path}: id {name!r} is {ids.type}: no name of a row{lost}; write"
+        " it as integers or as text"
+    )
+
+
+def _motion(path: Path, raw: pa.Table, settings: CatalogSettings) -> dict[str, pa.Array]:
+    if settings.pmra is None or settings.pmdec is None:
+        return {}
+    scale, epoch = _PER_YEAR[settings.motion_unit], settings.epoch
+    if isinstance(epoch, str):
+        epochs = _numbers(path, epoch, raw[epoch])
+    else:
+        epochs = np.full(len(raw), epoch, np.float64)
+    values = {
+        "pmra": _numbers(path, settings.pmra, raw[settings.pmra]) * scale,
+        "pmdec": _numbers(path, settings.pmdec, raw[settings.pmdec]) * scale,
+        "epoch": epochs,
+    }
+    return {name: pa.array(column, from_pandas=True) for name, column in values.items()}
 
 
 def _position(
@@ -283,30 +288,35 @@ def _plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
 def _raw(path: Path, columns: list[str] | None) -> pa.Table:
     if not path.exists():
         raise ConfigError(f"catalogue {path} is not there: give the path of a file")
-    kind = _SUFFIXES.get(Path(plain_name(path.name)).suffix)
-    if path.is_dir():
-        kind = "delta" if (path / "_delta_log").is_dir() else "folder"
-    if kind is None:
+    kind = format_of(path)
+    if not path.is_dir() and kind not in _KINDS:
+        known = " ".join(ending for kind in _KINDS for ending in FORMATS[kind])
         raise ConfigError(
-            f"catalogue {path}: cannot read {path.suffix!r} files; known: {' '.join(_SUFFIXES)},"
+            f"catalogue {path}: cannot read {path.suffix!r} files; known: {known},"
             " folders of Parquet files, Delta tables, HATS catalogues"
         )
     try:
-        content = content_of(path) if path.is_file() else None
-        if kind == "csv":
-            return _delimited(path.read_bytes() if content is None else content)
-        if kind == "delta":
+        if (path / "_delta_log").is_dir():
             from deltalake import DeltaTable
 
             return DeltaTable(str(path)).to_pyarrow_table(filesystem=files_in(path))
-        if kind in ("fits", "votable"):
-            with path.open("rb") if content is None else io.BytesIO(content) as stream:
-                return _fits(path, stream, columns) if kind == "fits" else _votable(stream)
-        if content is not None:
-            return parquet.read_table(pa.BufferReader(content), columns=columns)
-        return _parquet(path, columns)
+        if path.is_dir() or (kind == "parquet" and path.suffix.lower() in FORMATS["parquet"]):
+            return _parquet(path, columns)
+        read = read_file(path, str(kind), columns=columns, has_ids=True)
     except (OSError, pa.ArrowException, ValueError) as error:
         raise ConfigError(f"catalogue {path}: cannot read it: {error}") from None
+    if read.odd:
+        line, text = read.odd[0]
+        raise ConfigError(
+            f"catalogue {path}: cannot read it: line {line} and {len(read.odd) - 1} others have too"
+            f" many or too few values: {text!r}"
+        )
+    if kind not in ("fits", "votable"):
+        return read.table
+    lists = [f.name for f in read.table.schema if pa.types.is_nested(f.type)]
+    if lists and columns is not None:
+        raise ConfigError(f"catalogue {path}: column {lists[0]!r} has more than one value a row")
+    return read.table.drop_columns(lists)
 
 
 def _parquet(path: Path, columns: list[str] | None) -> pa.Table:
@@ -328,57 +338,3 @@ def _check(path: Path, there: Sequence[str], wanted: Sequence[str]) -> None:
     for name in wanted:
         if name not in there:
             raise ConfigError(f"catalogue {path}: no column {name!r}{nearest(name, there)}")
-
-
-def _delimited(data: bytes) -> pa.Table:
-    read = read_delimited(data)
-    if read.odd:
-        line, text = read.odd[0]
-        raise DialectError(
-            f"line {line} and {len(read.odd) - 1} others have too many or too few values: {text!r}"
-        )
-    return read.table
-
-
-def _fits(path: Path, stream: IO[bytes], columns: list[str] | None) -> pa.Table:
-    from astropy.io import fits
-
-    with fits.open(stream) as units:
-        tables = [unit for unit in units if isinstance(unit, fits.BinTableHDU | fits.TableHDU)]
-        if not tables:
-            raise ConfigError(f"catalogue {path} has no table")
-        arrays = {}
-        _check(path, tables[0].columns.names, columns or ())
-        for column in tables[0].columns:
-            if columns is not None and column.name not in columns:
-                continue
-            values = np.asarray(tables[0].data[column.name])
-            if values.ndim != 1:
-                if columns is None:
-                    continue
-                raise ConfigError(
-                    f"catalogue {path}: column {column.name!r} has more than one value a row"
-                )
-            native = values.dtype.newbyteorder("=")
-            absent = None if column.null in (None, "") else values == column.null
-            arrays[column.name] = pa.array(
-                values.tolist() if native.kind in "US" else values.astype(native), mask=absent
-            )
-    return pa.table(arrays)
-
-
-def _votable(stream: IO[bytes]) -> pa.Table:
-    from astropy.table import Table
-
-    table = Table.read(stream, format="votable")
-    arrays = {}
-    for name in table.colnames:
-        column = table[name]
-        if getattr(column, "ndim", 1) != 1:
-            continue
-        mask = np.array(getattr(column, "mask", False))
-        values = np.asarray(column)
-        data = values.tolist() if values.dtype.kind in "OUS" else values
-        absent = np.broadcast_to(mask, values.shape).copy()
-        arrays[name] = pa.array(data, mask=absent)
-    return pa.table(arrays)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ampel_spark.archive.ztf import alerts_table
+from ampel_spark.archive.reading.ztf import alerts_table
 from ampel_spark.expressions import Expression, parse
 from ampel_spark.expressions.kinds import NUMBER
 from ampel_spark.expressions.sql import Term, column

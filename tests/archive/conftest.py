@@ -112,7 +112,7 @@ def make() -> Make:
 @pytest.fixture
 def rows_of() -> Callable[[Path], list[dict[str, Any]]]:
     """Read a file as the workers do; a list of rows."""
-    from ampel_spark.archive.packets import read_batches
+    from ampel_spark.archive.reading.packets import read_batches
 
     def read(path: Path) -> list[dict[str, Any]]:
         return [row for batch in read_batches([str(path)]) for row in batch.to_pylist()]

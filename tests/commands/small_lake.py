@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from ampel_spark.archive.ztf import alerts_table
+from ampel_spark.archive.reading.ztf import alerts_table
 from ampel_spark.job.configuration.load import load_job
 from ampel_spark.lake.parts import arrow_type
-from ampel_spark.lake.tables import TABLES, Column, Table, result_table
+from ampel_spark.lake.tables import TABLES, Table, TableColumn, result_table
 
 __all__ = ["ALERTS", "JOB", "RUNS", "STOCK", "change_run", "make_lake"]
 
@@ -102,7 +102,7 @@ def make_lake(folder: Path) -> Path:
     summary = Table("t2_summary", "results", (*result_table("summary", _COLUMNS).columns,))
     _write(lake, summary, [_result("old", 17.0), _result("now", 18.0)])
     base = TABLES["candidates"]
-    columns = (*base.columns, Column("summary_peak_mag", "double", "brightest [mag]"))
+    columns = (*base.columns, TableColumn("summary_peak_mag", "double", "brightest [mag]"))
     candidate = {
         "channel": "SN",
         "selection": "best",
@@ -134,9 +134,9 @@ def change_run(lake: Path, run_id: str, change: Callable[[dict[str, Any]], None]
 
 
 _COLUMNS = (
-    Column("n_detections", "int", "detections"),
-    Column("peak_mag", "double", "brightest detection [mag]"),
-    Column("bands", "array<string>", "bands"),
+    TableColumn("n_detections", "int", "detections"),
+    TableColumn("peak_mag", "double", "brightest detection [mag]"),
+    TableColumn("bands", "array<string>", "bands"),
 )
 
 

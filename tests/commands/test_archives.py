@@ -40,7 +40,7 @@ def read_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return calls["done"]
 
     for name, attributes in (
-        ("ampel_spark.archive.ingest", {"ingest": ingest}),
+        ("ampel_spark.archive.committing.ingest", {"ingest": ingest}),
         ("ampel_spark.session", {"get_session": lambda app: f"session of {app}"}),
     ):
         module = types.ModuleType(name)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from ampel_spark.archive.surveys import as_of_jd
+from ampel_spark.archive.reading.surveys import as_of_jd
 from ampel_spark.job.configuration.load import load_job
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.run import Outcome

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ampel_spark.archive.ingest import ingest
+from ampel_spark.archive.committing.ingest import ingest
 from ampel_spark.job.configuration.load import load_job
 from ampel_spark.job.execution.run import run_job
 from ampel_spark.session import get_session

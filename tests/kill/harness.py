@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from ampel_spark.archive.ztf import alerts_table
+from ampel_spark.archive.reading.ztf import alerts_table
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.tables import INCOMPARABLE, TABLES
 from tests.conftest import PROJECT

@@ -11,7 +11,7 @@ import numpy as np
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from ampel_spark.archive.ids import stock_of
-from ampel_spark.archive.ztf import alerts_table
+from ampel_spark.archive.reading.ztf import alerts_table
 from tests.t0.twin import Verdict
 
 Packet = dict[str, Any]

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
 
-from ampel_spark.archive.ztf import alerts_table
+from ampel_spark.archive.reading.ztf import alerts_table
 from ampel_spark.expressions import Expression
 from ampel_spark.t0.explain import CutResult, explain, history_of
 from ampel_spark.t0.filters import (

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from ampel_spark.archive.revisions import Sighting, history, revisions
-from ampel_spark.archive.ztf import POINT_COLUMNS
+from ampel_spark.archive.committing.revisions import Sighting, history, revisions
+from ampel_spark.archive.reading.ztf import POINT_COLUMNS
 from ampel_spark.t1.states import ALL, Wanted, light_curves, requests, visible_points
 
 pytestmark = pytest.mark.spark

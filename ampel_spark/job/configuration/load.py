@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ampel_spark import __version__
-from ampel_spark.archive.surveys import Survey, as_of_jd
+from ampel_spark.archive.reading.surveys import Survey, as_of_jd
 from ampel_spark.calibration.load import load_release
 from ampel_spark.calibration.release import Release
 from ampel_spark.document import Document, DocumentError, parse_document, read_document
@@ -335,8 +335,8 @@ def _archive(
     document: Document, base: Path, given: Sequence[str] | None, survey: Survey | None
 ) -> tuple[str, ...]:
     """Return the paths and globs of the archive, absolute, and check that files are behind them."""
-    from ampel_spark.archive.files import PATTERNS, find_files
-    from ampel_spark.archive.readers import name_patterns
+    from ampel_spark.archive.reading.files import PATTERNS, find_files
+    from ampel_spark.archive.reading.readers import name_patterns
 
     patterns = PATTERNS if survey is None else name_patterns(survey)
     own = document.content.get("archive")

@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from ampel_spark.archive.surveys import Survey
+from ampel_spark.archive.reading.surveys import Survey
 
 if TYPE_CHECKING:
     from ampel_spark.calibration.release import Release

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ampel_spark.archive.chunks import Pinned, pinned
-from ampel_spark.archive.surveys import Survey, as_of_jd
+from ampel_spark.archive.committing.chunks import Pinned, pinned
+from ampel_spark.archive.reading.surveys import Survey, as_of_jd
 from ampel_spark.errors import ConfigError
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.reading import dataset

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.compute as pc
 import yaml
 
-from ampel_spark.archive.files import find_files
-from ampel_spark.archive.readers import name_patterns
+from ampel_spark.archive.reading.files import find_files
+from ampel_spark.archive.reading.readers import name_patterns
 from ampel_spark.calibration.examine import COLUMNS, examine_batches
 from ampel_spark.job.configuration.model import ResolvedJob
 from ampel_spark.job.execution.inputs import Inputs

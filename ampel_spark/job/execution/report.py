@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from astropy import units as u
 from pyspark.sql import functions as f
 
-from ampel_spark.archive.cutouts import CUTOUTS
+from ampel_spark.archive.reading.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
 from ampel_spark.job.configuration.model import ResolvedJob, SelectionStep, UnitStep
 from ampel_spark.job.execution.tiers import Context, Results, selections_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ampel_spark.archive.chunks import Pinned
+from ampel_spark.archive.committing.chunks import Pinned
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
 from ampel_spark.job.configuration.load import load_recorded

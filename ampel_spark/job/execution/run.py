@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ampel_spark.archive.chunks import Pinned
-from ampel_spark.archive.ingest import Ingested, ingest
-from ampel_spark.archive.surveys import Survey
+from ampel_spark.archive.committing.chunks import Pinned
+from ampel_spark.archive.committing.ingest import Ingested, ingest
+from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.configuration.catalogs import catalog_inputs

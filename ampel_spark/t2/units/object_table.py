@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from ampel_spark.archive.tables import read_table
+from ampel_spark.archive.reading.tables import read_table
 from ampel_spark.errors import ArchiveError, ConfigError
 from ampel_spark.files import stamp
 from ampel_spark.lightcurve import LightCurve, LightCurveBatch

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from ampel_spark.archive.ztf import ACCESS
+from ampel_spark.archive.reading.ztf import ACCESS
 from ampel_spark.document import DocumentError
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.configuration.catalogs import catalog_inputs, load_settings

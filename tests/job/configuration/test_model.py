@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from ampel_spark.archive.surveys import Survey, as_of_jd
+from ampel_spark.archive.reading.surveys import Survey, as_of_jd
 from ampel_spark.errors import ConfigError
 from ampel_spark.job.configuration.model import Job, Report, SimulationEntry
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ampel_spark.archive.files import find_files
-from ampel_spark.archive.photometry import objects_of, read_photometry
-from ampel_spark.archive.readers import name_patterns
-from ampel_spark.archive.ztf import POINT_COLUMNS
+from ampel_spark.archive.reading.files import find_files
+from ampel_spark.archive.reading.photometry import objects_of, read_photometry
+from ampel_spark.archive.reading.readers import name_patterns
+from ampel_spark.archive.reading.ztf import POINT_COLUMNS
 from ampel_spark.job.configuration.load import load_job
 from ampel_spark.lightcurve import FORCED, POINT_FIELDS, LightCurve, LightCurveBatch
 

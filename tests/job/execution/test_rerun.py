@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from ampel_spark.archive.chunks import pinned
+from ampel_spark.archive.committing.chunks import pinned
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.job.configuration.load import load_job, load_recorded
 from ampel_spark.job.execution.inputs import Inputs, as_of, recorded

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from ampel_spark import cli
-from ampel_spark.archive.ingest import ingest
+from ampel_spark.archive.committing.ingest import ingest
 from ampel_spark.errors import ArchiveError
 from ampel_spark.files import files_in
 from ampel_spark.job.configuration.load import load_job

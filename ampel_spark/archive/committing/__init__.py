@@ -1,0 +1,1 @@
+"""Batches of packets committed once, chunk by chunk, all accounted for."""

@@ -1,0 +1,320 @@
+"""What all alerts showed of a datapoint, put in order: its values as they changed, its revisions.
+
+An alert lists what it shows, and values last from the alert that first showed them to the alert
+that first showed others. So what an alert of the lake showed is told by its lists and by the stored
+values; a new alert brings its own. It is done one datapoint at a time: few have more than one set
+of values.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from pyarrow import compute as pc
+from pyarrow import parquet
+
+from ampel_spark.archive.reading.ztf import POINT_COLUMNS
+from ampel_spark.lake.parts import PartWriter, arrow_schema
+from ampel_spark.lake.scan import scan
+from ampel_spark.lake.tables import TABLES, Table
+from ampel_spark.lake.tasks import tell
+
+__all__ = ["TOLERANCE", "Sighting", "Sources", "changes", "history", "resolve", "revisions"]
+
+#: Magnitudes by which a value must differ to be a revision.
+TOLERANCE = 1e-3
+
+#: Columns by which a datapoint is called, and those of its values.
+KEY = ("survey", "stock", "datapoint_id")
+VALUES = tuple(name for name, _ in POINT_COLUMNS if name != "datapoint_id")
+
+_FIRST = ("first_alert_jd", "first_alert_id")
+_STORED = (*KEY, *_FIRST, *VALUES)
+_GROUP = 64_000
+
+Values = Mapping[str, Any]
+
+
+class Sighting(NamedTuple):
+    """Values of a datapoint, and the alert that showed them: its time [JD] and its id."""
+
+    jd: float
+    alert_id: int
+    values: Values
+
+    @property
+    def name(self) -> tuple[float, int, int]:
+        """What is one and the same for equal sightings."""
+        return self.jd, self.alert_id, self.values["value_hash"]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files that have what is known of some datapoints.
+
+    Attributes
+    ----------
+    keys : tuple of str
+        The datapoints: those with the change "varied" in `lookup.CHANGES`.
+    new : tuple of str
+        What new alerts show, as `staging.POINTS` has it.
+    datapoints, sightings, alerts : tuple of str
+        Of the lake.
+    gone : tuple of str
+        ``alert_id`` of alerts whose sightings no longer count.
+    span : (float, float)
+        First and last JD of the datapoints.
+    slices : int
+        Parts that the objects are dealt out to.
+    """
+
+    keys: tuple[str, ...]
+    new: tuple[str, ...]
+    datapoints: tuple[str, ...]
+    sightings: tuple[str, ...]
+    alerts: tuple[str, ...]
+    gone: tuple[str, ...]
+    span: tuple[float, float]
+    slices: int
+
+
+@dataclass
+class _Known:
+    """What is known of one datapoint; `stored` is by revision."""
+
+    shown: list[tuple[float, int]] = field(default_factory=list)
+    own: list[Sighting] = field(default_factory=list)
+    stored: dict[int, Sighting] = field(default_factory=dict)
+    several: list[Sighting] = field(default_factory=list)
+
+
+def history(
+    begins: Iterable[Sighting],
+    shown: Iterable[tuple[float, int]],
+    own: Iterable[Sighting],
+    gone: frozenset[int] = frozenset(),
+) -> list[Sighting]:
+    """Return the values of a datapoint as they changed, in the order of alerts.
+
+    Parameters
+    ----------
+    begins : iterable of Sighting
+        Values that the lake has, and the alert that first showed them.
+    shown : iterable of (float, int)
+        Time and id of alerts of the lake that showed the datapoint.
+    own : iterable of Sighting
+        What new alerts showed.
+    gone : frozenset of int
+        Alerts that no longer count.
+    """
+    entries: list[tuple[float, int, int, int, Sighting | None]]
+    entries = [(s.jd, s.alert_id, 0, s.values["value_hash"], s) for s in begins]
+    entries += [(s.jd, s.alert_id, 1, s.values["value_hash"], s) for s in own]
+    entries += [(jd, alert_id, 2, 0, None) for jd, alert_id in shown]
+    last: Sighting | None = None
+    runs: list[Sighting] = []
+    for jd, alert_id, kind, _, sighting in sorted(entries, key=lambda entry: entry[:4]):
+        if kind == 0:
+            last = sighting
+        showed = sighting or last
+        if showed is None or alert_id in gone:
+            continue
+        if not runs or runs[-1].values["value_hash"] != showed.values["value_hash"]:
+            runs.append(Sighting(jd, alert_id, showed.values))
+    return runs
+
+
+def revisions(runs: Sequence[Sighting]) -> list[Sighting]:
+    """Return those of `runs` that are revisions: they differ enough from the one then current."""
+    kept = list(runs[:1])
+    for run in runs[1:]:
+        if _differs(kept[-1].values, run.values):
+            kept.append(run)
+    return kept
+
+
+def changes(
+    kept: Sequence[Sighting], stored: Mapping[int, Sighting]
+) -> tuple[dict[int, Sighting], dict[int, Sighting | None]]:
+    """Return revisions to insert, and those to change, or to remove (None), by number."""
+    inserted: dict[int, Sighting] = {}
+    changed: dict[int, Sighting | None] = {}
+    for number in range(max(len(kept), len(stored))):
+        now, was = (kept[number] if number < len(kept) else None), stored.get(number)
+        if was is None:
+            if now is not None:
+                inserted[number] = now
+        elif now is None or (now.alert_id, now.name[2]) != (was.alert_id, was.name[2]):
+            changed[number] = now
+    return inserted, changed
+
+
+def _differs(a: Values, b: Values) -> bool:
+    """Say whether two values of one datapoint differ by `TOLERANCE` or more."""
+    if a["kind"] != "forced":
+        return _apart(a, b, "mag", "magerr", "limit_mag") or a["sign"] != b["sign"]
+    if a["flux"] is None or b["flux"] is None:
+        return (a["flux"] is None) != (b["flux"] is None) or _apart(a, b, "zp")
+    # A flux near zero or negative has no magnitude: compare it on the scale of its error.
+    scale = max(abs(a["flux"]), a["fluxerr"] or 0.0) * (TOLERANCE * 0.4 * math.log(10.0))
+    far = any(
+        a[name] is not None and b[name] is not None and not abs(a[name] - b[name]) < scale
+        for name in ("flux", "fluxerr")
+    )
+    return far or _apart(a, b, "zp")
+
+
+def _apart(a: Values, b: Values, *names: str) -> bool:
+    pairs = [(a[name], b[name]) for name in names]
+    return any(
+        (x is None) != (y is None) or (x is not None and not abs(x - y) < TOLERANCE)
+        for x, y in pairs
+    )
+
+
+def resolve(
+    sources: Sources, folder: str, root: str, run_id: str, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Put all sightings of some datapoints in order again, and write what changes by that.
+
+    Parameters
+    ----------
+    sources : Sources
+    folder : str
+        For staging.
+    root : str
+        The lake's, in whose tables new parts are written.
+    run_id : str
+    batches : iterable of Arrow batches
+        ``task``: the slices to do.
+
+    Yields
+    ------
+    Arrow batch of `ampel_spark.lake.tasks.TOLD`
+        Of each slice: ``inserted`` and ``added``, parts of ``datapoints`` and ``sightings``, and
+        ``changed`` and ``gone``, staged files of rows of ``datapoints`` to change (or, without a
+        ``value_hash``, to remove), and of ``sightings`` to remove. Each is null without rows.
+    """
+    for batch in batches:
+        for number in batch.column("task").to_pylist():
+            inserted, changed, added, gone = (list[dict[str, Any]]() for _ in range(4))
+            forgotten = frozenset(
+                i for path in sources.gone
+                for i in parquet.read_table(path, columns=["alert_id"])["alert_id"].to_pylist()
+            )  # fmt: skip
+            for key, known in _known(sources, number).items():
+                begins = [*known.stored.values(), *known.several]
+                runs = history(begins, known.shown, known.own, forgotten)
+                to_insert, to_change = changes(revisions(runs), known.stored)
+                inserted += [_row(key, s, n) for n, s in to_insert.items()]
+                changed += [_row(key, s, n) for n, s in to_change.items()]
+                several = {s.name: s for s in (runs if len(runs) > 1 else [])}
+                before = {s.name: s for s in known.several}
+                added += [_row(key, s) for name, s in several.items() if name not in before]
+                gone += [_row(key, s) for name, s in before.items() if name not in several]
+            points, sightings = TABLES["datapoints"], TABLES["sightings"]
+            yield tell(
+                {
+                    "inserted": _part(root, points, inserted, run_id),
+                    "added": _part(root, sightings, added, run_id),
+                    "changed": _staged(folder, points, changed, run_id),
+                    "gone": _staged(folder, sightings, gone, run_id),
+                }
+            )
+
+
+def _known(sources: Sources, number: int) -> dict[tuple[Any, ...], _Known]:
+    """Return what is known of the datapoints of a slice."""
+    found: dict[tuple[Any, ...], _Known] = {}
+    varied = pc.field("change") == "varied"
+    for path in sources.keys:
+        for row in parquet.read_table(path, columns=list(KEY), filters=varied).to_pylist():
+            if row["stock"] % sources.slices == number:
+                found[_key(row)] = _Known()
+    stocks = pa.array(sorted({key[1] for key in found}), pa.int64())
+    ids = pa.array(sorted({key[2] for key in found}), pa.int64())
+
+    def rows(paths: Sequence[str], *more: str, near: bool = True) -> Iterator[tuple[_Known, Any]]:
+        span = ("jd", *sources.span) if near else None
+        for path in paths:
+            for part in scan(path, [*_STORED, *more], ("stock", stocks), span):
+                mine = part.filter(pc.is_in(part["datapoint_id"], value_set=ids))
+                for row in mine.to_pylist():
+                    known = found.get(_key(row))
+                    if known is not None:
+                        yield known, row
+
+    # What older alerts showed is in the stored values, whatever a later one brings.
+    since = math.inf if sources.new else 0.0
+    for known, row in rows(sources.new, near=False):
+        known.own.append(_sighting(row))
+        since = min(since, row["first_alert_jd"])
+    for known, row in rows(sources.datapoints, "revision"):
+        known.stored[row["revision"]] = _sighting(row)
+    for known, row in rows(sources.sightings):
+        known.several.append(_sighting(row))
+    for key, alert in _shown(sources, stocks, since):
+        if key in found:
+            found[key].shown.append(alert)
+    return found
+
+
+def _shown(
+    sources: Sources, stocks: pa.Array, since: float
+) -> Iterator[tuple[tuple[Any, ...], tuple[float, int]]]:
+    """Yield the key of each datapoint that alerts show, and time and id of the alert."""
+    listed = ("survey", "stock", "jd", "alert_id", "datapoint_ids", "forced_ids")
+    for path in sources.alerts:
+        for part in scan(path, listed, ("stock", stocks), ("jd", since, math.inf)):
+            for alert in part.to_pylist():
+                for i in (*(alert["datapoint_ids"] or ()), *(alert["forced_ids"] or ())):
+                    yield (alert["survey"], alert["stock"], i), (alert["jd"], alert["alert_id"])
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in KEY)
+
+
+def _sighting(row: Mapping[str, Any]) -> Sighting:
+    jd, alert_id = (row[name] for name in _FIRST)
+    return Sighting(jd, alert_id, {name: row[name] for name in VALUES})
+
+
+def _row(key: tuple[Any, ...], sighting: Sighting | None, number: int = 0) -> dict[str, Any]:
+    row = dict(zip(KEY, key, strict=True)) | {"revision": number}
+    if sighting is None:
+        return row
+    first = dict(zip(_FIRST, sighting[:2], strict=True))
+    return row | first | dict(sighting.values)
+
+
+def _table(table: Table, rows: list[dict[str, Any]], run_id: str) -> pa.Table:
+    made = pa.Table.from_pylist([row | {"run_id": run_id} for row in rows], arrow_schema(table))
+    order = ("stock", "jd", "datapoint_id", "survey", *_FIRST)
+    return made.sort_by([(name, "ascending") for name in order])
+
+
+def _part(
+    root: str, table: Table, rows: list[dict[str, Any]], run_id: str
+) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    made = _table(table, rows, run_id)
+    writer = PartWriter(Path(root) / table.name, arrow_schema(table), table.extremes)
+    for first in range(0, len(made), _GROUP):
+        writer.write(made.slice(first, _GROUP))
+    return asdict(writer.close())
+
+
+def _staged(folder: str, table: Table, rows: list[dict[str, Any]], run_id: str) -> str | None:
+    if not rows:
+        return None
+    path = f"{folder}/resolved-{uuid.uuid4()}.parquet"
+    parquet.write_table(_table(table, rows, run_id), path, compression="lz4")
+    return path

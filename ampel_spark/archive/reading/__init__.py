@@ -1,0 +1,1 @@
+"""Files of archives, whatever their format, read into batches of packets."""

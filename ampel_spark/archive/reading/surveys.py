@@ -1,0 +1,274 @@
+"""What a survey is: a file of ``conf/surveys`` that says how its files are read.
+
+The ``reader`` decides which section the file has beside the common keys: ``photometry`` for tables
+of measurements, ``packets`` for alerts in LSST's schema; ZTF's packets need none.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from ampel_spark.archive.reading.formats import FORMATS
+from ampel_spark.errors import ConfigError, nearest
+
+__all__ = [
+    "FlagColumn",
+    "PacketSettings",
+    "PhotometrySettings",
+    "Source",
+    "Survey",
+    "Time",
+    "as_of_jd",
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+def _as_source(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"column": value}
+    if isinstance(value, datetime.date):
+        return {"value": value.isoformat()}
+    return {"value": value} if isinstance(value, int | float) else value
+
+
+def _as_word(value: Any) -> Any:
+    return {"value": value} if isinstance(value, str) else value
+
+
+class Source(_Section):
+    """Where a quantity comes from: exactly one of `column`, `meta`, `file`, `path` and `value`.
+
+    A text alone is a column (for `zpsys` a value), a number or a date alone is a value.
+    """
+
+    column: str | None = Field(default=None, description="column of the table")
+    meta: str | None = Field(default=None, description="entry of the table's header")
+    file: str | None = Field(
+        default=None, description="pattern with one group, searched for in the file's name"
+    )
+    path: str | None = Field(
+        default=None, description="pattern with one group, searched for in the file's whole path"
+    )
+    value: float | str | None = Field(default=None, description="one value for all")
+    names: dict[str, str] = Field(
+        default_factory=dict, description="what words there are called here"
+    )
+
+    @field_validator("file", "path")
+    @classmethod
+    def _has_a_group(cls, value: str | None) -> str | None:
+        try:
+            groups = 1 if value is None else re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"no regular expression: {error}") from None
+        if groups != 1:
+            raise ValueError("give a pattern with one group in parentheses, as '(ZTF[0-9]+[a-z]+)'")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Source:
+        kinds = ("column", "meta", "file", "path", "value")
+        given = [k for k in kinds if getattr(self, k) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            raise ValueError(f"give exactly one of {', '.join(kinds)}, not {found}")
+        return self
+
+
+class Time(Source):
+    """Where the time comes from, and how it is written."""
+
+    format: Literal["jd", "mjd"] = Field(default="jd", description="jd or mjd [d]")
+
+
+_Source = Annotated[Source, BeforeValidator(_as_source)]
+_Time = Annotated[Time, BeforeValidator(_as_source)]
+_Texts = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class FlagColumn(_Section):
+    """Rows whose measurement is not usable: they keep their status and have no flux."""
+
+    column: str
+    bits: int | None = Field(default=None, ge=1, description="any of these bits set")
+    values: Annotated[tuple[float | str | bool, ...], Field(strict=False)] | None = Field(
+        default=None, description="one of these values"
+    )
+    outside: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
+        default=None, description="not within [low, high]"
+    )
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> FlagColumn:
+        given = [k for k in ("bits", "values", "outside") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError("give exactly one of bits, values and outside")
+        return self
+
+
+class PhotometrySettings(_Section):
+    """How the columns of a photometry table are called."""
+
+    files: _Texts = Field(default=(), description="patterns of files' names; default: all formats")
+    format: (
+        Literal["csv", "ecsv", "parquet", "fits", "votable", "snfit", "ascii", "ipac"] | None
+    ) = Field(
+        default=None, description="format of the files; default: by the ending of their names"
+    )
+    ids: Literal["name", "ztf", "integer"] = Field(
+        default="name",
+        description="stock ids: a hash of survey and name, AMPEL's of a ZTF name, or the name's own"
+        " number",
+    )
+    issued: _Source | None = Field(
+        default=None, description="date when the table was issued: later values are revisions"
+    )
+    object: _Source = Field(description="name of the object")
+    time: _Time = Field(description="time of the measurement")
+    band: _Source = Field(description="band; 'names' maps the table's onto sncosmo's")
+    flux: _Source | None = Field(default=None, description="flux, in units of the zero point")
+    fluxerr: _Source | None = Field(default=None, description="its 1-sigma error")
+    zp: _Source | None = Field(default=None, description="zero point of fluxes [mag]")
+    mag: _Source | None = Field(default=None, description="magnitude, in place of a flux")
+    magerr: _Source | None = Field(default=None, description="its 1-sigma error [mag]")
+    limit: _Source | None = Field(default=None, description="limiting magnitude [mag]")
+    sign: _Source | None = Field(
+        default=None,
+        description="sign of the difference whose magnitude it is (t, 1, true, + or f, 0, -1,"
+        " false, n, -); default: a column isdiffpos, if there is one",
+    )
+    missing: Annotated[tuple[float | str, ...], Field(strict=False)] = Field(
+        default=(-99999.0, -999999.0),
+        description="values of measured quantities that stand for nothing, beside words as null, -",
+    )
+    zpsys: Annotated[Source, BeforeValidator(_as_word)] = Field(
+        default=Source(value="ab"), description="magnitude system, as sncosmo calls it"
+    )
+    field: _Source | None = Field(default=None, description="survey field")
+    rcid: _Source | None = Field(default=None, description="readout channel or detector")
+    ra: _Source | None = Field(default=None, description="right ascension [deg, ICRS]")
+    dec: _Source | None = Field(default=None, description="declination [deg, ICRS]")
+    redshift: _Source | None = Field(default=None, description="redshift")
+    unusable: Annotated[tuple[FlagColumn, ...], Field(strict=False)] = Field(
+        default=(), description="rows whose measurement is not usable"
+    )
+    programid: int | str = Field(
+        default=1,
+        description="program id of every row, or the column that has it; default: a column"
+        " programid, if there is one, else 1",
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> PhotometrySettings:
+        if (self.flux is None) == (self.mag is None):
+            raise ValueError("give either 'flux' (with fluxerr and zp) or 'mag' (with magerr)")
+        needed = ("fluxerr", "zp") if self.flux is not None else ("magerr",)
+        others = ("magerr",) if self.flux is not None else ("fluxerr", "zp")
+        for key in needed:
+            if getattr(self, key) is None:
+                raise ValueError(f"'{'flux' if self.flux is not None else 'mag'}' needs {key!r}")
+        for key in others:
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key!r} does not go with what the table measures")
+        if self.sign is not None and self.mag is None:
+            raise ValueError("'sign' goes with 'mag': a flux has its own")
+        if (self.ra is None) != (self.dec is None):
+            raise ValueError("give both 'ra' and 'dec', or neither")
+        return self
+
+
+class PacketSettings(_Section):
+    """How alerts in LSST's schema (diaSource, diaForcedSource, diaObject) are to be understood."""
+
+    zp: float = Field(default=31.4, description="zero point of fluxes [mag]; 31.4 is nJy")
+    zpsys: str = Field(default="ab", description="magnitude system, as sncosmo calls it")
+    bands: dict[str, str] = Field(description="bands there, and sncosmo's names of them")
+    limit_sigma: float = Field(default=5.0, gt=0, description="sigma of limits made of noise")
+    programid: int = Field(default=1, description="program id of every packet")
+
+
+class Survey(_Section):
+    """A file of conf/surveys."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    description: str = ""
+    of: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] | None = Field(
+        default=None,
+        description="survey whose objects these are: its points and these are one light curve",
+    )
+    reader: str = Field(default="ztf_avro", description="what reads its files")
+    night_starts: float = Field(
+        default=0.0, description="hour at which a night's date begins [h UTC]"
+    )
+    access: dict[str, int] = Field(description="program id that each data right lets see")
+    photometry: PhotometrySettings | None = Field(default=None, description="of reader photometry")
+    packets: PacketSettings | None = Field(default=None, description="of reader lsst_avro")
+
+    @property
+    def label(self) -> str:
+        """What the tables call the survey."""
+        return self.of or self.name
+
+    @field_validator("reader")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in FORMATS:
+            raise ValueError(f"no reader {value!r}{nearest(value, FORMATS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _has_its_section(self) -> Survey:
+        for reader, form in FORMATS.items():
+            key = form.section
+            if key and (getattr(self, key) is not None) != (self.reader == reader):
+                there = "lacks" if self.reader == reader else "has"
+                raise ValueError(
+                    f"the survey {there} a section {key!r}, which reader {reader!r} needs"
+                )
+        section = self.photometry or self.packets
+        given = None if section is None else section.programid
+        if isinstance(given, int) and given not in self.access.values():
+            raise ValueError(f"no data right lets see program id {given}: add it to 'access'")
+        return self
+
+
+def as_of_jd(value: float | str | datetime.date, survey: Survey | None = None) -> float:
+    """Return the JD up to which alerts count.
+
+    Parameters
+    ----------
+    value : float, str or date
+        A JD, or a night: a date, ``2020-01-31`` or ``20200131``. A night is included to its end.
+    survey : Survey, optional
+        Its nights; without it, a night is the UTC date.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither.
+    """
+    text = str(value).strip()
+    night = re.fullmatch(r"(\d{4})-?(\d\d)-?(\d\d)", text)
+    if night is not None:
+        try:
+            date = datetime.date(*map(int, night.groups()))
+        except ValueError:
+            raise ConfigError(f"{text!r} is no date: give a JD, or a night as YYYY-MM-DD") from None
+        # ordinal 1 is 0001-01-01, which begins at JD 1721425.5
+        end = date.toordinal() + 1721425.5 + (survey.night_starts / 24.0 if survey else 0.0)
+        return math.nextafter(end, 0.0)
+    try:
+        jd = float(text)
+    except ValueError:
+        jd = math.nan
+    if not 2_400_000.0 <= jd < 2_600_000.0:
+        raise ConfigError(f"{text!r} is neither a JD (such as 2458849.5) nor a night (YYYY-MM-DD)")
+    return jd
