@@ -66,7 +66,7 @@ def outputs(lake: Path, run: Run) -> set[tuple[str, str]]:
 def test_a_recorded_job_is_the_job(grown: Path) -> None:
     run = find_run(grown)
     again = load_recorded(run)
-    assert again.hash == run["job_hash"]
+    assert again.hash == run.job_hash
     assert list(again.selections[0].columns) == ["seen", "peak"]  # as an export has them
     changed = load_recorded(run, ["t0.SN.config.min_ndet=7"])
     assert changed.resolved["t0"][0]["config"]["min_ndet"] == 7
