@@ -64,14 +64,16 @@ def trace_of(unit: Unit, spec: str) -> Trace:
     cls = type(unit)
     # What a class leaves out of use, its subclass may use.
     without = unit.unused_modules() if "unused_modules" in vars(cls) else ()
+    # Before `files`, as a parameter that names no file is an error of its own.
+    parameters = {
+        name: plain(getattr(unit, name), f"{spec}: {name}")
+        for name in sorted(cls.model_fields)
+        if name not in cls.untraced
+    }
     files = [{"name": path.name, "sha256": digest_of(path)} for path in unit.files()]
     content = {
         "class": cls.__qualname__,
-        "parameters": {
-            name: plain(getattr(unit, name), f"{spec}: {name}")
-            for name in sorted(cls.model_fields)
-            if name not in cls.untraced
-        },
+        "parameters": parameters,
         "code": code_of(cls, Unit, without=without),
         "files": files,
         "libraries": {name: _version(name, spec) for name in sorted(unit.libraries)},

@@ -366,7 +366,7 @@ def test_dust_comes_from_a_tied_unit() -> None:
         ({"redshift": {"unit": "m", "otherwise": "fit"}}, "redshift.otherwise"),
         (
             {"redshift": {"unti": "m"}},
-            r"redshift\.unti = 'm': no such parameter; did you mean 'unit'",
+            r"redshift\.unti = 'm': no parameter 'unti'; did you mean 'unit'",
         ),
         ({"dust": {"law": "SFD"}}, r"config\.dust\.law = 'SFD'"),
         ({"dust": {"unit": None}}, "give unit or ebv; for a fit without dust, dust: null"),
