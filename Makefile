@@ -6,7 +6,7 @@ PYTHON := "$(VENV)/bin/python"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test coverage lint format types notebooks bench kill-test clean
+.PHONY: help setup test long-test coverage lint format types notebooks bench kill-test clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -14,9 +14,13 @@ help:  ## this list
 setup:  ## the environment for development: packages, jars, model data, tools
 	@./setup.sh test dev
 
-test:  ## all tests
+test:  ## all tests but the longest
 	@./setup.sh test
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+long-test:  ## the tests that take minutes each, which `make test` leaves out
+	@./setup.sh test
+	$(PYTHON) -m pytest -m long $(ARGS)
 
 coverage:  ## all tests, and how much of the package they reach
 	@./setup.sh test

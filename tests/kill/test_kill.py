@@ -22,6 +22,7 @@ from tests.kill.harness import (
 pytestmark = [pytest.mark.slow]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_lake_whose_drivers_were_killed_equals_an_undisturbed_one(
     spark: SparkSession, tmp_path: Path

@@ -292,6 +292,7 @@ def test_a_run_that_fails_says_so_in_its_record(spark: SparkSession, tmp_path: P
     assert "holds no alerts yet" in run["message"]
 
 
+@pytest.mark.long
 def test_two_executors_make_the_tables_that_one_process_makes(
     quick_lake: Path, tmp_path: Path, quick_jvm: None
 ) -> None:
