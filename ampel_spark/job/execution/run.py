@@ -135,7 +135,8 @@ def run_job(
         # Spark takes its time to start: meanwhile the archive is simulated, and code is hashed.
         opening = pool.submit(open_lake, job.name, lake)
         if job.simulation is not None:
-            archive.append(str(simulate_archive(job, out)))
+            # What lies beside the nights, catalogues and truth, is no part of the archive.
+            archive.append(str(simulate_archive(job, out) / "*.tar.gz"))
             # Units of a simulated archive's catalogues can be built now that these are there.
             there = job.varied()
             job = replace(job, units=there.units, catalogs=there.catalogs)
