@@ -30,8 +30,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sncosmo
 
-from ampel_spark.job.execution import tiers
 from ampel_spark.job.configuration.model import UnitStep
+from ampel_spark.job.execution import tiers
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.salt import LightCurves, SaltFitter
