@@ -120,7 +120,10 @@ except BlockingIOError:
 os.execv(sys.argv[2], sys.argv[2:])' "$share/lock" "$BASH" "$project/setup.sh" "$@"
 }
 
-install() { "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --editable "$1"; }
+install() { # Python compiles each module on its first import: all of them would take longer than the download
+    DIST_EXTRA_CONFIG=$project/conf/build.cfg "$venv/bin/python" -m pip install \
+        --disable-pip-version-check --no-input --no-compile --editable "$1"
+}
 
 fetch_jars() {
     local spark delta avro home
