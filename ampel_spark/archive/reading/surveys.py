@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ampel_spark.archive.reading.formats import FORMATS
+from ampel_spark.archive.reading.recipe import Recipe
 from ampel_spark.errors import ConfigError, nearest
 
 __all__ = [
@@ -99,6 +100,9 @@ class FlagColumn(_Section):
 
     column: str
     bits: int | None = Field(default=None, ge=1, description="any of these bits set")
+    codes: Annotated[tuple[int, ...], Field(strict=False)] | None = Field(
+        default=None, description="one of these among the codes that it lists, as 56,57"
+    )
     values: Annotated[tuple[float | str | bool, ...], Field(strict=False)] | None = Field(
         default=None, description="one of these values"
     )
@@ -108,9 +112,9 @@ class FlagColumn(_Section):
 
     @model_validator(mode="after")
     def _one_rule(self) -> FlagColumn:
-        given = [k for k in ("bits", "values", "outside") if getattr(self, k) is not None]
+        given = [k for k in ("bits", "codes", "values", "outside") if getattr(self, k) is not None]
         if len(given) != 1:
-            raise ValueError("give exactly one of bits, values and outside")
+            raise ValueError("give exactly one of bits, codes, values and outside")
         return self
 
 
@@ -154,9 +158,22 @@ class PhotometrySettings(_Section):
     )
     field: _Source | None = Field(default=None, description="survey field")
     rcid: _Source | None = Field(default=None, description="readout channel or detector")
+    ccd: str | None = Field(
+        default=None, description="column of ZTF's CCD (1 to 16): with 'quadrant' in place of rcid"
+    )
+    quadrant: str | None = Field(default=None, description="column of its quadrant (0 to 3)")
     ra: _Source | None = Field(default=None, description="right ascension [deg, ICRS]")
     dec: _Source | None = Field(default=None, description="declination [deg, ICRS]")
     redshift: _Source | None = Field(default=None, description="redshift")
+    mwebv: _Source | None = Field(
+        default=None, description="E(B-V) of the Milky Way, as the table's makers took it [mag]"
+    )
+    peak: _Source | None = Field(
+        default=None, description="time of maximum, as the table's makers know it; format as of time"
+    )
+    recipe: Recipe | None = Field(
+        default=None, description="what is done to fluxes of forced photometry"
+    )
     unusable: Annotated[tuple[FlagColumn, ...], Field(strict=False)] = Field(
         default=(), description="rows whose measurement is not usable"
     )
@@ -180,8 +197,13 @@ class PhotometrySettings(_Section):
                 raise ValueError(f"{key!r} does not go with what the table measures")
         if self.sign is not None and self.mag is None:
             raise ValueError("'sign' goes with 'mag': a flux has its own")
-        if (self.ra is None) != (self.dec is None):
-            raise ValueError("give both 'ra' and 'dec', or neither")
+        for pair in (("ra", "dec"), ("ccd", "quadrant")):
+            if len({getattr(self, key) is None for key in pair}) > 1:
+                raise ValueError("give both '{}' and '{}', or neither".format(*pair))
+        if self.ccd is not None and self.rcid is not None:
+            raise ValueError("give either 'rcid', or 'ccd' and 'quadrant'")
+        if self.recipe is not None and self.flux is None:
+            raise ValueError("'recipe' goes with 'flux'")
         return self
 
 
