@@ -30,6 +30,7 @@ __all__ = [
     "check_packages",
     "conf_dir",
     "conf_file",
+    "find_conf",
     "is_path",
     "settings",
     "share_dir",
@@ -100,6 +101,16 @@ def is_path(source: str) -> bool:
     return "/" in source or source.endswith((".yml", ".yaml"))
 
 
+def find_conf(kind: str, name: str) -> Path | None:
+    """Return the file that `conf_file` returns for a name; None where there is none."""
+    files = (folder / f"{name}.yml" for folder in _conf_dirs(kind))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _conf_dirs(kind: str) -> list[Path]:
+    return [folder / kind for folder in (_own_conf(), conf_dir()) if folder is not None]
+
+
 def conf_file(kind: str, source: str) -> Path:
     """Return a file of settings.
 
@@ -121,10 +132,10 @@ def conf_file(kind: str, source: str) -> Path:
         if not path.is_file():
             raise ConfigError(f"there is no file {source}: a path counts from the current folder")
         return path
-    folders = [folder / kind for folder in (_own_conf(), conf_dir()) if folder is not None]
-    for folder in folders:
-        if (folder / f"{source}.yml").is_file():
-            return folder / f"{source}.yml"
+    found = find_conf(kind, source)
+    if found is not None:
+        return found
+    folders = _conf_dirs(kind)
     known = nearest(source, (path.stem for folder in folders for path in folder.glob("*.yml")))
     there = " or ".join(map(str, folders))
     raise ConfigError(f"there is no {source!r} in {there}{known}")

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from ampel_spark.document import Document
-from ampel_spark.errors import ConfigError, LakeError, nearest
+from ampel_spark.errors import LakeError, nearest
 from ampel_spark.job.configuration.model import CatalogEntry, CatalogSource
 from ampel_spark.lake.runs import CatalogInput
 from ampel_spark.problems import entries, models_at, read_model
-from ampel_spark.settings import conf_file
+from ampel_spark.settings import find_conf
 
 if TYPE_CHECKING:
     from ampel_spark.sky.sources import CatalogSettings
@@ -155,13 +155,8 @@ def load_settings(name: str, path: Path | None = None) -> CatalogSettings:
     """
     from ampel_spark.sky.sources import CatalogSettings
 
-    if path is not None:
-        return read_model(path, CatalogSettings)
-    try:
-        file = conf_file("catalogs", name)
-    except ConfigError:
-        return CatalogSettings()
-    return read_model(file, CatalogSettings)
+    file = path or find_conf("catalogs", name)
+    return CatalogSettings() if file is None else read_model(file, CatalogSettings)
 
 
 def star_files(catalog: CatalogSource) -> list[Path]:

@@ -44,7 +44,7 @@ from ampel_spark.job.configuration.steps import (
 )
 from ampel_spark.lake.runs import Run
 from ampel_spark.problems import entries, note_refusals, read_model
-from ampel_spark.settings import conf_dir, conf_file, is_path, share_dir
+from ampel_spark.settings import conf_dir, conf_file, find_conf, is_path, share_dir
 
 __all__ = [
     "conf_dir",
@@ -220,12 +220,19 @@ def load_survey(source: str) -> Survey:
     source : str
         Name of a file of ``conf/surveys``, or a path (with a ``/`` or ``.yml``).
 
+    A file that is another form of a survey's data (``of``) has the columns that this survey
+    declares, where it declares none.
+
     Raises
     ------
     ConfigError
         If there is no such file, or something is wrong with it.
     """
-    return read_model(conf_file("surveys", source), Survey)
+    survey = read_model(conf_file("surveys", source), Survey)
+    other = None if survey.of in (None, survey.name) else find_conf("surveys", str(survey.of))
+    if other is None or "columns" in survey.model_fields_set:
+        return survey
+    return survey.model_copy(update={"columns": read_model(other, Survey).columns})
 
 
 def load_calibration(source: str, survey: Survey | None = None) -> Release:
