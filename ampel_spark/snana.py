@@ -104,7 +104,9 @@ def _objects(lines: Sequence[str]) -> tuple[list[_Object], list[tuple[int, str]]
         raise DialectError("it is a light curve of SNANA without a name: it needs a line 'SNID:'")
     nameless = next((one.head[NAME] for one in found if not one.names), None)
     if nameless is not None:
-        raise DialectError(f"object {nameless} of it has no line VARLIST: its columns have no names")
+        raise DialectError(
+            f"object {nameless} of it has no line VARLIST: its columns have no names"
+        )
     return found, odd
 
 
@@ -175,8 +177,8 @@ def joined(phot: pa.Table, heads: pa.Table, meta: Mapping[str, Any]) -> TextTabl
             continue  # an object without an observation
         if a < 1 or b > len(phot) or (of[a - 1 : b] >= 0).any():
             raise DialectError(
-                f"rows {a} to {b} of object {heads[NAME][i]} in its HEAD are not its own in {len(phot)}"
-                " rows: the files do not belong together"
+                f"rows {a} to {b} of object {heads[NAME][i]} in its HEAD are not its own in"
+                f" {len(phot)} rows: the files do not belong together"
             )
         of[a - 1 : b] = i
     between = phot["MJD"].to_numpy() == _BETWEEN if "MJD" in phot.column_names else of < 0

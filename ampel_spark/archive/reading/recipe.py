@@ -13,7 +13,7 @@ the Bright Transient Survey (https://github.com/BrightTransientSurvey/ztf_forced
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -84,7 +84,7 @@ def apply_recipe(
     recipe: Recipe,
     rows: Rows,
     jd: Floats,
-    number: MutableMapping[str, Floats],
+    number: Mapping[str, Floats],
     words: Callable[[str], Sequence[str]],
     values: Callable[[str], Floats],
 ) -> dict[str, dict[str, Any]]:
@@ -142,9 +142,7 @@ def apply_recipe(
     return done
 
 
-def _groups(
-    recipe: Recipe, rows: Rows, words: Callable[[str], Sequence[str]]
-) -> dict[str, Rows]:
+def _groups(recipe: Recipe, rows: Rows, words: Callable[[str], Sequence[str]]) -> dict[str, Rows]:
     columns = [words(name) for name in recipe.by]
     found: dict[str, list[int]] = {}
     for i in rows.tolist():
@@ -152,9 +150,7 @@ def _groups(
     return {name: np.array(found[name], np.int64) for name in sorted(found)}
 
 
-def peak_time(
-    groups: Mapping[str, Rows], jd: Floats, number: Mapping[str, Floats]
-) -> float | None:
+def peak_time(groups: Mapping[str, Rows], jd: Floats, number: Mapping[str, Floats]) -> float | None:
     """Return when a transient was at its maximum: where the running median of S/N is highest.
 
     The median is over the points of a group within a week; so a single bad image is no maximum.
@@ -205,7 +201,7 @@ def _without(
 
 
 def _add_reference(
-    rows: Rows, number: MutableMapping[str, Floats], mag: Floats, magerr: Floats
+    rows: Rows, number: Mapping[str, Floats], mag: Floats, magerr: Floats
 ) -> None:
     """Add the flux of a source in the reference image, whose noise the difference has already."""
     with np.errstate(invalid="ignore"):

@@ -37,7 +37,7 @@ class _Section(BaseModel):
 
 
 def _as_source(value: Any) -> Any:
-    if isinstance(value, str):
+    if isinstance(value, str | list | tuple):
         return {"column": value}
     if isinstance(value, datetime.date):
         return {"value": value.isoformat()}
@@ -51,11 +51,15 @@ def _as_word(value: Any) -> Any:
 class Source(_Section):
     """Where a quantity comes from: exactly one of `column`, `meta`, `file`, `path` and `value`.
 
-    A text alone is a column (for `zpsys` a value), a number or a date alone is a value.
+    A text or a list alone is a column (for `zpsys` a value), a number or a date alone is a value.
     """
 
-    column: str | None = Field(default=None, description="column of the table")
-    meta: str | None = Field(default=None, description="entry of the table's header")
+    column: str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None, description="column of the table; of several names the first that it has"
+    )
+    meta: str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None, description="entry of the table's header; of several the first that it has"
+    )
     file: str | None = Field(
         default=None, description="pattern with one group, searched for in the file's name"
     )
@@ -86,6 +90,16 @@ class Source(_Section):
             found = " and ".join(given) or "none"
             raise ValueError(f"give exactly one of {', '.join(kinds)}, not {found}")
         return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names that the column may have."""
+        return (self.column,) if isinstance(self.column, str) else self.column or ()
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Return the names that the entry of the header may have."""
+        return (self.meta,) if isinstance(self.meta, str) else self.meta or ()
 
 
 class Time(Source):
@@ -173,7 +187,8 @@ class PhotometrySettings(_Section):
         default=None, description="E(B-V) of the Milky Way, as the table's makers took it [mag]"
     )
     peak: _Source | None = Field(
-        default=None, description="time of maximum, as the table's makers know it; format as of time"
+        default=None,
+        description="time of maximum, as the table's makers know it; format as of time",
     )
     recipe: Recipe | None = Field(
         default=None, description="what is done to fluxes of forced photometry"
@@ -189,9 +204,12 @@ class PhotometrySettings(_Section):
 
     @model_validator(mode="after")
     def _is_complete(self) -> PhotometrySettings:
-        if (self.flux is None) == (self.mag is None):
-            raise ValueError("give either 'flux' (with fluxerr and zp) or 'mag' (with magerr)")
-        needed = ("fluxerr", "zp") if self.flux is not None else ("magerr",)
+        limits_alone = self.limit is not None and self.mag is None and self.magerr is None
+        if (self.flux is None) == (self.mag is None) and not (self.flux is None and limits_alone):
+            raise ValueError(
+                "give either 'flux' (with fluxerr and zp) or 'mag' (with magerr), or 'limit' alone"
+            )
+        needed = ("fluxerr", "zp") if self.flux is not None else () if limits_alone else ("magerr",)
         others = ("magerr",) if self.flux is not None else ("fluxerr", "zp")
         for key in needed:
             if getattr(self, key) is None:

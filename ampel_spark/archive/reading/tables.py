@@ -70,7 +70,9 @@ class FileTable:
             return self.heads[name][self.of]
         bare = {there.lstrip("#"): there for there in self.columns}
         if name.lstrip("#") not in bare:
-            raise ArchiveError(f"{self.path}: no column {name!r}{nearest(name, [*self.columns, *self.heads])}")
+            raise ArchiveError(
+                f"{self.path}: no column {name!r}{nearest(name, [*self.columns, *self.heads])}"
+            )
         return self.columns[bare[name.lstrip("#")]]
 
     def header(self, name: str) -> Any:
@@ -82,7 +84,8 @@ class FileTable:
             If there is none of this name.
         """
         if name not in self.meta:
-            raise ArchiveError(f"{self.path}: no {name!r} in its header{nearest(name, self.meta)}")
+            known = nearest(name, [*self.meta, *self.heads])
+            raise ArchiveError(f"{self.path}: no {name!r} in its header{known}")
         return self.meta[name]
 
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
