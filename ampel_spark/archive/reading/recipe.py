@@ -200,9 +200,7 @@ def _without(
     return ("after", after) if late >= spec.least else None
 
 
-def _add_reference(
-    rows: Rows, number: Mapping[str, Floats], mag: Floats, magerr: Floats
-) -> None:
+def _add_reference(rows: Rows, number: Mapping[str, Floats], mag: Floats, magerr: Floats) -> None:
     """Add the flux of a source in the reference image, whose noise the difference has already."""
     with np.errstate(invalid="ignore"):
         flux = 10.0 ** (0.4 * (number["zp"][rows] - mag))
