@@ -20,7 +20,7 @@ __all__ = ["check_whole", "explained", "explanation", "lost_files"]
 
 # A file of a table, as the messages of pyarrow, deltalake, Spark and Python name it: what is before
 # its ending, in which a path may begin at some places.
-_FILE = re.compile(r"[^'\"\n<>|]*?\.(?:parquet|json)(?![\w.])")
+_FILE = re.compile(r"[^'\"\n<>|]*?(?:\.parquet|/_delta_log/\d{20}\.json)(?!\w|\.\w)")
 _BEGIN = re.compile(r"(?:^|(?<=[\s:(=\[,]))/")
 
 

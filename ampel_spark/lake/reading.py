@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.files import files_in
 from ampel_spark.lake.log import newest_version
-from ampel_spark.lake.lost import check_whole, explained, explanation, lost_files
+from ampel_spark.lake.lost import check_whole, explained, lost_files
 from ampel_spark.lake.marker import MARKER, check_format
 
 if TYPE_CHECKING:
@@ -154,9 +154,7 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
     try:
         table = DeltaTable(str(root / name), version=version)
     except DeltaError as error:
-        lost = explanation(error, root)
-        if lost is not None:
-            raise lost from None
+        check_whole(root / name)
         which = "" if version is None else f"version {version} of "
         raise LakeError(f"{which}table {name!r} of lake {root} cannot be read: {error}") from None
     if version is None and table.version() != newest_version(root / name):

@@ -116,12 +116,8 @@ def rows_of(
     }
     if spec.ccd is not None and spec.quadrant is not None:
         number["rcid"] = _channels(table, spec.ccd, spec.quadrant, why)
-    if spec.time.format == "mjd":
-        number["peak"] = number["peak"] + _MJD
-    low, high = _JD_RANGE
-    number["peak"] = np.where(
-        (number["peak"] >= low) & (number["peak"] <= high), number["peak"], np.nan
-    )
+    peak = np.where(number["peak"] > 0, number["peak"], np.nan)  # -9 is none
+    number["peak"] = peak + (_MJD if spec.time.format == "mjd" else 0.0)
     _check_places(number, why)
     number["sign"] = _signs(table, spec, number, why)
     number["programid"] = _programids(table, spec, why)
