@@ -452,8 +452,10 @@ def test_an_ingest_into_a_lake_that_lost_datapoints_says_so(
     first = make.night(
         tmp_path / "ztf_public_20200101.tar.gz", [make.packet(make.detection(1, JD))]
     )
-    second = make.night(tmp_path / "ztf_public_20200102.tar.gz",
-                        [make.packet(make.detection(2, JD + 1), [make.detection(1, JD)])])  # fmt: skip
+    second = make.night(
+        tmp_path / "ztf_public_20200102.tar.gz",
+        [make.packet(make.detection(2, JD + 1), [make.detection(1, JD)])],
+    )
     ingest(spark, lake_path, [first], out=lambda line: None)
     (file,) = (lake_path / "datapoints").glob("*.parquet")
     file.rename(tmp_path / "away")
