@@ -132,7 +132,7 @@ class FlagColumn(_Section):
     def _one_rule(self) -> FlagColumn:
         given = [k for k in ("bits", "codes", "values", "outside") if getattr(self, k) is not None]
         if len(given) != 1:
-            raise ValueError("give exactly one of bits, codes, values and outside")
+            raise ValueError("give exactly one of bits, values and outside, or codes")
         return self
 
 
