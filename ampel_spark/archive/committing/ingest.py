@@ -307,7 +307,7 @@ def _mark(
         }  # fmt: skip
         rows.append(row)
     # That no other file stands here already was seen under the lock "archive", which is still held.
-    gone = pc.field("path").isin(list(chunk.replaced))
+    gone = pc.field("path").isin(pa.array(list(chunk.replaced), pa.string()))
     replace(lake, table, pa.Table.from_pylist(rows, arrow_schema(table)), gone, info)
 
 
