@@ -1,8 +1,8 @@
 """Bounds of what is read of files that somebody hands over, so that none takes the machine down.
 
-Sizes of packets, members and tables are bounded by `limit`. ``AMPEL_SPARK_LIMITS`` raises a bound,
-as ``AMPEL_SPARK_LIMITS="packet=64 table=20000"``; numbers are in MB. YAML is bounded in depth and
-in the size that it has with its aliases written out (`Loader`).
+Sizes of packets, members and tables are bounded by `limit`, and by `RATIO` where they are
+compressed. ``AMPEL_SPARK_LIMITS`` raises bounds, as ``packet=64 table=20000``, in MB. YAML is bounded in depth and in the size that it has with its aliases written out
+(`Loader`).
 """
 
 from __future__ import annotations
@@ -10,26 +10,43 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
 from ampel_spark.errors import ConfigError, nearest
 
-__all__ = ["LIMITS", "VARIABLE", "Loader", "TooLargeError", "cure", "limit"]
+__all__ = [
+    "LIMITS",
+    "RATIO",
+    "VARIABLE",
+    "Loader",
+    "TooLargeError",
+    "check_fits",
+    "cure",
+    "joined",
+    "limit",
+    "most_unpacked",
+]
 
 #: Environment variable that raises bounds.
 VARIABLE = "AMPEL_SPARK_LIMITS"
 
 #: Bounds by name [MB].
 LIMITS = {
-    "packet": 16,  # a member of a tar, and what is compressed in it
+    "packet": 16,  # a member of a tar
     "header": 1,  # headers of a tar between two members
-    "file": 2048,  # one file that is one container of packets, unpacked
+    "file": 2048,  # a file that is one container of packets
     "image": 64,  # a cutout, unpacked
-    "table": 8192,  # a table, unpacked
+    "result": 64,  # what a unit returns of one light curve
+    "table": 512,  # a table in memory, or so many times the size of its file as `RATIO` says
     "yaml": 1,  # a file of YAML; with its aliases written out, some times as much
 }
+
+#: How many times larger than its bound something may be where it was so much smaller, compressed.
+RATIO = 50
 
 #: How deep collections of YAML may stand in each other.
 _DEPTH = 50
@@ -58,6 +75,59 @@ def cure(name: str) -> str:
     """Return what a message says of a bound: how large it is, and how it is raised."""
     now = limit(name) >> 20
     return f"at most {now} MB are read; {VARIABLE}='{name}={2 * now}' raises that"
+
+
+def most_unpacked(name: str, packed: int) -> int:
+    """Return how many bytes may be made of `packed` bytes: the bound, or `RATIO` times as many."""
+    return max(limit(name), RATIO * packed)
+
+
+def joined(pieces: Iterable[bytes], name: str, packed: int) -> bytes:
+    """Return pieces of what is unpacked as one.
+
+    Parameters
+    ----------
+    pieces : iterable of bytes
+    name : str
+        The bound, of `LIMITS`.
+    packed : int
+        Bytes that it was compressed to.
+
+    Raises
+    ------
+    TooLargeError
+        As soon as they are more than `most_unpacked`.
+    """
+    most, size, held = most_unpacked(name, packed), 0, []
+    for piece in pieces:
+        size += len(piece)
+        if size > most:
+            raise TooLargeError(
+                f"{packed} bytes become more than {most >> 20} MB, unpacked: {cure(name)}"
+            )
+        held.append(piece)
+    return b"".join(held)
+
+
+def check_fits(units: Iterable[Any], path: Path) -> None:
+    """Refuse a FITS file whose heads say that it has far more data than it can have.
+
+    Parameters
+    ----------
+    units : iterable of astropy HDU
+        What is in the file.
+    path : Path
+        The file, compressed or not.
+
+    Raises
+    ------
+    TooLargeError
+        If it says so.
+    """
+    most = most_unpacked("table", path.stat().st_size)
+    for unit in units:
+        if unit.size > most:
+            raise TooLargeError(f"it says that it has {unit.size} bytes of data: {cure('table')}")
 
 
 @functools.cache

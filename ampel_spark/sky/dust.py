@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ampel_spark.bounds import check_fits
 from ampel_spark.document import read_document
 from ampel_spark.errors import ConfigError
 
@@ -272,6 +273,7 @@ def _column(path: Path) -> tuple[NDArray[np.float64], Any]:
 
     try:
         with fits.open(path) as units:
+            check_fits(units, path)
             tables = [unit for unit in units if isinstance(unit, fits.BinTableHDU)]
             if not tables:
                 raise ConfigError(f"{path} has no table: a HEALPix map is a BINTABLE")
