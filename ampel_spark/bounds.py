@@ -1,8 +1,8 @@
 """Bounds of what is read of files that somebody hands over, so that none takes the machine down.
 
 Sizes of packets, members and tables are bounded by `limit`, and by `RATIO` where they are
-compressed. ``AMPEL_SPARK_LIMITS`` raises bounds, as ``packet=64 table=20000``, in MB. YAML is bounded in depth and in the size that it has with its aliases written out
-(`Loader`).
+compressed. ``AMPEL_SPARK_LIMITS`` raises bounds, as ``packet=64 table=20000``, in MB. YAML is
+bounded in depth, and in the size that it has with its aliases written out (`Loader`).
 """
 
 from __future__ import annotations

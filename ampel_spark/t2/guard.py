@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator
 from mmap import mmap
 from multiprocessing.connection import Connection, Pipe
-from typing import Any
 
 import pyarrow as pa
 
@@ -137,7 +136,7 @@ def guarded(
     ----------
     unit : bytes
     task : callable
-        A function of a module, or a partial one. Its batches together have a row for each of `batch`.
+        A function of a module, or a partial one; what it yields has a row for each of `batch`.
     batch : RecordBatch
         A row for each light curve.
     silence : float
