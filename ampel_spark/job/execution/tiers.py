@@ -439,8 +439,9 @@ def _compute(
         folder = Path(context.lake.path(table.name))
         with progress(context.lake.spark, f"t2_{step.name}", context.out):
             parts = runner.compute(
-                mine, curves, step.unit, trace.trace_id, size, folder, context.run_id
-            )
+                mine, curves, step.unit, trace.trace_id, size, folder, context.run_id,
+                step.time_limit,
+            )  # fmt: skip
         if parts:
             # A result that was an exception is tried again, some times; any other stays as it is.
             again = any(part.most["attempts"] > 1 for part in parts)
