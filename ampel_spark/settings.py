@@ -8,7 +8,8 @@
 - ``AMPEL_SPARK_CONF``, a folder of settings of one's own, which adds to ``conf`` (`conf_file`); its
   folder ``spark``, where it has one, is read in place of ``conf/spark``;
 - ``AMPEL_SPARK_JARS`` and ``SNCOSMO_DATA_DIR``, the folders of the jars and of the models; by
-  default those that the set-up fetched.
+  default those that the set-up fetched;
+- ``AMPEL_SPARK_LIMITS``, bounds of what is read of files (`ampel_spark.bounds`).
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ def settings(master: str) -> dict[str, str]:
     merged: dict[str, str] = {}
     for file in files:
         merged |= _read(file, facts)
+    if bounds := os.environ.get("AMPEL_SPARK_LIMITS"):
+        merged["spark.executorEnv.AMPEL_SPARK_LIMITS"] = bounds
     return merged
 
 

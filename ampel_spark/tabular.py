@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ampel_spark import snana
+from ampel_spark.bounds import TooLargeError, cure, most_unpacked
 from ampel_spark.dialects import DialectError, TextTable, read_delimited, read_words, typed
 from ampel_spark.errors import nearest
 from ampel_spark.packed import content_of, plain_name
@@ -95,6 +96,7 @@ def _from_parquet(stream: IO[bytes], columns: Sequence[str] | None) -> TextTable
 
     file = parquet.ParquetFile(stream)
     names = _wanted(file.schema_arrow.names, columns)
+    _check_cells(file.metadata.num_rows, len(names), stream)
     table = file.read(None if columns is None else names)
     return TextTable(table, {
         k.decode(errors="replace"): v.decode(errors="replace")
@@ -137,6 +139,7 @@ def _from_fits(
         if not tables:
             raise DialectError("the file has no table")
         first = tables[0]
+        _check_cells(first.header.get("NAXIS2", 0), len(first.columns), stream)
         names, arrays = _wanted(first.columns.names, columns), []
         for name in names:
             values, null = np.asarray(first.data[name]), first.columns[name].null  # TNULL
@@ -155,6 +158,16 @@ def _from_fits(
     content = content_of(head)
     with head.open("rb") if content is None else io.BytesIO(content) as heads:
         return snana.joined(table, _from_fits(heads, None).table, meta)
+
+
+def _check_cells(rows: int, columns: int, stream: IO[bytes]) -> None:
+    """Refuse a table whose head says that it is far larger than its file can be."""
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    if 8 * rows * columns > most_unpacked("table", size):
+        raise TooLargeError(
+            f"it says that it has {rows} x {columns} values in {size} bytes: {cure('table')}"
+        )
 
 
 def _astropy(table: Any, columns: Sequence[str] | None) -> TextTable:
