@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = [*(sys.argv[1:] if argv is None else argv)]
     debug = "--debug" in given or os.environ.get("AMPEL_SPARK_DEBUG", "0") not in ("", "0")
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Escaped(sys.stdout), Escaped(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = Escaped(sys.stdout), Escaped(sys.stderr)
     try:
         return _run([word for word in given if word != "--debug"], debug)
     finally:

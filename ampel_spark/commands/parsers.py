@@ -84,8 +84,11 @@ def _jobs(commands: Any) -> None:
             help="tell what would be read, is present and is to be computed, and write nothing; "
             "the code of the job's own units runs",
         )
-    run.add_argument("--no-code", action="store_true",
-                     help="with --dry-run: leave out the job's own units, and run no code of them")  # fmt: skip
+    run.add_argument(
+        "--no-code",
+        action="store_true",
+        help="with --dry-run: leave out the job's own units and their code",
+    )
     reproduce = add_command(
         commands, "reproduce", "jobs.reproduce",
         "run a run again in a new lake, from the versions that it read, and compare all it wrote",
@@ -192,8 +195,9 @@ def _checks(commands: Any) -> None:
         commands, "validate", "jobs.validate",
         "check jobs, and tell all that is wrong with them; the code of their own units runs",
     )  # fmt: skip
-    validate.add_argument("--no-code", action="store_true",
-                          help="check what needs no code of a job's own units, and run none")  # fmt: skip
+    validate.add_argument(
+        "--no-code", action="store_true", help="check what needs no code of the job's own units"
+    )
     validate.add_argument("jobs", nargs="+", type=Path, metavar="JOB.yml")
     _set(validate, "change the jobs first")
 

@@ -1,9 +1,9 @@
 """The check of a lake: its logs, files, keys and what tables say of each other.
 
 Nothing is changed, and Spark is not needed. Every commit has to be there, in sequence, and to be
-the one that the next one was made on; every file that a readable version names has to have its
-size and its hash (or, where Spark wrote it, pages with their sums). Then rows: keys once, packets as
-accounted, the datapoints of every state, the state of every result.
+the one that the next one was made on. Every file that a readable version names has to have its size
+and its hash (or, where an older version wrote it, pages that can be read). Then rows: keys once,
+packets as accounted, the datapoints of every state, the state of every result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ import pyarrow.parquet as pq
 
 from ampel_spark.errors import AmpelSparkError, LakeError, nearest
 from ampel_spark.lake.known import ARCHIVE, cure, named, unlike
-from ampel_spark.lake.log import PREVIOUS, commit_path, hash_of, newest_version
+from ampel_spark.lake.log import (
+    PREVIOUS,
+    commit_path,
+    hash_of,
+    is_as_written,
+    newest_version,
+)
 from ampel_spark.lake.reading import check_lake, dataset, read, removed_versions
 from ampel_spark.lake.tables import TABLES, result_table
 
@@ -100,8 +106,8 @@ def check(
         short = unlike(root, named(root))
     except Exception as error:  # whatever is wrong with the tables that name versions
         if fast or not found:
-            found.append(Finding("runs", None, f"markers and records cannot be read: {_words(error)}",
-                                 cure(root, "runs")))  # fmt: skip
+            what = f"markers and records cannot be read: {_words(error)}"
+            found.append(Finding("runs", None, what, cure(root, "runs")))
         short = {}
     found += [
         Finding(name, newest_version(root / name), said, cure(root, name))
@@ -136,6 +142,9 @@ def _check_table(root: Path, name: str, gone: set[int]) -> Iterator[Finding]:
             before = None
             continue
         try:
+            if not is_as_written(data):
+                yield Finding(name, version, f"commit {version} is changed: its hash is another",
+                              mend)  # fmt: skip
             said = _take(data, files, version)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             yield Finding(name, version, f"commit {version} is damaged: {_words(error)}", mend)
@@ -144,6 +153,11 @@ def _check_table(root: Path, name: str, gone: set[int]) -> Iterator[Finding]:
                 what = f"commit {version - 1} is not the one that commit {version} was made on"
                 yield Finding(name, version - 1, what, mend)
         before = hash_of(data)
+    for checkpoint in sorted((folder / "_delta_log").glob("*.checkpoint*.parquet")):
+        if wrong := _wrong_with(checkpoint, _File(checkpoint.stat().st_size, None, None)):
+            number = int(checkpoint.name[:20])
+            what = f"{checkpoint.name} {wrong}; it may be deleted, as the commits say the same"
+            yield Finding(name, number, what, mend)
     for path, file in files.items():
         since = _needed_since(file, newest, gone)
         if since is not None and (wrong := _wrong_with(folder / path, file)):

@@ -2,8 +2,8 @@
 
 A copy that broke off, a restored backup, or a disk that lost its last writes leaves a table whose
 log ends early. It reads like an older table, and the next commit takes a number that was taken
-before. But ``archive_files`` and the records of runs name versions by number, and by the hash of
-the commit (`ampel_spark.lake.log.commit_hash`), and pins name them by number: `check_known` holds the
+before. But ``archive_files`` and the records of runs name versions by number and by the hash of the
+commit (`ampel_spark.lake.log.commit_hash`), and pins name them by number. `check_known` holds the
 tables to that, at the start of whatever writes.
 """
 
@@ -18,8 +18,9 @@ from typing import Any
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.log import commit_hash, commit_path, newest_version
 from ampel_spark.lake.reading import read
+from ampel_spark.lake.runs import runs
 
-__all__ = ["ARCHIVE", "Named", "check_known", "cure", "hashes", "named", "unlike"]
+__all__ = ["ARCHIVE", "HASHES", "Named", "check_known", "cure", "hashes", "named", "unlike"]
 
 #: Tables that are made of the archive alone; ``archive_files`` names versions of the first four.
 ARCHIVE = ("sightings", "datapoints", "alerts", "quarantine", "archive_files")
@@ -48,10 +49,9 @@ class Named:
     by: str
 
 
-def hashes(root: Path, versions: Mapping[str, int]) -> dict[str, str]:
-    """Return the hashes of commits, by table; of versions whose commits are there."""
-    found = {name: commit_hash(root / name, version) for name, version in versions.items()}
-    return {name: each for name, each in found.items() if each is not None}
+def hashes(root: Path, versions: Mapping[str, int]) -> dict[str, tuple[int, str | None]]:
+    """Return the numbers and hashes of commits, by table, as a marker has them."""
+    return {name: (number, commit_hash(root / name, number)) for name, number in versions.items()}
 
 
 def named(root: Path) -> Iterator[Named]:
@@ -92,8 +92,6 @@ def _metadata(table: Path, version: int) -> dict[str, Any]:
 
 
 def _by_records(root: Path) -> Iterator[Named]:
-    from ampel_spark.lake.runs import runs
-
     for run in runs(root):
         by = f"the record of run {run.run_id}"
         known = run.inputs.commits
@@ -122,9 +120,9 @@ def unlike(root: Path, each: Iterable[Named]) -> dict[str, str]:
             said = f"{what}, and {one.by} names version {one.version}: its last commits are lost"
         else:
             key = (one.table, one.version)
-            if key not in seen:
-                seen[key] = commit_hash(root / one.table, one.version) if one.hash else None
-            if one.hash is None or seen[key] == one.hash:
+            if one.hash is not None and key not in seen:
+                seen[key] = commit_hash(root / one.table, one.version)
+            if one.hash in (None, seen.get(key)):
                 continue
             said = (
                 f"has another version {one.version} than {one.by} names: commits were lost, and"
@@ -141,9 +139,7 @@ def cure(root: Path, name: str) -> str:
     """Return how a table that has lost something is mended."""
     again = f"copy {root / name} again from where the lake came from"
     if name in ARCHIVE:
-        return (
-            f"{again}, or ingest the archive into a new lake (`ampel-spark ingest PATH --lake NEW`)"
-        )
+        return f"{again}, or ingest the archive into a new lake (`ampel-spark ingest`)"
     if name.startswith("t2_"):
         return f"{again}, or move it away: the next `ampel-spark run` computes its results anew"
     if name in ("runs", "pins"):

@@ -37,6 +37,7 @@ __all__ = [
     "stream",
     "table_info",
     "table_names",
+    "verified",
 ]
 
 #: Note of a lake: the versions of tables that lost files.
@@ -231,7 +232,21 @@ def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
         If there is no such lake, table or version.
     """
     files = files_in(Path(lake).expanduser() / name)
-    return open_table(lake, name, version).to_pyarrow_dataset(filesystem=files)
+    return verified(open_table(lake, name, version).to_pyarrow_dataset(filesystem=files))
+
+
+def verified(data: Dataset) -> Dataset:
+    """Return a dataset of Parquet files that verifies the sums of the pages that it reads."""
+    from pyarrow import dataset as ds
+
+    options = ds.ParquetFragmentScanOptions(pre_buffer=True, page_checksum_verification=True)
+    form = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    fragments = [
+        form.make_fragment(f.path, filesystem=f.filesystem,
+                           partition_expression=f.partition_expression)
+        for f in data.get_fragments()
+    ]  # fmt: skip
+    return ds.FileSystemDataset(fragments, data.schema, form, data.filesystem)
 
 
 def stream(

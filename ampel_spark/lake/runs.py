@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError, nearest
+from ampel_spark.lake.log import commit_hash
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.tables import TABLES
 
@@ -47,7 +48,7 @@ __all__ = [
 #: Statuses of a run; it is killed where its driver ended without recording it.
 RUNNING, GOOD, PARTIAL, FAILED, KILLED = "running", "good", "partial", "failed", "killed"
 
-_CATALOG, _CALIBRATION, _AS_OF = "catalog ", "calibration ", "as_of_jd"
+_CATALOG, _CALIBRATION, _COMMIT, _AS_OF = "catalog ", "calibration ", "commit ", "as_of_jd"
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,16 @@ class RunInputs:
         By the name in the job.
     calibrations : mapping of str to str
         Content hashes of calibration releases, by name.
+    commits : mapping of str to str
+        Hashes of the commits of the versions that the record names, as ``alerts 3``; see
+        `ampel_spark.lake.known`.
     """
 
     tables: Mapping[str, int] = field(default_factory=dict)
     as_of_jd: float | None = None
     catalogs: Mapping[str, CatalogInput] = field(default_factory=dict)
     calibrations: Mapping[str, str] = field(default_factory=dict)
+    commits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def catalog_hashes(self) -> dict[str, str]:
@@ -116,6 +121,7 @@ class RunInputs:
         if self.as_of_jd is not None:
             found[_AS_OF] = self.as_of_jd
         found |= {f"{_CATALOG}{name}": c.to_json() for name, c in self.catalogs.items()}
+        found |= {f"{_COMMIT}{name}": digest for name, digest in self.commits.items()}
         return found | {f"{_CALIBRATION}{name}": h for name, h in self.calibrations.items()}
 
     @classmethod
@@ -123,7 +129,8 @@ class RunInputs:
         """Return the inputs of what `to_json` gave."""
         catalogs = {name: CatalogInput.from_json(c) for name, c in _under(value, _CATALOG)}
         named = {k: v for k, v in value.items() if " " not in k and k != _AS_OF}
-        return cls(named, value.get(_AS_OF), catalogs, dict(_under(value, _CALIBRATION)))
+        releases, commits = (dict(_under(value, prefix)) for prefix in (_CALIBRATION, _COMMIT))
+        return cls(named, value.get(_AS_OF), catalogs, releases, commits)
 
 
 @dataclass(frozen=True)
@@ -361,9 +368,22 @@ def record(lake: Lake, run: Run) -> None:
     from ampel_spark.lake.parts import arrow_schema
 
     table = TABLES["runs"]
+    known = _commits(lake.root, run)
+    run = replace(run, inputs=replace(run.inputs, commits=known))
     rows = pa.Table.from_pylist([run.to_row()], arrow_schema(table))
     mine = pc.field("run_id") == run.run_id
     replace_rows(lake, table, rows, mine, {"run_id": run.run_id})
+
+
+def _commits(root: Path, run: Run) -> dict[str, str]:
+    """Return the hashes of the commits of the versions that a run read and wrote."""
+    found: dict[str, str] = {}
+    for versions in (run.inputs.tables, run.outputs):
+        for name, version in versions.items():
+            digest = commit_hash(root / name, version) if isinstance(version, int) else None
+            if digest is not None:
+                found[f"{name} {version}"] = digest
+    return found
 
 
 def runs(lake: str | Path) -> list[Run]:
