@@ -66,11 +66,11 @@ def _run(argv: Sequence[str], debug: bool) -> int:
     except KeyboardInterrupt:
         print("ampel-spark: interrupted", file=sys.stderr)
         return 130
-    except Exception as error:  # what nobody foresaw where it arose is one sentence all the same
-        if debug:
+    except Exception as error:  # of files, libraries and the machine: one sentence all the same
+        said = sentence(error, getattr(args, "lake", None))
+        if debug or said is None:
             raise
-        lake = getattr(args, "lake", None)
-        print(f"ampel-spark: {sentence(error, lake)}", file=sys.stderr)
+        print(f"ampel-spark: {said}", file=sys.stderr)
         return 1
 
 

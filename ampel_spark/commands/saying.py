@@ -39,8 +39,8 @@ class Escaped:
         return getattr(self._stream, name)
 
 
-def sentence(error: BaseException, lake: str | None = None) -> str:
-    """Return one sentence for an error that nobody foresaw where it arose.
+def sentence(error: BaseException, lake: str | None = None) -> str | None:
+    """Return one sentence for an error of a file, a library or the machine; None for a bug.
 
     Parameters
     ----------
@@ -61,9 +61,19 @@ def sentence(error: BaseException, lake: str | None = None) -> str:
         if words in text:
             return f"{text}{_cure(number)}"
     module = type(error).__module__.partition(".")[0]
-    if module in ("pyarrow", "deltalake", "_internal", "delta", "pyspark", "py4j", "json"):
-        return f"{text}{more}"
-    return f"{type(error).__name__}: {text}; --debug shows where"
+    of_libraries = module in _LIBRARIES or isinstance(error, OSError | UnicodeError)
+    return f"{text}{more}" if of_libraries or _rises_in_library(error) else None
+
+
+_LIBRARIES = ("pyarrow", "deltalake", "_internal", "delta", "pyspark", "py4j", "json")
+
+
+def _rises_in_library(error: BaseException) -> bool:
+    """Say whether a library that reads files raised an error of Python's own kinds."""
+    trace, file = error.__traceback__, ""
+    while trace is not None:
+        trace, file = trace.tb_next, trace.tb_frame.f_code.co_filename
+    return file.endswith(".pxi") or any(f"/{name}/" in file for name in _LIBRARIES)
 
 
 _TEXTS = {

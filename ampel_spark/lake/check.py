@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ampel_spark.errors import AmpelSparkError, LakeError, nearest
-from ampel_spark.lake.known import ARCHIVE, cure, named, unlike
+from ampel_spark.lake.known import named
 from ampel_spark.lake.log import (
     PREVIOUS,
     commit_path,
@@ -30,6 +30,7 @@ from ampel_spark.lake.log import (
 )
 from ampel_spark.lake.reading import check_lake, dataset, read, removed_versions
 from ampel_spark.lake.tables import TABLES, result_table
+from ampel_spark.lake.whole import ARCHIVE, cure, unlike
 
 __all__ = ["Finding", "check"]
 

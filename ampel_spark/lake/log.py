@@ -294,8 +294,15 @@ def _text(lines: Sequence[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(line) + "\n" for line in ({"commitInfo": about}, *rest))
 
 
-def is_as_written(data: bytes) -> bool:
-    """Say whether a commit is as it was written; of one without its hash, nothing is known.
+def is_as_written(data: bytes, before: bytes | None = None) -> bool:
+    """Say whether a commit is as it was written; of one without hashes, nothing is known.
+
+    Parameters
+    ----------
+    data : bytes
+        Its file.
+    before : bytes, optional
+        The file of the commit before it, on which it has to be made.
 
     Raises
     ------
@@ -305,9 +312,12 @@ def is_as_written(data: bytes) -> bool:
     head, _, rest = data.partition(b"\n")
     first = json.loads(head)
     info = first.get("commitInfo", {})
+    previous = info.get(PREVIOUS)
     if CONTENT not in info:
-        return PREVIOUS not in info  # which is written with it
+        return previous is None  # which is written with it
     digest = info.pop(CONTENT)
+    if before is not None and previous != hash_of(before):
+        return False
     return bool(digest == hash_of(json.dumps(first).encode() + b"\n" + rest))
 
 

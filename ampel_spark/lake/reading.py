@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from ampel_spark.errors import LakeError, nearest
 from ampel_spark.files import files_in
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.marker import MARKER, check_format
+from ampel_spark.lake.whole import check_commits, check_sizes, cure
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,18 +150,26 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
                 f"table {name!r} of lake {root} has no version {version}: "
                 f"it goes from 0 to {newest}"
             )
+    check_commits(root, name)
     try:
         return DeltaTable(str(root / name), version=version)
     except DeltaError as error:
         which = "" if version is None else f"version {version} of "
-        raise LakeError(f"{which}table {name!r} of lake {root} cannot be read: {error}") from None
+        # Its own words, without the places in its code.
+        what = " ".join(re.split(r"\n\s*0: ", str(error))[0].split())
+        raise LakeError(
+            f"{which}table {name!r} of lake {root} cannot be read: {what}; {cure(root, name)}"
+        ) from None
 
 
 def removed_versions(root: Path) -> dict[str, list[int]]:
     """Return the versions that lost files to maintenance, by table."""
     note = root / GONE
-    found: dict[str, list[int]] = json.loads(note.read_text()) if note.is_file() else {}
-    return found
+    try:
+        found: dict[str, list[int]] = json.loads(note.read_text()) if note.is_file() else {}
+        return {name: [*map(int, versions)] for name, versions in found.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LakeError(f"{note} is damaged ({error}): copy it again") from None
 
 
 def check_version(root: Path, name: str, version: int) -> None:
@@ -231,8 +241,10 @@ def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
     LakeError
         If there is no such lake, table or version.
     """
-    files = files_in(Path(lake).expanduser() / name)
-    return verified(open_table(lake, name, version).to_pyarrow_dataset(filesystem=files))
+    root = Path(lake).expanduser()
+    table = open_table(root, name, version)
+    check_sizes(root, name, table)
+    return verified(table.to_pyarrow_dataset(filesystem=files_in(root / name)))
 
 
 def verified(data: Dataset) -> Dataset:

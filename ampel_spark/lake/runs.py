@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError, nearest
-from ampel_spark.lake.log import commit_hash
+from ampel_spark.lake.log import commit_hash, newest_version
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.lake.whole import Named, cure, unlike
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
@@ -38,6 +39,7 @@ __all__ = [
     "catalogs_by_run",
     "find_run",
     "flattened",
+    "named_by",
     "new_run_id",
     "preference",
     "record",
@@ -429,12 +431,12 @@ def find_run(lake: str | Path, text: str = "latest") -> Run:
             f"lake {lake} has no run yet: `ampel-spark run JOB.yml --lake {lake}` makes one"
         )
     if text == "latest":
-        return next((run for run in found if run.status != KILLED), found[0])
+        return _whole(lake, next((run for run in found if run.status != KILLED), found[0]))
     fitting = [run for run in found if run.run_id == text] or [
         run for run in found if run.run_id.startswith(text)
     ]
     if len(fitting) == 1:
-        return fitting[0]
+        return _whole(lake, fitting[0])
     ids = [run.run_id for run in fitting or found]
     shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
     if fitting:
@@ -443,6 +445,24 @@ def find_run(lake: str | Path, text: str = "latest") -> Run:
     raise LakeError(
         f"lake {lake} has no run {text!r}{near if 'mean' in near else f'; its newest: {shown}'}"
     )
+
+
+def named_by(run: Run) -> Iterator[Named]:
+    """Yield the versions of tables that a record names."""
+    for versions in (run.inputs.tables, run.outputs):
+        for name, version in versions.items():
+            if isinstance(version, int):
+                digest = run.inputs.commits.get(f"{name} {version}")
+                yield Named(name, version, digest, f"the record of run {run.run_id}")
+
+
+def _whole(lake: str | Path, run: Run) -> Run:
+    """Return a run, where the tables that are there have what it wrote and read."""
+    root = Path(lake).expanduser()
+    there = [one for one in named_by(run) if newest_version(root / one.table) is not None]
+    for name, said in unlike(root, there).items():
+        raise LakeError(f"table {name!r} of lake {root} {said}: {cure(root, name)}")
+    return run
 
 
 def flattened(value: Any, path: str = "") -> dict[str, Any]:
