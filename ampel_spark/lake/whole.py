@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.log import commit_hash, commit_path, is_as_written, newest_version
+from ampel_spark.lake.lost import check_whole
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -106,6 +107,7 @@ def check_sizes(root: Path, name: str, table: DeltaTable) -> None:
         except OSError:
             there = -1
         if there != size:
+            check_whole(root / name)  # which says how it is mended
             what = "is not there" if there < 0 else f"has {there} bytes, and {size} were written"
             raise LakeError(
                 f"table {name!r} of lake {root} cannot be read: {file.name} {what};"
