@@ -72,7 +72,8 @@ def _rises_in_library(error: BaseException) -> bool:
     """Say whether a library that reads files raised an error of Python's own kinds."""
     trace, file = error.__traceback__, ""
     while trace is not None:
-        trace, file = trace.tb_next, trace.tb_frame.f_code.co_filename
+        file = trace.tb_frame.f_code.co_filename
+        trace = trace.tb_next
     return file.endswith(".pxi") or any(f"/{name}/" in file for name in _LIBRARIES)
 
 

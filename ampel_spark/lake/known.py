@@ -9,13 +9,11 @@ tables to that, at the start of whatever writes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from ampel_spark.errors import LakeError
-from ampel_spark.lake.log import commit_hash, commit_path, newest_version
+from ampel_spark.lake.log import commit_hash, metadata_of, newest_version
 from ampel_spark.lake.reading import open_table, read
 from ampel_spark.lake.runs import named_by, runs
 from ampel_spark.lake.whole import ARCHIVE, Named, check_sizes, cure, unlike
@@ -52,21 +50,11 @@ def _by_markers(root: Path) -> Iterator[Named]:
         if len(rows):
             yield Named(name, max(rows[column].to_pylist()), None, "archive_files")
     for version in range(newest, -1, -1):  # compaction and the like say nothing
-        metadata = _metadata(root / "archive_files", version)
+        metadata = metadata_of(root / "archive_files", version)
         if HASHES in metadata:
             for name, (number, digest) in metadata[HASHES].items():
                 yield Named(name, number, digest, f"version {version} of archive_files")
             return
-
-
-def _metadata(table: Path, version: int) -> dict[str, Any]:
-    try:
-        with commit_path(table, version).open() as stream:
-            info = json.loads(stream.readline())["commitInfo"]
-        found: dict[str, Any] = json.loads(info.get("userMetadata") or "{}")
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # `ampel_spark.lake.check` says what is wrong with the log
-    return found
 
 
 def check_known(lake: str | Path) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "create",
     "hash_of",
     "is_as_written",
+    "metadata_of",
     "newest_version",
     "replace_files",
     "widen",
@@ -79,6 +80,17 @@ def commit_hash(table: str | Path, version: int) -> str | None:
         return hash_of(commit_path(table, version).read_bytes())
     except OSError:
         return None
+
+
+def metadata_of(table: str | Path, version: int) -> dict[str, Any]:
+    """Return the user metadata of a commit; empty where it has none, or cannot be read."""
+    try:
+        with commit_path(table, version).open() as stream:
+            info = json.loads(stream.readline())["commitInfo"]
+        found = json.loads(info.get("userMetadata") or "{}")
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # `ampel_spark.lake.check` says what is wrong with the log
+    return found if isinstance(found, dict) else {}
 
 
 def hash_of(data: bytes) -> str:
@@ -314,7 +326,9 @@ def is_as_written(data: bytes, before: bytes | None = None) -> bool:
     info = first.get("commitInfo", {})
     previous = info.get(PREVIOUS)
     if CONTENT not in info:
-        return previous is None  # which is written with it
+        # Another writer's commit says at least what it is, as one after ours has to.
+        ours = before is not None and CONTENT.encode() in before.partition(b"\n")[0]
+        return previous is None and ("commitInfo" in first or not ours)
     digest = info.pop(CONTENT)
     if before is not None and previous != hash_of(before):
         return False

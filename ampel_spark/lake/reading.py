@@ -154,6 +154,7 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
                 f"table {name!r} of lake {root} has no version {version}: "
                 f"it goes from 0 to {newest}"
             )
+    check_commits(root, name)
     try:
         table = DeltaTable(str(root / name), version=version)
     except DeltaError as error:
@@ -166,7 +167,6 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
         ) from None
     if version is None and table.version() != newest_version(root / name):
         check_whole(root / name)  # a commit in between is lost
-    check_commits(root, name)
     return table
 
 

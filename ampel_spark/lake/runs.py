@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError, nearest
-from ampel_spark.lake.log import commit_hash, newest_version
+from ampel_spark.lake.log import commit_hash, metadata_of, newest_version
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.lake.whole import Named, cure, unlike
@@ -45,6 +45,7 @@ __all__ = [
     "record",
     "runs",
     "utc_now",
+    "whole",
 ]
 
 #: Statuses of a run; it is killed where its driver ended without recording it.
@@ -401,6 +402,7 @@ def runs(lake: str | Path) -> list[Run]:
     if "runs" not in table_names(lake):
         return []
     found = [Run.from_row(row) for row in read(lake, "runs").to_pylist()]
+    _check_complete(Path(lake).expanduser(), {run.run_id for run in found})
     found = [
         replace(run, status=KILLED)
         if run.status == RUNNING and not _is_alive(Path(lake), run.run_id)
@@ -431,12 +433,12 @@ def find_run(lake: str | Path, text: str = "latest") -> Run:
             f"lake {lake} has no run yet: `ampel-spark run JOB.yml --lake {lake}` makes one"
         )
     if text == "latest":
-        return _whole(lake, next((run for run in found if run.status != KILLED), found[0]))
+        return whole(lake, next((run for run in found if run.status != KILLED), found[0]))
     fitting = [run for run in found if run.run_id == text] or [
         run for run in found if run.run_id.startswith(text)
     ]
     if len(fitting) == 1:
-        return _whole(lake, fitting[0])
+        return whole(lake, fitting[0])
     ids = [run.run_id for run in fitting or found]
     shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
     if fitting:
@@ -445,6 +447,20 @@ def find_run(lake: str | Path, text: str = "latest") -> Run:
     raise LakeError(
         f"lake {lake} has no run {text!r}{near if 'mean' in near else f'; its newest: {shown}'}"
     )
+
+
+def _check_complete(root: Path, known: set[str]) -> None:
+    """Refuse a lake whose newest pins are of a run without a record: a run records itself first."""
+    newest = newest_version(root / "pins")
+    for version in range(-1 if newest is None else newest, -1, -1):
+        run_id = metadata_of(root / "pins", version).get("run_id")
+        if run_id is not None and run_id not in known:
+            raise LakeError(
+                f"table 'runs' of lake {root} lacks the record of run {run_id}, which pins names:"
+                f" its last commits are lost; {cure(root, 'runs')}"
+            )
+        if run_id is not None:
+            return
 
 
 def named_by(run: Run) -> Iterator[Named]:
@@ -456,8 +472,14 @@ def named_by(run: Run) -> Iterator[Named]:
                 yield Named(name, version, digest, f"the record of run {run.run_id}")
 
 
-def _whole(lake: str | Path, run: Run) -> Run:
-    """Return a run, where the tables that are there have what it wrote and read."""
+def whole(lake: str | Path, run: Run) -> Run:
+    """Return a run of a lake whose tables, as far as they are there, have what it read and wrote.
+
+    Raises
+    ------
+    LakeError
+        If one of them ends before that, or has another commit in its place.
+    """
     root = Path(lake).expanduser()
     there = [one for one in named_by(run) if newest_version(root / one.table) is not None]
     for name, said in unlike(root, there).items():

@@ -72,18 +72,18 @@ def check_commits(root: Path, name: str) -> None:
     newest = newest_version(root / name)
     before: bytes | None = None
     for version in range(max(checkpoints, default=-1) + 1, (-1 if newest is None else newest) + 1):
-        good, what = False, "is damaged"
+        path = commit_path(root / name, version)
+        good, what = False, f"commit {version} is damaged"
         try:
-            data = commit_path(root / name, version).read_bytes()
+            data = path.read_bytes()
             good, before = is_as_written(data, before), data
         except FileNotFoundError:
-            what = "is not there"
+            what = f"it has lost _delta_log/{path.name}"
         except (ValueError, AttributeError):
             pass
         if not good:
             raise LakeError(
-                f"table {name!r} of lake {root} cannot be read: commit {version} {what};"
-                f" {cure(root, name)}"
+                f"table {name!r} of lake {root} cannot be read: {what}; {cure(root, name)}"
             )
 
 
