@@ -7,6 +7,7 @@ or ``path/file.py:Class``, from the job file's folder.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import importlib.util
 import inspect
@@ -213,6 +214,7 @@ def _probe(path: Path) -> None:
         os.close(ours)
         for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
             os.dup2(os.open(os.devnull, mode), number)
+        faulthandler.disable()
         with contextlib.suppress(BaseException):  # it is raised again where it is imported
             spec = importlib.util.spec_from_file_location("probed", path)
             if spec is not None and spec.loader is not None:

@@ -352,8 +352,11 @@ def _rest_of(
 
 
 def _name_of(entry: UnitEntry) -> str:
-    own = entry.unit if entry.unit in UNITS else _snake(entry.unit.rpartition(":")[2])
-    return entry.name or own
+    return entry.name or _own_name(entry.unit)
+
+
+def _own_name(spec: str) -> str:
+    return spec if spec in UNITS else _snake(spec.rpartition(":")[2])
 
 
 def _texts(value: Any) -> set[str]:
@@ -541,7 +544,11 @@ def _channel_names(document: Document) -> list[str]:
 
 
 def _unit_names(document: Document) -> set[str]:
-    return {str(entry.get("name") or entry.get("unit")) for entry in _raw(document, "t2")}
+    """Return what the entries of t2 are called, whether they could be built or not."""
+    return {
+        str(entry.get("name") or _own_name(str(entry.get("unit"))))
+        for entry in _raw(document, "t2")
+    }
 
 
 def _is_name(value: Any) -> bool:
