@@ -185,7 +185,7 @@ def _times(
 
 def _stocks(document: Document, where: _Place, entry: SelectEntry, base: Path) -> Any:
     """Return the stock ids that ``objects`` and ``objects_in`` name, sorted."""
-    texts = [([*where, "objects"], text) for text in entry.objects or ()]
+    texts = [([*where, "objects"], text, "") for text in entry.objects or ()]
     if entry.objects_in is not None:
         place: _Place = [*where, "objects_in"]
         path = _path(base, entry.objects_in)
@@ -195,13 +195,17 @@ def _stocks(document: Document, where: _Place, entry: SelectEntry, base: Path) -
             document.problem(place, f"{path} cannot be read: {error}")
             lines = []
         words = [line.partition("#")[0].strip() for line in lines]
-        texts += [(place, word) for word in words if word]
+        texts += [(place, w, f"line {n} of {path}") for n, w in enumerate(words, start=1) if w]
     stocks = set()
-    for place, text in texts:
+    for place, text, line in texts:
         try:
             stocks.add(_stock(text))
         except ValueError as error:
-            document.problem(place, f"{error}; other objects go by their stock id")
+            # Whatever file it is, what stands in it is not shown to who wrote the job.
+            what = f"{line} names no object" if line else str(error)
+            document.problem(place, f"{what}; other objects go by their stock id")
+            if line:
+                break
     if not texts:
         document.problem([*where, "objects_in"], "the file names no object")
     return np.array(sorted(stocks), np.int64)

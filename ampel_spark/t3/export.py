@@ -21,7 +21,12 @@ import pyarrow.parquet as pq
 
 from ampel_spark.errors import ConfigError, nearest
 
-__all__ = ["export", "write_csv", "write_parquet"]
+__all__ = ["SAFE_CSV", "export", "write_csv", "write_parquet"]
+
+#: Environment variable: mark texts that a spreadsheet would take for formulas by ``'`` before them.
+SAFE_CSV = "AMPEL_SPARK_SAFE_CSV"
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export(
@@ -156,7 +161,10 @@ def _cell(value: Any) -> str | int:
     if isinstance(value, list):
         known = [None if isinstance(v, float) and np.isnan(v) else v for v in value]
         return json.dumps(known, ensure_ascii=False)
-    return value if isinstance(value, int) else str(value)
+    text = value if isinstance(value, int) else str(value)
+    if isinstance(value, str) and value[:1] in _FORMULA and os.environ.get(SAFE_CSV):
+        return f"'{value}"
+    return text
 
 
 def _datatype(arrow: pa.DataType) -> str:

@@ -46,6 +46,7 @@ from ampel_spark.archive.reading.readers import Reader, check_settings, name_pat
 from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.commits import add_parts, delete, insert, replace, written
+from ampel_spark.lake.known import HASHES, check_known, hashes
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.lost import explained
 from ampel_spark.lake.parts import arrow_schema
@@ -150,6 +151,7 @@ def ingest(
     for line in left_out(paths, patterns):
         out(f"ingest: {line}")
     with lake.lock("archive"):
+        check_known(lake.root)
         for unfinished in undo_unfinished(lake, run_id):
             out(f"ingest: took back chunk {unfinished}, which was never finished")
         files = looked_at(lake, files)  # another ingest may have read some meanwhile
@@ -312,7 +314,10 @@ def _mark(
     info: Mapping[str, Any],
 ) -> None:
     """Commit the marker of a chunk: its files, and the versions that belong together."""
-    versions = {f"{name}_version": lake.version(name) for name in CHUNK_TABLES}
+    numbers = {name: lake.version(name) or 0 for name in CHUNK_TABLES}
+    versions = {f"{name}_version": number for name, number in numbers.items()}
+    # By number and by content: a number may be taken again, after a commit was lost.
+    info = {**info, HASHES: hashes(lake.root, numbers)}
     table = TABLES["archive_files"]
     rows = []
     for file in chunk.files:

@@ -7,7 +7,8 @@ any problem noted, nothing runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,12 +46,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STATE_COLUMNS",
+    "Own",
     "build_filters",
     "build_selections",
     "build_units",
     "check_systematics",
     "result_types",
 ]
+
+
+@dataclass(frozen=True)
+class Own:
+    """What becomes of a job's own units: whether their code may run, and who is told before."""
+
+    code: bool = True
+    before: Callable[[Sequence[str]], None] | None = None
+
 
 #: What expressions may name beside the results of units, with Spark types.
 STATE_COLUMNS = {
@@ -130,9 +141,16 @@ def _build_filter(document: Document, where: list[str | int], entry: FilterEntry
 
 
 def build_units(
-    document: Document, base: Path, catalogs: Mapping[str, CatalogSource], lake: Path
+    document: Document,
+    base: Path,
+    catalogs: Mapping[str, CatalogSource],
+    lake: Path,
+    own: Own,
 ) -> list[UnitStep]:
     """Return the units, each after those it is tied to, else in the order of the job."""
+    mine = [spec for entry in _raw(document, "t2") if ":" in (spec := str(entry.get("unit", "")))]
+    if own.before is not None and own.code and mine:
+        own.before(list(dict.fromkeys(mine)))
     steps: dict[str, UnitStep] = {}
     places: dict[str, int] = {}
     channels = _channel_names(document)
@@ -140,6 +158,9 @@ def build_units(
     refused: list[tuple[int, UnitStep]] = []
     for i, entry in entries(document, "t2", UnitEntry):
         _check_channels(document, ["t2", i, "channel"], entry.channel or (), channels)
+        if entry.unit in mine and not own.code:
+            complete = False
+            continue
         model = _class_of(document, ["t2", i, "unit"], entry, base)
         if model is None:
             complete = False
@@ -331,8 +352,11 @@ def _rest_of(
 
 
 def _name_of(entry: UnitEntry) -> str:
-    own = entry.unit if entry.unit in UNITS else _snake(entry.unit.rpartition(":")[2])
-    return entry.name or own
+    return entry.name or _own_name(entry.unit)
+
+
+def _own_name(spec: str) -> str:
+    return spec if spec in UNITS else _snake(spec.rpartition(":")[2])
 
 
 def _texts(value: Any) -> set[str]:
@@ -520,7 +544,11 @@ def _channel_names(document: Document) -> list[str]:
 
 
 def _unit_names(document: Document) -> set[str]:
-    return {str(entry.get("name") or entry.get("unit")) for entry in _raw(document, "t2")}
+    """Return what the entries of t2 are called, whether they could be built or not."""
+    return {
+        str(entry.get("name") or _own_name(str(entry.get("unit"))))
+        for entry in _raw(document, "t2")
+    }
 
 
 def _is_name(value: Any) -> bool:
