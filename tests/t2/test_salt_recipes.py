@@ -61,7 +61,7 @@ def test_a_recipe_counts_by_its_parameters_alone() -> None:
 
 
 def test_an_unknown_recipe_is_named_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="no recipe 'jlaa'.*'jla'"):
+    with pytest.raises(ConfigError, match=r"no recipe 'jlaa'.*'jla'"):
         built(recipe="jlaa")
 
 

@@ -234,6 +234,25 @@ class VariationEntry(_Section):
         ge=0,
         description="factor on its shifts in the covariance: true size over varied size",
     )
+    models: str | None = Field(
+        default=None, description="folders of SALT models, as trainings/*: one variation each"
+    )
+    zero_points: str | None = Field(
+        default=None,
+        description="file with arrays bands and covariance [mag²]: one variation each eigenvector",
+    )
+    draws: int | None = Field(
+        default=None, ge=1, description="of that covariance, instead of its eigenvectors"
+    )
+    seed: int = Field(default=1, description="of the draws")
+
+    @model_validator(mode="after")
+    def _is_one_set(self) -> VariationEntry:
+        if self.models is not None and self.zero_points is not None:
+            raise ValueError("give models or zero_points, not both: two variations are two entries")
+        if self.draws is not None and self.zero_points is None:
+            raise ValueError("draws are of zero_points: give the file of their covariance")
+        return self
 
     @property
     def settings(self) -> tuple[str, ...]:

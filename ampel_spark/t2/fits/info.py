@@ -1,8 +1,8 @@
-"""What stands in the SALT2.INFO or SALT3.INFO beside a model: its range, and its calibration shifts.
+"""What the SALT2.INFO or SALT3.INFO beside a model says: its range, and its calibration shifts.
 
-SNANA reads these files, and so do those who publish retrainings. A line is a key and its values:
+SNANA reads these files, and who publishes retrainings writes them. A line is a key and its values:
 ``RESTLAMBDA_RANGE: 3000 7000``, ``MAGSHIFT: SDSS g 0.01`` or ``WAVESHIFT: SDSS g 5`` (also
-``LAMSHIFT``). A shift says with which calibration the model was trained, so that fits take the same:
+``LAMSHIFT``). A shift says with which calibration the model was trained, so that fits take it too:
 the model's magnitudes in that band are larger by MAGSHIFT, and the band lies WAVESHIFT to the red.
 """
 

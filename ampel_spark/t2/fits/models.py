@@ -4,8 +4,8 @@ sncosmo downloads what it lacks; a job must not, for its workers may have no net
 names the files. So models are read from their folders, and bands by sncosmo's own loaders with the
 download taken out.
 
-A retrained SALT model is called ``salt2@PATH`` or ``salt3@PATH``, with the folder of its files, or a
-file in it. In results it is called by the folder's name and what is in it (`label`).
+A retrained SALT model is called ``salt2@PATH`` or ``salt3@PATH``, with the folder of its files or
+one file in it. In results it is called by the folder's name and what is in it (`label`).
 """
 
 from __future__ import annotations
