@@ -22,7 +22,7 @@ from ampel_spark.archive.committing.chunks import Pinned
 from ampel_spark.calibration.examine import examine
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
-from ampel_spark.job.execution.outcomes import failures, outcomes
+from ampel_spark.job.execution.outcomes import failures, outcomes, qualities
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, insert_parts
 from ampel_spark.lake.progress import progress
@@ -392,6 +392,8 @@ def _run_unit(
     counts |= outcomes(files)
     if bad := failures(counts):
         context.out(f"T2: {step.name}: {bad}")
+    if graded := qualities(counts):
+        context.out(f"T2: {step.name}: {graded}")
     return results
 
 

@@ -219,6 +219,9 @@ class SaltFit(Unit):
     model_bands: dict[str, str] = Field(default_factory=dict)
     "What the model's INFO file calls a band, as `{ztfg: ZTF/g}`, for the shifts it names there."
 
+    max_reduced_chisq: float = Field(default=3.0, gt=0)
+    "Chi square per degree of freedom above which a fit's `quality` is poor."
+
     cosmology: Cosmology = Cosmology()
     "For absolute magnitudes."
 
@@ -529,7 +532,7 @@ class SaltFit(Unit):
         engine = self._engine()
         if engine == "batch" and not _HAS_NUMBA:
             engine = "twin"
-        return columns_of(fits, points, self.bands) | {
+        return columns_of(fits, points, self.bands, self.max_reduced_chisq) | {
             "peak_absmag_b": fits.peak_b - modulus,
             "z_source": pa.array(targets.source, pa.string()),
             "z_distance": targets.distance,
