@@ -23,7 +23,7 @@ from typing import Any
 import ampel_spark
 from ampel_spark.errors import LakeError
 
-__all__ = ["CHECKPOINTS", "add_files", "create", "newest_version", "replace_files"]
+__all__ = ["CHECKPOINTS", "add_files", "create", "newest_version", "replace_files", "widen"]
 
 #: Commits from one checkpoint to the next: it costs some seconds, reading fifty far less than one.
 CHECKPOINTS = 50
@@ -137,6 +137,35 @@ def replace_files(
     if before != since or not _link(table, before + 1, [info, *gone, *new]):
         raise LakeError(f"{table} was written to while its files were put together; do it again")
     return before + 1
+
+
+def widen(table: str | Path, fields: Sequence[Mapping[str, Any]]) -> int:
+    """Give a table more columns, in one commit; return its version.
+
+    Parameters
+    ----------
+    table : path
+        Folder of a table with in-commit timestamps.
+    fields : sequence of mapping
+        All columns of the table, as Spark has them in JSON; those that are new can be null.
+    """
+    from deltalake import DeltaTable
+
+    while True:
+        about = DeltaTable(str(table)).metadata()
+        before, info = _next(table, "ADD COLUMNS", {}, [])
+        info["commitInfo"]["isBlindAppend"] = False
+        metadata = {
+            "id": str(about.id),
+            "description": about.description,
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": json.dumps({"type": "struct", "fields": list(fields)}),
+            "partitionColumns": list(about.partition_columns),
+            "configuration": dict(about.configuration),
+            "createdTime": about.created_time,
+        }
+        if _link(table, before + 1, [info, {"metaData": metadata}]):
+            return before + 1
 
 
 def _next(

@@ -36,10 +36,10 @@ _MJD = 2400000.5
 # Of years 1600 to 2400: a time that is a date of any other kind is not in here.
 _JD_RANGE = (2305447.5, 2597641.5)
 _VALUES = ("flux", "fluxerr", "zp", "mag", "magerr", "limit")
-_OPTIONAL = ("ra", "dec", "redshift", "field", "rcid")
+_OPTIONAL = ("ra", "dec", "redshift", "ebv", "field", "rcid")
 # What is beyond these is none: no magnitude is -99 or 99, and no redshift -9.
 _RANGES = {"mag": (-30.0, 40.0), "limit": (-30.0, 40.0), "magerr": (-np.inf, 30.0),
-           "redshift": (-1.0, 100.0)}  # fmt: skip
+           "redshift": (-1.0, 100.0), "ebv": (0.0, 100.0)}  # fmt: skip
 # A whole number as floats are written.
 _FLOAT_ID = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE]\+?[0-9]{1,3})|[+-]?[0-9]{16,}\.0*")
 
@@ -429,7 +429,7 @@ def _packet(
         )  # fmt: skip
     usable = rows.status == ""
     placed = np.flatnonzero(np.isfinite(rows.number["ra"]) & np.isfinite(rows.number["dec"]))
-    z = rows.number["redshift"][np.isfinite(rows.number["redshift"])]
+    z, ebv = (rows.number[k][np.isfinite(rows.number[k])] for k in ("redshift", "ebv"))
     stock, name = int(rows.stock[0]), str(rows.name[0])
     last = rows.jd[usable] if usable.any() else rows.jd
     own = {
@@ -439,6 +439,7 @@ def _packet(
         "unusable_rows": int((~usable).sum()),
         "dropped_rows": dropped,
         "redshift": float(z[0]) if len(z) else None,
+        "ebv": float(ebv[0]) if len(ebv) else None,
     }
     return Packet(
         file=path,

@@ -157,6 +157,7 @@ class PhotometrySettings(_Section):
     ra: _Source | None = Field(default=None, description="right ascension [deg, ICRS]")
     dec: _Source | None = Field(default=None, description="declination [deg, ICRS]")
     redshift: _Source | None = Field(default=None, description="redshift")
+    ebv: _Source | None = Field(default=None, description="E(B-V) of the Milky Way [mag]")
     unusable: Annotated[tuple[FlagColumn, ...], Field(strict=False)] = Field(
         default=(), description="rows whose measurement is not usable"
     )

@@ -217,7 +217,7 @@ class SelectionEntry(_Section):
         Discriminator(_shape),
     ] = Field(default=(), description="columns of the table: a list, or label: expression")
     limit: int | None = Field(default=None, ge=1, description="candidates to keep")
-    export: _Several[Literal["csv", "parquet"]] = ()
+    export: _Several[Literal["csv", "parquet", "ecsv", "fitres", "sncosmo"]] = ()
 
 
 class VariationEntry(_Section):

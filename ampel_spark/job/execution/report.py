@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ampel_spark.lightcurve import LightCurve
 
-__all__ = ["column_meanings", "pulls", "report_content"]
+__all__ = ["column_meanings", "light_curves_of", "pulls", "report_content"]
 
 #: Most frequent messages of a unit that the report shows.
 _MESSAGES = 5
@@ -306,7 +306,7 @@ def _candidates(
     wanted = wanted[:limit]
     if not wanted:
         return []
-    curves = _light_curves(context, wanted)
+    curves = light_curves_of(context, wanted)
     rows: dict[str, dict[str, list[c.Result]]] = {}
     fits: dict[str, dict[str, Any]] = {}
     for name, (step, frame) in results.items():
@@ -383,7 +383,10 @@ def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any
     return found
 
 
-def _light_curves(context: Context, state_ids: Sequence[str]) -> dict[str, LightCurve]:
+def light_curves_of(context: Context, state_ids: Sequence[str]) -> dict[str, LightCurve]:
+    """Return light curves of a run, which are still in its staging, by state."""
+    if not state_ids:
+        return {}
     frame = context.lake.spark.read.parquet(f"{context.folder}/light_curves")
     columns = [
         "state_id",

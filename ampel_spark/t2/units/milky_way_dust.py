@@ -49,6 +49,10 @@ class MilkyWayDust(Unit):
         Column("dec", "double", "deg", "declination it is taken at, ICRS"),
     )
 
+    def subjects(self, batch: LightCurveBatch) -> Sequence[str]:
+        """Return the positions: no photometry is looked at."""
+        return [f"{ra!r} {dec!r}" for ra, dec in np.transpose(batch.positions()).tolist()]
+
     def files(self) -> Sequence[Path]:
         """Return the FITS file that a sidecar names, or the sidecar of a FITS file."""
         _read(self.map)  # an error tells what is wrong with the map

@@ -45,6 +45,8 @@ class ObjectTable(Unit):
     libraries = ("astropy", "numpy", "pyarrow")
     columns = (Column("matched", "boolean", "", "whether the table has the object"),)
 
+    input_fields = ()
+
     @field_validator("append", mode="before")
     @classmethod
     def _as_mapping(cls, value: Any) -> Any:
@@ -61,6 +63,10 @@ class ObjectTable(Unit):
                 for name, source in self.append.items()
             ),
         )
+
+    def subjects(self, batch: LightCurveBatch) -> Sequence[str]:
+        """Say that nothing but the object's name is read."""
+        return [""] * len(batch)
 
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Look one object up."""
