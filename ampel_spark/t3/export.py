@@ -175,9 +175,9 @@ def write_ecsv(
             filled = _filled(values)
             mask = [not good for good in known]
             table[name] = MaskedColumn(filled, mask=mask, unit=unit, description=text)
-    text = io.StringIO()
-    table.write(text, format="ascii.ecsv")
-    _replace(path, text.getvalue().encode())
+    written = io.StringIO()
+    table.write(written, format="ascii.ecsv")
+    _replace(path, written.getvalue().encode())
 
 
 def write_fitres(

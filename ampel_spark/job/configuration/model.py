@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from ampel_spark.archive.reading.surveys import Survey
+from ampel_spark.t2.guard import SILENCE
 
 if TYPE_CHECKING:
     from ampel_spark.calibration.release import Release
@@ -199,6 +200,9 @@ class UnitEntry(_Section):
         default=None, description="channels it computes for; default: all"
     )
     config: dict[str, Any] = Field(default_factory=dict, description="its parameters")
+    time_limit: float = Field(
+        default=SILENCE, gt=0, description="how long it may take over one light curve [s]"
+    )
 
 
 class SelectionEntry(_Section):
@@ -293,7 +297,7 @@ class Job(_Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     lake: str | None = Field(default=None, description="where the tables are; default ./lake")
-    survey: str = Field(default="ztf", description="file of conf/surveys")
+    survey: str = Field(default="ztf", description="file of conf/surveys, or the path of one")
     archive: (
         Annotated[
             Annotated[_Texts, Tag(_PLAIN)]
@@ -435,6 +439,8 @@ class UnitStep:
         Units it is tied to, by name.
     columns : tuple of Column
         The unit's own columns.
+    time_limit : float
+        Seconds without a sign of life after which it counts as hanging.
     """
 
     name: str
@@ -444,15 +450,18 @@ class UnitStep:
     channels: tuple[str, ...]
     needs: tuple[str, ...]
     columns: tuple[Column, ...]
+    time_limit: float = SILENCE
 
     def written(self) -> dict[str, Any]:
         """Return the unit as a job file has it."""
-        return {
+        written = {
             "unit": self.spec,
             "name": self.name,
             "channel": list(self.channels),
             "config": dict(self.config),
         }
+        # Records of jobs that say nothing of it stay as they are.
+        return written if self.time_limit == SILENCE else written | {"time_limit": self.time_limit}
 
 
 @dataclass(frozen=True)
@@ -501,6 +510,8 @@ class ResolvedJob:
     settings : tuple of str
         What ``--set`` changed in it.
     survey : Survey
+    survey_source : str
+        Its name in conf/surveys, or the absolute path of its file.
     lake : Path or None
         Lake that the job itself names.
     archive : tuple of str
@@ -534,6 +545,7 @@ class ResolvedJob:
     text: str
     settings: tuple[str, ...]
     survey: Survey
+    survey_source: str
     lake: Path | None
     archive: tuple[str, ...]
     simulation: SimulationEntry | None
@@ -568,7 +580,7 @@ class ResolvedJob:
         varied = self.systematics
         return {
             "name": self.name,
-            "survey": self.survey.name,
+            "survey": self.survey_source,
             "archive": archive or None,
             "calibration": self.calibration_source,
             "catalog": {c.name: c.written() for c in self.catalogs.values()},

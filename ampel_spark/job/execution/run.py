@@ -39,6 +39,7 @@ from ampel_spark.job.execution.tiers import (
     selections_of,
 )
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.lost import explained, explanation
 from ampel_spark.lake.pins import pin
 from ampel_spark.lake.runs import (
     FAILED,
@@ -96,6 +97,7 @@ class Outcome:
         return DONE if self.status == GOOD else OBJECTS_FAILED
 
 
+@explained()
 def run_job(
     job: ResolvedJob,
     lake: Path,
@@ -182,8 +184,8 @@ def run_job(
                 written["report"] = [_report(context, run, found, results, written, report)]
         except BaseException as error:
             # The record says how it ended, whatever ended it; the error goes on to the user.
-            known = isinstance(error, AmpelSparkError)
-            text = str(error) if known else f"{type(error).__name__}: {error}"
+            known = error if isinstance(error, AmpelSparkError) else explanation(error)
+            text = f"{type(error).__name__}: {error}" if known is None else str(known)
             ended = run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts)
             record(place, ended)
             raise
@@ -204,6 +206,7 @@ def _outcome(counts: Counts) -> tuple[str, str | None]:
     return (PARTIAL, f"{failed} results are exceptions") if failed else (GOOD, None)
 
 
+@explained()
 def forecast(
     job: ResolvedJob,
     lake: Path,
@@ -368,8 +371,17 @@ def _export(context: Context, run: Run, found: dict[str, Any]) -> dict[str, list
             table = found[selection.name]
             states = table["state_id"].to_pylist()
             curves = functools.partial(light_curves_of, context, states)
-            about = {"run_id": run.run_id, "units": units, "descriptions": meanings}
-            written.append(export(table, path, kind, **about, curves=curves))
+            written.append(
+                export(
+                    table,
+                    path,
+                    kind,
+                    run_id=run.run_id,
+                    units=units,
+                    descriptions=meanings,
+                    curves=curves,
+                )
+            )
     return {"export": written}
 
 

@@ -37,7 +37,22 @@ def add_column(root: Path, versions: Mapping[str, int], out: Callable[[str], Non
         "metadata": {"comment": column.comment},
     }
     for name in sorted(name for name in versions if name.startswith("t2_")):
-        there = json.loads(DeltaTable(str(root / name)).schema().to_json())["fields"]
-        if column.name not in [each["name"] for each in there]:
-            widen(root / name, [*there, field])
+        added = False
+        while not added:
+            there = DeltaTable(str(root / name))
+            fields = json.loads(there.schema().to_json())["fields"]
+            if column.name in [each["name"] for each in fields]:
+                break
+            about = there.metadata()
+            metadata = {
+                "id": str(about.id),
+                "description": about.description,
+                "format": {"provider": "parquet", "options": {}},
+                "schemaString": json.dumps({"type": "struct", "fields": [*fields, field]}),
+                "partitionColumns": about.partition_columns,
+                "configuration": about.configuration,
+                "createdTime": about.created_time,
+            }
+            added = widen(root / name, metadata, there.version())
+        if added:
             out(f"upgrade: {name}: column {column.name} added")

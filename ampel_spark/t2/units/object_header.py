@@ -15,7 +15,7 @@ __all__ = ["ObjectHeader"]
 class ObjectHeader(Unit):
     """Redshift and E(B-V) as the object's own photometry table has them.
 
-    A survey's settings say where: `redshift` and `ebv` of the section `photometry`. The newest
+    A survey's settings say where: `redshift` and `mwebv` of the section `photometry`. The newest
     table counts. An object of which neither is known has a row without them.
     """
 
@@ -36,4 +36,4 @@ class ObjectHeader(Unit):
         """Read one head."""
         text = (light_curve.results.get("_header") or {}).get("header")
         found = json.loads(text) if text else {}
-        return {"z": found.get("redshift"), "ebv": found.get("ebv"), "header": text}
+        return {"z": found.get("redshift"), "ebv": found.get("mwebv"), "header": text}
