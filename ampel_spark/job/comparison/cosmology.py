@@ -1,8 +1,9 @@
 """A flat LCDM fit to distances of type Ia supernovae, with their systematic covariance.
 
-Distances are those of Tripp (1998): mu = m_B - M + alpha x1 - beta c. What is maximised is the
-likelihood over Omega_m and, where they are free, alpha, beta and the intrinsic scatter; M, in which
-the Hubble constant hides, is integrated out. The covariance is
+Distances are those of Tripp (1998): mu = m_B - M + alpha x1 - beta c. As in JLA (Betoule et al.
+2014, doi:10.1051/0004-6361/201423413), chi square is lowest in Omega_m and, where they are free,
+alpha and beta; M, in which the Hubble constant hides, is integrated out. The intrinsic scatter is
+that of largest (restricted) likelihood at this place, found in turn with it. The covariance is
 
     C = diag(vᵀVv + sigma_int² + (5 sigma_v / (c z ln 10))² + (0.055 z)²) + sum of W² d dᵀ
 
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 
 from ampel_spark.errors import LakeError
 
@@ -30,7 +31,11 @@ Array = npt.NDArray[np.float64]
 
 _LIGHT = 299_792.458  # km/s
 _LENSING = 0.055
-_OMEGAS = np.linspace(0.0, 1.0, 101)
+_OMEGAS = np.linspace(0.0, 1.0, 51)
+#: Of alpha and beta.
+_BOUNDS = ((-1.0, 1.5), (-2.0, 10.0))
+#: How often the scatter and the others are found in turn.
+_TURNS = 4
 #: Fewer supernovae are no Hubble diagram.
 _FEWEST = 10
 
@@ -68,15 +73,15 @@ class CosmologyFit:
     Attributes
     ----------
     values, errors : mapping of str to float
-        Of ``alpha``, ``beta`` and ``sigma_int``; errors of those that are free.
+        Of ``alpha``, ``beta`` and ``sigma_int``; errors of alpha and beta where they are free.
     om0, low, high : float
-        Omega_m, and where -2 ln L is larger by one, within 0 and 1.
+        Omega_m, and where chi square is larger by one, within 0 and 1.
     offset : float
         What was integrated out, at the best fit: m_B - mu for H0 = 70 km/s/Mpc.
     chisq : float
     ndof : int
-    residuals, sigmas : ndarray with shape (N,)
-        Of the Hubble diagram, and the root of the covariance's diagonal.
+    residuals, sigmas, redshifts : ndarray with shape (N,)
+        Of the Hubble diagram, with the root of the covariance's diagonal.
     """
 
     values: Mapping[str, float]
@@ -89,6 +94,7 @@ class CosmologyFit:
     ndof: int
     residuals: Array
     sigmas: Array
+    redshifts: Array | None = None
 
     def __str__(self) -> str:
         up, down = self.high - self.om0, self.om0 - self.low
@@ -97,7 +103,8 @@ class CosmologyFit:
             parts[0] += " (the interval reaches the end of 0 to 1)"
         for name, value in self.values.items():
             error = self.errors.get(name)
-            parts.append(f"{name} {value:.3f}" + (f" ± {error:.3f}" if error else " (fixed)"))
+            fixed = "" if name == "sigma_int" else " (fixed)"
+            parts.append(f"{name} {value:.3f}" + (f" ± {error:.3f}" if error else fixed))
         parts.append(f"chi square {self.chisq:.1f} of {self.ndof}")
         return ", ".join(parts)
 
@@ -143,113 +150,129 @@ def fit_flat_lcdm(
     n = len(sample.z)
     if n < _FEWEST:
         raise LakeError(f"{n} supernovae with distances are no Hubble diagram: {_FEWEST} needed")
-    problem = _Problem(sample, alpha, beta, free, sigma_int, velocity)
-    start = problem.start()
-    # the profile over Omega_m, each from the end of the one before
-    costs, ends = [], []
-    for om0 in _OMEGAS:
-        cost, start = problem.best(om0, start)
-        costs.append(cost)
-        ends.append(start)
-    i = int(np.argmin(costs))
-    om0 = _parabola(i, np.array(costs))
-    cost, end = problem.best(om0, ends[i])
-    low, high = _interval(om0, cost, np.array(costs))
-    alpha, beta, scatter = problem.unpacked(end)
-    residuals, chisq, offset, sigmas = problem.residuals(om0, alpha, beta, scatter)
-    values = {"alpha": alpha, "beta": beta, "sigma_int": scatter}
+    problem = _Problem(sample, velocity)
+    theta, om0 = np.array([alpha, beta]), 0.3
+    scatter = 0.1 if sigma_int is None else sigma_int
+    for _ in range(_TURNS):
+        om0, theta = problem.lowest(om0, theta, scatter, free)
+        if sigma_int is None:
+            scatter = problem.scatter(om0, theta)
+    # The profile over Omega_m, on both sides of the best one, each from the end of the one before.
+    profile = {om0: problem.chisq(om0, theta, scatter)}
+    for omegas in (_OMEGAS[om0 > _OMEGAS][::-1], _OMEGAS[om0 < _OMEGAS]):
+        there = theta
+        for omega in omegas.tolist():
+            there = problem.best_at(omega, there, scatter, free)
+            profile[omega] = problem.chisq(omega, there, scatter)
+            if profile[omega] > profile[om0] + 4.0:
+                break
+    low, high = _interval(om0, profile)
+    residuals, chisq, offset, sigmas = problem.residuals(om0, theta, scatter)
+    values = {"alpha": float(theta[0]), "beta": float(theta[1]), "sigma_int": scatter}
+    errors = problem.errors(om0, theta, scatter) if free else {}
     return CosmologyFit(
-        values, problem.errors(om0, end), om0, low, high, offset, chisq,
-        n - 2 - len(end), residuals, sigmas,
-    )  # fmt: skip
+        values,
+        errors,
+        om0,
+        low,
+        high,
+        offset,
+        chisq,
+        n - (4 if free else 2),
+        residuals,
+        sigmas,
+        sample.z,
+    )
 
 
 class _Problem:
-    """The likelihood of a sample, for given Omega_m, over what else is free."""
+    """Chi square of a sample, with M integrated out."""
 
-    def __init__(
-        self, sample: Sample, alpha: float, beta: float, free: bool, sigma_int: float | None,
-        velocity: float,
-    ) -> None:  # fmt: skip
-        self.sample, self.free = sample, free
-        self.fixed = (alpha, beta, sigma_int)
+    def __init__(self, sample: Sample, velocity: float) -> None:
+        self.sample = sample
         z = sample.z
         self.noise = (5.0 * velocity / (_LIGHT * z * np.log(10.0))) ** 2 + (_LENSING * z) ** 2
 
-    def start(self) -> Array:
-        alpha, beta, sigma_int = self.fixed
-        first = [alpha, beta] if self.free else []
-        return np.array([*first, *([] if sigma_int is not None else [np.log(0.12)])])
+    def lowest(self, om0: float, theta: Array, scatter: float, free: bool) -> tuple[float, Array]:
+        """Return Omega_m and alpha, beta of the lowest chi square."""
 
-    def unpacked(self, theta: Array) -> tuple[float, float, float]:
-        alpha, beta, sigma_int = self.fixed
-        if self.free:
-            alpha, beta = float(theta[0]), float(theta[1])
-        scatter = float(np.exp(theta[-1])) if sigma_int is None else sigma_int
-        return alpha, beta, scatter
+        def cost(at: Array) -> float:
+            return self.chisq(float(at[0]), at[1:] if free else theta, scatter)
 
-    def best(self, om0: float, start: Array) -> tuple[float, Array]:
-        """Return the lowest -2 ln L and where it is."""
-        if not len(start):
-            return self.cost(start, om0), start
-        bounds = [(-1.0, 1.5), (-2.0, 10.0)] if self.free else []
-        bounds += [(np.log(1e-3), np.log(1.0))] if self.fixed[2] is None else []
-        found = minimize(self.cost, start, (om0,), method="L-BFGS-B", bounds=bounds)
-        return float(found.fun), np.asarray(found.x)
+        start = np.array([om0, *theta]) if free else np.array([om0])
+        bounds = [(0.0, 1.0), *(_BOUNDS if free else ())]
+        found = minimize(cost, start, method="L-BFGS-B", bounds=bounds)
+        return float(found.x[0]), np.asarray(found.x[1:]) if free else theta
 
-    def cost(self, theta: Array, om0: float) -> float:
-        residual, diagonal, moved = self._terms(om0, *self.unpacked(theta))
+    def best_at(self, om0: float, theta: Array, scatter: float, free: bool) -> Array:
+        """Return alpha and beta of the lowest chi square at one Omega_m."""
+        if not free:
+            return theta
+
+        def cost(at: Array) -> float:
+            return self.chisq(om0, at, scatter)
+
+        return np.asarray(minimize(cost, theta, method="L-BFGS-B", bounds=_BOUNDS).x)
+
+    def scatter(self, om0: float, theta: Array) -> float:
+        """Return the intrinsic scatter of largest likelihood."""
+
+        def cost(scatter: float) -> float:
+            return self._costs(om0, theta, scatter)[1]
+
+        return float(minimize_scalar(cost, bounds=(0.0, 1.0), method="bounded").x)
+
+    def chisq(self, om0: float, theta: Array, scatter: float) -> float:
+        return self._costs(om0, theta, scatter)[0]
+
+    def _costs(self, om0: float, theta: Array, scatter: float) -> tuple[float, float]:
+        """Return chi square, and -2 ln of the restricted likelihood."""
+        residual, diagonal, moved = self._terms(om0, theta, scatter)
         inner, log_det = _solved(diagonal, moved)
         ones = np.ones(len(residual))
         r_r, r_1, one_1 = (
             inner(a, b) for a, b in ((residual, residual), (residual, ones), (ones, ones))
         )
-        return float(r_r - r_1**2 / one_1 + log_det + np.log(one_1))
+        chisq = float(r_r - r_1**2 / one_1)
+        return chisq, chisq + log_det + float(np.log(one_1))
 
     def residuals(
-        self, om0: float, alpha: float, beta: float, scatter: float
+        self, om0: float, theta: Array, scatter: float
     ) -> tuple[Array, float, float, Array]:
-        residual, diagonal, moved = self._terms(om0, alpha, beta, scatter)
+        """Return residuals, chi square, the offset, and the root of the covariance's diagonal."""
+        residual, diagonal, moved = self._terms(om0, theta, scatter)
         inner, _ = _solved(diagonal, moved)
         ones = np.ones(len(residual))
         offset = inner(residual, ones) / inner(ones, ones)
         left = residual - offset
         return left, float(inner(left, left)), float(offset), np.sqrt(diagonal + (moved**2).sum(0))
 
-    def errors(self, om0: float, theta: Array) -> dict[str, float]:
-        """Return errors at the best fit, Omega_m among what is free, by second derivatives."""
-        names = [*(("alpha", "beta") if self.free else ()),
-                 *(("sigma_int",) if self.fixed[2] is None else ())]  # fmt: skip
-        if not names:
-            return {}
-        at = np.array([*theta, min(max(om0, 0.02), 0.98)])
-        steps = np.array([*np.maximum(1e-3 * np.abs(theta), 1e-4), 0.01])
-        k = len(at)
-        hessian = np.empty((k, k))
+    def errors(self, om0: float, theta: Array, scatter: float) -> dict[str, float]:
+        """Return the errors of alpha and beta, by second derivatives with Omega_m free."""
+        at = np.array([min(max(om0, 0.02), 0.98), *theta])
+        steps = np.array([0.01, 0.002, 0.02])
 
         def value(shift: Array) -> float:
             there = at + shift
-            return self.cost(there[:-1], float(there[-1]))
+            return self.chisq(float(there[0]), there[1:], scatter)
 
-        for i in range(k):
-            for j in range(k):
-                a, b = np.eye(k)[i] * steps[i], np.eye(k)[j] * steps[j]
-                hessian[i, j] = value(a + b) - value(a - b) - value(b - a) + value(-a - b)
-                hessian[i, j] /= 8.0 * steps[i] * steps[j]
-        try:
-            variance = np.diag(np.linalg.inv(hessian))
-        except np.linalg.LinAlgError:
-            return {}
-        found = dict(zip(names, np.sqrt(np.where(variance > 0, variance, np.nan)), strict=False))
-        if "sigma_int" in found:
-            found["sigma_int"] *= float(np.exp(theta[-1]))
-        return {name: float(error) for name, error in found.items() if np.isfinite(error)}
+        hessian = np.empty((3, 3))
+        for i, j in np.ndindex(3, 3):
+            a, b = np.eye(3)[i] * steps[i], np.eye(3)[j] * steps[j]
+            hessian[i, j] = value(a + b) - value(a - b) - value(b - a) + value(-a - b)
+            hessian[i, j] /= 8.0 * steps[i] * steps[j]
+        variance = np.diag(np.linalg.pinv(hessian))
+        return {
+            name: float(np.sqrt(variance[k]))
+            for k, name in ((1, "alpha"), (2, "beta"))
+            if variance[k] > 0
+        }
 
-    def _terms(self, om0: float, alpha: float, beta: float, scatter: float) -> tuple[Array, ...]:
-        v = np.array([1.0, alpha, -beta])
+    def _terms(self, om0: float, theta: Array, scatter: float) -> tuple[Array, ...]:
+        v = np.array([1.0, theta[0], -theta[1]])
         sample = self.sample
         residual = sample.values @ v - distance_moduli(sample.z, om0)
-        diagonal = np.einsum("i,nij,j->n", v, sample.covariance, v) + scatter**2 + self.noise
+        diagonal = (sample.covariance @ v) @ v + scatter**2 + self.noise
         return residual, diagonal, sample.shifts @ v
 
 
@@ -268,32 +291,20 @@ def _solved(diagonal: Array, moved: Array) -> tuple[Any, float]:
     return inner, log_det
 
 
-def _parabola(i: int, costs: Array) -> float:
-    """Return where a parabola through the lowest cost and its neighbours is lowest."""
-    if not 0 < i < len(costs) - 1:
-        return float(_OMEGAS[i])
-    a, b, c = costs[i - 1 : i + 2]
-    step = _OMEGAS[1] - _OMEGAS[0]
-    return float(_OMEGAS[i] + 0.5 * step * (a - c) / (a - 2.0 * b + c))
-
-
-def _interval(om0: float, cost: float, costs: Array) -> tuple[float, float]:
+def _interval(om0: float, profile: Mapping[float, float]) -> tuple[float, float]:
     """Return where the profile is above its lowest by one, on both sides; 0 and 1 are the ends."""
-    above = costs - cost - 1.0
-    left, right = om0 >= _OMEGAS, om0 <= _OMEGAS
-    low, high = 0.0, 1.0
-    if (above[left] > 0).any():
-        i = int(np.flatnonzero(left & (above > 0))[-1])
-        low = _crossing(i, i + 1, above)
-    if (above[right] > 0).any():
-        i = int(np.flatnonzero(right & (above > 0))[0])
-        high = _crossing(i, i - 1, above)
-    return min(low, om0), max(high, om0)
+    at = np.array(sorted(profile))
+    above = np.array([profile[omega] for omega in at.tolist()]) - profile[om0] - 1.0
+    best = int(np.searchsorted(at, om0))
+    left, right = np.flatnonzero(above[:best] > 0), np.flatnonzero(above[best:] > 0)
+    low = _crossing(int(left[-1]), 1, at, above) if len(left) else 0.0
+    high = _crossing(best + int(right[0]), -1, at, above) if len(right) else 1.0
+    return low, high
 
 
-def _crossing(i: int, j: int, above: Array) -> float:
-    share = above[i] / (above[i] - above[j]) if above[i] != above[j] else 0.0
-    return float(_OMEGAS[i] + np.clip(share, 0.0, 1.0) * (_OMEGAS[j] - _OMEGAS[i]))
+def _crossing(i: int, step: int, at: Array, above: Array) -> float:
+    share = above[i] / (above[i] - above[i + step])
+    return float(at[i] + share * (at[i + step] - at[i]))
 
 
 @functools.lru_cache(maxsize=1)

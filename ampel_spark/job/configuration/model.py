@@ -271,6 +271,18 @@ class DistanceEntry(_Section):
     beta: float = Field(default=3.1, description="of colour [mag]")
 
 
+class CosmologyEntry(_Section):
+    """A flat LCDM fit to the distances, with their systematic covariance and without."""
+
+    free: bool = Field(
+        default=True, description="fit alpha and beta; false: hold those of 'distance'"
+    )
+    sigma_int: float | None = Field(
+        default=None, gt=0, description="intrinsic scatter [mag]; null: found with the fit"
+    )
+    velocity: float = Field(default=250.0, ge=0, description="peculiar velocities [km/s]")
+
+
 class SystematicsEntry(_Section):
     """Variations of a job, whose shifts against the job itself are its systematics."""
 
@@ -282,7 +294,16 @@ class SystematicsEntry(_Section):
     distance: DistanceEntry | None = Field(
         default=DistanceEntry(), description="distances of x0, x1 and c; null: none"
     )
+    cosmology: CosmologyEntry | None = Field(
+        default=None, description="a flat LCDM fit to the distances; null: none"
+    )
     variations: Annotated[_Several[VariationEntry], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _has_distances(self) -> SystematicsEntry:
+        if self.cosmology is not None and self.distance is None:
+            raise ValueError("cosmology needs distances: give 'distance' its alpha and beta")
+        return self
 
 
 class Report(_Section):

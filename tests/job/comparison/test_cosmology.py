@@ -34,12 +34,12 @@ def test_distances_are_astropy_s(om0: float) -> None:
 
 def test_omega_m_alpha_and_scatter_come_back() -> None:
     pulls = []
-    for seed in range(6):
-        fit = fit_flat_lcdm(sample(seed=seed), alpha=0.16, beta=3.0)
+    for seed in range(3):
+        fit = fit_flat_lcdm(sample(300, seed), alpha=0.16, beta=3.0)
         assert 0.6 < fit.chisq / fit.ndof < 1.4
         assert fit.values["sigma_int"] == pytest.approx(0.1, abs=0.03)
-        pulls += [(fit.om0 - 0.3) / (0.5 * (fit.high - fit.low)),
-                  (fit.values["alpha"] - 0.14) / fit.errors["alpha"]]  # fmt: skip
+        pulls.append((fit.om0 - 0.3) / (0.5 * (fit.high - fit.low)))
+        pulls += [(fit.values[k] - TRUTH[k]) / fit.errors[k] for k in ("alpha", "beta")]
     assert np.max(np.abs(pulls)) < 3.5
     assert 0.4 < np.std(pulls) < 1.8
 
@@ -47,6 +47,7 @@ def test_omega_m_alpha_and_scatter_come_back() -> None:
 def test_alpha_and_beta_can_be_fixed() -> None:
     fit = fit_flat_lcdm(sample(), alpha=0.14, beta=3.1, free=False, sigma_int=0.1)
     assert fit.values == {"alpha": 0.14, "beta": 3.1, "sigma_int": 0.1}
+    assert fit.low < fit.om0 < fit.high
     assert fit.errors == {}
     assert fit.low < 0.3 < fit.high
     assert "alpha 0.140 (fixed)" in str(fit)
@@ -64,13 +65,13 @@ def test_a_systematic_that_grows_with_redshift_widens_omega_m() -> None:
     assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)
     # the second moves all distances together, and that is in M
     common = fit_flat_lcdm(Sample(plain.z, plain.values, plain.covariance, shifts[1:]), **settings)
-    assert common.om0 == pytest.approx(narrow.om0, abs=1e-6)
-    assert common.high == pytest.approx(narrow.high, abs=1e-6)
+    assert common.om0 == pytest.approx(narrow.om0, abs=1e-4)
+    assert common.high == pytest.approx(narrow.high, abs=1e-4)
 
 
 def test_a_nearby_sample_says_that_its_interval_has_no_end() -> None:
     fit = fit_flat_lcdm(sample(40, z_most=0.05), alpha=0.14, beta=3.1, free=False)
-    assert (fit.low, fit.high) == (0.0, 1.0)
+    assert fit.high == 1.0
     assert "reaches the end" in str(fit)
 
 
