@@ -189,7 +189,7 @@ def list_units(args: Namespace) -> int:
 
 def _show_recipe(args: Namespace) -> int:
     """Print a recipe of salt_fit as its file has it, or what is in it."""
-    from ampel_spark.settings import conf_dir
+    from ampel_spark.settings import conf_file
     from ampel_spark.t2.fits.recipes import read_recipe
 
     if args.name != "salt_fit":
@@ -198,5 +198,5 @@ def _show_recipe(args: Namespace) -> int:
     if args.format == "json":
         print(to_json([recipe.model_dump()]))
         return 0
-    print((conf_dir() / "recipes" / f"{args.recipe}.yml").read_text().rstrip("\n"))
+    print(conf_file("recipes", args.recipe).read_text().rstrip("\n"))
     return 0

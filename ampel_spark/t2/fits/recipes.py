@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ampel_spark.document import read_document
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.settings import conf_dir
+from ampel_spark.settings import conf_dir, conf_file, find_conf, is_path
 
 __all__ = ["Recipe", "merged", "read_recipe", "recipe_names"]
 
@@ -42,7 +42,7 @@ class Recipe(BaseModel):
 
 
 def recipe_names() -> list[str]:
-    """Return the names of the recipes there are."""
+    """Return the names of the recipes that come with the project."""
     return sorted(path.stem for path in (conf_dir() / "recipes").glob("*.yml"))
 
 
@@ -52,17 +52,16 @@ def read_recipe(name: str) -> Recipe:
     Parameters
     ----------
     name : str
-        One of `recipe_names`.
+        One of `recipe_names`, of a file in ``AMPEL_SPARK_CONF/recipes``, or the path of one.
 
     Raises
     ------
     ConfigError
         If there is no such recipe, or its file is not what a recipe must be.
     """
-    known = recipe_names()
-    if name not in known:
-        raise ConfigError(f"no recipe {name!r}{nearest(name, known)}")
-    path = conf_dir() / "recipes" / f"{name}.yml"
+    if not is_path(name) and find_conf("recipes", name) is None:
+        raise ConfigError(f"no recipe {name!r}{nearest(name, recipe_names())}")
+    path = conf_file("recipes", name)
     try:
         return Recipe.model_validate(read_document(path).content)
     except ValidationError as error:
