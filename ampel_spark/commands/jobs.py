@@ -181,6 +181,8 @@ def list_units(args: Namespace) -> int:
         ]
         print_rows(rows, ["unit", "summary"], args.format)
         return 0
+    if args.recipe is not None:
+        return _show_recipe(args)
     found = describe(find_unit(args.name, Path.cwd()))
     parameters = [
         {"parameter": p.name, "type": p.type, "default": p.default, "description": p.description}
@@ -204,4 +206,19 @@ def list_units(args: Namespace) -> int:
     print_rows(
         columns, ["column", "type", "unit", "description"], "table", empty="what its parameters say"
     )
+    return 0
+
+
+def _show_recipe(args: Namespace) -> int:
+    """Print a recipe of salt_fit as its file has it, or what is in it."""
+    from ampel_spark.settings import conf_file
+    from ampel_spark.t2.fits.recipes import read_recipe
+
+    if args.name != "salt_fit":
+        raise ConfigError(f"recipes are of salt_fit, not of {args.name!r}")
+    recipe = read_recipe(args.recipe)
+    if args.format == "json":
+        print(to_json([recipe.model_dump()]))
+        return 0
+    print(conf_file("recipes", args.recipe).read_text().rstrip("\n"))
     return 0

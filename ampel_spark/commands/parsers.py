@@ -191,6 +191,9 @@ def _checks(commands: Any) -> None:
     )  # fmt: skip
     units.add_argument("name", nargs="?", metavar="NAME",
                        help="a unit, module:Class or path/file.py:Class")  # fmt: skip
+    units.add_argument("--recipe", metavar="RECIPE",
+                       help="print a recipe of salt_fit: jla, ztf_dr1, pantheon_plus, "
+                       "dovekie")  # fmt: skip
     validate = add_command(
         commands, "validate", "jobs.validate",
         "check jobs, and tell all that is wrong with them; the code of their own units runs",

@@ -203,7 +203,8 @@ class Counts:
     t1 : dict
         ``states, objects, new``, and the same by channel under ``channels``.
     t2 : dict
-        By unit: ``wanted, present, computed, statuses, median_ms, seconds, messages``.
+        By unit: ``wanted, present, computed, statuses, median_ms, seconds, messages``, and
+        ``qualities, doubts`` where it grades its results.
     t3 : dict
         By selection: ``channel, losses, candidates``.
     seconds : dict

@@ -40,6 +40,7 @@ from ampel_spark.job.configuration.model import (
     SimulationEntry,
     States,
     SystematicsEntry,
+    UnitStep,
 )
 from ampel_spark.job.configuration.steps import (
     Own,
@@ -48,6 +49,7 @@ from ampel_spark.job.configuration.steps import (
     build_units,
     check_systematics,
 )
+from ampel_spark.job.configuration.variations import expanded
 from ampel_spark.lake.runs import Run
 from ampel_spark.problems import entries, note_refusals, read_model
 from ampel_spark.settings import conf_dir, conf_file, find_conf, is_path, share_dir
@@ -185,7 +187,7 @@ def _resolve(
     filters = build_filters(document, catalogs, store)
     units = build_units(document, base, catalogs, store, own)
     selections = build_selections(document, units)
-    check_systematics(document, job, units, selections)
+    check_systematics(document, job, units, selections, base)
     document.check()
     if job is None or survey is None or release is None:
         raise AssertionError("check() has passed")
@@ -210,7 +212,7 @@ def _resolve(
         states=States(mode, as_of, job.t1.points),
         units=tuple(units),
         selections=tuple(selections),
-        systematics=_placed(job.systematics, base),
+        systematics=_placed(job.systematics, base, units),
         report=job.report or None,
         notes=tuple(notes),
         varied=varied,
@@ -294,15 +296,18 @@ def _calibration_source(document: Document, base: Path, given: str | None) -> st
     return str(_absolute(source, base if given is None else Path.cwd()))
 
 
-def _placed(entry: SystematicsEntry | None, base: Path) -> SystematicsEntry | None:
-    """Return variations with absolute paths of the releases that are files beside the job."""
+def _placed(
+    entry: SystematicsEntry | None, base: Path, units: Sequence[UnitStep]
+) -> SystematicsEntry | None:
+    """Return single variations, with absolute paths of the releases that are files."""
     if entry is None:
         return None
+    unit = next(step for step in units if step.name == entry.unit)
     placed = tuple(
         v.model_copy(update={"calibration": str(_absolute(v.calibration, base))})
         if v.calibration is not None and is_path(v.calibration)
         else v
-        for v in entry.variations
+        for v in expanded(entry.variations, unit, base)
     )
     return entry.model_copy(update={"variations": placed})
 

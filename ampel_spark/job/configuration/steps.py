@@ -35,6 +35,7 @@ from ampel_spark.job.configuration.model import (
     UnitStep,
     VariationEntry,
 )
+from ampel_spark.job.configuration.variations import expanded
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.problems import entries, note_refusals
 from ampel_spark.t2.registry import UNITS, find_unit, placed, with_paths
@@ -217,8 +218,9 @@ def check_systematics(
     job: Job | None,
     units: Sequence[UnitStep],
     selections: Sequence[SelectionStep],
+    base: Path,
 ) -> None:
-    """Note names in ``systematics`` that the job does not have.
+    """Note names in ``systematics`` that the job does not have, and sets that cannot be read.
 
     A unit or a selection that was refused may be the one meant: that has been noted.
     """
@@ -250,6 +252,11 @@ def check_systematics(
             f"{entry.unit} has no {', '.join(lacking)}: leave distances out (distance: null)",
         )
     _check_variations(document, entry.variations)
+    for i, variation in enumerate(entry.variations):
+        try:
+            expanded((variation,), by_name[entry.unit], base)
+        except ConfigError as error:
+            document.problem([where, "variations", i], str(error))
 
 
 def _check_variations(document: Document, variations: Sequence[VariationEntry]) -> None:
@@ -259,7 +266,8 @@ def _check_variations(document: Document, variations: Sequence[VariationEntry]) 
         if variation.name in seen:
             document.problem(where, f"a second variation named {variation.name!r}")
         seen.add(variation.name)
-        if variation.calibration is None and not variation.set:
+        sets = (variation.calibration, variation.models, variation.zero_points)
+        if not variation.set and sets == (None, None, None):
             document.problem(
                 where, f"variation {variation.name!r} changes nothing: give 'calibration' or 'set'"
             )

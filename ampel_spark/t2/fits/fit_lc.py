@@ -52,6 +52,8 @@ def fit_objects(points: FitPoints, objects: Objects, task: Task, wanted: Array) 
         peak_b=np.full(m, np.nan),
         peaks=np.full((m, len(bands)), np.nan),
         notes=(notes := {}),
+        words=np.full(m, "", object),
+        ambiguous=np.zeros(m, bool),
     )
     for i in numbers(wanted):
         free = bool(objects.is_free[i])
@@ -85,7 +87,7 @@ def fit_objects(points: FitPoints, objects: Objects, task: Task, wanted: Array) 
         )
         if best is not None:
             _enter(fits, i, best, span, bands, curves)
-            notes[i] = best.notes
+            notes[i], fits.words[i] = best.notes, best.word
     return fits
 
 
@@ -190,6 +192,8 @@ class Fit:
         What there is to say of it.
     bounds : mapping of str to (float, float)
         Those of the minimiser.
+    word : str
+        What sncosmo says of how it ended.
     """
 
     model: sncosmo.Model
@@ -202,6 +206,7 @@ class Fit:
     success: bool
     notes: tuple[str, ...]
     bounds: Mapping[str, Range]
+    word: str = ""
 
     def phase(self, time: Array, observer: bool = False) -> Array:
         """Return phases, in the rest frame or the observer's."""
@@ -329,4 +334,5 @@ def _minimised(
         bool(result.success) and bool(np.isfinite(result.chisq)),
         tuple(notes),
         {"t0": t0_bounds} | {k: v for k, v in bounds.items() if k in names},
+        str(result.message).strip(),
     )
