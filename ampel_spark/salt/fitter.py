@@ -222,6 +222,8 @@ class SaltFitter:
             first_phase=out.phases[:, 0],
             last_phase=out.phases[:, 1],
             max_snr=out.max_snr,
+            rival=out.rival,
+            rival_delta=out.rival_cost,
             points_by_band=out.points_by_band,
             dropped_bands=out.dropped_bands,
             used=out.used,

@@ -57,6 +57,8 @@ class Flag(IntFlag):
     NO_HESSIAN = 256
     #: There are no errors at all: some direction is not constrained.
     NO_ERRORS = 512
+    #: Another minimum, more than an error away, is nearly as good: `FitResult.rival`.
+    AMBIGUOUS = 1024
 
 
 #: Which flag makes the status, the gravest first.
@@ -109,6 +111,10 @@ class FitResult:
     last_phase: Array
     #: (n,) highest flux / error of a usable point.
     max_snr: Array
+    #: (n, 5) parameters of another minimum that is nearly as good, where there is one; and by how
+    #: much its cost is higher: chi-square, or -2 ln likelihood where points or weights differ.
+    rival: Array
+    rival_delta: Array
     #: (n, B) points used per band; whether a band was left out as outside the model's range.
     points_by_band: NDArray[np.int32]
     dropped_bands: NDArray[np.bool_]

@@ -13,21 +13,29 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ampel_spark.salt.cost import outside_cost
 from ampel_spark.salt.doubt import in_doubt, last_phase
-from ampel_spark.salt.gather import activate
+from ampel_spark.salt.gather import GAP, activate, enclose
 from ampel_spark.salt.kernel import (
     FLUX,
     HELD,
+    HELD_T,
+    HELD_Z,
     KNOWN,
     LOWER,
+    N_ALL,
     N_FOUND,
     N_USED,
     PC,
     PT,
+    PX1,
     PZ,
+    TIME,
     UPPER,
     V_BEST,
     V_CROSSING,
+    V_OTHER,
+    V_SIDE,
     VAR,
     WEIGHT,
     Work,
@@ -39,28 +47,26 @@ from ampel_spark.salt.kernel import (
 from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.records import NO_SIGNAL, Output, Points
-from ampel_spark.salt.search import descend, insert, scan
+from ampel_spark.salt.search import descend, evaluate, insert, scan
 from ampel_spark.salt.tables import Tables
 
-__all__ = ["beside", "find_starts", "search"]
+__all__ = ["RIVAL", "beside", "find_starts", "search", "settle"]
 
 Array = NDArray[np.float64]
 
 #: Starts of an object in doubt beside its best minimum so far: the first ones in t0.
 N_BESIDE, N_TIMES = 4, 2
+#: Rounds after which a phase range and its t0 are taken not to agree.
+ROUNDS = 8
+#: Step in t0 of the profile of an object in doubt, rest-frame days.
+TIME_STEP, TIME_LIMIT = 4.0, 1000
+#: Another minimum is a rival of the lowest one where it costs more by less than this: odds of 90 to
+#: 1 for two likelihoods.
+RIVAL = 9.0
 
 
 @compiled
-def _null_chisq(work: Work) -> float:
-    """Chi-square of the points in use if there were no model flux, errors independent."""
-    s = 0.0
-    for k in range(work.number[N_USED]):
-        s += work.points[FLUX, k] ** 2 / work.points[VAR, k]
-    return s
-
-
-@compiled
-def _settle(
+def settle(
     tables: Tables,
     settings: Settings,
     points: Points,
@@ -68,40 +74,83 @@ def _settle(
     i: int,
     par: Array,
     limits: Array,
-    null: float,
 ) -> tuple[float, int, bool]:
     """Descend from `par` and, with an iterative phase range, to where range and t0 agree.
 
-    Returns chi-square with points outside the range as without model flux, steps, convergence.
+    Where they do not agree, a point enters as t0 moves away from it and leaves as t0 comes back:
+    then t0 stays on the side of this jump that costs less.
+
+    Returns the cost (`ampel_spark.salt.cost`), steps, convergence. The points in use are those in
+    the range about `par`.
     """
-    cut = settings.has_phase_range and settings.phase_iterative
+    if not (settings.has_phase_range and settings.phase_iterative):
+        return descend(tables, settings, work, par, limits)
     n_steps = 0
-    chisq = np.inf
-    converged = False
-    if cut:
-        activate(settings, points, work, i, par[PZ], par[PT])
-    for _ in range(settings.max_rounds):
-        if work.number[N_USED] < settings.min_points:
+    activate(settings, points, work, i, par[PZ], par[PT])
+    for _ in range(min(settings.max_rounds, ROUNDS)):
+        if work.number[N_USED] < settings.min_points or not freeze_covariance(tables, work, par):
             return np.inf, n_steps, False
-        if cut and not freeze_covariance(tables, work, par):
-            return np.inf, n_steps, False
-        if work.number[KNOWN]:
-            work.known[0] = work.known[1]
-            if cut:
-                work.known[0] -= null - _null_chisq(work)
         chisq, n, converged = descend(tables, settings, work, par, limits)
         n_steps += n
         # A descent that was given up stays so, whatever points another range has.
-        if not cut or (work.number[KNOWN] and not converged and chisq > work.known[0]):
-            break
-        if not activate(settings, points, work, i, par[PZ], par[PT]):
-            break
-        converged = False
-    if cut:
-        if work.number[N_USED] < settings.min_points or not freeze_covariance(tables, work, par):
+        if work.number[KNOWN] and not converged and chisq > work.known[0]:
             return np.inf, n_steps, False
-        chisq += null - _null_chisq(work)
-    return chisq, n_steps, converged
+        if not activate(settings, points, work, i, par[PZ], par[PT]):
+            evaluate(tables, settings, work, par, limits)
+            return chisq + outside_cost(tables, settings, work, par), n_steps, converged
+    if not settings.fitted[PT]:
+        return np.inf, n_steps, False
+    cost, n, side = _stay_in_range(tables, settings, points, work, i, par, limits)
+    n_steps += n
+    if side != 0.0:
+        best = work.vectors[V_SIDE]
+        copy(par, best)
+        par[PT] += side
+        other, n, _ = _stay_in_range(tables, settings, points, work, i, par, limits)
+        n_steps += n
+        if not other < cost:
+            copy(best, par)
+            activate(settings, points, work, i, par[PZ], par[PT])
+            freeze_covariance(tables, work, par)
+        cost = min(cost, other)
+    return cost, n_steps, cost < np.inf
+
+
+@compiled
+def _stay_in_range(
+    tables: Tables,
+    settings: Settings,
+    points: Points,
+    work: Work,
+    i: int,
+    par: Array,
+    limits: Array,
+) -> tuple[float, int, float]:
+    """Descend among the t0 about which the phase range has the points that it has about `par`.
+
+    Returns the cost, steps, and a step in t0 that leads out of these where the descent ended
+    at one of their ends, else zero. A redshift is held.
+    """
+    activate(settings, points, work, i, par[PZ], par[PT])
+    if work.number[N_USED] < settings.min_points or not freeze_covariance(tables, work, par):
+        return np.inf, 0, 0.0
+    low, high = limits[LOWER, PT], limits[UPPER, PT]
+    held, known = work.number[HELD], work.number[KNOWN]
+    enclose(settings, work, par, limits)
+    if settings.fitted[PZ]:
+        load_tables(tables, work, par[PZ], False)
+    work.number[HELD], work.number[KNOWN] = HELD_Z, 0
+    chisq, n_steps, _ = descend(tables, settings, work, par, limits)
+    cost = evaluate(tables, settings, work, par, limits)
+    cost += outside_cost(tables, settings, work, par)
+    side = 0.0
+    if par[PT] <= limits[LOWER, PT] and limits[LOWER, PT] > low:
+        side = -3.0 * GAP
+    elif par[PT] >= limits[UPPER, PT] and limits[UPPER, PT] < high:
+        side = 3.0 * GAP
+    work.number[HELD], work.number[KNOWN] = held, known
+    limits[LOWER, PT], limits[UPPER, PT] = low, high
+    return cost, n_steps, side
 
 
 @compiled
@@ -159,7 +208,6 @@ def _profile_redshifts(
     i: int,
     limits: Array,
     found: Array,
-    null: float,
     out: Output,
 ) -> None:
     """Starting points for an object in doubt: minima of chi-square against the redshift.
@@ -173,7 +221,7 @@ def _profile_redshifts(
     first, last = _scan_phases(tables, settings, z_low)
     par = work.vectors[V_CROSSING]
     best = work.vectors[V_BEST]
-    work.number[HELD] = 1
+    work.number[HELD] = HELD_Z
     work.number[KNOWN] = 0
     for m in range(n_z + 1):
         z = z_low + (z_high - z_low) * m / n_z
@@ -192,7 +240,7 @@ def _profile_redshifts(
         par[PZ] = z
         if work.number[N_FOUND] > 0:
             par[PT] = found[0, 2]
-        chisq, n_steps, _ = _settle(tables, settings, points, work, i, par, limits, null)
+        chisq, n_steps, _ = settle(tables, settings, points, work, i, par, limits)
         out.counts[i, 9] += n_steps
         profile[m, 0], profile[m, 2], profile[m, 3] = chisq, par[PT], par[PC]
     # Neighbours in one valley have nearly the same t0 and c: where not, from one to the next.
@@ -206,7 +254,7 @@ def _profile_redshifts(
         copy(best, par)
         par[PZ], par[PT], par[PC] = profile[m, 1], profile[side, 2], profile[side, 3]
         load_tables(tables, work, par[PZ], False)
-        chisq, n_steps, _ = _settle(tables, settings, points, work, i, par, limits, null)
+        chisq, n_steps, _ = settle(tables, settings, points, work, i, par, limits)
         out.counts[i, 9] += n_steps
         if chisq < profile[m, 0]:
             profile[m, 0], profile[m, 2], profile[m, 3] = chisq, par[PT], par[PC]
@@ -231,6 +279,95 @@ def beside(best: Array, side: int, limits: Array, par: Array) -> None:
 
 
 @compiled
+def _profile_times(
+    tables: Tables,
+    settings: Settings,
+    points: Points,
+    work: Work,
+    i: int,
+    limits: Array,
+    found: Array,
+    out: Output,
+) -> None:
+    """Starting points for an object in doubt: minima of the cost against t0, c the best at each.
+
+    The scan has one colour alone, and where there is nothing before the maximum a wrong colour
+    finds a wrong time. Times at which no significant point is within the model are left out.
+    """
+    first, last = _scan_phases(tables, settings, limits[LOWER, PZ])
+    best, par = work.vectors[V_BEST], work.vectors[V_CROSSING]
+    stretch = 1.0 + best[PZ]
+    cut = settings.has_phase_range and settings.phase_iterative
+    low, high = np.inf, -np.inf
+    for k in range(work.number[N_ALL]):
+        if work.all_points[FLUX, k] > settings.min_snr * math.sqrt(work.all_points[VAR, k]):
+            low = min(low, work.all_points[TIME, k])
+            high = max(high, work.all_points[TIME, k])
+    low = max(low - last * stretch, limits[LOWER, PT])
+    high = min(high - first * stretch, limits[UPPER, PT])
+    if not low < high:
+        return
+    n = max(min(math.ceil((high - low) / (TIME_STEP * stretch)), TIME_LIMIT), 1)
+    work.number[HELD], work.number[KNOWN], work.number[N_FOUND] = HELD_T, 0, 0
+    if not cut:
+        activate(settings, points, work, i, 0.0, np.nan)
+        freeze_covariance(tables, work, best)
+    before, now, now_t, now_c = np.inf, np.inf, 0.0, 0.0
+    copy(best, par)
+    for m in range(n + 2):
+        cost = np.inf
+        if m <= n:
+            par[PT] = low + (high - low) * m / n
+            if not limits[LOWER, PC] < par[PC] < limits[UPPER, PC]:
+                par[PC] = best[PC]
+            if cut:
+                activate(settings, points, work, i, par[PZ], par[PT])
+            if work.number[N_USED] >= settings.min_points and (
+                not cut or freeze_covariance(tables, work, par)
+            ):
+                cost, n_steps, _ = descend(tables, settings, work, par, limits)
+                out.counts[i, 9] += n_steps
+                if cut:
+                    evaluate(tables, settings, work, par, limits)
+                    cost += outside_cost(tables, settings, work, par)
+        if now < before and now <= cost:
+            insert(work, found, now, par[PZ], now_t, now_c)
+        before, now, now_t, now_c = now, cost, par[PT], par[PC]
+    work.number[HELD] = 0
+
+
+@compiled
+def _far(par: Array, other: Array) -> bool:
+    """Whether two ends of descents are two minima."""
+    return (
+        abs(par[PT] - other[PT]) > 1.0 + other[PZ]
+        or abs(par[PC] - other[PC]) > 0.1
+        or abs(par[PX1] - other[PX1]) > 0.5
+        or abs(par[PZ] - other[PZ]) > 0.005
+    )
+
+
+@compiled
+def _is_odd(
+    settings: Settings, work: Work, par: Array, cost: float, start: float, best: Array
+) -> bool:
+    """Whether the end of the first descent is not what the scan promised, or no good fit."""
+    if abs(par[PT] - start) > 4.0 * (1.0 + par[PZ]) or abs(par[PC]) > 0.3:
+        return True
+    if cost > 10.0 + 3.0 * work.number[N_USED]:
+        return True
+    if work.number[N_USED] < work.number[N_ALL]:
+        # Signal outside the phase range.
+        stretch = 1.0 if settings.phase_observer else 1.0 + par[PZ]
+        for k in range(work.number[N_ALL]):
+            phase = (work.all_points[TIME, k] - par[PT]) / stretch
+            bright = work.all_points[FLUX, k] ** 2 > 9.0 * work.all_points[VAR, k]
+            if bright and not settings.phase_min < phase < settings.phase_max:
+                return True
+    return False
+
+
+@compiled
 def search(
     tables: Tables,
     settings: Settings,
@@ -242,12 +379,15 @@ def search(
     found: Array,
     out: Output,
 ) -> tuple[float, bool]:
-    """Descend from one starting point, or from several in doubt; leave the best in `par`."""
-    best = work.vectors[V_BEST]
+    """Descend from one starting point, or from several in doubt; leave the best in `par`.
+
+    The lowest of the other minima is left in `work` (V_OTHER, its cost in `known`).
+    """
+    best, other = work.vectors[V_BEST], work.vectors[V_OTHER]
     copy(par, best)
-    best_chisq = np.inf
+    best_cost = np.inf
     best_converged = False
-    null = _null_chisq(work)
+    work.known[2] = work.known[3] = np.inf
     doubt = not settings.fitted[PT]
     n_found = work.number[N_FOUND]
     n_starts = 0
@@ -276,23 +416,36 @@ def search(
         # A later start may end where it comes to the best so far.
         work.number[KNOWN] = 0 if n_starts == 0 else 1
         n_starts += 1
-        chisq, n_steps, converged = _settle(tables, settings, points, work, i, par, limits, null)
+        start = par[PT]
+        cost, n_steps, converged = settle(tables, settings, points, work, i, par, limits)
         out.counts[i, 9] += n_steps
         # Lower by more than rounding, so that ties stay with the first.
-        if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
-            best_chisq, best_converged = chisq, converged
-            work.known[1] = chisq
+        if cost < best_cost - 1e-9 * (1.0 + abs(cost)):
+            if best_converged and best_cost < work.known[3] and _far(par, best):
+                copy(best, other)
+                work.known[3] = best_cost
+            best_cost, best_converged = cost, converged
+            chisq = cost - outside_cost(tables, settings, work, par)
+            work.known[0] = cost + (2.0 * RIVAL + chisq if settings.model_covariance else RIVAL)
+            work.known[1], work.known[2] = chisq, cost
             copy(par, best)
+        elif converged and cost < work.known[3] and _far(par, best):
+            copy(par, other)
+            work.known[3] = cost
         if n_starts == 1 and settings.fitted[PT]:
-            doubt = not chisq < np.inf or in_doubt(tables, settings, work, par, limits)
+            doubt = not cost < np.inf or in_doubt(tables, settings, work, par, limits)
+            doubt = doubt or _is_odd(settings, work, par, cost, start, best)
             # Noise has minima without end, and none that means anything.
             doubt = doubt and out.flags[i] & NO_SIGNAL == 0
-            if doubt and settings.fitted[PZ]:
-                _profile_redshifts(tables, settings, points, work, i, limits, found, null, out)
+            if doubt:
+                if settings.fitted[PZ]:
+                    _profile_redshifts(tables, settings, points, work, i, limits, found, out)
+                    profiled = True
+                else:
+                    _profile_times(tables, settings, points, work, i, limits, found, out)
                 n_found = work.number[N_FOUND]
-                profiled = True
                 k = -1
     work.number[KNOWN] = 0
     out.counts[i, 7] = n_starts
     copy(best, par)
-    return best_chisq, best_converged
+    return best_cost, best_converged
