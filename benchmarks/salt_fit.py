@@ -56,6 +56,8 @@ JLA_FOLDERS = {
     "4shooter2": "4Shooter2",
     "swope2": "Swope2",
 }
+#: From this phase on a simulated late tail fades exponentially.
+LAST = 45.0
 LAWS = {"F99": sncosmo.F99Dust, "CCM89": sncosmo.CCM89Dust}
 
 
@@ -83,7 +85,10 @@ def simulate(
     """Light curves with known truth, in sncosmo's columns and with the truth under ``truth``.
 
     Kinds: ``dense``, ``sparse``, ``rise``, ``noise``, and ``real`` (gaps, points before and after
-    the model's phases, now and then a band missing). S/N: of a point at peak, brightest band.
+    the model's phases, now and then a band missing); ``decline`` (nothing before the maximum),
+    ``red`` (c from 0.3 to 1, from rise or decline on), and ``late_tail`` (points months before, and
+    months after, where the supernova fades by 0.011 to 0.017 mag a day). S/N: of a point at peak,
+    brightest band.
     """
     rng = np.random.default_rng(seed)
     salt = model(*source)
@@ -94,8 +99,9 @@ def simulate(
         "rise": (-17.0, 2.0),
         "noise": (-17.0, 45.0),
         "real": (-35.0, 75.0),
+        "late_tail": (-60.0, 150.0),
     }
-    cadence = {"sparse": (8.0, 15.0), "real": (2.0, 5.0)}
+    cadence = {"sparse": (8.0, 15.0), "real": (2.0, 5.0), "decline": (2.0, 7.0), "red": (2.0, 7.0)}
     out: list[Light] = []
     while len(out) < n:
         kind = kinds[len(out) % len(kinds)]
@@ -108,6 +114,11 @@ def simulate(
             "c": float(np.clip(rng.normal(-0.03, 0.08) + rng.exponential(0.06), -0.3, 0.6)),
             "mwebv": float(min(rng.exponential(0.05), 0.5)),
         }
+        if kind == "red":
+            truth["c"] = rng.uniform(0.3, 1.0)
+        if kind in ("decline", "red"):
+            first = rng.uniform(1.0 if kind == "decline" else -12.0, 25.0)
+            phases[kind] = (first, rng.uniform(35.0, 49.0))
         salt.set(**truth)
         low, high = (truth["t0"] + p * (1.0 + z) for p in phases[kind])
         times, names = [], []
@@ -130,6 +141,12 @@ def simulate(
             continue
         peak = max(float(salt.bandflux(b, truth["t0"], zp=25.0, zpsys="ab")) for b in bands)
         flux = salt.bandflux(band_names, t, zp=25.0, zpsys="ab")
+        if kind == "late_tail":
+            late = t > truth["t0"] + LAST * (1.0 + z)
+            end = np.full(late.sum(), truth["t0"] + LAST * (1.0 + z))
+            fading = rng.uniform(0.011, 0.017) * (t[late] - end) / (1.0 + z)
+            flux[late] = salt.bandflux(band_names[late], end, zp=25.0, zpsys="ab")
+            flux[late] *= 10.0 ** (-0.4 * fading)
         if kind == "noise":
             flux = np.zeros_like(flux)
         sky = peak / np.exp(rng.uniform(*np.log(snr))) / np.sqrt(1.3)

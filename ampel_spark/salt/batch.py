@@ -75,7 +75,13 @@ from ampel_spark.salt.records import (
     Output,
     Points,
 )
-from ampel_spark.salt.rounds import covariance_rounds, cross_edges, try_beside, walk_redshifts, weigh_other
+from ampel_spark.salt.rounds import (
+    covariance_rounds,
+    cross_edges,
+    try_beside,
+    walk_redshifts,
+    weigh_other,
+)
 from ampel_spark.salt.search import evaluate, hessian, prior_chisq
 from ampel_spark.salt.starts import RIVAL, find_starts, search
 from ampel_spark.salt.tables import REFERENCE_ZP, Tables

@@ -48,9 +48,10 @@ from ampel_spark.salt.kernel import (
 )
 from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings
+from ampel_spark.salt.search import evaluate
 from ampel_spark.salt.tables import Tables
 
-__all__ = ["log_determinant", "model_flux", "outside_cost"]
+__all__ = ["full_cost", "log_determinant", "model_flux", "outside_cost"]
 
 Array = NDArray[np.float64]
 
@@ -122,3 +123,10 @@ def log_determinant(work: Work) -> float:
                 s -= work.points[RANK_ONE, i] ** 2 / work.points[WEIGHT, i]
             total -= math.log(s)
     return total
+
+
+@compiled
+def full_cost(tables: Tables, settings: Settings, work: Work, par: Array, limits: Array) -> float:
+    """Cost at `par`, x0 and x1 set to the best, with the covariance as frozen last."""
+    cost = evaluate(tables, settings, work, par, limits) + log_determinant(work)
+    return cost + outside_cost(tables, settings, work, par)

@@ -79,6 +79,8 @@ V_STEP, V_TRIAL, V_STEPS, V_AT, V_AHEAD, V_NORM, V_OTHER, V_SIDE = range(6, 14)
 S_REDUCED, S_DAMPED, S_INVERSE, S_LOWER, S_SCALED, S_SCALED_INVERSE = range(6)
 S_ERRORS, S_SLOPES, S_HESSIAN, S_EQUATIONS, S_COLUMN = range(6, 11)
 I_OUTER, I_FITTED = range(2)
+#: Rows of `Work.profile`, and how many of these a row of redshifts has at most.
+N_PROFILE, N_REDSHIFTS = 160, 25
 #: Parameters, in the order of `options.PARAMETERS`.
 PZ, PT, PX0, PX1, PC = range(5)
 
@@ -120,7 +122,7 @@ class Work(NamedTuple):
     limits: Array
     #: (8, 4) starting points, best first: chi-square (less that of the data), z, t0, c.
     found: Array
-    #: (25, 4) the lowest chi-square at each of a row of redshifts, with its z, t0 and c.
+    #: (N_PROFILE, 4) the lowest cost at each of a row of redshifts or times, with its z, t0 and c.
     profile: Array
     #: Room for vectors and matrices of parameters, each row for one use (names: V_… and S_…).
     vectors: Array
@@ -151,7 +153,7 @@ def make_work(tables: Tables, n_points: int, n_dense: int) -> Work:
         equations=np.zeros((6, 5)),
         limits=np.zeros((4, 5)),
         found=np.zeros((8, 4)),
-        profile=np.zeros((25, 4)),
+        profile=np.zeros((N_PROFILE, 4)),
         vectors=np.zeros((14, 5)),
         matrices=np.zeros((11, 5, 5)),
         known=np.zeros(4),

@@ -11,14 +11,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ampel_spark.salt.cost import full_cost
 from ampel_spark.salt.doubt import SURE_REDSHIFT, find_errors, in_doubt, last_phase
-from ampel_spark.salt.cost import log_determinant, outside_cost
 from ampel_spark.salt.gather import activate, activate_about, enclose
 from ampel_spark.salt.kernel import (
     HELD,
     HELD_Z,
     KNOWN,
     LOWER,
+    N_REDSHIFTS,
     N_USED,
     PC,
     PT,
@@ -206,7 +207,7 @@ def walk_redshifts(
         return False
     z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
     profile = work.profile
-    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), len(profile) - 1)
+    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), N_REDSHIFTS - 1)
     middle = min(max(round((par[PZ] - z_low) / (z_high - z_low) * n_z), 0), n_z)
     trial = work.vectors[V_CROSSING]
     best = work.vectors[V_CROSSED]
@@ -328,7 +329,7 @@ def weigh_other(
     `covariance_rounds`.
     """
     best, other = work.vectors[V_BEST], work.vectors[V_OTHER]
-    cost = _full_cost(tables, settings, work, par, limits)
+    cost = full_cost(tables, settings, work, par, limits)
     copy(par, best)
     copy(other, par)
     activate_about(settings, points, work, i, par)
@@ -337,7 +338,7 @@ def weigh_other(
     if work.number[N_USED] >= max(settings.min_points, 1):
         good, ended = covariance_rounds(tables, settings, points, work, i, par, limits, out)
         if good and ended:
-            there = _full_cost(tables, settings, work, par, limits)
+            there = full_cost(tables, settings, work, par, limits)
     work.known[2], work.known[3] = cost, there
     if there < cost - 1e-9 * (1.0 + abs(cost)):
         copy(best, other)
@@ -347,12 +348,3 @@ def weigh_other(
     copy(best, par)
     activate_about(settings, points, work, i, par)
     return covariance_rounds(tables, settings, points, work, i, par, limits, out)
-
-
-@compiled
-def _full_cost(
-    tables: Tables, settings: Settings, work: Work, par: Array, limits: Array
-) -> float:
-    """Cost at `par` with the covariance as frozen last."""
-    cost = evaluate(tables, settings, work, par, limits) + log_determinant(work)
-    return cost + outside_cost(tables, settings, work, par)

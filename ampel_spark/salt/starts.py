@@ -13,9 +13,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cost import outside_cost
-from ampel_spark.salt.doubt import in_doubt, last_phase
-from ampel_spark.salt.gather import GAP, activate, enclose
+from ampel_spark.salt.cost import full_cost, log_determinant, outside_cost
+from ampel_spark.salt.doubt import find_errors, in_doubt, last_phase
+from ampel_spark.salt.gather import GAP, activate, activate_about, enclose
 from ampel_spark.salt.kernel import (
     FLUX,
     HELD,
@@ -25,11 +25,13 @@ from ampel_spark.salt.kernel import (
     LOWER,
     N_ALL,
     N_FOUND,
+    N_REDSHIFTS,
     N_USED,
     PC,
     PT,
     PX1,
     PZ,
+    S_ERRORS,
     TIME,
     UPPER,
     V_BEST,
@@ -43,6 +45,7 @@ from ampel_spark.salt.kernel import (
     copy,
     freeze_covariance,
     load_tables,
+    normal_equations,
 )
 from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings
@@ -59,10 +62,12 @@ N_BESIDE, N_TIMES = 4, 2
 #: Rounds after which a phase range and its t0 are taken not to agree.
 ROUNDS = 8
 #: Step in t0 of the profile of an object in doubt, rest-frame days.
-TIME_STEP, TIME_LIMIT = 4.0, 1000
+TIME_STEP = 4.0
 #: Another minimum is a rival of the lowest one where it costs more by less than this: odds of 90 to
 #: 1 for two likelihoods.
 RIVAL = 9.0
+#: So many errors of t0 from the minimum a time should cost more than that.
+FAR = 4.0
 
 
 @compiled
@@ -96,8 +101,7 @@ def settle(
         if work.number[KNOWN] and not converged and chisq > work.known[0]:
             return np.inf, n_steps, False
         if not activate(settings, points, work, i, par[PZ], par[PT]):
-            evaluate(tables, settings, work, par, limits)
-            return chisq + outside_cost(tables, settings, work, par), n_steps, converged
+            return full_cost(tables, settings, work, par, limits), n_steps, converged
     if not settings.fitted[PT]:
         return np.inf, n_steps, False
     cost, n, side = _stay_in_range(tables, settings, points, work, i, par, limits)
@@ -140,9 +144,8 @@ def _stay_in_range(
     if settings.fitted[PZ]:
         load_tables(tables, work, par[PZ], False)
     work.number[HELD], work.number[KNOWN] = HELD_Z, 0
-    chisq, n_steps, _ = descend(tables, settings, work, par, limits)
-    cost = evaluate(tables, settings, work, par, limits)
-    cost += outside_cost(tables, settings, work, par)
+    _, n_steps, _ = descend(tables, settings, work, par, limits)
+    cost = full_cost(tables, settings, work, par, limits)
     side = 0.0
     if par[PT] <= limits[LOWER, PT] and limits[LOWER, PT] > low:
         side = -3.0 * GAP
@@ -217,7 +220,7 @@ def _profile_redshifts(
     """
     z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
     profile = work.profile
-    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), len(profile) - 1)
+    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), N_REDSHIFTS - 1)
     first, last = _scan_phases(tables, settings, z_low)
     par = work.vectors[V_CROSSING]
     best = work.vectors[V_BEST]
@@ -288,11 +291,12 @@ def _profile_times(
     limits: Array,
     found: Array,
     out: Output,
-) -> None:
+) -> int:
     """Starting points for an object in doubt: minima of the cost against t0, c the best at each.
 
     The scan has one colour alone, and where there is nothing before the maximum a wrong colour
     finds a wrong time. Times at which no significant point is within the model are left out.
+    Returns the number of times in `work.profile`.
     """
     first, last = _scan_phases(tables, settings, limits[LOWER, PZ])
     best, par = work.vectors[V_BEST], work.vectors[V_CROSSING]
@@ -306,34 +310,45 @@ def _profile_times(
     low = max(low - last * stretch, limits[LOWER, PT])
     high = min(high - first * stretch, limits[UPPER, PT])
     if not low < high:
-        return
-    n = max(min(math.ceil((high - low) / (TIME_STEP * stretch)), TIME_LIMIT), 1)
+        return 0
+    n = max(min(math.ceil((high - low) / (TIME_STEP * stretch)), len(work.profile) - 1), 1)
     work.number[HELD], work.number[KNOWN], work.number[N_FOUND] = HELD_T, 0, 0
     if not cut:
         activate(settings, points, work, i, 0.0, np.nan)
         freeze_covariance(tables, work, best)
-    before, now, now_t, now_c = np.inf, np.inf, 0.0, 0.0
+    profile = work.profile
     copy(best, par)
-    for m in range(n + 2):
-        cost = np.inf
-        if m <= n:
-            par[PT] = low + (high - low) * m / n
+    # Forth, and back where the neighbour's colour is another one.
+    for step in range(2 * n + 1):
+        m = step if step <= n else 2 * n - step
+        par[PT] = low + (high - low) * m / n
+        if step > n:
+            if abs(profile[m + 1, 3] - profile[m, 3]) < 0.1:
+                continue
+            par[PC] = profile[m + 1, 3]
+        else:
+            profile[m, 0] = np.inf
             if not limits[LOWER, PC] < par[PC] < limits[UPPER, PC]:
                 par[PC] = best[PC]
-            if cut:
-                activate(settings, points, work, i, par[PZ], par[PT])
-            if work.number[N_USED] >= settings.min_points and (
-                not cut or freeze_covariance(tables, work, par)
-            ):
-                cost, n_steps, _ = descend(tables, settings, work, par, limits)
-                out.counts[i, 9] += n_steps
-                if cut:
-                    evaluate(tables, settings, work, par, limits)
-                    cost += outside_cost(tables, settings, work, par)
-        if now < before and now <= cost:
-            insert(work, found, now, par[PZ], now_t, now_c)
-        before, now, now_t, now_c = now, cost, par[PT], par[PC]
+            profile[m, 3] = par[PC]
+        if cut:
+            activate(settings, points, work, i, par[PZ], par[PT])
+            if work.number[N_USED] < settings.min_points:
+                continue
+            if not freeze_covariance(tables, work, par):
+                continue
+        cost, n_steps, _ = descend(tables, settings, work, par, limits)
+        out.counts[i, 9] += n_steps
+        if cut:
+            cost = full_cost(tables, settings, work, par, limits)
+        if cost < profile[m, 0]:
+            profile[m, 0], profile[m, 2], profile[m, 3] = cost, par[PT], par[PC]
     work.number[HELD] = 0
+    for m in range(n + 1):
+        below = m == 0 or profile[m, 0] < profile[m - 1, 0]
+        if below and (m == n or profile[m, 0] <= profile[m + 1, 0]) and profile[m, 0] < np.inf:
+            insert(work, found, profile[m, 0], par[PZ], profile[m, 2], profile[m, 3])
+    return n + 1
 
 
 @compiled
@@ -390,7 +405,7 @@ def search(
     work.known[2] = work.known[3] = np.inf
     doubt = not settings.fitted[PT]
     n_found = work.number[N_FOUND]
-    n_starts = 0
+    n_starts, n_rows = 0, 0
     profiled = False
     k = -1
     while n_starts < settings.max_starts:
@@ -426,6 +441,8 @@ def search(
                 work.known[3] = best_cost
             best_cost, best_converged = cost, converged
             chisq = cost - outside_cost(tables, settings, work, par)
+            if settings.has_phase_range and settings.phase_iterative:
+                chisq -= log_determinant(work)
             work.known[0] = cost + (2.0 * RIVAL + chisq if settings.model_covariance else RIVAL)
             work.known[1], work.known[2] = chisq, cost
             copy(par, best)
@@ -442,10 +459,51 @@ def search(
                     _profile_redshifts(tables, settings, points, work, i, limits, found, out)
                     profiled = True
                 else:
-                    _profile_times(tables, settings, points, work, i, limits, found, out)
+                    n_rows = _profile_times(tables, settings, points, work, i, limits, found, out)
                 n_found = work.number[N_FOUND]
                 k = -1
     work.number[KNOWN] = 0
     out.counts[i, 7] = n_starts
     copy(best, par)
+    if n_rows > 0 and not work.known[3] - best_cost < RIVAL:
+        _find_valley(tables, settings, points, work, i, limits, n_rows)
     return best_cost, best_converged
+
+
+@compiled
+def _find_valley(
+    tables: Tables,
+    settings: Settings,
+    points: Points,
+    work: Work,
+    i: int,
+    limits: Array,
+    n_rows: int,
+) -> None:
+    """Take the far end of a valley without a barrier for another minimum, where there is one.
+
+    That is the best of the times that cost hardly more than the minimum, though they are several
+    errors from it: errors from the second derivatives are then too small.
+    """
+    best, other, profile = work.vectors[V_BEST], work.vectors[V_OTHER], work.profile
+    at = work.vectors[V_CROSSING]
+    copy(best, at)
+    activate_about(settings, points, work, i, at)
+    freeze_covariance(tables, work, at)
+    evaluate(tables, settings, work, at, limits)
+    normal_equations(settings, work, at, limits)
+    errors = work.matrices[S_ERRORS]
+    away = 1.0
+    if find_errors(settings, work, work.equations, errors):
+        away = max(1.0, FAR * math.sqrt(errors[PT, PT]))
+    lowest, m = work.known[2] + RIVAL, -1
+    for k in range(n_rows):
+        if abs(profile[k, 2] - best[PT]) > away and profile[k, 0] < lowest:
+            lowest, m = profile[k, 0], k
+    if m >= 0:
+        at[PT], at[PC] = profile[m, 2], profile[m, 3]
+        activate_about(settings, points, work, i, at)
+        freeze_covariance(tables, work, at)
+        evaluate(tables, settings, work, at, limits)
+        copy(at, other)
+        work.known[3] = lowest
