@@ -17,6 +17,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ampel_spark.salt.cost import log_determinant, outside_cost
 from ampel_spark.salt.doubt import find_errors, last_phase, near_edge
 from ampel_spark.salt.gather import activate, activate_about, gather, inside, is_consistent
 from ampel_spark.salt.kernel import (
@@ -177,6 +178,7 @@ def _finish(
     chisq = evaluate(tables, settings, work, par, limits)
     out.prior_chisq[i] = prior_chisq(par, limits)
     out.chisq[i] = chisq - out.prior_chisq[i]
+    out.cost[i] = chisq + log_determinant(work) + outside_cost(tables, settings, work, par)
 
 
 @compiled
@@ -310,7 +312,8 @@ def _fit_object(
                 tables, settings, points, work, i, par, limits, out, converged
             )
         if not good:
-            return BAD_COVARIANCE
+            few = work.number[N_USED] < max(settings.min_points, 1)
+            return TOO_FEW_POINTS if few else BAD_COVARIANCE
     _finish(tables, settings, work, i, par, limits, out)
     for k in range(points.offsets[i], points.offsets[i + 1]):
         out.used[k] = False

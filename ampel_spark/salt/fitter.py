@@ -222,6 +222,7 @@ class SaltFitter:
             first_phase=out.phases[:, 0],
             last_phase=out.phases[:, 1],
             max_snr=out.max_snr,
+            cost=out.cost,
             rival=out.rival,
             rival_delta=out.rival_cost,
             points_by_band=out.points_by_band,

@@ -50,6 +50,8 @@ class Output(NamedTuple):
     counts: NDArray[np.int32]
     phases: Array
     max_snr: Array
+    #: (n,) what minima are compared by (`cost`).
+    cost: Array
     #: (n, 5) and (n,): another minimum that costs hardly more, and by how much more.
     rival: Array
     rival_cost: Array
@@ -70,6 +72,7 @@ def make_output(n: int, n_points: int, n_bands: int) -> Output:
         counts=np.zeros((n, 10), np.int32),
         phases=np.full((n, 2), np.nan),
         max_snr=np.full(n, np.nan),
+        cost=np.full(n, np.nan),
         rival=np.full((n, 5), np.nan),
         rival_cost=np.full(n, np.nan),
         points_by_band=np.zeros((n, n_bands), np.int32),

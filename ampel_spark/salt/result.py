@@ -111,8 +111,12 @@ class FitResult:
     last_phase: Array
     #: (n,) highest flux / error of a usable point.
     max_snr: Array
-    #: (n, 5) parameters of another minimum that is nearly as good, where there is one; and by how
-    #: much its cost is higher: chi-square, or -2 ln likelihood where points or weights differ.
+    #: (n,) cost by which minima are compared: -2 ln likelihood of all usable points, less a
+    #: constant of the data (`ampel_spark.salt.cost`). Chi-square where all points are used without
+    #: the model's covariance.
+    cost: Array
+    #: (n, 5) parameters of another minimum that costs hardly more, where there is one; and by how
+    #: much it costs more.
     rival: Array
     rival_delta: Array
     #: (n, B) points used per band; whether a band was left out as outside the model's range.

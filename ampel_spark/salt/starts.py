@@ -424,7 +424,7 @@ def search(
             if k > 0 and settings.fitted[PZ] and settings.fitted[PT] and near:
                 continue
             par[PZ], par[PT], par[PC] = found[k, 1], found[k, 2], found[k, 3]
-        elif doubt and k < n_found + N_BESIDE:
+        elif doubt and n_rows == 0 and k < n_found + N_BESIDE:
             beside(best, k - n_found, limits, par)
         else:
             break
@@ -434,8 +434,10 @@ def search(
         start = par[PT]
         cost, n_steps, converged = settle(tables, settings, points, work, i, par, limits)
         out.counts[i, 9] += n_steps
-        # Lower by more than rounding, so that ties stay with the first.
-        if cost < best_cost - 1e-9 * (1.0 + abs(cost)):
+        # Lower by more than rounding, so that ties stay with the first. One that came to the best
+        # so far ended before its minimum.
+        lower = cost < best_cost - 1e-9 * (1.0 + abs(cost))
+        if lower and (converged or not best_converged):
             if best_converged and best_cost < work.known[3] and _far(par, best):
                 copy(best, other)
                 work.known[3] = best_cost

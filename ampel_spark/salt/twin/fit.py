@@ -9,7 +9,7 @@ from ampel_spark.salt import records
 from ampel_spark.salt.options import Settings, Targets
 from ampel_spark.salt.records import Output, Points
 from ampel_spark.salt.tables import REFERENCE_ZP, Tables
-from ampel_spark.salt.twin.cost import is_consistent
+from ampel_spark.salt.twin.cost import is_consistent, log_determinant, outside_cost
 from ampel_spark.salt.twin.model import T0, X0, X1, C, Model, Z
 from ampel_spark.salt.twin.object import LARGEST, SMALLEST, Object
 from ampel_spark.salt.twin.rounds import (
@@ -105,7 +105,8 @@ def _fit_object(
         if good and fitted[T0] and signal and other is not None:
             good, converged, cost, other = weigh_other(sn, par, other[1], out.counts[i], converged)
         if not good:
-            return records.BAD_COVARIANCE
+            few = sn.use.sum() < max(settings.min_points, 1)
+            return records.TOO_FEW_POINTS if few else records.BAD_COVARIANCE
     _finish(sn, par, i, out)
     _judge(sn, par, i, converged, out)
     _enter_rival(sn, par, cost, other, i, out)
@@ -233,6 +234,7 @@ def _finish(sn: Object, par: Array, i: int, out: Output) -> None:
     chisq = sn.profile(par)
     out.prior_chisq[i] = sn.prior(par)
     out.chisq[i] = chisq - out.prior_chisq[i]
+    out.cost[i] = chisq + log_determinant(sn) + outside_cost(sn, par)
 
 
 def _judge(sn: Object, par: Array, i: int, converged: bool, out: Output) -> None:

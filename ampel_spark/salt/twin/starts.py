@@ -162,7 +162,7 @@ def search(
                 if near and abs(starts[k][2] - best[1][T0]) < 8.0 * (1.0 + best[1][Z]):
                     continue
             par[[Z, T0, C]] = starts[k][1:]
-        elif doubt and best is not None and k < len(starts) + N_BESIDE:
+        elif doubt and best is not None and not rows and k < len(starts) + N_BESIDE:
             par = beside(sn, best[1], k - len(starts))
         else:
             break
@@ -172,7 +172,8 @@ def search(
         counts[9] += n_steps
         before = np.inf if best is None else best[0]
         rival = np.inf if other is None else other[0]
-        if cost < before - 1e-9 * (1.0 + abs(cost)):
+        lower = cost < before - 1e-9 * (1.0 + abs(cost))
+        if lower and (converged or not best_converged):
             if best is not None and best_converged and before < rival and _far(par, best[1]):
                 other = best
             best, best_converged = (cost, par.copy()), converged
@@ -193,11 +194,9 @@ def search(
                 found = profile(sn, middle, counts)
                 k, profiled = -1, settings.fitted[Z]
                 if found is not None:
-                    rows, starts = found, minima(found)
+                    rows, starts = [] if settings.fitted[Z] else found, minima(found)
     counts[7] = n_starts
-    if not settings.fitted[Z]:
-        other = _valley(sn, best, other, rows)
-    return best, other, best_converged
+    return best, _valley(sn, best, other, rows) if rows else other, best_converged
 
 
 def _valley(

@@ -61,6 +61,8 @@ def fit_objects(
         phases=(float(source.minphase()), float(source.maxphase())),
         peak_b=np.full(m, np.nan),
         peaks=np.full((m, n_bands), np.nan),
+        rival=np.full((m, 5), np.nan),
+        rival_delta=np.full(m, np.nan),
         notes=notes,
     )
     if not wanted.any():
@@ -165,6 +167,8 @@ def _enter(fits: Fits, rows: Array, at: Array, result: FitResult, notes: Notes) 
     fits.chisq[rows[good]] = result.chisq[good]
     fits.success[rows] = result.success
     fits.n_starts[rows] = result.n_starts
+    fits.rival[rows[good]] = result.rival[good]
+    fits.rival_delta[rows[good]] = result.rival_delta[good]
     fits.used[at] = result.used
     for flag, text in ((Flag.NOT_CONVERGED, _NO_END), (Flag.NO_ERRORS, _NO_ERRORS)):
         for k in numbers(good & (result.flags & flag != 0)):
