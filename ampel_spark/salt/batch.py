@@ -49,6 +49,7 @@ from ampel_spark.salt.kernel import (
     V_NEWTON,
     V_OTHER,
     V_PAR,
+    V_VALLEY,
     VAR,
     Work,
     collapse,
@@ -178,7 +179,8 @@ def _finish(
     chisq = evaluate(tables, settings, work, par, limits)
     out.prior_chisq[i] = prior_chisq(par, limits)
     out.chisq[i] = chisq - out.prior_chisq[i]
-    out.cost[i] = chisq + log_determinant(work) + outside_cost(tables, settings, work, par)
+    out.cost[i] = chisq + log_determinant(work)
+    out.cost[i] += outside_cost(tables, settings, work, par)[0]
 
 
 @compiled
@@ -243,13 +245,17 @@ def _judge(
         flags |= POOR_COVERAGE
     if (not converged and not edge) or not is_consistent(settings, work, par):
         flags |= NOT_CONVERGED
-    rival = work.known[3] - work.known[2]
-    other = work.vectors[V_OTHER]
-    if rival < RIVAL and _apart(settings, par, other, out.covariance[i]):
-        flags |= AMBIGUOUS
-        out.rival_cost[i] = rival
-        for k in range(par.size):
-            out.rival[i, k] = other[k] if settings.fitted[k] else par[k]
+    for which, row in ((3, V_OTHER), (4, V_VALLEY)):
+        rival, other = work.known[which] - work.known[2], work.vectors[row]
+        if (
+            flags & AMBIGUOUS == 0
+            and rival < RIVAL
+            and _apart(settings, par, other, out.covariance[i])
+        ):
+            flags |= AMBIGUOUS
+            out.rival_cost[i] = rival
+            for k in range(par.size):
+                out.rival[i, k] = other[k] if settings.fitted[k] else par[k]
     out.flags[i] = flags
 
 
@@ -307,7 +313,7 @@ def _fit_object(
                 good, converged = covariance_rounds(
                     tables, settings, points, work, i, par, limits, out
                 )
-        if good and settings.fitted[PT] and signal and work.known[3] < np.inf:
+        if good and settings.fitted[PT] and signal and min(work.known[3], work.known[4]) < np.inf:
             good, converged = weigh_other(
                 tables, settings, points, work, i, par, limits, out, converged
             )

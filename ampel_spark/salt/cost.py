@@ -75,15 +75,18 @@ def model_flux(tables: Tables, work: Work, b: int, phase: float, par: Array) -> 
 
 
 @compiled
-def outside_cost(tables: Tables, settings: Settings, work: Work, par: Array) -> float:
-    """Cost of the points outside the phase range about `par`; the rows are those at `par`."""
+def outside_cost(tables: Tables, settings: Settings, work: Work, par: Array) -> tuple[float, float]:
+    """Cost of the points outside the phase range about `par`; the rows are those at `par`.
+
+    Returns also by how much the brightest of them is above what it may be, in errors.
+    """
+    total, excess = 0.0, 0.0
     if not (settings.has_phase_range and settings.phase_iterative):
-        return 0.0
+        return total, excess
     stretch = 1.0 + par[PZ]
     frame = 1.0 if settings.phase_observer else stretch
     start = max(settings.phase_min * frame / stretch, tables.phase_start)
     end = min(settings.phase_max * frame / stretch, last_phase(tables))
-    total = 0.0
     for b in range(work.number[N_BANDS]):
         at_start = max(model_flux(tables, work, b, start, par), 0.0)
         at_end = max(model_flux(tables, work, b, end, par), 0.0)
@@ -99,8 +102,9 @@ def outside_cost(tables: Tables, settings: Settings, work: Work, par: Array) -> 
             top = max(top, model_flux(tables, work, b, phase, par))
             error = math.sqrt(work.all_points[VAR, k])
             away = max(work.all_points[FLUX, k] - top, -work.all_points[FLUX, k], 0.0) / error
+            excess = max(excess, (work.all_points[FLUX, k] - top) / error)
             total += away * away + 2.0 * math.log(1.0 + top / (ROOT * error))
-    return total
+    return total, excess
 
 
 @compiled
@@ -129,4 +133,4 @@ def log_determinant(work: Work) -> float:
 def full_cost(tables: Tables, settings: Settings, work: Work, par: Array, limits: Array) -> float:
     """Cost at `par`, x0 and x1 set to the best, with the covariance as frozen last."""
     cost = evaluate(tables, settings, work, par, limits) + log_determinant(work)
-    return cost + outside_cost(tables, settings, work, par)
+    return cost + outside_cost(tables, settings, work, par)[0]

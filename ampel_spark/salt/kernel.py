@@ -75,7 +75,7 @@ GRADIENT = 5
 LOWER, UPPER, MEAN, PRIOR = range(4)
 #: Rows of `Work.vectors`, `Work.matrices` and `Work.lists`: one user each, so that none overlap.
 V_PAR, V_BEST, V_LAST, V_CROSSED, V_CROSSING, V_NEWTON = range(6)
-V_STEP, V_TRIAL, V_STEPS, V_AT, V_AHEAD, V_NORM, V_OTHER, V_SIDE = range(6, 14)
+V_STEP, V_TRIAL, V_STEPS, V_AT, V_AHEAD, V_NORM, V_OTHER, V_SIDE, V_VALLEY = range(6, 15)
 S_REDUCED, S_DAMPED, S_INVERSE, S_LOWER, S_SCALED, S_SCALED_INVERSE = range(6)
 S_ERRORS, S_SLOPES, S_HESSIAN, S_EQUATIONS, S_COLUMN = range(6, 11)
 I_OUTER, I_FITTED = range(2)
@@ -128,7 +128,8 @@ class Work(NamedTuple):
     vectors: Array
     matrices: Array
     #: Chi-square above which no descent counts; that of the earlier minimum; the cost (`cost`) of
-    #: that, and of the lowest other minimum (in `vectors`, V_OTHER).
+    #: that, of the lowest other minimum, and of the far end of a valley (in `vectors`, V_OTHER and
+    #: V_VALLEY).
     known: Array
     #: (2, 5) lists of parameters: I_OUTER, I_FITTED.
     lists: NDArray[np.int64]
@@ -154,9 +155,9 @@ def make_work(tables: Tables, n_points: int, n_dense: int) -> Work:
         limits=np.zeros((4, 5)),
         found=np.zeros((8, 4)),
         profile=np.zeros((N_PROFILE, 4)),
-        vectors=np.zeros((14, 5)),
+        vectors=np.zeros((15, 5)),
         matrices=np.zeros((11, 5, 5)),
-        known=np.zeros(4),
+        known=np.zeros(5),
         lists=np.zeros((2, 5), np.int64),
     )
 

@@ -16,6 +16,7 @@ from ampel_spark.salt.doubt import SURE_REDSHIFT, find_errors, in_doubt, last_ph
 from ampel_spark.salt.gather import activate, activate_about, enclose
 from ampel_spark.salt.kernel import (
     HELD,
+    HELD_T,
     HELD_Z,
     KNOWN,
     LOWER,
@@ -33,6 +34,7 @@ from ampel_spark.salt.kernel import (
     V_LAST,
     V_NEWTON,
     V_OTHER,
+    V_VALLEY,
     Work,
     collapse,
     copy,
@@ -325,26 +327,46 @@ def weigh_other(
 ) -> tuple[bool, bool]:
     """Take the lowest other minimum to its own covariance too, and keep the one that costs less.
 
-    Leaves the costs of both in `work.known`, and the other one in V_OTHER; returns as
-    `covariance_rounds`.
+    Leaves the costs of both in `work.known`, and the other one in V_OTHER; that of a valley's end
+    too. Returns as `covariance_rounds`.
     """
     best, other = work.vectors[V_BEST], work.vectors[V_OTHER]
+    valley = work.vectors[V_VALLEY]
     cost = full_cost(tables, settings, work, par, limits)
     copy(par, best)
-    copy(other, par)
-    activate_about(settings, points, work, i, par)
     there = np.inf
     good, ended = True, True
-    if work.number[N_USED] >= max(settings.min_points, 1):
-        good, ended = covariance_rounds(tables, settings, points, work, i, par, limits, out)
-        if good and ended:
-            there = full_cost(tables, settings, work, par, limits)
+    if work.known[4] < np.inf:
+        # Its time is held: it is no minimum.
+        copy(valley, par)
+        work.number[HELD] = HELD_T
+        work.known[4] = np.inf
+        if _enough(settings, points, work, i, par):
+            good, _ = covariance_rounds(tables, settings, points, work, i, par, limits, out)
+            if good:
+                work.known[4] = full_cost(tables, settings, work, par, limits)
+                copy(par, valley)
+        work.number[HELD] = 0
+    if work.known[3] < np.inf:
+        copy(other, par)
+        if _enough(settings, points, work, i, par):
+            good, ended = covariance_rounds(tables, settings, points, work, i, par, limits, out)
+            if good and ended:
+                there = full_cost(tables, settings, work, par, limits)
     work.known[2], work.known[3] = cost, there
     if there < cost - 1e-9 * (1.0 + abs(cost)):
         copy(best, other)
         work.known[2], work.known[3] = there, cost
         return good, ended
-    copy(par, other)
+    if there < np.inf:
+        copy(par, other)
     copy(best, par)
     activate_about(settings, points, work, i, par)
     return covariance_rounds(tables, settings, points, work, i, par, limits, out)
+
+
+@compiled
+def _enough(settings: Settings, points: Points, work: Work, i: int, par: Array) -> bool:
+    """Use the points in the phase range about `par`; return whether they can be fitted."""
+    activate_about(settings, points, work, i, par)
+    return work.number[N_USED] >= max(settings.min_points, 1)

@@ -38,6 +38,7 @@ from ampel_spark.salt.kernel import (
     V_CROSSING,
     V_OTHER,
     V_SIDE,
+    V_VALLEY,
     VAR,
     WEIGHT,
     Work,
@@ -364,22 +365,14 @@ def _far(par: Array, other: Array) -> bool:
 
 @compiled
 def _is_odd(
-    settings: Settings, work: Work, par: Array, cost: float, start: float, best: Array
+    tables: Tables, settings: Settings, work: Work, par: Array, cost: float, start: float
 ) -> bool:
     """Whether the end of the first descent is not what the scan promised, or no good fit."""
     if abs(par[PT] - start) > 4.0 * (1.0 + par[PZ]) or abs(par[PC]) > 0.3:
         return True
-    if cost > 10.0 + 3.0 * work.number[N_USED]:
-        return True
-    if work.number[N_USED] < work.number[N_ALL]:
-        # Signal outside the phase range.
-        stretch = 1.0 if settings.phase_observer else 1.0 + par[PZ]
-        for k in range(work.number[N_ALL]):
-            phase = (work.all_points[TIME, k] - par[PT]) / stretch
-            bright = work.all_points[FLUX, k] ** 2 > 9.0 * work.all_points[VAR, k]
-            if bright and not settings.phase_min < phase < settings.phase_max:
-                return True
-    return False
+    outside, excess = outside_cost(tables, settings, work, par)
+    # A poor fit, or light outside the phase range that is not this supernova's.
+    return cost - outside > 10.0 + 3.0 * work.number[N_USED] or excess > 3.0
 
 
 @compiled
@@ -402,7 +395,7 @@ def search(
     copy(par, best)
     best_cost = np.inf
     best_converged = False
-    work.known[2] = work.known[3] = np.inf
+    work.known[2] = work.known[3] = work.known[4] = np.inf
     doubt = not settings.fitted[PT]
     n_found = work.number[N_FOUND]
     n_starts, n_rows = 0, 0
@@ -424,7 +417,7 @@ def search(
             if k > 0 and settings.fitted[PZ] and settings.fitted[PT] and near:
                 continue
             par[PZ], par[PT], par[PC] = found[k, 1], found[k, 2], found[k, 3]
-        elif doubt and n_rows == 0 and k < n_found + N_BESIDE:
+        elif doubt and k < n_found + N_BESIDE:
             beside(best, k - n_found, limits, par)
         else:
             break
@@ -437,12 +430,12 @@ def search(
         # Lower by more than rounding, so that ties stay with the first. One that came to the best
         # so far ended before its minimum.
         lower = cost < best_cost - 1e-9 * (1.0 + abs(cost))
-        if lower and (converged or not best_converged):
+        if lower and (converged or not best_converged or cost < best_cost - 0.1):
             if best_converged and best_cost < work.known[3] and _far(par, best):
                 copy(best, other)
                 work.known[3] = best_cost
             best_cost, best_converged = cost, converged
-            chisq = cost - outside_cost(tables, settings, work, par)
+            chisq = cost - outside_cost(tables, settings, work, par)[0]
             if settings.has_phase_range and settings.phase_iterative:
                 chisq -= log_determinant(work)
             work.known[0] = cost + (2.0 * RIVAL + chisq if settings.model_covariance else RIVAL)
@@ -453,7 +446,7 @@ def search(
             work.known[3] = cost
         if n_starts == 1 and settings.fitted[PT]:
             doubt = not cost < np.inf or in_doubt(tables, settings, work, par, limits)
-            doubt = doubt or _is_odd(settings, work, par, cost, start, best)
+            doubt = doubt or _is_odd(tables, settings, work, par, cost, start)
             # Noise has minima without end, and none that means anything.
             doubt = doubt and out.flags[i] & NO_SIGNAL == 0
             if doubt:
@@ -467,7 +460,7 @@ def search(
     work.number[KNOWN] = 0
     out.counts[i, 7] = n_starts
     copy(best, par)
-    if n_rows > 0 and not work.known[3] - best_cost < RIVAL:
+    if n_rows > 0:
         _find_valley(tables, settings, points, work, i, limits, n_rows)
     return best_cost, best_converged
 
@@ -482,12 +475,12 @@ def _find_valley(
     limits: Array,
     n_rows: int,
 ) -> None:
-    """Take the far end of a valley without a barrier for another minimum, where there is one.
+    """Leave the far end of a valley without a barrier in `work`, where there is one.
 
     That is the best of the times that cost hardly more than the minimum, though they are several
     errors from it: errors from the second derivatives are then too small.
     """
-    best, other, profile = work.vectors[V_BEST], work.vectors[V_OTHER], work.profile
+    best, profile = work.vectors[V_BEST], work.profile
     at = work.vectors[V_CROSSING]
     copy(best, at)
     activate_about(settings, points, work, i, at)
@@ -507,5 +500,5 @@ def _find_valley(
         activate_about(settings, points, work, i, at)
         freeze_covariance(tables, work, at)
         evaluate(tables, settings, work, at, limits)
-        copy(at, other)
-        work.known[3] = lowest
+        copy(at, work.vectors[V_VALLEY])
+        work.known[4] = max(lowest, work.known[2])

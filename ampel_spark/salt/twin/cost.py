@@ -16,11 +16,14 @@ Array = NDArray[np.float64]
 COBALT, GAP = 111.4, 1e-6
 
 
-def outside_cost(sn: Object, par: Array) -> float:
-    """Cost of the points outside an iterative phase range about `par`."""
+def outside_cost(sn: Object, par: Array) -> tuple[float, float]:
+    """Cost of the points outside an iterative phase range about `par`.
+
+    Returns also by how much the brightest of them is above what it may be, in errors.
+    """
     settings, t = sn.settings, sn.model.tables
-    if not sn.has_moving_range:
-        return 0.0
+    if not sn.has_moving_range or np.all(sn.in_range(par)):
+        return 0.0, 0.0
     stretch = 1.0 + par[Z]
     frame = 1.0 if settings.phase_observer else stretch
     last = t.phase_start + t.phase_step * (t.n_phases - 1)
@@ -40,7 +43,8 @@ def outside_cost(sn: Object, par: Array) -> float:
     error = np.sqrt(np.diag(sn.given))
     away = np.maximum(np.maximum(sn.flux - top, -sn.flux), 0.0) / error
     cost = away**2 + 2.0 * np.log(1.0 + top / (np.sqrt(2.0 * np.pi) * error))
-    return float(cost[~sn.in_range(par)].sum())
+    outside = ~sn.in_range(par)
+    return float(cost[outside].sum()), max(0.0, float(((sn.flux - top) / error)[outside].max()))
 
 
 def log_determinant(sn: Object) -> float:

@@ -80,7 +80,7 @@ def _fit_object(
     if not sn.freeze(None):
         return records.BAD_COVARIANCE
     signal = not out.flags[i] & records.NO_SIGNAL
-    best, other, converged = search(sn, par, starts, signal, out.counts[i])
+    best, other, valley, converged = search(sn, par, starts, signal, out.counts[i])
     if best is None:
         return records.TOO_FEW_POINTS
     cost, par = best
@@ -102,14 +102,17 @@ def _fit_object(
                 if not good or not walk_redshifts(sn, par, out.counts[i]):
                     break
                 good, converged = covariance_rounds(sn, par, out.counts[i])
-        if good and fitted[T0] and signal and other is not None:
-            good, converged, cost, other = weigh_other(sn, par, other[1], out.counts[i], converged)
+        if good and fitted[T0] and signal and not (other is None and valley is None):
+            good, converged, cost, other, valley = weigh_other(
+                sn, par, other, valley, out.counts[i]
+            )
         if not good:
             few = sn.use.sum() < max(settings.min_points, 1)
             return records.TOO_FEW_POINTS if few else records.BAD_COVARIANCE
     _finish(sn, par, i, out)
     _judge(sn, par, i, converged, out)
-    _enter_rival(sn, par, cost, other, i, out)
+    if not _enter_rival(sn, par, cost, other, i, out):
+        _enter_rival(sn, par, cost, valley, i, out)
     out.parameters[i] = np.where(fitted, par, targets.fixed[i])
     if fitted[T0]:
         out.parameters[i, T0] += origin
@@ -234,7 +237,7 @@ def _finish(sn: Object, par: Array, i: int, out: Output) -> None:
     chisq = sn.profile(par)
     out.prior_chisq[i] = sn.prior(par)
     out.chisq[i] = chisq - out.prior_chisq[i]
-    out.cost[i] = chisq + log_determinant(sn) + outside_cost(sn, par)
+    out.cost[i] = chisq + log_determinant(sn) + outside_cost(sn, par)[0]
 
 
 def _judge(sn: Object, par: Array, i: int, converged: bool, out: Output) -> None:
@@ -268,16 +271,18 @@ def _judge(sn: Object, par: Array, i: int, converged: bool, out: Output) -> None
 
 def _enter_rival(
     sn: Object, par: Array, cost: float, other: Minimum | None, i: int, out: Output
-) -> None:
-    """Enter another minimum that costs hardly more and is more than an error away."""
+) -> bool:
+    """Enter another minimum that costs hardly more and is more than an error away, if it is one."""
     if other is None or not other[0] - cost < RIVAL:
-        return
+        return False
     fitted = sn.settings.fitted
     errors = np.sqrt(np.diag(out.covariance[i]))
-    if np.any(~(np.abs(par - other[1]) < errors)[fitted]):
-        out.flags[i] |= records.AMBIGUOUS
-        out.rival_cost[i] = other[0] - cost
-        out.rival[i] = np.where(fitted, other[1], par)
+    if not np.any(~(np.abs(par - other[1]) < errors)[fitted]):
+        return False
+    out.flags[i] |= records.AMBIGUOUS
+    out.rival_cost[i] = other[0] - cost
+    out.rival[i] = np.where(fitted, other[1], par)
+    return True
 
 
 def predict_range(

@@ -186,32 +186,45 @@ def walk_redshifts(sn: Object, par: Array, counts: NDArray[np.int32]) -> bool:
 def weigh_other(
     sn: Object,
     par: Array,
-    other: Array,
+    other: Minimum | None,
+    valley: Minimum | None,
     counts: NDArray[np.int32],
-    converged: bool,
-) -> tuple[bool, bool, float, Minimum]:
+) -> tuple[bool, bool, float, Minimum | None, Minimum | None]:
     """Take the lowest other minimum to its own covariance too, and keep the one that costs less.
 
-    Returns as `covariance_rounds`, then the cost of the one kept (in `par`), and the other one.
+    Returns as `covariance_rounds`, then the cost of the one kept (in `par`), the other one, and the
+    far end of a valley.
     """
     cost, best = _full_cost(sn, par), par.copy()
-    trial, there = other.copy(), np.inf
-    good, ended = True, True
-    if sn.has_moving_range:
-        sn.set_phase_range(trial)
-    if sn.use.sum() >= max(sn.settings.min_points, 1):
-        good, ended = covariance_rounds(sn, trial, counts)
-        if good and ended:
-            there = _full_cost(sn, trial)
-    if there < cost - 1e-9 * (1.0 + abs(cost)):
-        par[:] = trial
-        return good, ended, there, (cost, best)
+    if valley is not None:
+        # Its time is held: it is no minimum.
+        sn.held = T0
+        valley = _weighed(sn, valley[1], counts, must_end=False)
+        sn.held = -1
+    if other is not None:
+        other = _weighed(sn, other[1], counts, must_end=True)
+        if other is not None and other[0] < cost - 1e-9 * (1.0 + abs(cost)):
+            par[:] = other[1]
+            return True, True, other[0], (cost, best), valley
     if sn.has_moving_range:
         sn.set_phase_range(par)
     good, converged = covariance_rounds(sn, par, counts)
-    return good, converged, cost, (there, trial)
+    return good, converged, cost, other, valley
+
+
+def _weighed(
+    sn: Object, start: Array, counts: NDArray[np.int32], *, must_end: bool
+) -> Minimum | None:
+    """Go from `start` to where the covariance is that of the parameters; None where that fails."""
+    par = start.copy()
+    if sn.has_moving_range:
+        sn.set_phase_range(par)
+    if sn.use.sum() < max(sn.settings.min_points, 1):
+        return None
+    good, ended = covariance_rounds(sn, par, counts)
+    return (_full_cost(sn, par), par) if good and (ended or not must_end) else None
 
 
 def _full_cost(sn: Object, par: Array) -> float:
     """Cost at `par` with the covariance as frozen last."""
-    return sn.profile(par) + log_determinant(sn) + outside_cost(sn, par)
+    return sn.profile(par) + log_determinant(sn) + outside_cost(sn, par)[0]

@@ -134,10 +134,11 @@ def search(
     starts: list[Start],
     signal: bool,
     counts: NDArray[np.int32],
-) -> tuple[Minimum | None, Minimum | None, bool]:
+) -> tuple[Minimum | None, Minimum | None, Minimum | None, bool]:
     """Descend from one starting point, or from several in doubt.
 
-    Returns the best minimum, the lowest of the others, and whether the descent to the best ended.
+    Returns the best minimum, the lowest of the others, the far end of a valley, and whether the
+    descent to the best ended.
     """
     settings = sn.settings
     best: Minimum | None = None
@@ -162,7 +163,7 @@ def search(
                 if near and abs(starts[k][2] - best[1][T0]) < 8.0 * (1.0 + best[1][Z]):
                     continue
             par[[Z, T0, C]] = starts[k][1:]
-        elif doubt and best is not None and not rows and k < len(starts) + N_BESIDE:
+        elif doubt and best is not None and k < len(starts) + N_BESIDE:
             par = beside(sn, best[1], k - len(starts))
         else:
             break
@@ -173,11 +174,11 @@ def search(
         before = np.inf if best is None else best[0]
         rival = np.inf if other is None else other[0]
         lower = cost < before - 1e-9 * (1.0 + abs(cost))
-        if lower and (converged or not best_converged):
+        if lower and (converged or not best_converged or cost < before - 0.1):
             if best is not None and best_converged and before < rival and _far(par, best[1]):
                 other = best
             best, best_converged = (cost, par.copy()), converged
-            chisq = cost - outside_cost(sn, par)
+            chisq = cost - outside_cost(sn, par)[0]
             if sn.has_moving_range:
                 chisq -= log_determinant(sn)
             most = cost + (2.0 * RIVAL + chisq if settings.model_covariance else RIVAL)
@@ -196,31 +197,29 @@ def search(
                 if found is not None:
                     rows, starts = [] if settings.fitted[Z] else found, minima(found)
     counts[7] = n_starts
-    return best, _valley(sn, best, other, rows) if rows else other, best_converged
+    return best, other, _valley(sn, best, rows), best_converged
 
 
-def _valley(
-    sn: Object, best: Minimum | None, other: Minimum | None, rows: list[Start]
-) -> Minimum | None:
-    """Return the other minimum or, without a rival, the far end of a valley that has no barrier."""
-    if best is None or (other is not None and other[0] - best[0] < RIVAL):
-        return other
+def _valley(sn: Object, best: Minimum | None, rows: list[Start]) -> Minimum | None:
+    """Return the far end of a valley without a barrier, if there is one."""
+    if best is None or not rows:
+        return None
     par = best[1].copy()
     if sn.has_moving_range:
         sn.set_phase_range(par)
-        sn.freeze(None)
+    sn.freeze(None)
     sn.profile(par)
     covariance = sn.errors(sn.equations(par)[0])
     away = 1.0 if covariance is None else max(1.0, FAR * np.sqrt(covariance[T0, T0]))
     there = [row for row in rows if abs(row[2] - par[T0]) > away and row[0] - best[0] < RIVAL]
     if not there:
-        return other
+        return None
     cost, _, par[T0], par[C] = min(there)
     if sn.has_moving_range:
         sn.set_phase_range(par)
         sn.freeze(None)
     sn.profile(par)
-    return cost, par
+    return max(cost, best[0]), par
 
 
 def _far(par: Array, other: Array) -> bool:
@@ -233,10 +232,9 @@ def _is_odd(sn: Object, par: Array, cost: float, start: float) -> bool:
     """Whether the end of the first descent is not what the scan promised, or no good fit."""
     if abs(par[T0] - start) > 4.0 * (1.0 + par[Z]) or abs(par[C]) > 0.3:
         return True
-    if cost > 10.0 + 3.0 * sn.use.sum():
-        return True
-    bright = sn.flux**2 > 9.0 * np.diag(sn.given)
-    return sn.has_moving_range and bool(np.any(bright & ~sn.in_range(par)))
+    outside, excess = outside_cost(sn, par)
+    # A poor fit, or light outside the phase range that is not this supernova's.
+    return bool(cost - outside > 10.0 + 3.0 * sn.use.sum() or excess > 3.0)
 
 
 def beside(sn: Object, best: Array, side: int) -> Array:
@@ -385,7 +383,7 @@ def _is_usable(sn: Object) -> bool:
 
 
 def _cost(sn: Object, par: Array) -> float:
-    return sn.profile(par) + log_determinant(sn) + outside_cost(sn, par)
+    return sn.profile(par) + log_determinant(sn) + outside_cost(sn, par)[0]
 
 
 def _stay_in_range(sn: Object, par: Array) -> tuple[float, int, float]:
