@@ -28,7 +28,7 @@ _MAX_CUTS = 10
 #: enters or leaves the phase range [d], mean life of cobalt-56 [d].
 RIVAL, GAP, COBALT = 9.0, 1e-6, 111.4
 #: Steps in t0 of the search for starts, rest-frame days, and how many of these are tried.
-START_STEP, STARTS = 5.0, 4
+START_STEP, STARTS = 5.0, 3
 
 
 def fit_objects(points: FitPoints, objects: Objects, task: Task, wanted: Array) -> Fits:
