@@ -41,7 +41,7 @@ from ampel_spark.archive.committing.chunks import (
 from ampel_spark.archive.committing.datapoints import merge_datapoints, staged_files, withdraw
 from ampel_spark.archive.committing.staging import how_far
 from ampel_spark.archive.reading import ztf
-from ampel_spark.archive.reading.files import find_files, left_out, sizes_of
+from ampel_spark.archive.reading.files import ArchiveFile, find_files, left_out, sizes_of
 from ampel_spark.archive.reading.readers import Reader, check_settings, name_patterns, reader_of
 from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.errors import ArchiveError
@@ -167,11 +167,7 @@ def ingest(
         known = sum(file.sha256 is not None and file.sha256 not in to_come for file in files)
         if known:
             out(f"ingest: {known} of {len(files)} files were read before")
-        before = [*bad_before(lake, [f for f in files if f.sha256 not in to_come])]
-        for _, line in before[:_SHOWN]:
-            out(f"ingest: read before, {line}")
-        if len(before) > _SHOWN:
-            out(f"ingest: read before, broken or not taken: {len(before) - _SHOWN} files more")
+        before = _say_bad_before(lake, [f for f in files if f.sha256 not in to_come], out)
         reader = reader_of(survey, schema)
         sums = _Sums(sum(len(chunk.files) for chunk in plan))
         for number, chunk in enumerate(plan):
@@ -179,7 +175,17 @@ def ingest(
             out(sums.so_far())
         for line in sums.odd_ones(lake):
             out(line)
-    return Ingested(sums.files, known, **sums.totals, known_bad=sum(vain for vain, _ in before))
+    return Ingested(sums.files, known, **sums.totals, known_bad=before)
+
+
+def _say_bad_before(lake: Lake, files: list[ArchiveFile], out: Callable[[str], None]) -> int:
+    """Say what was wrong with files read before; return of how many nothing could be taken."""
+    before = [*bad_before(lake, files)]
+    for _, line in before[:_SHOWN]:
+        out(f"ingest: read before, {line}")
+    if len(before) > _SHOWN:
+        out(f"ingest: read before, broken or not taken: {len(before) - _SHOWN} files more")
+    return sum(in_vain for in_vain, _ in before)
 
 
 class _Sums:
