@@ -56,5 +56,8 @@ FORMATS = {
         "ampel_spark.archive.reading.photometry:read_objects",
         patterns=(), section="photometry", is_whole=True,
     ),
-    "lsst_avro": Format("ampel_spark.archive.reading.lsst:read_packets", section="packets"),
+    "packets": Format(
+        "ampel_spark.archive.reading.alerts:read_packets",
+        patterns=(*PATTERNS, "*.parquet", "*.pq"), section="packets",
+    ),
 }  # fmt: skip

@@ -1,12 +1,14 @@
-"""ZTF alerts in Parquet files, as brokers export them: a row is a packet.
+"""Alerts in Parquet files, as brokers export them: a row is a packet.
 
-The rows have the fields of the survey's packets (``objectId, candid, candidate, prv_candidates``),
-and go through the same shaping; what a broker adds at the top is kept as ``extra``.
+The rows have the fields of the survey's packets (ZTF's ``objectId, candid, candidate,
+prv_candidates``), and go through the same shaping; what a broker adds at the top is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,14 +26,31 @@ from ampel_spark.archive.reading.rows import (
 )
 from ampel_spark.archive.reading.surveys import Survey
 
-__all__ = ["read_alerts"]
+__all__ = ["Shape", "is_parquet", "read_alerts", "taken"]
+
+#: What makes a packet of a decoded one, of its file and its member, and says what it left out.
+Shape = Callable[[Any, str, str], tuple[Packet, Sequence[str]]]
 
 #: Rows read at a time.
 _ROWS = 500
 
 
+def is_parquet(path: str | Path) -> bool:
+    """Say whether a file is a Parquet file, by its first bytes; one that cannot be read is none."""
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
 def read_alerts(
-    path: str, survey: Survey, digest: Digest, _: str | None = None
+    path: str,
+    survey: Survey,
+    digest: Digest,
+    _: str | None = None,
+    *,
+    shape: Shape | None = None,
 ) -> Iterator[Packet | dict[str, Any]]:
     """Yield the alerts of a Parquet file, and the rows of what could not be taken.
 
@@ -41,7 +60,10 @@ def read_alerts(
     survey : Survey
     digest : Digest
         Over the whole file.
+    shape : callable, optional
+        Makes packets of rows; default: that of ZTF.
     """
+    shape = shape or functools.partial(_ztf_shape, survey.label)
     number = 0
     try:
         file = parquet.ParquetFile(path)
@@ -49,7 +71,7 @@ def read_alerts(
         for batch in file.iter_batches(_ROWS, columns=names):
             for record in _records(batch):
                 number += 1
-                yield from _taken(record, path, f"row {number}", survey.label)
+                yield from taken(shape, record, path, f"row {number}", repr(record).encode())
     except (pa.ArrowException, OSError) as error:
         yield broken_row(
             path, digest.hexdigest(), "broken_archive", f"parquet: after {number} rows: {error}"
@@ -74,20 +96,35 @@ def _records(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | ztf.BadPacke
         yield fault or row
 
 
-def _taken(
-    record: Mapping[str, Any] | ztf.BadPacket, path: str, member: str, survey: str
+def taken(
+    shape: Shape, record: Any, path: str, member: str, data: bytes
 ) -> Iterator[Packet | dict[str, Any]]:
-    data = repr(record).encode()
+    """Yield a decoded packet and what of it was left out, or the row that says what is wrong.
+
+    Parameters
+    ----------
+    shape : callable
+    record : object
+        What was decoded; a `BadPacket` says why there is nothing.
+    path, member : str
+        Where it comes from.
+    data : bytes
+        What it was decoded from.
+    """
     try:
         if isinstance(record, ztf.BadPacket):
             raise record
-        shaped = ztf.shape(record)
+        packet, faults = shape(record, path, member)
     except ztf.BadPacket as error:
         yield bad_row(path, member, data, error.reason, str(error))
-        return
     except UNFORESEEN as error:
         yield bad_row(path, member, data, "bad_value", f"{type(error).__name__}: {error}")
-        return
-    if shaped.faults:
-        yield entry_row(path, member, data, shaped.faults)
-    yield packet_of(shaped, path, member, survey)
+    else:
+        if faults:
+            yield entry_row(path, member, data, faults)
+        yield packet
+
+
+def _ztf_shape(survey: str, record: Any, path: str, member: str) -> tuple[Packet, Sequence[str]]:
+    shaped = ztf.shape(record)
+    return packet_of(shaped, path, member, survey), shaped.faults

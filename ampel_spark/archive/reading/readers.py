@@ -19,6 +19,7 @@ from ampel_spark.archive.reading import tables
 from ampel_spark.archive.reading.files import SETTINGS, Digest
 from ampel_spark.archive.reading.formats import FORMATS
 from ampel_spark.archive.reading.packets import BATCH_ROWS
+from ampel_spark.archive.reading.parquet import is_parquet
 from ampel_spark.archive.reading.rows import Packet, batch_of, broken_row, end_row
 from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.errors import ArchiveError
@@ -102,7 +103,7 @@ def _read(survey: Survey, schema: str | None, paths: Iterable[str]) -> Iterator[
 def _items(path: str, digest: Digest, survey: Survey, schema: str | None) -> Items:
     form = FORMATS[survey.reader]
     read = form.function()
-    if not form.is_whole:
+    if not (form.is_whole or is_parquet(path)):
         yield from read(path, survey, digest, schema)
         return
     try:

@@ -1,7 +1,7 @@
 """What a survey is: a file of ``conf/surveys`` that says how its files are read.
 
 The ``reader`` decides which section the file has beside the common keys: ``photometry`` for tables
-of measurements, ``packets`` for alerts in LSST's schema; ZTF's packets need none.
+of measurements, ``packets`` for alerts (`packet_map`); ZTF's own packets need none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ampel_spark.archive.reading.formats import FORMATS
+from ampel_spark.archive.reading.packet_map import PacketSettings
 from ampel_spark.errors import ConfigError, nearest
 
 __all__ = [
@@ -185,16 +186,6 @@ class PhotometrySettings(_Section):
         return self
 
 
-class PacketSettings(_Section):
-    """How alerts in LSST's schema (diaSource, diaForcedSource, diaObject) are to be understood."""
-
-    zp: float = Field(default=31.4, description="zero point of fluxes [mag]; 31.4 is nJy")
-    zpsys: str = Field(default="ab", description="magnitude system, as sncosmo calls it")
-    bands: dict[str, str] = Field(description="bands there, and sncosmo's names of them")
-    limit_sigma: float = Field(default=5.0, gt=0, description="sigma of limits made of noise")
-    programid: int = Field(default=1, description="program id of every packet")
-
-
 class Survey(_Section):
     """A file of conf/surveys."""
 
@@ -210,7 +201,7 @@ class Survey(_Section):
     )
     access: dict[str, int] = Field(description="program id that each data right lets see")
     photometry: PhotometrySettings | None = Field(default=None, description="of reader photometry")
-    packets: PacketSettings | None = Field(default=None, description="of reader lsst_avro")
+    packets: PacketSettings | None = Field(default=None, description="of reader packets")
 
     @property
     def label(self) -> str:

@@ -13,10 +13,17 @@ from typing import Any
 import fastavro
 import pytest
 
-from ampel_spark.archive.reading.lsst import shape
+from ampel_spark.archive.reading.mapping import Mapper
 from ampel_spark.archive.reading.readers import reader_of
+from ampel_spark.archive.reading.rows import Packet
+from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.archive.reading.ztf import POINT_COLUMNS, BadPacket
 from ampel_spark.job.configuration.load import load_survey
+
+
+def shape(packet: Any, survey: Survey) -> Packet:
+    return Mapper(survey).shape(packet)[0]
+
 
 NAMES = [name for name, _ in POINT_COLUMNS]
 
