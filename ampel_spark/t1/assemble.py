@@ -86,8 +86,9 @@ def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.Record
     points = {name: _numpy(flat.field(name), kind) for name, (kind, _) in POINT_FIELDS.items()}
 
     group, points = _kept(newest(points, group), group, points)
-    # Forced photometry without a flux is no measurement, even if an earlier revision had a flux.
-    group, points = _kept((points["kind"] != FORCED) | np.isfinite(points["flux"]), group, points)
+    # A point without its value is no measurement, even if an earlier revision had one: forced
+    # photometry without a flux, a detection or a limit that the survey withdrew.
+    group, points = _kept(np.isfinite(_measured(points)), group, points)
     group, points = _kept(unsuperseded(points, group), group, points)
     touched = None
     if release is not None and release.rules:
@@ -119,6 +120,13 @@ def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.Record
         schema=LIGHT_CURVE_SCHEMA,
     )
     return table.filter(pa.array(counts > 0))
+
+
+def _measured(points: dict[str, Array]) -> Array:
+    """Return what is measured of each point by its kind: flux, magnitude or limit."""
+    kind = points["kind"]
+    found = np.where(kind == FORCED, points["flux"], points["mag"])
+    return np.where(kind == UPPER_LIMIT, points["limit_mag"], found)
 
 
 def _calibrated(

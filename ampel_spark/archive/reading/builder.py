@@ -60,7 +60,9 @@ def packet_schema() -> pa.Schema:
     return pa.schema([*_HEAD, *(pa.field(c.name, arrow_type(c.type)) for c in columns)])
 
 
-def table_of(made: Mapping[str, Any], points: Points, forced: Points) -> pa.Table:
+def table_of(
+    made: Mapping[str, Any], points: Points, forced: Points, night_starts: float = 0.0
+) -> pa.Table:
     """Return packets as a table of `packet_schema`, with what follows from their points.
 
     Parameters
@@ -70,6 +72,8 @@ def table_of(made: Mapping[str, Any], points: Points, forced: Points) -> pa.Tabl
     points, forced : (mapping of str to Arrow array, ndarray of int)
         Columns of points, by the names of `ztf.POINT_COLUMNS`, and the number
         of points of each packet.
+    night_starts : float, optional
+        Hour at which a night's date begins [h]; default 0.
 
     Raises
     ------
@@ -85,7 +89,7 @@ def table_of(made: Mapping[str, Any], points: Points, forced: Points) -> pa.Tabl
         "points": _list(_struct(shown), counts),
         "forced": _list(_struct(forced[0]), forced[1]),
         "hpx": _pixels(*(np.asarray(made[axis], dtype=float) for axis in POSITIONS)),
-        "night": _nights(np.asarray(made["jd"], dtype=float)),
+        "night": _nights(np.asarray(made["jd"], dtype=float) - night_starts / 24.0),
         "datapoint_ids": _list(shown["datapoint_id"], counts),
         "datapoint_jds": _list(shown["jd"], counts),
         "datapoint_programids": _list(shown["programid"], counts),

@@ -94,10 +94,10 @@ def _read(survey: Survey, schema: str | None, paths: Iterable[str]) -> Iterator[
                 others.append(item)
             seen += not isinstance(item, dict) or item["row"] == "bad"
             if len(packets) + len(others) >= BATCH_ROWS or points >= BATCH_POINTS:
-                yield batch_of(packets, others)
+                yield batch_of(packets, others, night_starts=survey.night_starts)
                 packets, others, points = [], [], 0
         others.append(end_row(path, digest, seen))
-    yield batch_of(packets, others)
+    yield batch_of(packets, others, night_starts=survey.night_starts)
 
 
 def _items(path: str, digest: Digest, survey: Survey, schema: str | None) -> Items:

@@ -6,6 +6,7 @@ To the lake an object in a photometry table is what a packet is: a row of
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -180,6 +181,7 @@ def batch_of(
     packets: Sequence[Packet],
     others: Sequence[Mapping[str, Any]],
     tables: Sequence[pa.Table] = (),
+    night_starts: float = 0.0,
 ) -> pa.RecordBatch:
     """Return packets, and rows of other kinds, as a batch of `builder.packet_schema`.
 
@@ -193,9 +195,11 @@ def batch_of(
         Rows that are no packets, see `bad_row` and its neighbours.
     tables : sequence of Table
         Rows of further packets, which come first; see `builder.table_of`.
+    night_starts : float, optional
+        Hour at which a night's date begins [h]; default 0.
     """
     schema = packet_schema()
-    made, left_out = _fitting(packets, _packets)
+    made, left_out = _fitting(packets, functools.partial(_packets, night_starts))
     bad = [
         bad_row(p.file, p.member, repr(p).encode() if p.data is None else p.data, "bad_value",
                 str(error))
@@ -223,7 +227,7 @@ def _fitting(
     return [*first[0], *second[0]], [*first[1], *second[1]]
 
 
-def _packets(packets: Sequence[Packet]) -> pa.Table:
+def _packets(night_starts: float, packets: Sequence[Packet]) -> pa.Table:
     if not packets:
         return packet_schema().empty_table()
     for p in packets:
@@ -233,7 +237,7 @@ def _packets(packets: Sequence[Packet]) -> pa.Table:
     made = {c.name: [p.candidate.get(c.name) for p in packets] for c in ztf.candidate_columns()}
     made |= {name: [getattr(p, name) for p in packets] for name in own}
     return table_of(made, columns_of_points([p.points for p in packets]),
-                    columns_of_points([p.forced for p in packets]))  # fmt: skip
+                    columns_of_points([p.forced for p in packets]), night_starts)  # fmt: skip
 
 
 def _check_place(packet: Packet) -> None:
