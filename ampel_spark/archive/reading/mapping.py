@@ -14,8 +14,11 @@ import datetime
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ampel_spark.archive.ids import measured_id, named_stock, stock_of
 from ampel_spark.archive.reading.packet_map import FlagRule, PacketSettings, PointList, StockPath
@@ -29,6 +32,7 @@ from ampel_spark.archive.reading.values import (
     integer,
     is_magnitude,
     needed,
+    own_values,
     position,
     real,
     scalars,
@@ -36,11 +40,14 @@ from ampel_spark.archive.reading.values import (
     text,
 )
 
-__all__ = ["MJDS", "WITHDRAWN", "Mapper", "value_at"]
+__all__ = ["MADE", "MJDS", "WITHDRAWN", "Mapper", "utc", "value_at"]
 
 Body = Mapping[str, Any]
 Paths = tuple[str, ...]
-Get = Callable[[Body, Body], Any]
+_Made = tuple[str, Point | None, Body]
+
+#: Record of what is made of a packet, whose fields columns may name: ``made.n_bands``.
+MADE = "made"
 
 #: Status of a point that the survey took back.
 WITHDRAWN = "withdrawn"
@@ -49,7 +56,7 @@ WITHDRAWN = "withdrawn"
 MJDS = (30000.0, 100000.0)
 
 _MJD, _UNIX, _DAY = 2400000.5, 2440587.5, 86400.0
-_KIND, _STATUS = 1, 18  # places in a point
+_KIND, _BAND, _STATUS = 1, 3, 18  # places in a point
 _GONE = {"status": WITHDRAWN}
 
 
@@ -66,11 +73,11 @@ class Mapper:
         spec = survey.packets
         if spec is None:
             raise AssertionError("a survey that is read by mapping has a section 'packets'")
-        self._label, self._spec = survey.label, spec
+        self._label, self._spec, self._columns = survey.label, spec, survey.columns
         self._own, *self._others = (_Maker(survey.label, spec, each) for each in spec.points)
 
     def shape(self, packet: Any, file: str = "", member: str = "") -> tuple[Packet, list[str]]:
-        """Return a packet in the form of the ingest, and which entries of its lists are left out.
+        """Return a packet in the form of the ingest, and what of it is left out, in words.
 
         Parameters
         ----------
@@ -85,19 +92,20 @@ class Mapper:
             If it lacks what an alert must have, or has a value that cannot be.
         """
         own = self._own_record(packet)
-        number, stock, name = self._named(packet)
+        number, stock, name, is_body = self._named(packet)
         jd, ra, dec = self._own.place(own, packet)
         faults: list[str] = []
-        made = [self._own_point(own, packet, stock)]
+        made = [(self._own.records, self._own_point(own, packet, stock), own)]
         for maker in self._others:
             made += maker.all(packet, stock, faults)
-        points: dict[int, Point] = {}
-        forced: dict[int, Point] = {}
-        for each in made:
-            if each is not None:
-                is_apart = each[_KIND] == "forced" or each[_STATUS] == WITHDRAWN
-                (forced if is_apart else points).setdefault(each[0], each)
-        spec = self._spec
+        points, forced = _sorted(made)
+        shown = [each for _, each, _ in points.values()]
+        facts = {
+            "solar_system": is_body,
+            "n_bands": len({each[_BAND] for each in shown if each[_KIND] == "detection"}),
+            "jd_utc": utc(jd) if self._spec.scale == "tai" else jd,
+        }
+        columns, spec = self._columns, self._spec
         version = None if spec.version is None else value_at(spec.version, packet)
         return Packet(
             file=file,
@@ -110,11 +118,19 @@ class Mapper:
             jd=jd,
             ra=ra,
             dec=dec,
-            points=list(points.values()),
-            forced=list(forced.values()),
+            points=shown,
+            forced=[each for _, each, _ in forced.values()],
             schema_version=None if version is None else str(version),
-            own=_kept(packet, spec.keep, made.count(None)),
+            own=_kept(packet, spec.keep, sum(each is None for _, each, _ in made)),
+            own_columns=own_values({**packet, MADE: facts}, columns.alerts, faults),
+            point_columns=self._values(points, faults),
+            forced_columns=self._values(forced, faults),
         ), faults
+
+    def _values(self, made: Mapping[int, _Made], faults: list[str]) -> list[dict[str, Any]]:
+        """Return the values of the declared columns of some points."""
+        declared = self._columns.points
+        return [own_values(entry, declared, faults, where) for where, _, entry in made.values()]
 
     def _own_record(self, packet: Any) -> Body:
         paths = self._spec.points[0].records
@@ -133,15 +149,15 @@ class Mapper:
             raise BadPacket("bad_value", f"{maker.records}: {maker.shown(own, packet)}")
         return made
 
-    def _named(self, packet: Body) -> tuple[int, int, str]:
-        """Return the alert's id, its stock, and what this is called."""
+    def _named(self, packet: Body) -> tuple[int, int, str, bool]:
+        """Return the alert's id, its stock, its name, and if it is a body of the solar system."""
         spec = self._spec
         number = integer(_last(spec.id), value_at(spec.id, packet), 64)
         looked = []
         for each in spec.stock:
             found = _stock(each, packet, self._label)
             if found is not None and number and number > 0:
-                return number, *found
+                return number, *found, each.solar_system
             looked.append(f"{_last(each.id)} {value_at(each.id, packet)}")
         reason = "bad_value" if number and number < 0 else "wrong_schema"
         raise BadPacket(
@@ -160,13 +176,13 @@ class _Maker:
         self._has_flux = spec.measures_flux(points)
         self._paths: dict[str, Any] = {key: spec.of(points, key) for key in spec.shared()}
 
-    def all(self, packet: Body, stock: int, faults: list[str]) -> list[Point | None]:
-        """Return the points of the list; None for each detection without a value."""
+    def all(self, packet: Body, stock: int, faults: list[str]) -> list[_Made]:
+        """Return the points of the list with their entries; None for one without a value."""
         points = self._points
         found = value_at(points.records, packet)
         entries = [found] if isinstance(found, Mapping) else found
 
-        def make(entry: Body) -> list[Point | None]:
+        def make(entry: Body) -> list[_Made]:
             if points.where and not _met(points.where, entry, packet):
                 return []
             if _met(points.unless, entry, packet):
@@ -176,7 +192,9 @@ class _Maker:
             if failed and made is not None and made[_STATUS] != WITHDRAWN:
                 shown = self.shown(entry, packet)
                 raise BadPacket("bad_value", f"{failed} is set: {shown} is no detection")
-            return [made] if made is not None or points.kind == "detection" else []
+            if made is None and points.kind != "detection":
+                return []
+            return [(self.records, made, entry)]
 
         made = from_entries({self.records: entries}, self.records, make, faults)
         return [each for one in made for each in one]
@@ -357,6 +375,34 @@ class _Maker:
         if found is None and not any(_is_there(path, entry, packet) for path in paths):
             raise BadPacket("wrong_schema", f"no field {' or '.join(paths)} in {self.records}")
         return found
+
+
+def _sorted(made: Iterable[_Made]) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Return points by id, each once: those that show something, and forced and withdrawn ones."""
+    points: dict[int, Any] = {}
+    forced: dict[int, Any] = {}
+    for each in made:
+        if each[1] is not None:
+            is_apart = each[1][_KIND] == "forced" or each[1][_STATUS] == WITHDRAWN
+            (forced if is_apart else points).setdefault(each[1][0], each)
+    return points, forced
+
+
+def utc(jd: float) -> float:
+    """Return the JD in UTC of one in TAI [d]."""
+    starts, seconds = _leaps()
+    return jd - float(seconds[np.searchsorted(starts, jd, side="right") - 1]) / _DAY
+
+
+@functools.cache
+def _leaps() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return from when on [JD, UTC] TAI is how many seconds before UTC, since 1972."""
+    import erfa
+
+    table = erfa.leap_seconds.get()
+    table = table[table["year"] >= 1972]
+    days = [datetime.date(row["year"], row["month"], 1).toordinal() for row in table]
+    return np.array(days) + 1721424.5, np.array(table["tai_utc"], np.float64)
 
 
 def value_at(paths: Paths, entry: Body, packet: Body | None = None) -> Any:

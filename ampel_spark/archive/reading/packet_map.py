@@ -1,8 +1,8 @@
 """How a survey's alert packets are to be read: the section ``packets`` of its settings.
 
-A path names a field by the records around it (``diaSource.ra``). Of several paths the first one that
-has a value counts. Within a list of points, paths begin at an entry of the list; with a slash before
-them (``/exposure.zeropoint``) they begin at the packet.
+A path names a field by the records around it (``diaSource.ra``). Of several paths, the first one
+that has a value counts. Within a list of points, paths begin at an entry of the list; with a slash
+before them (``/exposure.zeropoint``) they begin at the packet.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class _Measured(_Section):
     band: Paths | None = Field(default=None, description="band; `bands` says what it is called")
     flux: Paths | None = Field(default=None, description="flux, in units of the zero point")
     fluxerr: Paths | None = Field(default=None, description="its 1-sigma error")
-    zp: float | Paths | None = Field(default=None, description="zero point of fluxes [mag], or its path")
+    zp: float | Paths | None = Field(
+        default=None, description="zero point of fluxes [mag], or its path"
+    )
     mag: Paths | None = Field(default=None, description="magnitude, in place of a flux")
     magerr: Paths | None = Field(default=None, description="its 1-sigma error [mag]")
     sign: Paths | None = Field(
