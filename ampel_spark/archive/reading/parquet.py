@@ -49,7 +49,7 @@ def read_alerts(
         for batch in file.iter_batches(_ROWS, columns=names):
             for record in _records(batch):
                 number += 1
-                yield from _taken(record, path, f"row {number}", survey.label)
+                yield from _taken(record, path, f"row {number}", survey)
     except (pa.ArrowException, OSError) as error:
         yield broken_row(
             path, digest.hexdigest(), "broken_archive", f"parquet: after {number} rows: {error}"
@@ -75,19 +75,19 @@ def _records(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | ztf.BadPacke
 
 
 def _taken(
-    record: Mapping[str, Any] | ztf.BadPacket, path: str, member: str, survey: str
+    record: Mapping[str, Any] | ztf.BadPacket, path: str, member: str, survey: Survey
 ) -> Iterator[Packet | dict[str, Any]]:
     data = repr(record).encode()
     try:
         if isinstance(record, ztf.BadPacket):
             raise record
-        shaped = ztf.shape(record)
+        shaped = ztf.shape(record, survey.columns.alerts, survey.columns.points)
     except ztf.BadPacket as error:
         yield bad_row(path, member, data, error.reason, str(error))
         return
     except UNFORESEEN as error:
         yield bad_row(path, member, data, "bad_value", f"{type(error).__name__}: {error}")
         return
-    if shaped.faults:
-        yield entry_row(path, member, data, shaped.faults)
-    yield packet_of(shaped, path, member, survey)
+    if shaped.faults or shaped.nulls:
+        yield entry_row(path, member, data, shaped.faults, shaped.nulls)
+    yield packet_of(shaped, path, member, survey.label)
