@@ -16,18 +16,17 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.log import CHECKPOINTS, create, newest_version
 from ampel_spark.lake.marker import mark
 from ampel_spark.lake.reading import check_version, read
-from ampel_spark.lake.tables import TABLES, Table
+from ampel_spark.lake.tables import TABLES, Table, TableColumn, spark_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructField
 
 __all__ = ["Lake"]
 
@@ -81,7 +80,7 @@ class Lake:
 
     def ensure(self, table: Table) -> None:
         """Make a table where it is absent, and add columns that it lacks."""
-        if self._ensured.get(table.name) is table and self.has(table.name):
+        if self._ensured.get(table.name) == table and self.has(table.name):
             return
         self._ensure(table)
         self._ensured[table.name] = table
@@ -91,29 +90,49 @@ class Lake:
             self._make(table)
             return
         there = {f.name: f.dataType for f in self.read(table.name).schema}
-        for column in table.schema():
+        for column in table.columns:
+            kind = spark_type(column.type)
             if column.name not in there:
-                self._widen(table, column)
-            elif there[column.name] != column.dataType:
+                self._widen(table, column.name, column)
+            elif column.fields:
+                self._ensure_fields(table, column, there[column.name])
+            elif there[column.name] != kind:
                 raise LakeError(
                     f"table {table.name}: column {column.name} is "
                     f"{there[column.name].simpleString()} in the lake and "
-                    f"{column.dataType.simpleString()} now; "
+                    f"{kind.simpleString()} now; "
                     "give the unit's entry in the job another name"
+                )
+
+    def _ensure_fields(self, table: Table, column: TableColumn, there: Any) -> None:
+        """Add fields that a struct lacks."""
+        known = {f.name: f.dataType for f in there}
+        for field in column.fields:
+            path = f"{column.name}.{field.name}"
+            if field.name not in known:
+                self._widen(table, path, field)
+            elif known[field.name] != spark_type(field.type):
+                raise LakeError(
+                    f"table {table.name}: column {path} is {known[field.name].simpleString()} in"
+                    f" the lake and {field.type} now; declare it under another name"
                 )
 
     def _make(self, table: Table) -> None:
         properties = _PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.extremes)}
         create(self.path(table.name), table.schema().json(), table.comment, properties)
 
-    def _widen(self, table: Table, column: StructField) -> None:
-        comment = column.metadata["comment"].replace("\\", "\\\\").replace("'", "\\'")
+    def _widen(self, table: Table, path: str, column: TableColumn) -> None:
+        """Add a column, or with a path of two names a field of a struct."""
         with self.lock(table.name):
+            fields = self.read(table.name).schema
+            for name in path.split(".")[:-1]:
+                fields = cast(Any, fields[name].dataType)
             # Another driver may have added it meanwhile.
-            if column.name not in self.read(table.name).columns:
+            if column.name not in fields.names:
+                quoted = ".".join(f"`{name}`" for name in path.split("."))
                 self.spark.sql(
                     f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS "
-                    f"(`{column.name}` {column.dataType.simpleString()} COMMENT '{comment}')"
+                    f"({quoted} {_declared(column)})"
                 )
 
     def read(self, name: str, version: int | None = None) -> DataFrame:
@@ -395,3 +414,12 @@ class Lake:
         names = [*TABLES, "alerts", *sorted(p.name for p in self.root.glob("t2_*"))]
         found = {name: self.version(name) for name in names}
         return {name: version for name, version in found.items() if version is not None}
+
+
+def _declared(column: TableColumn) -> str:
+    """Return type and comment of a column as SQL declares them."""
+    kind = column.type
+    if column.fields:
+        kind = f"struct<{', '.join(f'`{f.name}`: {_declared(f)}' for f in column.fields)}>"
+    comment = column.comment.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{kind} COMMENT '{comment}'"

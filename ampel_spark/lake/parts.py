@@ -19,6 +19,7 @@ from pyarrow import compute as pc
 from pyarrow import parquet
 
 from ampel_spark.lake.log import CHECKPOINTS, add_files
+from ampel_spark.lake.tables import struct_fields
 from ampel_spark.lake.tasks import tell
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ _ARROW = {
 
 
 def arrow_type(name: str) -> pa.DataType:
-    """Return the Arrow type of a Spark SQL type, as ``bigint`` or ``array<double>``."""
+    """Return the Arrow type of a Spark SQL type, as ``bigint``, ``array<double>`` or a struct."""
     if name.startswith("array<"):
         return pa.list_(arrow_type(name[6:-1]))
+    if name.startswith("struct<"):
+        return pa.struct([(f, arrow_type(kind)) for f, kind in struct_fields(name)])
     return _ARROW[name]
 
 

@@ -16,6 +16,7 @@ from ampel_spark.errors import LakeError, nearest
 from ampel_spark.files import files_in
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.marker import MARKER, check_format
+from ampel_spark.lake.tables import TableColumn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,9 +36,13 @@ __all__ = [
     "read",
     "removed_versions",
     "stream",
+    "struct_columns",
     "table_info",
     "table_names",
 ]
+
+# Types that Delta calls otherwise than Spark SQL.
+_SPARK = {"long": "bigint", "integer": "int"}
 
 #: Note of a lake: the versions of tables that lost files.
 GONE = "_removed.json"
@@ -260,6 +265,31 @@ def stream(
         for group in file.split_by_row_group(filters, data.schema):
             rows = group.to_table(data.schema, columns=list(columns), filter=filters)
             yield from rows.to_batches()
+
+
+def struct_columns(
+    lake: str | Path, name: str, version: int | None = None
+) -> dict[str, tuple[TableColumn, ...]]:
+    """Return the structs of a table with their fields, by name; none where there is no table.
+
+    In ``alerts`` and ``datapoints`` they are the columns that surveys declare, by survey.
+    """
+    if newest_version(Path(lake).expanduser() / name) is None:
+        return {}
+    table = open_table(lake, name, version)
+    schema = json.loads(table.schema().to_json())
+    return {
+        column["name"]: tuple(
+            TableColumn(
+                field["name"],
+                _SPARK.get(field["type"], field["type"]),
+                field["metadata"].get("comment", ""),
+            )
+            for field in column["type"]["fields"]
+        )
+        for column in schema["fields"]
+        if isinstance(column["type"], dict) and column["type"]["type"] == "struct"
+    }
 
 
 def table_info(lake: str | Path, name: str) -> TableInfo:

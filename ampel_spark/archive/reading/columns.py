@@ -19,8 +19,11 @@ import xxhash
 
 from ampel_spark.archive.ids import JD_2017, forced_id, stock_of
 from ampel_spark.archive.reading import ztf
-from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, Decoded
+from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, TRUTH, Decoded
+from ampel_spark.archive.reading.own import OWN
+from ampel_spark.archive.reading.surveys import OwnColumn, OwnColumns
 from ampel_spark.archive.reading.values import ERRORS, MAGNITUDES, POSITIONS
+from ampel_spark.lake.parts import arrow_type
 
 __all__ = ["Shapes", "row_hashes", "shaped", "value_hashes"]
 
@@ -85,10 +88,20 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def shaped(decoded: Decoded) -> Shapes | None:
-    """Shape decoded packets; None where a list is not what the survey's is."""
+def shaped(decoded: Decoded, columns: OwnColumns | None = None) -> Shapes | None:
+    """Shape decoded packets; None where a list is not what the survey's is.
+
+    Parameters
+    ----------
+    decoded : Decoded
+    columns : OwnColumns, optional
+        What the survey declares.
+    """
+    columns = columns or OwnColumns()
     shapes = Shapes(decoded)
     if any(_is_read(path) for path in decoded.odd) or not decoded.fields.keys().isdisjoint(_LISTS):
+        return None
+    if not _are_plain(columns, decoded.odd):
         return None
     for name, level in ((_PRV, 1), (_FP, 2)):
         if any(
@@ -101,9 +114,75 @@ def shaped(decoded: Decoded) -> Shapes | None:
     # Every text is looked at before points are made of the packets that are good.
     _candidate(shapes)
     _extra(shapes)
-    _points(shapes)
-    _forced(shapes)
+    shapes.made |= _own_struct(shapes, columns.alerts, [("", 0)])
+    points = _own_struct(shapes, columns.points, [("candidate.", 0), (f"{_PRV}.", 1)])
+    forced = _own_struct(shapes, columns.points, [(f"{_FP}.", 2)])
+    _points(shapes, points)
+    _forced(shapes, forced)
     return shapes
+
+
+def _are_plain(columns: OwnColumns, odd: frozenset[str]) -> bool:
+    """Say whether declared columns are scalars of the packet, of its candidate or of its points."""
+    sources = {column.source for column in columns.alerts.values()}
+    points = {column.source for column in columns.points.values()}
+    if any("." in source.removeprefix("candidate.") for source in sources):
+        return False
+    return not (
+        any("." in s for s in points) or odd & (sources | {f"candidate.{s}" for s in points})
+    )
+
+
+_KINDS = {"string": (0, TEXT), "int": (0, INTEGER), "bigint": (0, INTEGER), "boolean": (0, TRUTH),
+          "float": _NUMBERS, "double": _NUMBERS}  # fmt: skip
+
+
+def _own_struct(
+    shapes: Shapes, columns: Mapping[str, OwnColumn], records: Sequence[tuple[str, int]]
+) -> dict[str, pa.Array]:
+    """Return declared columns of the rows of some records, one after the other, as one struct."""
+    if not columns:
+        return {}
+    made = {
+        name: pa.concat_arrays(
+            [_own_values(shapes, f"{record}{column.source}", level, column.type)
+             for record, level in records]
+        )
+        for name, column in columns.items()
+    }  # fmt: skip
+    nothing = np.logical_and.reduce([np.asarray(values.is_null()) for values in made.values()])
+    struct = pa.StructArray.from_arrays(
+        list(made.values()), names=list(made), mask=pa.array(nothing)
+    )
+    return {OWN: struct}
+
+
+def _own_values(shapes: Shapes, path: str, level: int, type_name: str) -> pa.Array:
+    """Return a declared column of a level's rows; demand that it can hold all of them."""
+    d = shapes.decoded
+    if path not in d.fields:
+        return pa.nulls(d.rows(level), arrow_type(type_name))
+    packet = np.repeat(np.arange(d.rows(0)), d.counts[level]) if level else None
+    null = d.kind(path, level) == 0
+    fine = shapes.among(path, level, _KINDS[type_name])
+    values: Any
+    if type_name == "string":
+        values = np.array(shapes.texts(path, level, packet), object)
+    elif type_name == "boolean":
+        values = d.numbers[level][d.fields[path].column] != 0
+    elif type_name in ("int", "bigint"):
+        values = d.integers(path, level)
+        fine &= (type_name == "bigint") | _fits(values)
+    else:
+        values = d.reals(path, level)
+        null |= np.isnan(values)
+        fine &= (type_name == "double") | ~(np.abs(values) > 3.4e38)
+    if not fine.all():
+        shapes.demand(fine, packet)
+        null |= ~fine
+    if type_name in ("int", "float"):
+        values = np.where(null, 0, values).astype(np.int32 if type_name == "int" else np.float32)
+    return pa.array(values, arrow_type(type_name), mask=null)
 
 
 def _is_read(path: str) -> bool:
@@ -181,7 +260,7 @@ def _both(shapes: Shapes, name: str, how: str) -> Array:
     )
 
 
-def _points(shapes: Shapes) -> None:
+def _points(shapes: Shapes, own: Mapping[str, pa.Array]) -> None:
     """Make points of candidates and histories: AMPEL's datapoints, as `ztf.shape` says."""
     d = shapes.decoded
     n = d.rows(0)
@@ -265,6 +344,7 @@ def _points(shapes: Shapes) -> None:
             "ra": _reals(place["ra"], kind["ra"] == 0, order, seen),
             "dec": _reals(place["dec"], kind["dec"] == 0, order, seen),
             "procstatus": pa.nulls(len(ids), pa.string()),
+            **{name: values.take(pa.array(order)) for name, values in own.items()},
         },
         np.bincount(packet, minlength=n),
     )
@@ -300,7 +380,7 @@ def _signs(shapes: Shapes) -> Array:
     return np.concatenate(parts)
 
 
-def _forced(shapes: Shapes) -> None:
+def _forced(shapes: Shapes, own: Mapping[str, pa.Array]) -> None:
     """Make points of forced photometry."""
     d = shapes.decoded
     n = d.rows(0)
@@ -379,6 +459,7 @@ def _forced(shapes: Shapes) -> None:
             "ra": pa.array(empty, mask=none),
             "dec": pa.array(empty, mask=none),
             "procstatus": pa.array(status[kept].tolist(), pa.string()),
+            **{name: values.take(pa.array(kept)) for name, values in own.items()},
         },
         np.bincount(packet[kept], minlength=n),
     )

@@ -29,7 +29,7 @@ class Format:
         The file is hashed before it is read, because it is read from its end on, or by a library
         that takes its path.
     is_batched : bool
-        The function takes paths and schema, and yields batches by itself.
+        The function takes paths, schema and the survey's own columns, and yields batches by itself.
     """
 
     reads: str

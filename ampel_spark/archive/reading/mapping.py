@@ -76,8 +76,12 @@ class Mapper:
         self._label, self._spec, self._columns = survey.label, spec, survey.columns
         self._own, *self._others = (_Maker(survey.label, spec, each) for each in spec.points)
 
-    def shape(self, packet: Any, file: str = "", member: str = "") -> tuple[Packet, list[str]]:
-        """Return a packet in the form of the ingest, and what of it is left out, in words.
+    def shape(
+        self, packet: Any, file: str = "", member: str = ""
+    ) -> tuple[Packet, list[str], list[str]]:
+        """Return a packet in the form of the ingest, and what of it was left out, in words.
+
+        These are the entries of its history, and the values of columns that the survey declares.
 
         Parameters
         ----------
@@ -95,6 +99,7 @@ class Mapper:
         number, stock, name, is_body = self._named(packet)
         jd, ra, dec = self._own.place(own, packet)
         faults: list[str] = []
+        nulls: list[str] = []
         made = [(self._own.records, self._own_point(own, packet, stock), own)]
         for maker in self._others:
             made += maker.all(packet, stock, faults)
@@ -107,30 +112,34 @@ class Mapper:
         }
         columns, spec = self._columns, self._spec
         version = None if spec.version is None else value_at(spec.version, packet)
-        return Packet(
-            file=file,
-            member=member,
-            survey=self._label,
-            name=name,
-            stock=stock,
-            alert_id=number,
-            programid=_program(spec.programid, packet, packet),
-            jd=jd,
-            ra=ra,
-            dec=dec,
-            points=shown,
-            forced=[each for _, each, _ in forced.values()],
-            schema_version=None if version is None else str(version),
-            own=_kept(packet, spec.keep, sum(each is None for _, each, _ in made)),
-            own_columns=own_values({**packet, MADE: facts}, columns.alerts, faults),
-            point_columns=self._values(points, faults),
-            forced_columns=self._values(forced, faults),
-        ), faults
+        return (
+            Packet(
+                file=file,
+                member=member,
+                survey=self._label,
+                name=name,
+                stock=stock,
+                alert_id=number,
+                programid=_program(spec.programid, packet, packet),
+                jd=jd,
+                ra=ra,
+                dec=dec,
+                points=shown,
+                forced=[each for _, each, _ in forced.values()],
+                schema_version=None if version is None else str(version),
+                own=_kept(packet, spec.keep, sum(each is None for _, each, _ in made)),
+                own_columns=own_values({**packet, MADE: facts}, columns.alerts, nulls),
+                point_columns=self._values(points, nulls),
+                forced_columns=self._values(forced, nulls),
+            ),
+            faults,
+            nulls,
+        )
 
-    def _values(self, made: Mapping[int, _Made], faults: list[str]) -> list[dict[str, Any]]:
+    def _values(self, made: Mapping[int, _Made], nulls: list[str]) -> list[dict[str, Any]]:
         """Return the values of the declared columns of some points."""
         declared = self._columns.points
-        return [own_values(entry, declared, faults, where) for where, _, entry in made.values()]
+        return [own_values(entry, declared, nulls, where) for where, _, entry in made.values()]
 
     def _own_record(self, packet: Any) -> Body:
         paths = self._spec.points[0].records
@@ -179,10 +188,11 @@ class _Maker:
     def all(self, packet: Body, stock: int, faults: list[str]) -> list[_Made]:
         """Return the points of the list with their entries; None for one without a value."""
         points = self._points
-        found = value_at(points.records, packet)
-        entries = [found] if isinstance(found, Mapping) else found
+        entries = value_at(points.records, packet)
+        if isinstance(entries, Mapping):
+            entries = [entries]
 
-        def make(entry: Body) -> list[_Made]:
+        def make(entry: Body) -> list[tuple[Point | None, Body]]:
             if points.where and not _met(points.where, entry, packet):
                 return []
             if _met(points.unless, entry, packet):
@@ -194,10 +204,11 @@ class _Maker:
                 raise BadPacket("bad_value", f"{failed} is set: {shown} is no detection")
             if made is None and points.kind != "detection":
                 return []
-            return [(self.records, made, entry)]
+            return [(made, entry)]
 
-        made = from_entries({self.records: entries}, self.records, make, faults)
-        return [each for one in made for each in one]
+        places: list[str] = []
+        found = from_entries({self.records: entries}, self.records, make, faults, places)
+        return [(place, *each) for place, one in zip(places, found, strict=True) for each in one]
 
     def failed(self, entry: Body, packet: Body) -> str | None:
         """Return the field that says that the measurement of an entry failed, if one does."""

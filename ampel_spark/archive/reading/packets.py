@@ -21,6 +21,7 @@ from ampel_spark.archive.reading.avro import Program, decode, payload_of
 from ampel_spark.archive.reading.builder import UNFORESEEN, Points, table_of
 from ampel_spark.archive.reading.columns import Shapes, shaped
 from ampel_spark.archive.reading.files import Broken, Digest, read_members
+from ampel_spark.archive.reading.own import OwnTypes, own_types
 from ampel_spark.archive.reading.rows import (
     Packet,
     bad_row,
@@ -30,6 +31,7 @@ from ampel_spark.archive.reading.rows import (
     entry_row,
     packet_of,
 )
+from ampel_spark.archive.reading.surveys import OwnColumns
 from ampel_spark.archive.reading.values import BadPacket, printable
 from ampel_spark.archive.reading.wire import records
 from ampel_spark.lake.tasks import ahead
@@ -43,7 +45,9 @@ PLAIN = False
 BATCH_ROWS, BATCH_BYTES = 2000, 64 << 20
 
 
-def read_batches(paths: Iterable[str], schema: str | None = None) -> Iterator[pa.RecordBatch]:
+def read_batches(
+    paths: Iterable[str], schema: str | None = None, columns: OwnColumns | None = None
+) -> Iterator[pa.RecordBatch]:
     """Read archive files into batches of `builder.packet_schema`.
 
     Parameters
@@ -51,15 +55,17 @@ def read_batches(paths: Iterable[str], schema: str | None = None) -> Iterator[pa
     paths : iterable of str
     schema : str, optional
         Schema [JSON] of packets that do not have theirs with them.
+    columns : OwnColumns, optional
+        What the survey declares.
     """
     for path in paths:
-        yield from _read_file(path, schema)
+        yield from _read_file(path, schema, columns or OwnColumns())
 
 
-def _read_file(path: str, schema: str | None) -> Iterator[pa.RecordBatch]:
+def _read_file(path: str, schema: str | None, columns: OwnColumns) -> Iterator[pa.RecordBatch]:
     seen = 0
     for members, rows in ahead(_groups(path)):
-        count, make = _members(path, members, schema)
+        count, make = _members(path, members, schema, columns)
         seen += count
         if rows:
             rows[-1]["seen"] = seen
@@ -85,31 +91,34 @@ def _groups(path: str) -> Iterator[tuple[list[tuple[str, bytes]], list[dict[str,
 
 
 def _members(
-    path: str, members: list[tuple[str, bytes]], schema: str | None = None
+    path: str, members: list[tuple[str, bytes]], schema: str | None, columns: OwnColumns
 ) -> tuple[int, Callable[[list[dict[str, Any]]], pa.RecordBatch]]:
     """Return the number of packets in members, and what makes a batch of them and of other rows."""
     tables: list[pa.Table] = []
     if PLAIN:
         left = list(range(len(members)))
     else:
-        tables, left = _at_once(path, members)
+        tables, left = _at_once(path, members, columns)
     count = len(members) - len(left)
     good: list[Packet] = []
     rows: list[dict[str, Any]] = []
     for i in left:
         name, data = members[i]
-        for member, outcome in _decode(name, data, schema):
+        for member, record in _decode(name, data, schema):
             count += 1
+            outcome = record if isinstance(record, BadPacket) else _shaped(record, columns)
             if isinstance(outcome, BadPacket):
                 rows.append(bad_row(path, member, data, outcome.reason, str(outcome)))
                 continue
             good.append(packet_of(outcome, path, member, ztf.SURVEY, data))
-            if outcome.faults:
-                rows.append(entry_row(path, member, data, outcome.faults))
-    return count, lambda others: batch_of(good, [*rows, *others], tables)
+            if outcome.faults or outcome.nulls:
+                rows.append(entry_row(path, member, data, outcome.faults, outcome.nulls))
+    return count, lambda others: batch_of(good, [*rows, *others], tables, own_types(columns))
 
 
-def _at_once(path: str, members: list[tuple[str, bytes]]) -> tuple[list[pa.Table], list[int]]:
+def _at_once(
+    path: str, members: list[tuple[str, bytes]], columns: OwnColumns
+) -> tuple[list[pa.Table], list[int]]:
     """Decode and shape what is as it should be, column by column; return what is left, by place."""
     groups: dict[int, tuple[Program, list[int], list[bytes | memoryview]]] = {}
     left: list[int] = []
@@ -124,17 +133,18 @@ def _at_once(path: str, members: list[tuple[str, bytes]]) -> tuple[list[pa.Table
         payloads.append(payload)
     tables = []
     for program, places, payloads in groups.values():
-        shapes = shaped(decode(program, payloads))
+        shapes = shaped(decode(program, payloads), columns)
         if shapes is None:
             left += places
             continue
         if shapes.good.any():
-            tables.append(_table(shapes, path, [members[i][0] for i in places]))
+            names = [members[i][0] for i in places]
+            tables.append(_table(shapes, path, names, own_types(columns)))
         left += [i for i, fine in zip(places, shapes.good.tolist(), strict=True) if not fine]
     return tables, sorted(left)
 
 
-def _table(shapes: Shapes, path: str, members: list[str]) -> pa.Table:
+def _table(shapes: Shapes, path: str, members: list[str], own: OwnTypes) -> pa.Table:
     """Return the rows of the good ones of packets that were shaped at once."""
     good = shapes.good
     n = len(members)
@@ -144,7 +154,7 @@ def _table(shapes: Shapes, path: str, members: list[str]) -> pa.Table:
     if not good.all():
         made = {name: pa.array(values).filter(pa.array(good)) for name, values in made.items()}
         points, forced = _points_of(good, points), _points_of(good, forced)
-    return table_of(made, points, forced)
+    return table_of(made, points, forced, own)
 
 
 def _points_of(good: npt.NDArray[np.bool_], points: Points) -> Points:
@@ -153,19 +163,16 @@ def _points_of(good: npt.NDArray[np.bool_], points: Points) -> Points:
     return {name: values.filter(mask) for name, values in columns.items()}, counts[good]
 
 
-def _decode(
-    name: str, data: bytes, schema: str | None = None
-) -> Iterator[tuple[str, ztf.Shaped | BadPacket]]:
+def _decode(name: str, data: bytes, schema: str | None = None) -> Iterator[tuple[str, Any]]:
     """Yield the packets of a member, nearly always one; names tell later ones apart."""
-    for member, record in records(name, data, schema):
-        yield member, record if isinstance(record, BadPacket) else _shaped(record)
+    yield from records(name, data, schema)
 
 
-def _shaped(packet: Any) -> ztf.Shaped | BadPacket:
+def _shaped(packet: Any, columns: OwnColumns) -> ztf.Shaped | BadPacket:
     if not isinstance(packet, Mapping):
         return BadPacket("wrong_schema", f"the packet is a {type(packet).__name__}, not a record")
     try:
-        return ztf.shape(packet)
+        return ztf.shape(packet, columns.alerts, columns.points)
     except BadPacket as error:
         return error
     except UNFORESEEN as error:

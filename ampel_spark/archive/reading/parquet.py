@@ -26,10 +26,12 @@ from ampel_spark.archive.reading.rows import (
 )
 from ampel_spark.archive.reading.surveys import Survey
 
-__all__ = ["Shape", "is_parquet", "read_alerts", "taken"]
+__all__ = ["Shape", "Shaped", "is_parquet", "read_alerts", "taken"]
 
-#: What makes a packet of a decoded one, of its file and its member, and says what it left out.
-Shape = Callable[[Any, str, str], tuple[Packet, Sequence[str]]]
+#: A packet, which entries of its history were left out, and which values of declared columns.
+Shaped = tuple[Packet, Sequence[str], Sequence[str]]
+#: What makes a packet of a decoded one, of its file and of its member.
+Shape = Callable[[Any, str, str], Shaped]
 
 #: Rows read at a time.
 _ROWS = 500
@@ -63,7 +65,7 @@ def read_alerts(
     shape : callable, optional
         Makes packets of rows; default: that of ZTF.
     """
-    shape = shape or functools.partial(_ztf_shape, survey.label)
+    shape = shape or functools.partial(_ztf_shape, survey)
     number = 0
     try:
         file = parquet.ParquetFile(path)
@@ -114,17 +116,17 @@ def taken(
     try:
         if isinstance(record, ztf.BadPacket):
             raise record
-        packet, faults = shape(record, path, member)
+        packet, faults, nulls = shape(record, path, member)
     except ztf.BadPacket as error:
         yield bad_row(path, member, data, error.reason, str(error))
     except UNFORESEEN as error:
         yield bad_row(path, member, data, "bad_value", f"{type(error).__name__}: {error}")
     else:
-        if faults:
-            yield entry_row(path, member, data, faults)
+        if faults or nulls:
+            yield entry_row(path, member, data, faults, nulls)
         yield packet
 
 
-def _ztf_shape(survey: str, record: Any, path: str, member: str) -> tuple[Packet, Sequence[str]]:
-    shaped = ztf.shape(record)
-    return packet_of(shaped, path, member, survey), shaped.faults
+def _ztf_shape(survey: Survey, record: Any, path: str, member: str) -> Shaped:
+    shaped = ztf.shape(record, survey.columns.alerts, survey.columns.points)
+    return packet_of(shaped, path, member, survey.label), shaped.faults, shaped.nulls

@@ -18,6 +18,7 @@ import pyarrow as pa
 from ampel_spark.archive.reading import tables
 from ampel_spark.archive.reading.files import SETTINGS, Digest
 from ampel_spark.archive.reading.formats import FORMATS
+from ampel_spark.archive.reading.own import own_types
 from ampel_spark.archive.reading.packets import BATCH_ROWS
 from ampel_spark.archive.reading.parquet import is_parquet
 from ampel_spark.archive.reading.rows import Packet, batch_of, broken_row, end_row
@@ -57,7 +58,7 @@ def reader_of(survey: Survey, schema: str | None = None) -> Reader:
     """
     form = FORMATS[survey.reader]
     if form.is_batched:
-        return functools.partial(form.function(), schema=schema)
+        return functools.partial(form.function(), schema=schema, columns=survey.columns)
     return functools.partial(_read, survey, schema)
 
 
@@ -84,6 +85,7 @@ def _read(survey: Survey, schema: str | None, paths: Iterable[str]) -> Iterator[
     packets: list[Packet] = []
     others: list[dict[str, Any]] = []
     points = 0
+    own = own_types(survey.columns)
     for path in paths:
         seen, digest = 0, Digest()
         for item in _items(path, digest, survey, schema):
@@ -94,10 +96,10 @@ def _read(survey: Survey, schema: str | None, paths: Iterable[str]) -> Iterator[
                 others.append(item)
             seen += not isinstance(item, dict) or item["row"] == "bad"
             if len(packets) + len(others) >= BATCH_ROWS or points >= BATCH_POINTS:
-                yield batch_of(packets, others, night_starts=survey.night_starts)
+                yield batch_of(packets, others, own=own, night_starts=survey.night_starts)
                 packets, others, points = [], [], 0
         others.append(end_row(path, digest, seen))
-    yield batch_of(packets, others, night_starts=survey.night_starts)
+    yield batch_of(packets, others, own=own, night_starts=survey.night_starts)
 
 
 def _items(path: str, digest: Digest, survey: Survey, schema: str | None) -> Items:
