@@ -51,15 +51,20 @@ class Asked:
     fields : frozenset of str, optional
         Paths of the scalars to take; default: all that stand in the packet, in these records and in
         the entries of these lists.
+    whole : frozenset of str, optional
+        Records (empty: the packet) all of whose scalars are taken beside `fields`.
     """
 
     lists: tuple[str, ...]
     records: frozenset[str]
     fields: frozenset[str] | None = None
+    whole: frozenset[str] = frozenset()
 
     def takes(self, path: str) -> bool:
         """Say whether a scalar at a path is taken."""
-        return self.fields is None or path in self.fields
+        if self.fields is None or path in self.fields:
+            return True
+        return path.rpartition(".")[0] in self.whole
 
     def level(self, path: str) -> int:
         """Return the level of a list; -1 for one that is not asked for."""
@@ -397,9 +402,16 @@ class _Compiler:
 
     def _is_body(self, path: str, level: int) -> bool:
         """Say whether the scalars of a record at a path are taken."""
-        return path in (self.asked.lists if level > 0 else self.asked.records)
+        return path in self.asked.records or (level > 0 and path in self.asked.lists)
+
+    def _is_record(self, schema: Any) -> bool:
+        if isinstance(schema, str):
+            schema = self.named.get(schema)
+        return isinstance(schema, dict) and schema.get("type") == "record"
 
     def _union(self, schema: list[Any], path: str, level: int, within: tuple[str, ...]) -> None:
+        if level >= 0 and sum(self._is_record(branch) for branch in schema) > 1:
+            raise NotImplementedError("records of two kinds in one place")
         at = self.add(_UNION, len(schema), len(self.branches))
         self.branches.extend([0] * len(schema))
         table = self.steps[at][2]

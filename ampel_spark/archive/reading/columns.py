@@ -10,6 +10,7 @@ import functools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from ampel_spark.archive.reading.surveys import OwnColumn, OwnColumns
 from ampel_spark.archive.reading.values import ERRORS, MAGNITUDES, POSITIONS
 from ampel_spark.lake.parts import arrow_type
 
-__all__ = ["Shapes", "row_hashes", "shaped", "value_hashes"]
+__all__ = ["Shapes", "own_struct", "row_hashes", "shaped", "value_hashes"]
 
 Array = npt.NDArray[Any]
 
@@ -114,9 +115,9 @@ def shaped(decoded: Decoded, columns: OwnColumns | None = None) -> Shapes | None
     # Every text is looked at before points are made of the packets that are good.
     _candidate(shapes)
     _extra(shapes)
-    shapes.made |= _own_struct(shapes, columns.alerts, [("", 0)])
-    points = _own_struct(shapes, columns.points, [("candidate.", 0), (f"{_PRV}.", 1)])
-    forced = _own_struct(shapes, columns.points, [(f"{_FP}.", 2)])
+    shapes.made |= own_struct(shapes, columns.alerts, [("", 0)])
+    points = own_struct(shapes, columns.points, [("candidate.", 0), (f"{_PRV}.", 1)])
+    forced = own_struct(shapes, columns.points, [(f"{_FP}.", 2)])
     _points(shapes, points)
     _forced(shapes, forced)
     return shapes
@@ -137,14 +138,29 @@ _KINDS = {"string": (0, TEXT), "int": (0, INTEGER), "bigint": (0, INTEGER), "boo
           "float": _NUMBERS, "double": _NUMBERS}  # fmt: skip
 
 
-def _own_struct(
-    shapes: Shapes, columns: Mapping[str, OwnColumn], records: Sequence[tuple[str, int]]
+def own_struct(
+    shapes: Shapes,
+    columns: Mapping[str, OwnColumn],
+    records: Sequence[tuple[str, int]],
+    given: Mapping[str, pa.Array] = MappingProxyType({}),
 ) -> dict[str, pa.Array]:
-    """Return declared columns of the rows of some records, one after the other, as one struct."""
+    """Return declared columns of the rows of some records, one after the other, as one struct.
+
+    Parameters
+    ----------
+    shapes : Shapes
+    columns : mapping of str to OwnColumn
+    records : sequence of (str, int)
+        What stands before the paths of a record's fields, and its level (-1: it is not there).
+    given : mapping of str to Arrow array, optional
+        Columns that are there, by the path that is declared.
+    """
     if not columns:
         return {}
+    records = [(record, level) for record, level in records if level >= 0]
     made = {
-        name: pa.concat_arrays(
+        name: given[column.source].cast(arrow_type(column.type)) if column.source in given
+        else pa.concat_arrays(
             [_own_values(shapes, f"{record}{column.source}", level, column.type)
              for record, level in records]
         )

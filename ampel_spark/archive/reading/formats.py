@@ -57,7 +57,7 @@ FORMATS = {
         patterns=(), section="photometry", is_whole=True,
     ),
     "packets": Format(
-        "ampel_spark.archive.reading.alerts:read_packets",
-        patterns=(*PATTERNS, "*.parquet", "*.pq"), section="packets",
+        "ampel_spark.archive.reading.parquet:read_alerts",
+        patterns=(*PATTERNS, "*.parquet", "*.pq"), section="packets", is_whole=True,
     ),
 }  # fmt: skip

@@ -108,7 +108,7 @@ class Mapper:
         facts = {
             "solar_system": is_body,
             "n_bands": len({each[_BAND] for each in shown if each[_KIND] == "detection"}),
-            "jd_utc": utc(jd) if self._spec.scale == "tai" else jd,
+            "jd_utc": float(utc(jd)) if self._spec.scale == "tai" else jd,
         }
         columns, spec = self._columns, self._spec
         version = None if spec.version is None else value_at(spec.version, packet)
@@ -399,10 +399,10 @@ def _sorted(made: Iterable[_Made]) -> tuple[dict[int, Any], dict[int, Any]]:
     return points, forced
 
 
-def utc(jd: float) -> float:
-    """Return the JD in UTC of one in TAI [d]."""
+def utc(jd: Any) -> Any:
+    """Return JDs in UTC of such in TAI [d], a float or an array."""
     starts, seconds = _leaps()
-    return jd - float(seconds[np.searchsorted(starts, jd, side="right") - 1]) / _DAY
+    return jd - seconds[np.searchsorted(starts, jd, side="right") - 1] / _DAY
 
 
 @functools.cache
@@ -545,8 +545,8 @@ def _kept(packet: Body, records: Paths, unusable: int) -> str:
     said: dict[str, Any] = scalars(packet)
     for record in records:
         found = value_at((record,), packet)
-        if isinstance(found, Mapping):
-            said[record] = scalars(found)
+        if isinstance(found, Mapping) and (values := scalars(found)):
+            said[record] = values
     if unusable:
         said["sources_without_flux"] = unusable
     return json.dumps(said, sort_keys=True)

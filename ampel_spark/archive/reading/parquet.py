@@ -17,6 +17,7 @@ from pyarrow import parquet
 from ampel_spark.archive.reading import ztf
 from ampel_spark.archive.reading.builder import UNFORESEEN
 from ampel_spark.archive.reading.files import Digest
+from ampel_spark.archive.reading.mapping import Mapper
 from ampel_spark.archive.reading.rows import (
     Packet,
     bad_row,
@@ -24,9 +25,9 @@ from ampel_spark.archive.reading.rows import (
     entry_row,
     packet_of,
 )
-from ampel_spark.archive.reading.surveys import Survey
+from ampel_spark.archive.reading.surveys import OwnColumns, Survey
 
-__all__ = ["Shape", "Shaped", "is_parquet", "read_alerts", "taken"]
+__all__ = ["Shape", "Shaped", "is_parquet", "read_alerts", "taken", "ztf_shape"]
 
 #: A packet, which entries of its history were left out, and which values of declared columns.
 Shaped = tuple[Packet, Sequence[str], Sequence[str]]
@@ -47,12 +48,7 @@ def is_parquet(path: str | Path) -> bool:
 
 
 def read_alerts(
-    path: str,
-    survey: Survey,
-    digest: Digest,
-    _: str | None = None,
-    *,
-    shape: Shape | None = None,
+    path: str, survey: Survey, digest: Digest, _: str | None = None
 ) -> Iterator[Packet | dict[str, Any]]:
     """Yield the alerts of a Parquet file, and the rows of what could not be taken.
 
@@ -62,10 +58,12 @@ def read_alerts(
     survey : Survey
     digest : Digest
         Over the whole file.
-    shape : callable, optional
-        Makes packets of rows; default: that of ZTF.
     """
-    shape = shape or functools.partial(_ztf_shape, survey)
+    shape: Shape
+    if survey.packets is None:
+        shape = functools.partial(ztf_shape, survey.label, survey.columns)
+    else:
+        shape = Mapper(survey).shape
     number = 0
     try:
         file = parquet.ParquetFile(path)
@@ -127,6 +125,23 @@ def taken(
         yield packet
 
 
-def _ztf_shape(survey: Survey, record: Any, path: str, member: str) -> Shaped:
-    shaped = ztf.shape(record, survey.columns.alerts, survey.columns.points)
-    return packet_of(shaped, path, member, survey.label), shaped.faults, shaped.nulls
+def ztf_shape(label: str, columns: OwnColumns, record: Any, path: str, member: str) -> Shaped:
+    """Return a packet of ZTF, and what of it was left out.
+
+    Parameters
+    ----------
+    label : str
+        What the tables call the survey.
+    columns : OwnColumns
+        What the survey declares.
+    record : object
+        What was decoded.
+    path, member : str
+        Where it comes from.
+    """
+    if not isinstance(record, Mapping):
+        raise ztf.BadPacket(
+            "wrong_schema", f"the packet is a {type(record).__name__}, not a record"
+        )
+    made = ztf.shape(record, columns.alerts, columns.points)
+    return packet_of(made, path, member, label), made.faults, made.nulls

@@ -82,7 +82,7 @@ def test_sources_are_detections_and_forced_sources_forced_points() -> None:
 )
 def test_what_no_alert_can_be_is_refused(change: dict[str, Any], told: str) -> None:
     with pytest.raises(BadPacket, match=told):
-        shape(rubin(source(3, 61002.5, **change)), load_survey("lsst"))
+        shape(rubin(source(3, 61002.5, **change), diaObject=None), load_survey("lsst"))
     with pytest.raises(BadPacket, match="no record 'diaSource'"):
         shape({"candidate": {}}, load_survey("lsst"))
 
