@@ -39,6 +39,7 @@ from ampel_spark.problems import entries, note_refusals
 from ampel_spark.t2.registry import UNITS, find_unit, placed, with_paths
 
 if TYPE_CHECKING:
+    from ampel_spark.archive.reading.surveys import Survey
     from ampel_spark.expressions import Expression
     from ampel_spark.t0.filters import Filter
     from ampel_spark.t2.unit import Unit
@@ -67,7 +68,7 @@ _OUTCOME = {"status": "int", "message": "string", "duration_ms": "double"}
 
 
 def build_filters(
-    document: Document, catalogs: Mapping[str, CatalogSource], lake: Path
+    document: Document, catalogs: Mapping[str, CatalogSource], lake: Path, survey: Survey | None
 ) -> list[FilterStep]:
     """Return the filter of each channel, in the order of the job; `lake` is that of catalogues."""
     steps: list[FilterStep] = []
@@ -77,7 +78,7 @@ def build_filters(
         _check_channels(document, [*where, "channel"], [entry.channel], channels)
         if any(step.channel == entry.channel for step in steps):
             document.problem([*where, "channel"], f"a second filter of channel {entry.channel!r}")
-        built = _build_filter(document, where, entry)
+        built = _build_filter(document, where, entry, survey)
         if built is None:
             continue
         gaia = entry.gaia
@@ -112,8 +113,11 @@ def _check_filters(document: Document) -> None:
             document.problem(["channel", i], f"channel {channel['name']!r} has no filter in t0")
 
 
-def _build_filter(document: Document, where: list[str | int], entry: FilterEntry) -> Filter | None:
+def _build_filter(
+    document: Document, where: list[str | int], entry: FilterEntry, survey: Survey | None
+) -> Filter | None:
     from ampel_spark.t0.filters import FILTERS
+    from ampel_spark.t0.quantities import OwnQuantities
 
     if entry.filter not in FILTERS:
         known = nearest(entry.filter, FILTERS)
@@ -121,7 +125,11 @@ def _build_filter(document: Document, where: list[str | int], entry: FilterEntry
         return None
     model = FILTERS[entry.filter]
     try:
-        return model.model_validate(entry.config)
+        own = None
+        if survey is not None:
+            types = {name: column.type for name, column in survey.columns.alerts.items()}
+            own = OwnQuantities(survey.label, types)
+        return model.model_validate(entry.config, context={"own": own})
     except ValidationError as error:
         note_refusals(document, error, model, [*where, "config"], "parameter")
     except AmpelSparkError as error:
