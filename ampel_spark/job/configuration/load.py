@@ -169,7 +169,7 @@ def _resolve(
     channels = _channels(document, survey)
     as_of = _as_of(document, survey)
     filters = build_filters(document, catalogs, store, survey)
-    units = build_units(document, base, catalogs, store)
+    units = build_units(document, base, catalogs, store, survey)
     selections = build_selections(document, units)
     check_systematics(document, job, units, selections)
     document.check()

@@ -35,6 +35,7 @@ from ampel_spark.job.configuration.model import (
     VariationEntry,
 )
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.problems import entries, note_refusals
 from ampel_spark.t2.registry import UNITS, find_unit, placed, with_paths
 
@@ -138,7 +139,11 @@ def _build_filter(
 
 
 def build_units(
-    document: Document, base: Path, catalogs: Mapping[str, CatalogSource], lake: Path
+    document: Document,
+    base: Path,
+    catalogs: Mapping[str, CatalogSource],
+    lake: Path,
+    survey: Survey | None,
 ) -> list[UnitStep]:
     """Return the units, each after those it is tied to, else in the order of the job."""
     steps: dict[str, UnitStep] = {}
@@ -152,7 +157,7 @@ def build_units(
         if model is None:
             complete = False
             continue
-        step = _build_unit(document, ["t2", i], entry, model, base, catalogs, lake)
+        step = _build_unit(document, ["t2", i], entry, model, base, catalogs, lake, survey)
         if step is None:
             complete = False
             rest = _rest_of(document, entry, model, catalogs)
@@ -269,6 +274,7 @@ def _build_unit(
     base: Path,
     catalogs: Mapping[str, CatalogSource],
     lake: Path,
+    survey: Survey | None,
 ) -> UnitStep | None:
     place = [*where, "config"]
     config, used = catalog_config(model, entry.config, catalogs)
@@ -283,6 +289,7 @@ def _build_unit(
         missing = [path for path in unit.files() if not path.exists()]
         columns = tuple(unit.output_columns())
         unit = with_paths(unit, lambda path: Path(there.get(str(path), path)))
+        _check_fields(document, [*where, "unit"], unit, survey)
         needs = tuple(unit.needs())
     except ValidationError as error:
         note_refusals(document, error, model, place, "parameter")
@@ -300,6 +307,20 @@ def _build_unit(
     shown = replaced(unit.model_dump(mode="json"), names) | named
     channels = entry.channel or tuple(_channel_names(document))
     return UnitStep(_name_of(entry), entry.unit, unit, shown, channels, needs, columns)
+
+
+def _check_fields(
+    document: Document, where: list[str | int], unit: Unit, survey: Survey | None
+) -> None:
+    """Note fields of points that the unit reads and the job's survey does not have."""
+    known = {*POINT_FIELDS, *(() if survey is None else survey.columns.points)}
+    for name in unit.point_fields() or ():
+        if survey is not None and name not in known:
+            document.problem(
+                where,
+                f"it reads the field {name!r} of points, which survey {survey.name} does not"
+                f" declare{nearest(name, known)}",
+            )
 
 
 def _class_of(
