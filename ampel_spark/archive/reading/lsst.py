@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ampel_spark.archive.ids import measured_id
@@ -37,6 +37,7 @@ from ampel_spark.archive.reading.values import (
     integer,
     is_magnitude,
     needed,
+    own_values,
     position,
     printable,
     real,
@@ -48,6 +49,7 @@ from ampel_spark.archive.reading.wire import records
 __all__ = ["read_packets", "shape"]
 
 Body = Mapping[str, Any]
+_Said = tuple[Point | None, Mapping[str, Any]]
 
 _MJD = 2400000.5
 # What Rubin calls it, and what ELAsTiCC does.
@@ -84,15 +86,15 @@ def read_packets(
             try:
                 if isinstance(body, BadPacket):
                     raise body
-                made, faults = _taken(body, survey, path, member)
+                made, faults, nulls = _taken(body, survey, path, member)
             except BadPacket as error:
                 yield bad_row(path, member, item.data, error.reason, str(error))
             except UNFORESEEN as error:
                 detail = f"{type(error).__name__}: {error}"
                 yield bad_row(path, member, item.data, "bad_value", detail)
             else:
-                if faults:
-                    yield entry_row(path, member, item.data, faults)
+                if faults or nulls:
+                    yield entry_row(path, member, item.data, faults, nulls)
                 yield made
 
 
@@ -107,8 +109,10 @@ def shape(packet: Any, survey: Survey, path: str = "", member: str = "") -> Pack
     return _taken(packet, survey, path, member)[0]
 
 
-def _taken(packet: Any, survey: Survey, path: str, member: str) -> tuple[Packet, list[str]]:
-    """Return an alert in the form of the ingest, and which entries of its lists were left out."""
+def _taken(
+    packet: Any, survey: Survey, path: str, member: str
+) -> tuple[Packet, list[str], list[str]]:
+    """Return an alert in the form of the ingest, and which entries and values were left out."""
     spec = survey.packets
     source = packet.get("diaSource") if isinstance(packet, Mapping) else None
     if not isinstance(source, Mapping) or spec is None:
@@ -127,18 +131,31 @@ def _taken(packet: Any, survey: Survey, path: str, member: str) -> tuple[Packet,
     if own is None:
         raise BadPacket("bad_value", f"diaSource {number}: flux {_value(source, 'flux')}")
     faults: list[str] = []
-    points = {own[0]: own}
-    history = from_entries(packet, "prvDiaSources", lambda body: _detection(body, spec), faults)
-    limits = from_entries(
-        packet, "prvDiaNondetectionLimits", lambda body: _limit(body, spec, survey.name, stock),
-        faults,
-    )  # fmt: skip
-    for made in (*history, *limits):
-        if made is not None:
-            points.setdefault(made[0], made)
-    forced = from_entries(
-        packet, "prvDiaForcedSources", lambda body: _forced(body, spec, survey.name, stock), faults
+    nulls: list[str] = []
+
+    def entries(name: str, make: Callable[[Body], Point | None]) -> list[_Said]:
+        places: list[str] = []
+        made = from_entries(packet, name, lambda body: (make(body), body), faults, places)
+        return [
+            (point, own_values(body, survey.columns.points, nulls, place))
+            for place, (point, body) in zip(places, made, strict=True)
+        ]
+
+    points = {own[0]: (own, own_values(source, survey.columns.points, nulls, "diaSource"))}
+    history = entries("prvDiaSources", lambda body: _detection(body, spec))
+    limits = entries(
+        "prvDiaNondetectionLimits", lambda body: _limit(body, spec, survey.name, stock)
     )
+    for made, said in (*history, *limits):
+        if made is not None:
+            points.setdefault(made[0], (made, said))
+    forced = {
+        measured[0]: (measured, said)
+        for measured, said in entries(
+            "prvDiaForcedSources", lambda body: _forced(body, spec, survey.name, stock)
+        )
+        if measured is not None
+    }
     packet_made = Packet(
         file=path,
         member=member,
@@ -150,11 +167,14 @@ def _taken(packet: Any, survey: Survey, path: str, member: str) -> tuple[Packet,
         jd=own[2],
         ra=own[16],
         dec=own[17],
-        points=list(points.values()),
-        forced=list({measured[0]: measured for measured in forced}.values()),
-        own=_own(packet, history.count(None)),
+        points=[made for made, _ in points.values()],
+        forced=[made for made, _ in forced.values()],
+        own=_own(packet, sum(made is None for made, _ in history)),
+        own_columns=own_values(packet, survey.columns.alerts, nulls),
+        point_columns=[said for _, said in points.values()],
+        forced_columns=[said for _, said in forced.values()],
     )
-    return packet_made, faults
+    return packet_made, faults, nulls
 
 
 def _own(packet: Body, unusable: int) -> str:
