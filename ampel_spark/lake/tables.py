@@ -148,8 +148,9 @@ def struct_fields(name: str) -> list[tuple[str, str]]:
 
 def columns_of(text: str) -> tuple[TableColumn, ...]:
     """Read columns from lines ``name | type | comment``; empty lines and ``#`` are skipped."""
-    rows = (line.split("|", 2) for line in text.splitlines() if line.strip() and line[0] != "#")
-    return tuple(TableColumn(*(part.strip() for part in row)) for row in rows)
+    lines = (line for line in text.splitlines() if line.strip() and line[0] != "#")
+    rows = ([part.strip() for part in line.split("|", 2)] for line in lines)
+    return tuple(TableColumn(name, kind, comment) for name, kind, comment in rows)
 
 
 _RUN = "run_id | string | run that wrote the row\n"

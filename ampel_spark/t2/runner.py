@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ampel_spark.archive.reading.columns import row_hashes
 from ampel_spark.errors import UnitError
 from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
 from ampel_spark.lake.tables import Table, TableColumn, result_table
@@ -43,8 +44,9 @@ __all__ = [
     "REPLACEABLE",
     "compute",
     "compute_batch",
-    "input_fields",
+    "hashed_fields",
     "light_curves",
+    "own_fields",
     "reads_inputs",
     "result_schema",
     "results_of",
@@ -116,8 +118,8 @@ def wanted(
         Results of other units, one row per state, by the entry's name. They have the columns named
         here, and `ampel_spark.lake.ties.READ`.
     unit : Unit, optional
-        Its `inputs` are part of the hash: of one that `reads_inputs`, `states` have to have the
-        ``lc_`` columns of its `input_fields`.
+        Its `inputs` are part of the hash, and so is what the survey declares of points and the
+        unit reads: `states` have to have the ``lc_`` columns of its `hashed_fields`.
 
     Returns
     -------
@@ -134,7 +136,7 @@ def wanted(
         key = f.struct(*READ).alias(f"_key_{name}")
         rows = rows.join(results.select("state_id", tie, key), "state_id", "left")
     hashed = hash_column({name: f"_key_{name}" for name in ties})
-    if unit is not None and reads_inputs(unit):
+    if unit is not None and hashed_fields(unit):
         hashed = f.concat(hashed, f.lit(":"), _inputs_column(unit, rows))
     return rows.withColumn("input_hash", hashed).drop(*(f"_key_{name}" for name in ties))
 
@@ -144,32 +146,50 @@ def reads_inputs(unit: Unit) -> bool:
     return type(unit).inputs is not Unit.inputs
 
 
-def input_fields(unit: Unit) -> tuple[str, ...]:
-    """Return the fields of points that `wanted` needs for a unit that `reads_inputs`."""
-    return tuple(dict.fromkeys(("jd", *unit.input_fields)))
+def own_fields(unit: Unit) -> tuple[str, ...]:
+    """Return the fields of points that a unit reads and that not all surveys have."""
+    return tuple(name for name in unit.point_fields() or () if name not in POINT_FIELDS)
+
+
+def hashed_fields(unit: Unit) -> tuple[str, ...]:
+    """Return the fields of points that `wanted` needs for a unit; none for nearly all units."""
+    inputs = ("jd", *unit.input_fields) if reads_inputs(unit) else ()
+    return tuple(dict.fromkeys((*inputs, *own_fields(unit))))
 
 
 def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
-    """Return `Unit.inputs` of light curves as a column."""
+    """Return `Unit.inputs` of light curves as a column, and a hash over their `own_fields`."""
     from pyspark.sql.pandas.functions import arrow_udf
 
     from ampel_spark.t2.registry import packed
 
-    data, fields = packed(unit), input_fields(unit)
+    data, fields, own = packed(unit), hashed_fields(unit), own_fields(unit)
+    reads = reads_inputs(unit)
 
     def reported(*points: pa.Array) -> pa.Array:
         n = len(points[0])
+        hashes = _own_hashes([points[fields.index(name)] for name in own]) if own else [""] * n
+        if not reads:
+            return pa.array(hashes, pa.string())
         names = [f"lc_{name}" for name in fields]
         none = pa.nulls(n, pa.string())
         columns = [none, pa.array(np.zeros(n, np.int64)), none, *points]
         batch = pa.RecordBatch.from_arrays(columns, names=["state_id", "stock", "name", *names])
         found = _unpacked(data).inputs(batch_of(batch))
-        return pa.array([""] * n if found is None else found, pa.string())
+        inputs = [""] * n if found is None else found
+        if own:
+            inputs = [f"{a},{b}" for a, b in zip(inputs, hashes, strict=True)]
+        return pa.array(inputs, pa.string())
 
     # Annotations are strings in this module, and Spark looks for the types themselves.
     reported.__annotations__ = {"points": pa.Array, "return": pa.Array}
     column: SparkColumn = arrow_udf(reported, "string")(*(rows[f"lc_{name}"] for name in fields))  # type: ignore[call-overload]
     return column
+
+
+def _own_hashes(points: Sequence[pa.ListArray]) -> list[str]:
+    """Return a hash over fields of the points of each light curve, hexadecimal."""
+    return [f"{number:016X}" for number in row_hashes(points).view(np.uint64).tolist()]
 
 
 def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
@@ -306,7 +326,8 @@ def _write(
 def _fields(unit: Unit) -> list[str]:
     """Return the columns of light curves that a unit gets."""
     read = unit.point_fields()
-    return [f"lc_{name}" for name in POINT_FIELDS if read is None or name in read]
+    common = [name for name in POINT_FIELDS if read is None or name in read]
+    return [f"lc_{name}" for name in (*common, *own_fields(unit))]
 
 
 def _task_on_files(

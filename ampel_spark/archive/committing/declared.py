@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
+
 from ampel_spark.archive.reading.surveys import OwnColumn, Survey
 from ampel_spark.archive.reading.ztf import alerts_table
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.reading import struct_columns
 from ampel_spark.lake.tables import TABLES, Table, TableColumn
 
@@ -37,10 +40,10 @@ class ArchiveTables:
     sightings: Table
 
     @property
-    def points(self) -> TableColumn | None:
-        """The struct of points."""
+    def points(self) -> pa.Field | None:
+        """The struct of points; None where points have no columns of the survey's own."""
         last = self.datapoints.columns[-1]
-        return last if last.fields else None
+        return pa.field(last.name, arrow_type(last.type)) if last.fields else None
 
 
 def archive_tables(lake: Lake, survey: Survey) -> ArchiveTables:
