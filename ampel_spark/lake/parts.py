@@ -108,8 +108,14 @@ class PartWriter:
         self._extremes: dict[str, list[Any]] = {name: [] for name in noted}
         self._nulls = dict.fromkeys(noted, 0)
         words = [f.name for f in schema if pa.types.is_string(f.type)]
+        plain = [f.name for f in schema if not pa.types.is_struct(f.type)]
         self._file = parquet.ParquetWriter(
-            self._path, schema, compression="zstd", compression_level=1, use_dictionary=words
+            self._path,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=words,
+            write_statistics=plain,
         )
 
     def write(self, rows: pa.Table) -> None:

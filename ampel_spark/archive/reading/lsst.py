@@ -49,7 +49,7 @@ from ampel_spark.archive.reading.wire import records
 __all__ = ["read_packets", "shape"]
 
 Body = Mapping[str, Any]
-_Said = tuple[Point | None, Mapping[str, Any]]
+_Said = tuple[Any, Mapping[str, Any]]
 
 _MJD = 2400000.5
 # What Rubin calls it, and what ELAsTiCC does.
@@ -141,7 +141,8 @@ def _taken(
             for place, (point, body) in zip(places, made, strict=True)
         ]
 
-    points = {own[0]: (own, own_values(source, survey.columns.points, nulls, "diaSource"))}
+    said_own = own_values(source, survey.columns.points, nulls, "diaSource")
+    points: dict[Any, _Said] = {own[0]: (own, said_own)}
     history = entries("prvDiaSources", lambda body: _detection(body, spec))
     limits = entries(
         "prvDiaNondetectionLimits", lambda body: _limit(body, spec, survey.name, stock)
