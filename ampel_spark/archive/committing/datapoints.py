@@ -30,13 +30,13 @@ from ampel_spark.archive.committing.declared import ArchiveTables
 from ampel_spark.archive.committing.lookup import look_up_slices
 from ampel_spark.archive.committing.revisions import Sources, resolve
 from ampel_spark.archive.committing.staging import points_schema, write_values
-from ampel_spark.lake.parts import Part, arrow_schema, commit_parts
+from ampel_spark.lake.commits import add_parts, update
+from ampel_spark.lake.parts import Part, arrow_schema
 from ampel_spark.lake.tasks import run_tasks
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame
-    from pyspark.sql.types import StructType
 
     from ampel_spark.lake.lake import Lake
 
@@ -245,26 +245,22 @@ def _commit(
     """Commit what is new, and, where that is not all, what changes or goes."""
     points, sightings = tables.datapoints, tables.sightings
     if resolved.added:
-        commit_parts(lake, sightings, resolved.added, metadata)
+        add_parts(lake, sightings, resolved.added, metadata)
     if resolved.gone:
         rows = _read(lake, arrow_schema(sightings), resolved.gone)
-        lake.merge(sightings, rows, metadata, lambda m: m.whenMatchedDelete(), _within(span))
-    commit_parts(lake, points, [*parts, *resolved.inserted], metadata)
+        update(lake, sightings, rows, metadata, gone="true", within=_within(span))
+    add_parts(lake, points, [*parts, *resolved.inserted], metadata)
     if resolved.changed:
         changed = [*changed, _read(lake, arrow_schema(points), resolved.changed)]
     if changed:
-        lake.merge(
-            points,
-            _ready(changed, lake.read(points.name).schema, metadata),
-            metadata,
-            lambda m: m.whenMatchedDelete("s.value_hash IS NULL").whenMatchedUpdateAll(),
-            _within(span),
-        )
+        rows = _ready(changed, points.names, metadata)
+        gone = "value_hash IS NULL"
+        update(lake, points, rows, metadata, gone=gone, within=_within(span))
 
 
 def _within(span: tuple[float, float]) -> str:
     low, high = _near(span)
-    return f"t.jd >= {low!r} AND t.jd <= {high!r}"
+    return f"jd >= {low!r} AND jd <= {high!r}"
 
 
 def _read(lake: Lake, schema: pa.Schema, files: Sequence[str]) -> DataFrame:
@@ -273,19 +269,12 @@ def _read(lake: Lake, schema: pa.Schema, files: Sequence[str]) -> DataFrame:
     return lake.spark.read.schema(from_arrow_schema(schema)).parquet(*files)
 
 
-def _ready(
-    parts: Sequence[DataFrame], schema: StructType, metadata: Mapping[str, Any]
-) -> DataFrame:
-    """Return rows with all columns of a table; of those of other surveys they have nothing."""
+def _ready(parts: Sequence[DataFrame], names: list[str], metadata: Mapping[str, Any]) -> DataFrame:
     from pyspark.sql import functions as f
 
-    there = parts[0].columns
-    columns = [
-        f.col(c.name) if c.name in there else f.lit(None).cast(c.dataType).alias(c.name)
-        for c in schema
-        if c.name != "run_id"
-    ]
+    run = f.lit(metadata["run_id"]).alias("run_id")
+    columns = [name for name in names if name != "run_id"]
     rows = parts[0].select(*columns)
     for part in parts[1:]:
         rows = rows.unionByName(part.select(*columns))
-    return rows.withColumn("run_id", f.lit(metadata["run_id"]))
+    return rows.select(*columns, run)

@@ -148,8 +148,13 @@ class _Writer:
             return PartWriter(self._folder, self._schema, alerts_table().extremes)
         self.path = self._folder / f"{self._kind}-{uuid.uuid4()}.parquet"
         words = [f.name for f in self._schema if pa.types.is_string(f.type)]
+        noted = ["stock"] if self._kind == "points" else False
         return parquet.ParquetWriter(
-            self.path, self._schema, compression="lz4", use_dictionary=words
+            self.path,
+            self._schema,
+            compression="lz4",
+            use_dictionary=words,
+            write_statistics=noted,
         )
 
     def close(self) -> Any:
@@ -211,7 +216,7 @@ def _stage_one(
     for batch in ahead(reader(paths)):
         rows = pa.Table.from_batches([batch])
         good = pc.equal(rows["row"], "packet")
-        packets, others = rows.filter(good), rows.filter(pc.invert(good))
+        packets, others = _apart(rows, good)
         _count_others(staged, others)
         # An empty night is no fault of its file.
         others = others.filter(
@@ -245,6 +250,14 @@ def _stage_one(
     span = [min(staged.jds), max(staged.jds)] if staged.jds else None
     about = {"files": staged.files, "shown": rows_before, "ids": ends, "span": span}
     return {"task": task, **about, **files}
+
+
+def _apart(rows: pa.Table, good: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
+    """Return packets and other rows; packets nearly always come first, and are not copied then."""
+    n = pc.sum(good).as_py() or 0
+    if pc.all(good.slice(0, n)).as_py() is not False:
+        return rows.slice(0, n), rows.slice(n)
+    return rows.filter(good), rows.filter(pc.invert(good))
 
 
 class _Note:

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from ampel_spark.archive.ids import named_stock, stock_of
 from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, TRUTH, Asked, Decoded
-from ampel_spark.archive.reading.columns import Shapes, own_struct
+from ampel_spark.archive.reading.columns import Shapes, own_rows
 from ampel_spark.archive.reading.fields import Odd, Rows
 from ampel_spark.archive.reading.mapped_points import PointRows, Points, integers_at
 from ampel_spark.archive.reading.mapping import MADE, utc
+from ampel_spark.archive.reading.own import OWN
 from ampel_spark.archive.reading.packet_map import FlagRule, PacketSettings, PointList
 from ampel_spark.archive.reading.surveys import Survey
 
@@ -104,15 +104,18 @@ def _shaped(decoded: Decoded, survey: Survey) -> Shapes:
         "dec": own.place["dec"],
         "own": _kept(packets, spec, lists),
     }  # fmt: skip
-    struct = own_struct(shapes, columns.points, [(f"{x.record}.", x.level) for x in lists])
+    there = [x for x in lists if x.level >= 0]
+    of_points = own_rows(shapes, columns.points, [(f"{x.record}.", x.level) for x in there])
     points = Points(shapes, lists, stock, survey.label)
     facts = {
-        f"{MADE}.solar_system": pa.array(is_body),
-        f"{MADE}.n_bands": pa.array(points.n_bands(packets.n).astype(np.int32)),
-        f"{MADE}.jd_utc": pa.array(utc(own.jd) if spec.scale == "tai" else own.jd),
+        f"{MADE}.solar_system": is_body,
+        f"{MADE}.n_bands": points.n_bands(packets.n),
+        f"{MADE}.jd_utc": utc(own.jd) if spec.scale == "tai" else own.jd,
     }
-    shapes.made |= own_struct(shapes, columns.alerts, [("", 0)], facts)
-    points.put(struct)
+    of_alerts = own_rows(shapes, columns.alerts, [("", 0)], facts)
+    if of_alerts is not None:
+        shapes.made[OWN] = of_alerts.at(np.arange(packets.n))
+    points.put(of_points)
     return shapes
 
 

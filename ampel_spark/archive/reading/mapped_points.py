@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from ampel_spark.archive.ids import measured_id
 from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, TRUTH
-from ampel_spark.archive.reading.columns import Shapes
+from ampel_spark.archive.reading.columns import OwnRows, Shapes
 from ampel_spark.archive.reading.fields import Rows
 from ampel_spark.archive.reading.mapping import MJDS, WITHDRAWN
+from ampel_spark.archive.reading.own import OWN
 from ampel_spark.archive.reading.packet_map import PacketSettings, PointList
 from ampel_spark.archive.reading.values import (
     ERRORS,
@@ -344,15 +345,13 @@ class Points:
         seen = np.unique(self._packet[shown] * bands + band[shown]) // bands
         return np.bincount(seen, minlength=packets)
 
-    def put(self, struct: Mapping[str, pa.Array]) -> None:
-        """Make the columns of the points of good packets; `struct` has those of all rows."""
+    def put(self, own: OwnRows | None) -> None:
+        """Make the columns of the points of good packets; `own` has the declared ones."""
         good = self._stays & self._shapes.good[self._packet]
-        self._shapes.points = self._columns(good & ~self._is_apart, struct)
-        self._shapes.forced = self._columns(good & self._is_apart, struct)
+        self._shapes.points = self._columns(good & ~self._is_apart, own)
+        self._shapes.forced = self._columns(good & self._is_apart, own)
 
-    def _columns(
-        self, chosen: Array, struct: Mapping[str, pa.Array]
-    ) -> tuple[dict[str, pa.Array], Array]:
+    def _columns(self, chosen: Array, own: OwnRows | None) -> tuple[dict[str, pa.Array], Array]:
         lists, rows = self._lists, self._row[chosen]
         packets = len(self._shapes.good)
         take = pa.array(rows)
@@ -385,7 +384,7 @@ class Points:
             "ra": arrows([x.place["ra"] for x in lists]),
             "dec": arrows([x.place["dec"] for x in lists]),
             "procstatus": pa.array(numbers([x.status for x in lists]).tolist(), pa.string()),
-            **{name: values.take(take) for name, values in struct.items()},
+            **({OWN: own.at(rows)} if own else {}),
         }
         return made, np.bincount(self._packet[chosen], minlength=packets)
 

@@ -184,7 +184,9 @@ def shape(
     ----------
     packet : mapping
     own, points : mapping of str to OwnColumn
-        The columns that the survey declares for its alerts and for their points.
+        The columns that the survey declares for its alerts and for their points. A point's are
+        fields of its record; those of forced measurements are called ``fp_hists.scisigpix``, for
+        they have other units under the same names.
 
     Raises
     ------
@@ -217,7 +219,7 @@ def shape(
             seen[point[0]] = point, own_values(entry, points, nulls, place)
     measured = functools.partial(_forced, stock)
     forced = {
-        point[0]: (point, own_values(entry, points, nulls, place))
+        point[0]: (point, own_values({"fp_hists": entry}, points, nulls, place))
         for place, entry, point in _entries(packet, "fp_hists", measured, faults)
     }
     return Shaped(
