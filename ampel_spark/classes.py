@@ -93,7 +93,12 @@ def load_class(kind: Kind[_Base], spec: str, folder: Path) -> type[_Base]:
     return cls
 
 
-def build_model(model: type[_Base], config: Mapping[str, Any] | None, what: str) -> _Base:
+def build_model(
+    model: type[_Base],
+    config: Mapping[str, Any] | None,
+    what: str,
+    context: Mapping[str, Any] | None = None,
+) -> _Base:
     """Return a class with its parameters.
 
     Parameters
@@ -103,6 +108,8 @@ def build_model(model: type[_Base], config: Mapping[str, Any] | None, what: str)
         The parameters that differ from their defaults.
     what : str
         What errors call it, as ``unit 'salt_fit'``.
+    context : mapping, optional
+        For the validators of the class.
 
     Raises
     ------
@@ -110,7 +117,7 @@ def build_model(model: type[_Base], config: Mapping[str, Any] | None, what: str)
         If parameters are unknown, missing or of the wrong type: a line for each.
     """
     try:
-        return model.model_validate(dict(config or {}))
+        return model.model_validate(dict(config or {}), context=context)
     except ValidationError as error:
         raise ConfigError("\n".join(_explained(error, model, what))) from None
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 __all__ = ["Lake"]
 
@@ -76,7 +77,7 @@ class Lake:
 
     def ensure(self, table: Table) -> None:
         """Make a table where it is absent, and add columns that it lacks."""
-        if self._ensured.get(table.name) is table and self.has(table.name):
+        if self._ensured.get(table.name) == table and self.has(table.name):
             return
         self._ensure(table)
         self._ensured[table.name] = table
@@ -262,23 +263,41 @@ def _wider(there: DeltaTable, table: Table) -> dict[str, Any]:
     from pyspark.sql.types import StructType
 
     schema = StructType.fromJson(json.loads(there.schema().to_json()))
-    types = {column.name: column.dataType for column in schema}
-    for column in table.schema():
-        if types.get(column.name, column.dataType) != column.dataType:
-            raise LakeError(
-                f"table {table.name}: column {column.name} is "
-                f"{types[column.name].simpleString()} in the lake and "
-                f"{column.dataType.simpleString()} now; "
-                "give the unit's entry in the job another name"
-            )
-    lacking = [column for column in table.schema() if column.name not in types]
-    if not lacking:
+    merged = _merged(schema, table.schema(), f"table {table.name}: column ")
+    if merged == schema:
         return {}
     about = there.metadata()
     return {
         "id": str(about.id), "description": about.description,
         "format": {"provider": "parquet", "options": {}},
-        "schemaString": StructType([*schema, *lacking]).json(),
+        "schemaString": merged.json(),
         "partitionColumns": about.partition_columns,
         "configuration": about.configuration, "createdTime": about.created_time,
     }  # fmt: skip
+
+
+def _merged(there: StructType, wanted: StructType, where: str) -> StructType:
+    """Return columns with those that they lack; structs with their fields merged likewise.
+
+    Raises
+    ------
+    LakeError
+        If a column has another type.
+    """
+    from pyspark.sql.types import StructField, StructType
+
+    new = {column.name: column for column in wanted}
+    merged = []
+    for column in there:
+        other = new.pop(column.name, column)
+        one, two = column.dataType, other.dataType
+        if isinstance(one, StructType) and isinstance(two, StructType):
+            fields = _merged(one, two, f"{where}{column.name}.")
+            column = StructField(column.name, fields, True, column.metadata)
+        elif one != two:
+            raise LakeError(
+                f"{where}{column.name} is {one.simpleString()} in the lake and"
+                f" {two.simpleString()} now; give the unit's entry in the job another name"
+            )
+        merged.append(column)
+    return StructType([*merged, *new.values()])

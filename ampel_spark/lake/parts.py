@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
+from ampel_spark.lake.tables import struct_fields
 from ampel_spark.lake.tasks import tell
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ _LONGEST = 32
 
 
 def arrow_type(name: str) -> pa.DataType:
-    """Return the Arrow type of a Spark SQL type, as ``bigint`` or ``array<double>``."""
+    """Return the Arrow type of a Spark SQL type, as ``bigint``, ``array<double>`` or a struct."""
     if name.startswith("array<"):
         return pa.list_(arrow_type(name[6:-1]))
+    if name.startswith("struct<"):
+        return pa.struct([(f, arrow_type(kind)) for f, kind in struct_fields(name)])
     return _ARROW[name]
 
 
@@ -132,11 +135,12 @@ class PartWriter:
         self._extremes: dict[str, list[Any]] = {name: [] for name in noted}
         self._nulls = dict.fromkeys(noted, 0)
         words = [f.name for f in schema if pa.types.is_string(f.type)]
+        plain = [f.name for f in schema if not pa.types.is_struct(f.type)]
         self._sink = _Hashed(self._path)
         # Sums of pages are verified whenever these are read, the hash of the file when it is asked.
         self._file = parquet.ParquetWriter(
             self._sink, schema, compression="zstd", compression_level=1, use_dictionary=words,
-            write_page_checksum=True,
+            write_statistics=plain, write_page_checksum=True,
         )  # fmt: skip
 
     def write(self, rows: pa.Table) -> None:

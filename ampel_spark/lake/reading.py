@@ -18,6 +18,7 @@ from ampel_spark.files import files_in
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.lost import check_whole, explained, lost_files
 from ampel_spark.lake.marker import MARKER, check_format
+from ampel_spark.lake.tables import TableColumn
 from ampel_spark.lake.whole import check_commits, check_sizes, cure
 
 if TYPE_CHECKING:
@@ -38,10 +39,14 @@ __all__ = [
     "read",
     "removed_versions",
     "stream",
+    "struct_columns",
     "table_info",
     "table_names",
     "verified",
 ]
+
+# Types that Delta calls otherwise than Spark SQL.
+_SPARK = {"long": "bigint", "integer": "int"}
 
 #: Note of a lake: the versions of tables that lost files.
 GONE = "_removed.json"
@@ -299,6 +304,31 @@ def stream(
             with explained(lake):
                 rows = group.to_table(data.schema, columns=list(columns), filter=filters)
             yield from rows.to_batches()
+
+
+def struct_columns(
+    lake: str | Path, name: str, version: int | None = None
+) -> dict[str, tuple[TableColumn, ...]]:
+    """Return the structs of a table with their fields, by name; none where there is no table.
+
+    In ``alerts`` and ``datapoints`` they are the columns that surveys declare, by survey.
+    """
+    if newest_version(Path(lake).expanduser() / name) is None:
+        return {}
+    table = open_table(lake, name, version)
+    schema = json.loads(table.schema().to_json())
+    return {
+        column["name"]: tuple(
+            TableColumn(
+                field["name"],
+                _SPARK.get(field["type"], field["type"]),
+                field["metadata"].get("comment", ""),
+            )
+            for field in column["type"]["fields"]
+        )
+        for column in schema["fields"]
+        if isinstance(column["type"], dict) and column["type"]["type"] == "struct"
+    }
 
 
 def table_info(lake: str | Path, name: str) -> TableInfo:

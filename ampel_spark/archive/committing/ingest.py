@@ -39,6 +39,7 @@ from ampel_spark.archive.committing.chunks import (
     undo_unfinished,
 )
 from ampel_spark.archive.committing.datapoints import merge_datapoints, staged_files, withdraw
+from ampel_spark.archive.committing.declared import ArchiveTables, archive_tables
 from ampel_spark.archive.committing.staging import how_far
 from ampel_spark.archive.reading import ztf
 from ampel_spark.archive.reading.files import ArchiveFile, find_files, left_out, sizes_of
@@ -169,9 +170,11 @@ def ingest(
             out(f"ingest: {known} of {len(files)} files were read before")
         before = _say_bad_before(lake, [f for f in files if f.sha256 not in to_come], out)
         reader = reader_of(survey, schema)
+        tables = archive_tables(lake, survey)
         sums = _Sums(sum(len(chunk.files) for chunk in plan))
         for number, chunk in enumerate(plan):
-            sums.add(_ingest_chunk(lake, chunk, reader, survey, run_id, number, out, interval))
+            chunk_of = functools.partial(_ingest_chunk, lake, chunk, reader, survey, tables)
+            sums.add(chunk_of(run_id, number, out, interval))
             out(sums.so_far())
         for line in sums.odd_ones(lake):
             out(line)
@@ -237,8 +240,8 @@ class _Sums:
             yield f"ingest: broken: {len(self._broken) - _SHOWN} files more"
         if self._entries:
             yield (
-                f"ingest: {self._entries} packets lack entries of their history that cannot be"
-                " (bad_entry)"
+                f"ingest: {self._entries} packets lack entries of their history, or values of the"
+                " survey's own columns, that cannot be (bad_entry)"
             )
         if self._broken or self._entries or self.totals["quarantined"]:
             yield f"ingest: the reasons are in table quarantine of {lake.root}"
@@ -249,6 +252,7 @@ def _ingest_chunk(
     chunk: Chunk,
     reader: Reader,
     survey: Survey,
+    tables: ArchiveTables,
     run_id: str,
     number: int,
     out: Callable[[str], None],
@@ -265,12 +269,12 @@ def _ingest_chunk(
     with lake.staging(f"ingest-{name}") as folder:
         far = functools.partial(how_far, folder, {file.path: file.size for file in files})
         with progress(lake.spark, "ingest: reading", out, interval, far):
-            members = decode(lake.spark, files, folder, run_id, reader)
+            members = decode(lake.spark, files, folder, run_id, tables, reader)
         if survey.reader != "ztf_avro":
             check_settings(members.others)
         check_read(members, files)
         if chunk.replaced:
-            _give_way(lake, chunk.replaced, info, folder)
+            _give_way(lake, tables, chunk.replaced, info, folder)
         fates = sort_packets(lake, members, f"{folder}/repeated")
         accounts = accounts_of(members, fates, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
@@ -295,7 +299,7 @@ def _add_alerts(
     lake: Lake, members: Members, fates: DataFrame | None, info: Mapping[str, Any], folder: str
 ) -> None:
     """Add the stored alerts: the staged parts as they are, where all of them are to be stored."""
-    table = ztf.alerts_table()
+    table = members.tables.alerts
     lake.ensure(table)
     staged = [f"{folder}/{part.name}" for part in members.alerts]
     if fates is None:
@@ -341,13 +345,15 @@ def _mark(
     replace(lake, table, pa.Table.from_pylist(rows, arrow_schema(table)), gone, info)
 
 
-def _give_way(lake: Lake, paths: list[str], info: Mapping[str, Any], folder: str) -> None:
+def _give_way(
+    lake: Lake, tables: ArchiveTables, paths: list[str], info: Mapping[str, Any], folder: str
+) -> None:
     """Take back all that was read from files."""
     from pyspark.sql import functions as f
 
     condition = _one_of("file", paths)
-    withdraw(lake, lake.read("alerts").where(f.expr(condition)), info, folder, _EVER)
-    for table in (ztf.alerts_table(), TABLES["quarantine"]):
+    withdraw(lake, tables, lake.read("alerts").where(f.expr(condition)), info, folder, _EVER)
+    for table in (tables.alerts, TABLES["quarantine"]):
         delete(lake, table, condition, info)
 
 
