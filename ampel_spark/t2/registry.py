@@ -42,6 +42,7 @@ UNITS = {
     "object_table": "ampel_spark.t2.units.object_table:ObjectTable",
     "redshift_digest": "ampel_spark.t2.units.redshift_digest:RedshiftDigest",
     "salt_fit": "ampel_spark.t2.units.salt_fit:SaltFit",
+    "template_fit": "ampel_spark.t2.units.template_fit:TemplateFit",
 }
 
 #: The columns that every unit's table has beside the unit's own.

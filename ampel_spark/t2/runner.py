@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ampel_spark.archive.reading.columns import row_hashes
 from ampel_spark.bounds import cure, limit
 from ampel_spark.errors import UnitError
 from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
@@ -47,9 +48,11 @@ __all__ = [
     "compute",
     "compute_batch",
     "has_subjects",
+    "hashed_fields",
     "input_fields",
     "light_curves",
     "one_each",
+    "own_fields",
     "reads_inputs",
     "result_schema",
     "results_of",
@@ -129,8 +132,9 @@ def wanted(
         Results of other units, one row per state, by the entry's name. They have the columns named
         here, and `ampel_spark.lake.ties.READ`.
     unit : Unit, optional
-        Its `inputs` are part of the hash. Of one that `reads_inputs` or `has_subjects`, `states`
-        have to have stock, name and the ``lc_`` columns of its `input_fields`.
+        Its `inputs` are part of the hash, and so is what the survey declares of points and the
+        unit reads. `states` have to have the ``lc_`` columns of its `hashed_fields`, and, of one
+        that `reads_inputs` or `has_subjects`, stock and name.
 
     Returns
     -------
@@ -148,8 +152,13 @@ def wanted(
         key = f.struct(*_key_columns(results)).alias(f"_key_{name}")
         rows = rows.join(results.select("state_id", tie, key), "state_id", "left")
     hashed = hash_column({name: f"_key_{name}" for name in ties})
+    reported: list[SparkColumn] = []
     if unit is not None and reads_inputs(unit):
-        hashed = f.concat(hashed, f.lit(":"), _reported(unit, rows, _inputs_of))
+        reported.append(_reported(unit, rows, _inputs_of))
+    if unit is not None and own_fields(unit):
+        reported.append(_own_hash(unit, rows))
+    if reported:
+        hashed = f.concat(hashed, f.lit(":"), f.concat_ws(",", *reported))
     if unit is not None and has_subjects(unit):
         rows = rows.withColumn("subject_id", _reported(unit, rows, _subjects_of))
     return rows.withColumn("input_hash", hashed).drop(*(f"_key_{name}" for name in ties))
@@ -168,6 +177,30 @@ def has_subjects(unit: Unit) -> bool:
 def input_fields(unit: Unit) -> tuple[str, ...]:
     """Return the fields of points that `wanted` needs of a unit's light curves."""
     return tuple(dict.fromkeys(("jd", *unit.input_fields)))
+
+
+def own_fields(unit: Unit) -> tuple[str, ...]:
+    """Return the fields of points that a unit reads and that not all surveys have."""
+    return tuple(name for name in unit.point_fields() or () if name not in POINT_FIELDS)
+
+
+def hashed_fields(unit: Unit) -> tuple[str, ...]:
+    """Return the fields of points that `wanted` needs for a unit; none for nearly all units."""
+    inputs = input_fields(unit) if reads_inputs(unit) or has_subjects(unit) else ()
+    return tuple(dict.fromkeys((*inputs, *own_fields(unit))))
+
+
+def _own_hash(unit: Unit, rows: DataFrame) -> SparkColumn:
+    """Return a hash over the `own_fields` of light curves as a column."""
+    from pyspark.sql.pandas.functions import arrow_udf
+
+    def hashes(*points: pa.Array) -> pa.Array:
+        return pa.array(_own_hashes(points), pa.string())
+
+    hashes.__annotations__ = {"points": pa.Array, "return": pa.Array}
+    names = [f"lc_{name}" for name in own_fields(unit)]
+    column: SparkColumn = arrow_udf(hashes, "string")(*(rows[name] for name in names))  # type: ignore[call-overload]
+    return column
 
 
 def _key_columns(results: DataFrame) -> list[Any]:
@@ -283,6 +316,11 @@ def one_each(rows: DataFrame) -> DataFrame:
     return rows.join(
         first.select("state_id", "input_hash"), ["state_id", "input_hash"], "left_semi"
     )
+
+
+def _own_hashes(points: Sequence[pa.ListArray]) -> list[str]:
+    """Return a hash over fields of the points of each light curve, hexadecimal."""
+    return [f"{number:016X}" for number in row_hashes(points).view(np.uint64).tolist()]
 
 
 def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
@@ -479,7 +517,8 @@ class _EndedUnit(Unit):
 def _fields(unit: Unit) -> list[str]:
     """Return the columns of light curves that a unit gets."""
     read = unit.point_fields()
-    return [f"lc_{name}" for name in POINT_FIELDS if read is None or name in read]
+    common = [name for name in POINT_FIELDS if read is None or name in read]
+    return [f"lc_{name}" for name in (*common, *own_fields(unit))]
 
 
 def _task_on_files(

@@ -164,7 +164,12 @@ class Unit(BaseModel):
         return None
 
     def point_fields(self) -> Sequence[str] | None:
-        """Fields of a point that the unit reads (`POINT_FIELDS`), for speed; None for all."""
+        """Fields of a point that the unit reads, for speed; None for all of `POINT_FIELDS`.
+
+        Columns that the survey's file declares for its points (``rb``, ``snr``) are there for a
+        unit that names them: NaN where a point has none, -1 in ``bigint``, an empty word in
+        ``string``. What they hold is part of the result's input hash.
+        """
         return None
 
     def states_per_task(self) -> int:

@@ -27,7 +27,13 @@ from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.lightcurve import LightCurve
 from ampel_spark.t3.fitres import fitres_text, light_curve_text
 
-__all__ = ["export", "write_csv", "write_ecsv", "write_fitres", "write_parquet", "write_sncosmo"]
+__all__ = ["SAFE_CSV", "export", "write_csv", "write_ecsv", "write_fitres", "write_parquet",
+           "write_sncosmo"]  # fmt: skip
+
+#: Environment variable: mark texts that a spreadsheet would take for formulas by ``'`` before them.
+SAFE_CSV = "AMPEL_SPARK_SAFE_CSV"
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export(
@@ -249,7 +255,10 @@ def _cell(value: Any) -> str | int:
     if isinstance(value, list):
         known = [None if isinstance(v, float) and np.isnan(v) else v for v in value]
         return json.dumps(known, ensure_ascii=False)
-    return value if isinstance(value, int) else str(value)
+    text = value if isinstance(value, int) else str(value)
+    if isinstance(value, str) and value[:1] in _FORMULA and os.environ.get(SAFE_CSV):
+        return f"'{value}"
+    return text
 
 
 def _datatype(arrow: pa.DataType) -> str:

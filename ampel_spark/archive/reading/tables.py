@@ -108,7 +108,8 @@ class FileTable:
     def parsed(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Return a column as floats, with NaN for what is missing, and where it is no number."""
         values = self.column(name)
-        if any(isinstance(value, list) for value in values[:1]):
+        there = [v for v in values.tolist() if v is not None] if values.dtype == object else []
+        if there and all(isinstance(value, list) for value in there):
             raise ArchiveError(f"{self.path}: column {name!r} has several values in a row")
         if values.dtype.kind in "fiub":
             return values.astype(np.float64), np.zeros(len(values), bool)

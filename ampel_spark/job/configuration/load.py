@@ -17,14 +17,19 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from ampel_spark import __version__
 from ampel_spark.archive.reading.surveys import Survey, as_of_jd
 from ampel_spark.calibration.load import load_release
 from ampel_spark.calibration.release import Release
-from ampel_spark.document import Document, DocumentError, parse_document, read_document
+from ampel_spark.document import (
+    Document,
+    DocumentError,
+    parse_document,
+    read_document,
+    written,
+)
 from ampel_spark.errors import ArchiveError, ConfigError, nearest
 from ampel_spark.job.configuration.catalogs import build_catalogs
 from ampel_spark.job.configuration.model import (
@@ -38,6 +43,7 @@ from ampel_spark.job.configuration.model import (
     UnitStep,
 )
 from ampel_spark.job.configuration.steps import (
+    Own,
     build_filters,
     build_selections,
     build_units,
@@ -57,6 +63,8 @@ __all__ = [
     "simulated_dir",
 ]
 
+_OWN = Own()
+
 
 def load_job(
     path: str | Path,
@@ -64,6 +72,9 @@ def load_job(
     archive: Sequence[str] | None = None,
     calibration: str | None = None,
     lake: str | Path | None = None,
+    *,
+    code: bool = True,
+    before: Callable[[Sequence[str]], None] | None = None,
 ) -> ResolvedJob:
     """Read, check and resolve a job file.
 
@@ -80,13 +91,18 @@ def load_job(
         folder.
     lake : path, optional
         Lake to look for catalogues in, instead of ``AMPEL_SPARK_LAKE`` and the job's own.
+    code : bool
+        False: run no code of the job's own units, and check what needs none. Such a job cannot run.
+    before : callable, optional
+        Takes what the job names as its own units, before their code runs for the first time.
 
     Raises
     ------
     ConfigError
         If anything is wrong with it: all of it at once.
     """
-    return _of_text(read_document(path), Path(path).resolve(), sets, archive, calibration, lake)
+    document, file = read_document(path), Path(path).resolve()
+    return _of_text(document, file, sets, archive, calibration, lake, Own(code, before))
 
 
 def load_recorded(
@@ -112,8 +128,7 @@ def load_recorded(
     ConfigError
         If something that the job names is no longer there, or a setting is wrong.
     """
-    text = yaml.safe_dump(dict(run.job_resolved), sort_keys=False, allow_unicode=True, width=100)
-    document = parse_document(f"job of run {run.run_id}", text)
+    document = parse_document(f"job of run {run.run_id}", written(dict(run.job_resolved)))
     file = Path(run.job_file or Path.cwd() / "job.yml")
     return _of_text(document, file, sets, None, calibration, lake)
 
@@ -125,6 +140,7 @@ def _of_text(
     archive: Sequence[str] | None,
     calibration: str | None,
     lake: str | Path | None,
+    own: Own = _OWN,
 ) -> ResolvedJob:
     """Return the job of a document, whose variations are made of the same text.
 
@@ -133,9 +149,9 @@ def _of_text(
 
     def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
         again = parse_document(document.name, document.text)
-        return _of_text(again, file, [*sets, *more], archive, release or calibration, lake)
+        return _of_text(again, file, [*sets, *more], archive, release or calibration, lake, own)
 
-    return _resolve(document, file, sets, archive, calibration, varied, lake)
+    return _resolve(document, file, sets, archive, calibration, varied, lake, own)
 
 
 def _resolve(
@@ -146,6 +162,7 @@ def _resolve(
     calibration: str | None,
     varied: Callable[..., ResolvedJob],
     lake: str | Path | None,
+    own: Own,
 ) -> ResolvedJob:
     for setting in sets:
         document.set(setting)
@@ -167,8 +184,8 @@ def _resolve(
     catalogs = build_catalogs(document, base, folder, notes, store)
     channels = _channels(document, survey)
     as_of = _as_of(document, survey)
-    filters = build_filters(document, catalogs, store)
-    units = build_units(document, base, catalogs, store)
+    filters = build_filters(document, catalogs, store, survey)
+    units = build_units(document, base, catalogs, store, own, survey)
     selections = build_selections(document, units)
     check_systematics(document, job, units, selections, base)
     document.check()

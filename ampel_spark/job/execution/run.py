@@ -38,8 +38,10 @@ from ampel_spark.job.execution.tiers import (
     record_calibration,
     selections_of,
 )
+from ampel_spark.lake.known import check_known
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.lost import explained, explanation
+from ampel_spark.lake.marker import MARKER
 from ampel_spark.lake.pins import pin
 from ampel_spark.lake.runs import (
     FAILED,
@@ -133,6 +135,8 @@ def run_job(
     run_id = new_run_id(job.name, started)
     for note in job.notes:
         out(f"plan: {note}")
+    if (Path(lake) / MARKER).is_file():
+        check_known(lake)
     archive = [*job.archive]
     with ThreadPoolExecutor(1) as pool:
         # Spark takes its time to start: meanwhile the archive is simulated, and code is hashed.

@@ -28,6 +28,7 @@ from ampel_spark.lake.commits import add_parts, insert, insert_parts, written
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, arrow_schema
 from ampel_spark.lake.progress import progress
+from ampel_spark.lake.reading import struct_columns
 from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Table, TableColumn
 from ampel_spark.t0.gaia import StarCatalog
@@ -39,6 +40,7 @@ from ampel_spark.t1.states import (
     light_curves,
     requests,
     visible_points,
+    with_own,
 )
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
@@ -243,7 +245,10 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     alerts = context.alerts()
     if context.as_of is not None:
         alerts = alerts.where(f.col("jd") <= context.as_of)
-    datapoints = context.lake.read("datapoints", context.versions.datapoints)
+    own = _own_types(context)
+    datapoints = with_own(
+        context.lake.read("datapoints", context.versions.datapoints), job.survey.label, own
+    )
     wanted = Wanted(job.states.mode, job.states.as_of, job.states.points)
     parts, by_channel = [], []
     for access in sorted({c.programids for c in job.channels.values()}):
@@ -253,7 +258,7 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
             "access", f.lit(",".join(map(str, access)))
         )
         points = visible_points(alerts, datapoints, frozenset(access))
-        curves = light_curves(asked, points, job.states.points, job.calibration)
+        curves = light_curves(asked, points, job.states.points, job.calibration, own)
         parts.append(curves.withColumn("access", f.lit(",".join(map(str, access)))))
         by_channel.append(asked)
     curves = context.stage("light_curves", functools.reduce(_union, parts))
@@ -310,6 +315,19 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
         f"T1: {total['states']} states of {total['objects']} objects, {total['new']} of them new"
     )
     return states
+
+
+def _own_types(context: Context) -> dict[str, str]:
+    """Return the columns that the survey declares for its points and a unit reads, with types.
+
+    They have the types that the lake has, where it has them.
+    """
+    survey = context.job.survey
+    types: dict[str, str] = {n: column.type for n, column in survey.columns.points.items()}
+    there = struct_columns(context.lake.root, "datapoints", context.versions.datapoints)
+    types |= {field.name: field.type for field in there.get(survey.label, ())}
+    read = {name for step in context.job.units for name in runner.own_fields(step.unit)}
+    return {name: types[name] for name in sorted(read)}
 
 
 def _union(a: DataFrame, b: DataFrame) -> DataFrame:
@@ -451,10 +469,10 @@ def _wanted(
 ) -> DataFrame:
     """Return what a unit is to work on: states, with the results that it is tied to."""
     ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
-    if not runner.reads_inputs(step.unit) and not runner.has_subjects(step.unit):
+    points = [f"lc_{name}" for name in runner.hashed_fields(step.unit)]
+    if not points:
         return runner.wanted(mine, ties)
     # The light curves come for what the unit reads beside them, and go again.
-    points = [f"lc_{name}" for name in runner.input_fields(step.unit)]
     rows = mine.join(curves.select("state_id", "stock", "name", *points), "state_id")
     if step.unit.reads_header and headers is not None:
         header = f.struct("header").alias("tie__header")
