@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from ampel_spark import __version__
 from ampel_spark.commands.parsers import GROUPS
 from ampel_spark.errors import AmpelSparkError, ArchiveError, LakeError
+from ampel_spark.lake.lost import explained
 
 __all__ = ["main", "make_parser"]
 
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as ended:  # --help, --version, or usage that argparse has explained
         return int(ended.code or 0)
     try:
-        code: int = _function(args.function)(args)
+        with explained(getattr(args, "lake", None)):
+            code: int = _function(args.function)(args)
         sys.stdout.flush()
         return code
     except AmpelSparkError as error:

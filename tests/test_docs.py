@@ -72,8 +72,11 @@ def test_the_job_of_the_release_is_shown_with_the_table_that_it_needs(tmp_path: 
 def test_the_jobs_releases_and_surveys_of_the_guide_are_valid(tmp_path: Path) -> None:
     from ampel_spark.job.configuration.load import load_job
 
-    job_text, release_text, survey_text, steps, varied_text = re.findall(
+    job_text, release_text, steps, varied_text = re.findall(
         r"```yaml\n(.*?)```", (PROJECT / "docs" / "jobs.md").read_text(), re.S
+    )
+    (survey_text,) = re.findall(
+        r"```yaml\n(.*?)```", (PROJECT / "docs" / "photometry.md").read_text(), re.S
     )
     path = tmp_path / "job.yml"
     path.write_text(job_text)

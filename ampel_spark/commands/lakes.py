@@ -110,12 +110,17 @@ def list_tables(args: Namespace) -> int:
     ]
     columns = ["name", "rows", "files", "size", "bytes a row", "on disk", "version",
                "last_commit", "operation", "description"]  # fmt: skip
+    if any(table.lost for table in tables):
+        columns.insert(1, "lost")
     print_rows(
         found if args.format == "json" else shown,
         columns,
         args.format,
         empty=f"lake {lake} has no table yet",
     )
+    for table in tables:
+        if table.lost and args.format != "json":
+            print(f"{table.name} has lost {table.lost} of its {table.files} files")
     return 0
 
 

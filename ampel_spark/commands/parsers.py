@@ -102,7 +102,7 @@ def _archives(commands: Any) -> None:
     add(
         "--survey",
         default="ztf",
-        help="file of conf/surveys that says what they are (default: ztf)",
+        help="what they are: name of a file of conf/surveys, or the path of one (default: ztf)",
     )
     add("--schema", type=Path, metavar="FILE", help="Avro schema (.avsc) of packets without theirs")
     add("--cutouts", action="store_true", help="keep ZTF's image cutouts too, also of files read")

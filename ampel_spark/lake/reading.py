@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.files import files_in
 from ampel_spark.lake.log import newest_version
+from ampel_spark.lake.lost import check_whole, explained, lost_files
 from ampel_spark.lake.marker import MARKER, check_format
 from ampel_spark.lake.tables import TableColumn
 
@@ -65,6 +66,8 @@ class TableInfo:
         When the newest version was written, UTC.
     operation : str
         What wrote it.
+    lost : int
+        Data files of the newest version that are not there, or of another size.
     """
 
     name: str
@@ -76,6 +79,7 @@ class TableInfo:
     bytes_on_disk: int
     last_commit: datetime.datetime
     operation: str
+    lost: int = 0
 
     @property
     def bytes_per_row(self) -> float | None:
@@ -153,10 +157,14 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
                 f"it goes from 0 to {newest}"
             )
     try:
-        return DeltaTable(str(root / name), version=version)
+        table = DeltaTable(str(root / name), version=version)
     except DeltaError as error:
+        check_whole(root / name)
         which = "" if version is None else f"version {version} of "
         raise LakeError(f"{which}table {name!r} of lake {root} cannot be read: {error}") from None
+    if version is None and table.version() != newest_version(root / name):
+        check_whole(root / name)  # a commit in between is lost
+    return table
 
 
 def removed_versions(root: Path) -> dict[str, list[int]]:
@@ -207,7 +215,8 @@ def read(
     """
     data = dataset(lake, name, version)
     check_columns(lake, name, columns or (), data.schema.names)
-    return data.to_table(columns=list(columns) if columns is not None else None, filter=filters)
+    with explained(lake):
+        return data.to_table(columns=list(columns) if columns is not None else None, filter=filters)
 
 
 def check_columns(
@@ -262,8 +271,11 @@ def stream(
     """
     data = dataset(lake, name, version)
     for file in data.get_fragments(filters):
-        for group in file.split_by_row_group(filters, data.schema):
-            rows = group.to_table(data.schema, columns=list(columns), filter=filters)
+        with explained(lake):
+            groups = file.split_by_row_group(filters, data.schema)
+        for group in groups:
+            with explained(lake):
+                rows = group.to_table(data.schema, columns=list(columns), filter=filters)
             yield from rows.to_batches()
 
 
@@ -311,6 +323,7 @@ def table_info(lake: str | Path, name: str) -> TableInfo:
         bytes_on_disk=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
         last_commit=datetime.datetime.fromtimestamp(commit["timestamp"] / 1000, datetime.UTC),
         operation=str(commit.get("operation", "")),
+        lost=len(lost_files(folder)),
     )
 
 

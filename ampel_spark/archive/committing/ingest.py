@@ -32,6 +32,7 @@ from ampel_spark.archive.committing.chunks import (
     CHUNK_BYTES,
     CHUNK_TABLES,
     Chunk,
+    bad_before,
     chunks,
     looked_at,
     to_read,
@@ -47,6 +48,7 @@ from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.commits import add_parts, delete, insert, replace, written
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.lost import explained
 from ampel_spark.lake.parts import arrow_schema
 from ampel_spark.lake.progress import INTERVAL, progress
 from ampel_spark.lake.runs import new_run_id, utc_now
@@ -69,7 +71,10 @@ _EVER = (0.0, 1e7)
 
 @dataclass(frozen=True)
 class Ingested:
-    """What an ingest did: files read, known already, broken or empty, and the packets' accounts."""
+    """What an ingest did: files read, known already, broken or empty, and the packets' accounts.
+
+    `known_bad` of the files known were broken, or held nothing that could be taken.
+    """
 
     files: int
     known: int
@@ -79,8 +84,17 @@ class Ingested:
     quarantined: int
     broken: int
     empty: int = 0
+    known_bad: int = 0
+
+    @property
+    def code(self) -> int:
+        """Exit code: 3 where files had content, and nothing of any of them was ever taken."""
+        bad = self.broken + self.quarantined + self.known_bad
+        taken = self.stored + self.duplicate + self.known - self.known_bad
+        return 3 if bad and not taken else 0
 
 
+@explained()
 def ingest(
     spark: SparkSession,
     lake: str | Path | Lake,
@@ -152,6 +166,11 @@ def ingest(
         known = sum(file.sha256 is not None and file.sha256 not in to_come for file in files)
         if known:
             out(f"ingest: {known} of {len(files)} files were read before")
+        before = [*bad_before(lake, [f for f in files if f.sha256 not in to_come])]
+        for _, line in before[:_SHOWN]:
+            out(f"ingest: read before, {line}")
+        if len(before) > _SHOWN:
+            out(f"ingest: read before, broken or not taken: {len(before) - _SHOWN} files more")
         reader = reader_of(survey, schema)
         tables = archive_tables(lake, survey)
         sums = _Sums(sum(len(chunk.files) for chunk in plan))
@@ -161,7 +180,7 @@ def ingest(
             out(sums.so_far())
         for line in sums.odd_ones(lake):
             out(line)
-    return Ingested(sums.files, known, **sums.totals)
+    return Ingested(sums.files, known, **sums.totals, known_bad=sum(vain for vain, _ in before))
 
 
 class _Sums:

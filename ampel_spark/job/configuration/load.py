@@ -6,7 +6,7 @@ right name::
     jobs/mine.yml:14: t0[0].config.min_ndett: unknown parameter, value 3; did you mean 'min_ndet'?
 
 Paths in a job are relative to the job file; names of surveys and calibration releases are files of
-the ``conf`` folder: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package.
+the folders ``AMPEL_SPARK_CONF`` and ``conf`` (see `ampel_spark.settings.conf_file`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ampel_spark import __version__
 from ampel_spark.archive.reading.surveys import Survey, as_of_jd
@@ -45,7 +44,7 @@ from ampel_spark.job.configuration.steps import (
 )
 from ampel_spark.lake.runs import Run
 from ampel_spark.problems import entries, note_refusals, read_model
-from ampel_spark.settings import conf_dir, share_dir
+from ampel_spark.settings import conf_dir, conf_file, find_conf, is_path, share_dir
 
 __all__ = [
     "conf_dir",
@@ -55,8 +54,6 @@ __all__ = [
     "load_survey",
     "simulated_dir",
 ]
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def load_job(
@@ -157,7 +154,7 @@ def _resolve(
         note_refusals(document, error, Job)
     base = file.parent
     notes: list[str] = []
-    survey = _conf(document, "survey", "ztf", load_survey)
+    survey_source, survey = _survey(document, base)
     source = _calibration_source(document, base, calibration)
     release = _release(document, source, survey, calibration)
     files = _archive(document, base, archive, survey)
@@ -183,6 +180,7 @@ def _resolve(
         text=document.text,
         settings=tuple(sets),
         survey=survey,
+        survey_source=survey_source,
         lake=None if job.lake is None else _absolute(job.lake, base),
         archive=files,
         simulation=simulation,
@@ -214,8 +212,13 @@ def simulated_dir(simulation: SimulationEntry) -> Path:
     return folder / f"simulated-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def load_survey(name: str) -> Survey:
-    """Read a survey's settings from ``conf/surveys``.
+def load_survey(source: str) -> Survey:
+    """Read a survey's settings.
+
+    Parameters
+    ----------
+    source : str
+        Name of a file of ``conf/surveys``, or a path (with a ``/`` or ``.yml``).
 
     A file that is another form of a survey's data (``of``) has the columns that this survey
     declares, where it declares none.
@@ -225,10 +228,11 @@ def load_survey(name: str) -> Survey:
     ConfigError
         If there is no such file, or something is wrong with it.
     """
-    survey = read_model(_conf_file("surveys", name), Survey)
-    if survey.of in (None, name) or "columns" in survey.model_fields_set:
+    survey = read_model(conf_file("surveys", source), Survey)
+    other = None if survey.of in (None, survey.name) else find_conf("surveys", str(survey.of))
+    if other is None or "columns" in survey.model_fields_set:
         return survey
-    return survey.model_copy(update={"columns": load_survey(survey.of).columns})
+    return survey.model_copy(update={"columns": read_model(other, Survey).columns})
 
 
 def load_calibration(source: str, survey: Survey | None = None) -> Release:
@@ -246,21 +250,8 @@ def load_calibration(source: str, survey: Survey | None = None) -> Release:
     ConfigError
         If there is no such file, or something is wrong with it.
     """
-    path = source if _is_path(source) else _conf_file("calibrations", source)
+    path = source if is_path(source) else conf_file("calibrations", source)
     return load_release(path, survey)
-
-
-def _conf_file(kind: str, name: str) -> Path:
-    folder = conf_dir() / kind
-    path = folder / f"{name}.yml"
-    if not path.is_file():
-        known = nearest(name, (p.stem for p in folder.glob("*.yml")))
-        raise ConfigError(f"there is no {name!r} in {folder}{known}")
-    return path
-
-
-def _is_path(source: str) -> bool:
-    return "/" in source or source.endswith((".yml", ".yaml"))
 
 
 def _absolute(path: str, base: Path) -> Path:
@@ -281,7 +272,7 @@ def _calibration_source(document: Document, base: Path, given: str | None) -> st
     source = given if given is not None else document.content.get("calibration", "raw")
     if not isinstance(source, str):
         return "raw"  # what is wrong with it has been noted
-    if not _is_path(source):
+    if not is_path(source):
         return source
     return str(_absolute(source, base if given is None else Path.cwd()))
 
@@ -292,7 +283,7 @@ def _placed(entry: SystematicsEntry | None, base: Path) -> SystematicsEntry | No
         return None
     placed = tuple(
         v.model_copy(update={"calibration": str(_absolute(v.calibration, base))})
-        if v.calibration is not None and _is_path(v.calibration)
+        if v.calibration is not None and is_path(v.calibration)
         else v
         for v in entry.variations
     )
@@ -321,20 +312,19 @@ def _release(
     return None
 
 
-def _conf(
-    document: Document, key: str, default: str, load: Callable[[str], _Model]
-) -> _Model | None:
-    """Return what a key of the job names in the conf folder."""
-    name = document.content.get(key, default)
-    if not isinstance(name, str):
-        return None
+def _survey(document: Document, base: Path) -> tuple[str, Survey | None]:
+    """Return the name of the survey, or the absolute path of its file, and its settings."""
+    source = document.content.get("survey", "ztf")
+    if not isinstance(source, str):
+        return "ztf", None  # what is wrong with it has been noted
+    source = str(_absolute(source, base)) if is_path(source) else source
     try:
-        return load(name)
+        return source, load_survey(source)
     except DocumentError as error:
         document.foreign.extend(error.problems)
     except ConfigError as error:
-        document.problem([key], str(error))
-    return None
+        document.problem(["survey"], str(error))
+    return source, None
 
 
 def _archive(

@@ -278,7 +278,7 @@ class Job(_Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     lake: str | None = Field(default=None, description="where the tables are; default ./lake")
-    survey: str = Field(default="ztf", description="file of conf/surveys")
+    survey: str = Field(default="ztf", description="file of conf/surveys, or the path of one")
     archive: (
         Annotated[
             Annotated[_Texts, Tag(_PLAIN)]
@@ -491,6 +491,8 @@ class ResolvedJob:
     settings : tuple of str
         What ``--set`` changed in it.
     survey : Survey
+    survey_source : str
+        Its name in conf/surveys, or the absolute path of its file.
     lake : Path or None
         Lake that the job itself names.
     archive : tuple of str
@@ -524,6 +526,7 @@ class ResolvedJob:
     text: str
     settings: tuple[str, ...]
     survey: Survey
+    survey_source: str
     lake: Path | None
     archive: tuple[str, ...]
     simulation: SimulationEntry | None
@@ -558,7 +561,7 @@ class ResolvedJob:
         varied = self.systematics
         return {
             "name": self.name,
-            "survey": self.survey.name,
+            "survey": self.survey_source,
             "archive": archive or None,
             "calibration": self.calibration_source,
             "catalog": {c.name: c.written() for c in self.catalogs.values()},

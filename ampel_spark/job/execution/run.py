@@ -38,6 +38,7 @@ from ampel_spark.job.execution.tiers import (
     selections_of,
 )
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.lost import explained, explanation
 from ampel_spark.lake.pins import pin
 from ampel_spark.lake.runs import (
     FAILED,
@@ -95,6 +96,7 @@ class Outcome:
         return DONE if self.status == GOOD else OBJECTS_FAILED
 
 
+@explained()
 def run_job(
     job: ResolvedJob,
     lake: Path,
@@ -181,8 +183,8 @@ def run_job(
                 written["report"] = [_report(context, run, found, results, written, report)]
         except BaseException as error:
             # The record says how it ended, whatever ended it; the error goes on to the user.
-            known = isinstance(error, AmpelSparkError)
-            text = str(error) if known else f"{type(error).__name__}: {error}"
+            known = error if isinstance(error, AmpelSparkError) else explanation(error)
+            text = f"{type(error).__name__}: {error}" if known is None else str(known)
             ended = run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts)
             record(place, ended)
             raise
@@ -203,6 +205,7 @@ def _outcome(counts: Counts) -> tuple[str, str | None]:
     return (PARTIAL, f"{failed} results are exceptions") if failed else (GOOD, None)
 
 
+@explained()
 def forecast(
     job: ResolvedJob,
     lake: Path,
