@@ -52,7 +52,7 @@ def show(args: Namespace) -> int:
 
 
 def _show_tiers(counts: Counts) -> None:
-    from ampel_spark.job.execution.outcomes import failures
+    from ampel_spark.job.execution.outcomes import failures, qualities
 
     _section("archive", [counts.archive] if counts.archive else [], list(counts.archive))
     for channel, tier in counts.t0.items():
@@ -65,6 +65,8 @@ def _show_tiers(counts: Counts) -> None:
     for name, tier in counts.t2.items():
         if bad := failures(tier):
             print(f"{name}: {bad}")
+        if graded := qualities(tier):
+            print(f"{name}: {graded}")
     columns = ["selection", "channel", "states", "candidates"]
     _section("T3", _named("selection", counts.t3), columns)
 

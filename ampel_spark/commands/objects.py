@@ -13,7 +13,7 @@ from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.interface.places import lake_of
 from ampel_spark.interface.run_view import RunView
 from ampel_spark.lake.reading import read, struct_columns, table_names
-from ampel_spark.lake.runs import find_run, runs
+from ampel_spark.lake.runs import find_run, runs, whole
 
 if TYPE_CHECKING:
     from ampel_spark.lake.runs import Run
@@ -166,7 +166,9 @@ def _runs(lake: Path, args: Namespace) -> list[Run]:
         RunView(lake, newest).access(args.channel)
         return [newest]
     having = [
-        run for run in reversed(runs(lake)) if args.channel is None or args.channel in run.channels
+        whole(lake, run)
+        for run in reversed(runs(lake))
+        if args.channel is None or args.channel in run.channels
     ]
     if not having:
         RunView(lake, newest).access(args.channel)

@@ -14,7 +14,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.log import CHECKPOINTS, create, newest_version, widen
@@ -200,8 +200,8 @@ class Lake:
         There are ``archive``: one ingest at a time; and that under which runs pin versions.
         """
         folder = self.root / "_locks"
-        folder.mkdir(exist_ok=True)
-        with (folder / name).open("w") as stream:
+        _make_folder(folder)
+        with _opened(folder / name) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
@@ -212,14 +212,14 @@ class Lake:
         What drivers that were killed left behind goes too: they no longer hold its lock.
         """
         staging = self.root / "_staging"
-        staging.mkdir(exist_ok=True)
+        _make_folder(staging)
         folder, mine = staging / name, staging / f"{name}.lock"
         for other in staging.glob("*.lock"):
             with other.open("w") as stream, contextlib.suppress(BlockingIOError):
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(other.with_suffix(""), ignore_errors=True)
                 other.unlink(missing_ok=True)
-        with mine.open("w") as stream:
+        with _opened(mine) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -234,6 +234,22 @@ class Lake:
         names = [*TABLES, "alerts", *sorted(p.name for p in self.root.glob("t2_*"))]
         found = {name: self.version(name) for name in names}
         return {name: version for name, version in found.items() if version is not None}
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder that is as open as the one it is in, whatever the umask of who comes first."""
+    if not folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):  # somebody else made it meanwhile
+            folder.chmod(folder.parent.stat().st_mode & 0o7777)
+
+
+def _opened(path: Path) -> IO[str]:
+    """Open a file that locks something: everybody may who may write in its folder."""
+    stream = path.open("a")
+    with contextlib.suppress(PermissionError):  # it is another's
+        path.chmod(path.parent.stat().st_mode & 0o666)
+    return stream
 
 
 def _wider(there: DeltaTable, table: Table) -> dict[str, Any]:

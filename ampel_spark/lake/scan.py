@@ -40,7 +40,7 @@ def scan(
         return
     if between is not None:
         wanted[between[0]] = between[1:]
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         for group in groups_with(file, wanted):
             small = file.metadata.row_group(group).num_rows <= _SMALL
             first = [*wanted, *columns] if small else [*wanted]

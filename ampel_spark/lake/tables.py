@@ -404,6 +404,8 @@ def result_table(name: str, columns: Sequence[TableColumn]) -> Table:
     head = columns_of(
         """
 state_id | string | state
+subject_id | string | object and what the unit read of it, where it looks at no photometry: states \
+that have it alike share the result; else null
 stock | bigint | object
 name | string | the survey's name of the object
 trace_id | string | unit, parameters, code and files that computed it

@@ -107,8 +107,10 @@ class Unit(BaseModel):
     libraries: ClassVar[Sequence[str]] = ()
     #: Parameters that are no part of the trace, as `inputs` tells what they name.
     untraced: ClassVar[Sequence[str]] = ()
-    #: Fields of points that `inputs` looks at.
+    #: Fields of points that `inputs` and `subjects` look at.
     input_fields: ClassVar[Sequence[str]] = ("kind", "jd", "ra", "dec")
+    #: Whether the unit reads what the object's table says of it (`object_header`).
+    reads_header: ClassVar[bool] = False
 
     def output_columns(self) -> Sequence[Column]:
         """Columns of this unit's table; a function because parameters may decide."""
@@ -144,6 +146,20 @@ class Unit(BaseModel):
         -------
         sequence of str with length M, or None
             None, the default: nothing is read but what the trace covers.
+        """
+        return None
+
+    def subjects(self, batch: LightCurveBatch) -> Sequence[str] | None:
+        """Say what is read of each object, where the unit looks at no photometry.
+
+        Such as its position, as text. A result then belongs to the object and to this text: states
+        that have both alike share it, and a calibration release makes none of them stale. `batch`
+        holds the `input_fields` of the points alone, and the names.
+
+        Returns
+        -------
+        sequence of str with length M, or None
+            None, the default: the unit looks at light curves, and a result belongs to a state.
         """
         return None
 

@@ -42,11 +42,12 @@ from ampel_spark.archive.committing.datapoints import merge_datapoints, staged_f
 from ampel_spark.archive.committing.declared import ArchiveTables, archive_tables
 from ampel_spark.archive.committing.staging import how_far
 from ampel_spark.archive.reading import ztf
-from ampel_spark.archive.reading.files import find_files, left_out, sizes_of
+from ampel_spark.archive.reading.files import ArchiveFile, find_files, left_out, sizes_of
 from ampel_spark.archive.reading.readers import Reader, check_settings, name_patterns, reader_of
 from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.commits import add_parts, delete, insert, replace, written
+from ampel_spark.lake.known import HASHES, check_known, hashes
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.lost import explained
 from ampel_spark.lake.parts import arrow_schema
@@ -151,6 +152,7 @@ def ingest(
     for line in left_out(paths, patterns):
         out(f"ingest: {line}")
     with lake.lock("archive"):
+        check_known(lake.root)
         for unfinished in undo_unfinished(lake, run_id):
             out(f"ingest: took back chunk {unfinished}, which was never finished")
         files = looked_at(lake, files)  # another ingest may have read some meanwhile
@@ -166,11 +168,7 @@ def ingest(
         known = sum(file.sha256 is not None and file.sha256 not in to_come for file in files)
         if known:
             out(f"ingest: {known} of {len(files)} files were read before")
-        before = [*bad_before(lake, [f for f in files if f.sha256 not in to_come])]
-        for _, line in before[:_SHOWN]:
-            out(f"ingest: read before, {line}")
-        if len(before) > _SHOWN:
-            out(f"ingest: read before, broken or not taken: {len(before) - _SHOWN} files more")
+        before = _say_bad_before(lake, [f for f in files if f.sha256 not in to_come], out)
         reader = reader_of(survey, schema)
         tables = archive_tables(lake, survey)
         sums = _Sums(sum(len(chunk.files) for chunk in plan))
@@ -180,7 +178,17 @@ def ingest(
             out(sums.so_far())
         for line in sums.odd_ones(lake):
             out(line)
-    return Ingested(sums.files, known, **sums.totals, known_bad=sum(vain for vain, _ in before))
+    return Ingested(sums.files, known, **sums.totals, known_bad=before)
+
+
+def _say_bad_before(lake: Lake, files: list[ArchiveFile], out: Callable[[str], None]) -> int:
+    """Say what was wrong with files read before; return of how many nothing could be taken."""
+    before = [*bad_before(lake, files)]
+    for _, line in before[:_SHOWN]:
+        out(f"ingest: read before, {line}")
+    if len(before) > _SHOWN:
+        out(f"ingest: read before, broken or not taken: {len(before) - _SHOWN} files more")
+    return sum(in_vain for in_vain, _ in before)
 
 
 class _Sums:
@@ -316,7 +324,10 @@ def _mark(
     info: Mapping[str, Any],
 ) -> None:
     """Commit the marker of a chunk: its files, and the versions that belong together."""
-    versions = {f"{name}_version": lake.version(name) for name in CHUNK_TABLES}
+    numbers = {name: lake.version(name) or 0 for name in CHUNK_TABLES}
+    versions = {f"{name}_version": number for name, number in numbers.items()}
+    # By number and by content: a number may be taken again, after a commit was lost.
+    info = {**info, HASHES: hashes(lake.root, numbers)}
     table = TABLES["archive_files"]
     rows = []
     for file in chunk.files:

@@ -218,6 +218,10 @@ class PhotometrySettings(_Section):
         for key in others:
             if getattr(self, key) is not None:
                 raise ValueError(f"{key!r} does not go with what the table measures")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> PhotometrySettings:
         if self.sign is not None and self.mag is None:
             raise ValueError("'sign' goes with 'mag': a flux has its own")
         for pair in (("ra", "dec"), ("ccd", "quadrant")):

@@ -7,7 +7,8 @@ any problem noted, nothing runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from ampel_spark.job.configuration.model import (
     UnitStep,
     VariationEntry,
 )
+from ampel_spark.job.configuration.variations import expanded
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.problems import entries, note_refusals
@@ -47,12 +49,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STATE_COLUMNS",
+    "Own",
     "build_filters",
     "build_selections",
     "build_units",
     "check_systematics",
     "result_types",
 ]
+
+
+@dataclass(frozen=True)
+class Own:
+    """What becomes of a job's own units: whether their code may run, and who is told before."""
+
+    code: bool = True
+    before: Callable[[Sequence[str]], None] | None = None
+
 
 #: What expressions may name beside the results of units, with Spark types.
 STATE_COLUMNS = {
@@ -143,9 +155,13 @@ def build_units(
     base: Path,
     catalogs: Mapping[str, CatalogSource],
     lake: Path,
+    own: Own,
     survey: Survey | None,
 ) -> list[UnitStep]:
     """Return the units, each after those it is tied to, else in the order of the job."""
+    mine = [spec for entry in _raw(document, "t2") if ":" in (spec := str(entry.get("unit", "")))]
+    if own.before is not None and own.code and mine:
+        own.before(list(dict.fromkeys(mine)))
     steps: dict[str, UnitStep] = {}
     places: dict[str, int] = {}
     channels = _channel_names(document)
@@ -153,6 +169,9 @@ def build_units(
     refused: list[tuple[int, UnitStep]] = []
     for i, entry in entries(document, "t2", UnitEntry):
         _check_channels(document, ["t2", i, "channel"], entry.channel or (), channels)
+        if entry.unit in mine and not own.code:
+            complete = False
+            continue
         model = _class_of(document, ["t2", i, "unit"], entry, base)
         if model is None:
             complete = False
@@ -209,8 +228,9 @@ def check_systematics(
     job: Job | None,
     units: Sequence[UnitStep],
     selections: Sequence[SelectionStep],
+    base: Path,
 ) -> None:
-    """Note names in ``systematics`` that the job does not have.
+    """Note names in ``systematics`` that the job does not have, and sets that cannot be read.
 
     A unit or a selection that was refused may be the one meant: that has been noted.
     """
@@ -242,6 +262,11 @@ def check_systematics(
             f"{entry.unit} has no {', '.join(lacking)}: leave distances out (distance: null)",
         )
     _check_variations(document, entry.variations)
+    for i, variation in enumerate(entry.variations):
+        try:
+            expanded((variation,), by_name[entry.unit], base)
+        except ConfigError as error:
+            document.problem([where, "variations", i], str(error))
 
 
 def _check_variations(document: Document, variations: Sequence[VariationEntry]) -> None:
@@ -251,7 +276,8 @@ def _check_variations(document: Document, variations: Sequence[VariationEntry]) 
         if variation.name in seen:
             document.problem(where, f"a second variation named {variation.name!r}")
         seen.add(variation.name)
-        if variation.calibration is None and not variation.set:
+        sets = (variation.calibration, variation.models, variation.zero_points)
+        if not variation.set and sets == (None, None, None):
             document.problem(
                 where, f"variation {variation.name!r} changes nothing: give 'calibration' or 'set'"
             )
@@ -360,8 +386,11 @@ def _rest_of(
 
 
 def _name_of(entry: UnitEntry) -> str:
-    own = entry.unit if entry.unit in UNITS else _snake(entry.unit.rpartition(":")[2])
-    return entry.name or own
+    return entry.name or _own_name(entry.unit)
+
+
+def _own_name(spec: str) -> str:
+    return spec if spec in UNITS else _snake(spec.rpartition(":")[2])
 
 
 def _texts(value: Any) -> set[str]:
@@ -549,7 +578,11 @@ def _channel_names(document: Document) -> list[str]:
 
 
 def _unit_names(document: Document) -> set[str]:
-    return {str(entry.get("name") or entry.get("unit")) for entry in _raw(document, "t2")}
+    """Return what the entries of t2 are called, whether they could be built or not."""
+    return {
+        str(entry.get("name") or _own_name(str(entry.get("unit"))))
+        for entry in _raw(document, "t2")
+    }
 
 
 def _is_name(value: Any) -> bool:

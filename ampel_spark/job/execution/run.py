@@ -7,6 +7,7 @@ killed leaves results that the next one finds again, and a record that says it n
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ from ampel_spark.job.configuration.catalogs import catalog_inputs
 from ampel_spark.job.configuration.model import ResolvedJob, SimulationEntry
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.plan import estimate, plan
-from ampel_spark.job.execution.report import column_meanings, report_content
+from ampel_spark.job.execution.report import column_meanings, light_curves_of, report_content
 from ampel_spark.job.execution.tiers import (
     Context,
     Results,
@@ -37,8 +38,10 @@ from ampel_spark.job.execution.tiers import (
     record_calibration,
     selections_of,
 )
+from ampel_spark.lake.known import check_known
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.lost import explained, explanation
+from ampel_spark.lake.marker import MARKER
 from ampel_spark.lake.pins import pin
 from ampel_spark.lake.runs import (
     FAILED,
@@ -132,6 +135,8 @@ def run_job(
     run_id = new_run_id(job.name, started)
     for note in job.notes:
         out(f"plan: {note}")
+    if (Path(lake) / MARKER).is_file():
+        check_known(lake)
     archive = [*job.archive]
     with ThreadPoolExecutor(1) as pool:
         # Spark takes its time to start: meanwhile the archive is simulated, and code is hashed.
@@ -178,7 +183,7 @@ def run_job(
             found, results = _tiers(context, selections, traces)
             counts.seconds["total"] = round(time.monotonic() - clock, 2)
             run = run.finished(*_outcome(counts), inputs=read, outputs=outputs, counts=counts)
-            written = _export(job, place, run, found)
+            written = _export(context, run, found)
             if job.report is not None:
                 written["report"] = [_report(context, run, found, results, written, report)]
         except BaseException as error:
@@ -376,17 +381,28 @@ def _timed(counts: Counts, name: str) -> Iterator[None]:
     counts.seconds[name] = round(time.monotonic() - started, 2)
 
 
-def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> dict[str, list[Path]]:
+def _export(context: Context, run: Run, found: dict[str, Any]) -> dict[str, list[Path]]:
     """Write what the selections export, and return the files under ``export``."""
     written: list[Path] = []
+    job, lake = context.job, context.lake
     for selection in job.selections:
         for kind in selection.export:
             path = lake.root / "exports" / run.run_id / f"{selection.name}.{kind}"
             path.parent.mkdir(parents=True, exist_ok=True)
             units, meanings = column_meanings(job, selection)
             table = found[selection.name]
+            states = table["state_id"].to_pylist()
+            curves = functools.partial(light_curves_of, context, states)
             written.append(
-                export(table, path, kind, run_id=run.run_id, units=units, descriptions=meanings)
+                export(
+                    table,
+                    path,
+                    kind,
+                    run_id=run.run_id,
+                    units=units,
+                    descriptions=meanings,
+                    curves=curves,
+                )
             )
     return {"export": written}
 
