@@ -84,7 +84,7 @@ def damaged(lake: Path, path: Path, kind: str, dice: random.Random) -> None:
 
 def cases(lake: Path, count: int) -> Iterator[tuple[Path, str, tuple[str, ...], random.Random]]:
     dice = random.Random(count)
-    files = sorted(p for p in lake.rglob("*") if p.is_file())
+    files = sorted(p for p in lake.rglob("*") if p.is_file() and p.stat().st_size)
     for _ in range(count):
         yield dice.choice(files), dice.choice(DAMAGES), dice.choice(COMMANDS), dice
 
