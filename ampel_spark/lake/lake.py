@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructField
 
-__all__ = ["Lake"]
+__all__ = ["Lake", "table_properties"]
 
 _SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
 _METADATA = "spark.databricks.delta.commitInfo.userMetadata"
@@ -42,6 +42,11 @@ _PROPERTIES = {
     "delta.enableInCommitTimestamps": "true",
     "delta.checkpointInterval": str(CHECKPOINTS),
 }
+
+
+def table_properties(table: Table) -> dict[str, str]:
+    """Return the properties that a table is made with."""
+    return _PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.extremes)}
 
 
 class Lake:
@@ -103,8 +108,8 @@ class Lake:
                 )
 
     def _make(self, table: Table) -> None:
-        properties = _PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.extremes)}
-        create(self.path(table.name), table.schema().json(), table.comment, properties)
+        schema = table.schema().json()
+        create(self.path(table.name), schema, table.comment, table_properties(table))
 
     def _widen(self, table: Table, column: StructField) -> None:
         comment = column.metadata["comment"].replace("\\", "\\\\").replace("'", "\\'")

@@ -104,6 +104,7 @@ def replace_files(
     metadata: Mapping[str, Any],
     *,
     changes: bool = False,
+    about: Mapping[str, Any] | None = None,
 ) -> int:
     """Put files in the place of others, in one commit; return its version.
 
@@ -117,6 +118,8 @@ def replace_files(
         Version whose files `old` are: it has to be the newest one still.
     changes : bool
         Whether the new files hold other rows than the old ones.
+    about : mapping, optional
+        What changes of the table's own metadata: ``schemaString`` and ``configuration``.
 
     Raises
     ------
@@ -134,9 +137,21 @@ def replace_files(
         {"remove": {"path": path, "deletionTimestamp": now, "dataChange": changes}} for path in old
     ]
     new = [_action(file, changes=changes) for file in files]
-    if before != since or not _link(table, before + 1, [info, *gone, *new]):
+    own = [] if about is None else [{"metaData": {**_metadata(table, before), **about}}]
+    if before != since or not _link(table, before + 1, [info, *own, *gone, *new]):
         raise LakeError(f"{table} was written to while its files were put together; do it again")
     return before + 1
+
+
+def _metadata(table: str | Path, version: int) -> dict[str, Any]:
+    """Return the metadata of a table at a version."""
+    while True:
+        text = (Path(table) / "_delta_log" / f"{version:020d}.json").read_text()
+        for action in map(json.loads, text.splitlines()):
+            if "metaData" in action:
+                found: dict[str, Any] = action["metaData"]
+                return found
+        version -= 1
 
 
 def _next(

@@ -18,7 +18,7 @@ from ampel_spark.errors import LakeError
 __all__ = ["FORMAT", "MARKER", "check_format", "mark", "read_marker", "write_marker"]
 
 #: Version of the lake's format; a lake of another one is refused.
-FORMAT = 2
+FORMAT = 3
 
 #: File that marks a folder as a lake.
 MARKER = "_ampel_spark.json"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Part",
     "PartWriter",
+    "append_rows",
     "arrow_schema",
     "arrow_type",
     "commit_parts",
@@ -43,6 +44,7 @@ _ARROW = {
     "float": pa.float32(),
     "double": pa.float64(),
     "string": pa.string(),
+    "timestamp": pa.timestamp("us", tz="UTC"),
 }
 
 
@@ -217,6 +219,25 @@ def insert_parts(
             return commit_parts(lake, table, parts, metadata), True
     rows = lake.spark.read.schema(table.schema()).parquet(*(f"{folder}/{p.name}" for p in parts))
     return lake.insert(table, rows, metadata, replacing), False
+
+
+def append_rows(lake: Lake, table: Table, rows: pa.Table, metadata: Mapping[str, Any]) -> int:
+    """Add rows that the driver holds to a table in one commit; return its version.
+
+    Parameters
+    ----------
+    lake, table
+        The lake, and the table.
+    rows : Arrow table
+        With the table's columns.
+    metadata : mapping
+        The commit's user metadata, written as JSON.
+    """
+    lake.ensure(table)
+    writer = PartWriter(lake.path(table.name), arrow_schema(table), table.extremes)
+    writer.write(rows)
+    with lake.lock(table.name):
+        return commit_parts(lake, table, [writer.close()], metadata)
 
 
 def commit_parts(

@@ -24,6 +24,7 @@ from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.configuration.catalogs import catalog_inputs
 from ampel_spark.job.configuration.model import ResolvedJob
+from ampel_spark.job.execution.deciding import decide
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.plan import estimate, plan
 from ampel_spark.job.execution.report import column_meanings, report_content
@@ -31,12 +32,12 @@ from ampel_spark.job.execution.tiers import (
     Context,
     Results,
     candidates,
-    decide,
     fit_units,
     make_states,
     record_calibration,
     selections_of,
 )
+from ampel_spark.lake.decisions import DecisionRef
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.pins import pin
 from ampel_spark.lake.runs import (
@@ -157,6 +158,7 @@ def run_job(
         traces=_traces(job, selections, traces),
     )
     counts, outputs, read = Counts(), dict[str, int](), RunInputs()
+    decisions: dict[str, DecisionRef] = {}
     # A run is alive while it holds its staging, from before its first record to after its last.
     with place.staging(run_id) as folder:
         record(place, run)
@@ -170,12 +172,24 @@ def run_job(
             pin(place, run_id, asdict(versions))
             read = _read(job, versions, inputs.until, selections)
             context = Context(
-                place, job, run_id, versions, folder, inputs.until, out, False, counts, outputs
+                place,
+                job,
+                run_id,
+                versions,
+                folder,
+                inputs.until,
+                out,
+                False,
+                counts,
+                outputs,
+                decisions,
             )
             record_calibration(context)
             found, results = _tiers(context, selections, traces)
             counts.seconds["total"] = round(time.monotonic() - clock, 2)
-            run = run.finished(*_outcome(counts), inputs=read, outputs=outputs, counts=counts)
+            run = run.finished(
+                *_outcome(counts), inputs=read, outputs=outputs, counts=counts, decisions=decisions
+            )
             written = _export(job, place, run, found)
             if job.report is not None:
                 written["report"] = [_report(context, run, found, results, written, report)]
@@ -183,7 +197,14 @@ def run_job(
             # The record says how it ended, whatever ended it; the error goes on to the user.
             known = isinstance(error, AmpelSparkError)
             text = str(error) if known else f"{type(error).__name__}: {error}"
-            ended = run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts)
+            ended = run.finished(
+                FAILED,
+                text[:2000],
+                inputs=read,
+                outputs=outputs,
+                counts=counts,
+                decisions=decisions,
+            )
             record(place, ended)
             raise
         record(place, run)
@@ -242,8 +263,7 @@ def forecast(
             place, job, "dry-run", versions, folder, inputs.until, lambda line: out(f"  {line}"),
             dry=True,
         )  # fmt: skip
-        decisions = decide(context, selections)
-        fit_units(context, make_states(context, decisions), traces)
+        fit_units(context, make_states(context, decide(context, selections)), traces)
     for line in estimate(context.counts.t2, runs(lake)):
         out(f"  {line}")
 
@@ -254,9 +274,9 @@ def _tiers(
     """Go through the tiers, and time each."""
     counts = context.counts
     with _timed(counts, "t0"):
-        decisions = decide(context, selections)
+        accepted = decide(context, selections)
     with _timed(counts, "t1"):
-        states = make_states(context, decisions)
+        states = make_states(context, accepted)
     with _timed(counts, "t2"):
         results = fit_units(context, states, traces)
     with _timed(counts, "t3"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import operator
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import reduce
@@ -23,13 +22,13 @@ from ampel_spark.calibration.examine import examine
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
 from ampel_spark.job.execution.outcomes import failures, outcomes
+from ampel_spark.lake.decisions import DecisionRef
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, insert_parts
 from ampel_spark.lake.progress import progress
 from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Table, TableColumn
 from ampel_spark.t0.gaia import StarCatalog
-from ampel_spark.t0.judge import judge
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t1.states import (
     ALL,
@@ -43,14 +42,14 @@ from ampel_spark.t2.trace import Trace
 from ampel_spark.t3.selection import losses, select
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row
+    import pyarrow as pa
+    from pyspark.sql import DataFrame
 
 __all__ = [
     "Context",
     "Results",
     "candidates",
     "channel_filter",
-    "decide",
     "fit_units",
     "make_states",
     "record_calibration",
@@ -84,7 +83,7 @@ class Context:
     dry : bool
         Nothing is committed, and no unit runs: what would be done is counted.
     counts : Counts
-    outputs : dict
+    outputs, decisions : dict
         For the run's record.
     """
 
@@ -98,6 +97,7 @@ class Context:
     dry: bool = False
     counts: Counts = field(default_factory=Counts)
     outputs: dict[str, int] = field(default_factory=dict)
+    decisions: dict[str, DecisionRef] = field(default_factory=dict)
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Compute `rows` once, into staging, and return them from there."""
@@ -183,57 +183,7 @@ def record_calibration(context: Context) -> None:
     context.commit(table, context.lake.spark.createDataFrame(rows, table.schema()))
 
 
-def decide(context: Context, selections: Sequence[ChannelFilter]) -> DataFrame:
-    """T0: judge every alert for every channel; return the decisions."""
-    alerts = context.alerts()
-    if context.as_of is not None:
-        alerts = alerts.where(f.col("jd") <= context.as_of)
-    decisions = context.stage("decisions", judge(alerts, selections, context.run_id))
-    if not context.dry:
-        # Every run writes decisions of its own: no need to look for them first.
-        table = TABLES["decisions"]
-        context.outputs[table.name] = context.lake.append(
-            table, decisions, {"run_id": context.run_id}
-        )
-    counted = (
-        decisions.groupBy("channel", "accepted", "bypassed", "cut")
-        .agg(f.count("*").alias("n"))
-        .collect()
-    )
-    objects = {
-        r["channel"]: r["n"]
-        for r in decisions.where("accepted")
-        .groupBy("channel")
-        .agg(f.count_distinct("stock").alias("n"))
-        .collect()
-    }
-    for selection in selections:
-        channel = selection.channel
-        rows = [row for row in counted if row["channel"] == channel]
-        tier = _judged(selection, rows) | {"objects": objects.get(channel, 0)}
-        context.counts.t0[channel] = tier
-        context.out(
-            f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted, "
-            f"{tier['objects']} objects"
-        )
-    return decisions
-
-
-def _judged(selection: ChannelFilter, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return how many alerts of a channel were accepted, and lost by each cut."""
-    lost = Counter[str]()
-    for row in rows:
-        lost[row["cut"]] += 0 if row["accepted"] else row["n"]
-    order = dict.fromkeys(cut.name for cut in selection.cuts())
-    return {
-        "alerts": sum(row["n"] for row in rows),
-        "accepted": sum(row["n"] for row in rows if row["accepted"]),
-        "bypassed": sum(row["n"] for row in rows if row["bypassed"]),
-        "cuts": [[name, lost[name]] for name in order],
-    }
-
-
-def make_states(context: Context, decisions: DataFrame) -> DataFrame:
+def make_states(context: Context, accepted: pa.Table) -> DataFrame:
     """T1: assemble the states that the channels want; return them with their light curves.
 
     The rows have the columns of `ampel_spark.t1.assemble.LIGHT_CURVE_SCHEMA`, ``channel``,
@@ -244,12 +194,13 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     if context.as_of is not None:
         alerts = alerts.where(f.col("jd") <= context.as_of)
     datapoints = context.lake.read("datapoints", context.versions.datapoints)
+    decided = context.lake.spark.createDataFrame(accepted)
     wanted = Wanted(job.states.mode, job.states.as_of, job.states.points)
     parts, by_channel = [], []
     for access in sorted({c.programids for c in job.channels.values()}):
         channels = [c.name for c in job.channels.values() if c.programids == access]
-        accepted = decisions.where(f.col("accepted") & f.col("channel").isin(channels))
-        asked = requests(accepted, wanted, context.as_of).withColumn(
+        mine = decided.where(f.col("channel").isin(channels))
+        asked = requests(mine, wanted, context.as_of).withColumn(
             "access", f.lit(",".join(map(str, access)))
         )
         points = visible_points(alerts, datapoints, frozenset(access))
