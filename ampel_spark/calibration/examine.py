@@ -15,14 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ampel_spark.calibration.apply import replaced_rows
-from ampel_spark.calibration.cells import KINDS, sort_into_cells, values_in
+from ampel_spark.calibration.cells import KINDS, Cells, sort_into_cells, values_in
 from ampel_spark.calibration.release import Release, Rule
 from ampel_spark.calibration.tables import load_replacement
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-__all__ = ["COLUMNS", "Examined", "examine", "examine_batches"]
+__all__ = ["COLUMNS", "Examined", "examine", "examine_batches", "touched"]
 
 Array = npt.NDArray[Any]
 
@@ -121,11 +121,27 @@ def _larger(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.concat_batches(kept)
 
 
-def _count_points(release: Release, points: Mapping[str, Array], counts: _Counts) -> None:
-    """Add the counts of a batch of points to `counts`."""
+def touched(release: Release, batch: pa.RecordBatch) -> Array:
+    """Return which points a rule of a release selects, shape (N,).
+
+    Parameters
+    ----------
+    release : Release
+        The release, with rules.
+    batch : Arrow batch
+        Datapoints with `COLUMNS`.
+    """
+    cells, acts, replaced = _acts(release, {name: _numpy(batch, name) for name in COLUMNS})
+    found: Array = np.zeros(len(batch), bool)
+    for rule, matches in zip(release.rules, acts, strict=True):
+        found |= replaced.get(rule.number, matches[cells.of])
+    return found
+
+
+def _acts(release: Release, points: Mapping[str, Array]) -> tuple[Cells, Array, dict[int, Array]]:
+    """Return the cells of points, in which of them each rule acts, and the points replaced."""
     survey, stock = points["survey"], points["stock"]
     cells = sort_into_cells(release, points, np.arange(len(stock)), survey, stock)
-    sizes = np.bincount(cells.of, minlength=len(cells.first))
     acts = cells.matches.copy()
     replaced: dict[int, Array] = {}
     for rule, matches in zip(release.rules, acts, strict=True):
@@ -135,6 +151,15 @@ def _count_points(release: Release, points: Mapping[str, Array], counts: _Counts
             table = load_replacement(rule.replace.path, rule.replace.content_hash)
             rows = replaced_rows(table, points["datapoint_id"], stock)
             replaced[rule.number] = (rows >= 0) & matches[cells.of]
+    return cells, acts, replaced
+
+
+def _count_points(release: Release, points: Mapping[str, Array], counts: _Counts) -> None:
+    """Add the counts of a batch of points to `counts`."""
+    cells, acts, replaced = _acts(release, points)
+    sizes = np.bincount(cells.of, minlength=len(cells.first))
+    for rule, matches in zip(release.rules, acts, strict=True):
+        if rule.replace is not None:
             counts["rule", rule.number, 0, ""] += int(replaced[rule.number].sum())
         else:
             counts["rule", rule.number, 0, ""] += int(sizes[matches].sum())

@@ -163,20 +163,23 @@ class UnitTrace:
 
 @dataclass(frozen=True)
 class Traces:
-    """The traces of a run: of T0 by channel, of T2 by the unit's name in the job."""
+    """The traces of a run: of T0 by channel, of T1, of T2 by the unit's name in the job."""
 
     t0: Mapping[str, str] = field(default_factory=dict)
     t2: Mapping[str, UnitTrace] = field(default_factory=dict)
+    t1: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the traces as mappings."""
-        return {"t0": dict(self.t0), "t2": {name: t.to_json() for name, t in self.t2.items()}}
+        units = {name: t.to_json() for name, t in self.t2.items()}
+        return {"t0": dict(self.t0), "t1": self.t1, "t2": units}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Traces:
         """Return the traces of what `to_json` gave."""
         units = value.get("t2", {})
-        return cls(value.get("t0", {}), {n: UnitTrace.from_json(t) for n, t in units.items()})
+        made = {name: UnitTrace.from_json(trace) for name, trace in units.items()}
+        return cls(value.get("t0", {}), made, value.get("t1", ""))
 
 
 @dataclass

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
-__all__ = ["groups_with", "scan"]
+__all__ = ["groups_with", "objects", "scan"]
 
 # Rows that are read at once: looking at some of their columns first would save nothing.
 _SMALL = 10_000
@@ -77,3 +79,33 @@ def groups_with(
 
 def _may_have(known: Any, low: float, high: float) -> bool:
     return known is None or not known.has_min_max or (known.max >= low and known.min <= high)
+
+
+def objects(path: str, columns: Sequence[str], stocks: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Yield the rows of some objects, those of a row group at a time.
+
+    Of a row group that has none of them, no column but ``stock`` is read, or nothing.
+
+    Parameters
+    ----------
+    path : str
+        A file with a column ``stock``.
+    columns : sequence of str
+        The columns to read.
+    stocks : ndarray of int64
+        The objects, sorted.
+    """
+    if not len(stocks):
+        return
+    with parquet.ParquetFile(path) as file:
+        ends = {"stock": (int(stocks[0]), int(stocks[-1]))}
+        for group in groups_with(file, ends):
+            own = file.read_row_group(group, columns=["stock"])["stock"].to_numpy()
+            near = stocks[slice(*np.searchsorted(stocks, [own.min(), own.max() + 1]))]
+            if not len(near):
+                continue
+            place = np.minimum(np.searchsorted(near, own), len(near) - 1)
+            mine = near[place] == own
+            if mine.any():
+                rows = file.read_row_group(group, columns=list(columns))
+                yield rows.select(list(columns)).filter(pa.array(mine))

@@ -28,7 +28,7 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.trace import trace_id_of
 
-__all__ = ["Coverage", "Growth", "Plan", "looks_around", "parts_of", "plan"]
+__all__ = ["Came", "Coverage", "Growth", "Plan", "looks_around", "parts_of", "plan"]
 
 _KEY = ("alert_id", "content_hash")
 
@@ -46,7 +46,26 @@ class Coverage:
         return math.inf if self.until is None else self.until
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Came:
+    """Alerts that came to a version of ``alerts``; none of the earlier ones went.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Files of the alerts that came, if nothing else changed.
+    ids : ndarray of int64 or None
+        The ids of the alerts that came, if files were written anew.
+    """
+
+    files: tuple[str, ...] = ()
+    ids: npt.NDArray[np.int64] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.files) or self.ids is not None
+
+
+@dataclass(frozen=True, eq=False)
 class Growth:
     """What a set lacks to cover more alerts.
 
@@ -54,16 +73,13 @@ class Growth:
     ----------
     since, to : Coverage
         What it covers, and what it is to cover.
-    files : tuple of str
-        Files of alerts that came, if nothing else changed.
-    ids : ndarray of int64 or None
-        The ids of the alerts that came, if files were written anew.
+    came : Came
+        The alerts that came up to the set's time.
     """
 
     since: Coverage
     to: Coverage
-    files: tuple[str, ...] = ()
-    ids: npt.NDArray[np.int64] | None = None
+    came: Came
 
 
 @dataclass(frozen=True)
@@ -193,7 +209,7 @@ def _that_serves(
     for parts in sets:
         there = _coverage(parts[-1])
         came = _came(lake.path("alerts"), there, wanted.version)
-        if came is not None and not came[0] and not came[1] and there.end >= wanted.end:
+        if came is not None and not came and there.end >= wanted.end:
             return parts
     return None
 
@@ -204,25 +220,21 @@ def _growth(lake: Lake, there: Coverage, wanted: Coverage) -> Growth | None:
     if came is None:
         return None
     longest = max((there, wanted), key=lambda each: each.end)
-    return Growth(there, Coverage(wanted.version, longest.until), *came)
+    return Growth(there, Coverage(wanted.version, longest.until), came)
 
 
 @functools.lru_cache(maxsize=64)
-def _came(
-    alerts: str, there: Coverage, version: int
-) -> tuple[tuple[str, ...], npt.NDArray[np.int64] | None] | None:
-    """Return what came to alerts that are covered: files, or ids; None if alerts are gone."""
+def _came(alerts: str, there: Coverage, version: int) -> Came | None:
+    """Return what came to alerts that are covered; None if alerts are gone."""
     found = changes(alerts, there.version, version)
     if found is None:
         return None
     if not found.removed:
-        return found.added, None
+        return Came(found.added)
     return _rewritten(found, there.end)
 
 
-def _rewritten(
-    found: Changes, end: float
-) -> tuple[tuple[str, ...], npt.NDArray[np.int64] | None] | None:
+def _rewritten(found: Changes, end: float) -> Came | None:
     """Return the ids of alerts that are in files that came, and not in files that went."""
     keys, signs = [], []
     for paths, sign in ((found.added, 1), (found.removed, -1)):
@@ -238,4 +250,4 @@ def _rewritten(
     if (sums < 0).any():
         return None
     new = each[sums > 0, 0]
-    return ((), new) if len(new) else ((), None)
+    return Came(ids=new if len(new) else None)

@@ -96,7 +96,14 @@ def make_lake(folder: Path) -> Path:
     _write(lake, alerts_table(), ALERTS[:1])
     _write(lake, alerts_table(), ALERTS[1:])
     for run in RUNS:
-        _write(lake, TABLES["decisions"], [d | {"run_id": run, "set_id": f"{run} {d['channel']}", "part": 0} for d in _decisions()])
+        _write(
+            lake,
+            TABLES["decisions"],
+            [
+                d | {"run_id": run, "set_id": f"{run} {d['channel']}", "part": 0}
+                for d in _decisions()
+            ],
+        )
     _write(lake, TABLES["states"], [_state()])
     _write(lake, TABLES["state_channels"], [_link(run) for run in RUNS])
     summary = Table("t2_summary", "results", (*result_table("summary", _COLUMNS).columns,))

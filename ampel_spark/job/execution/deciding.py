@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from ampel_spark.job.execution.tiers import Context
 
-__all__ = ["ACCEPTED", "decide"]
+__all__ = ["ACCEPTED", "decide", "take_report"]
 
 #: Columns of accepted alerts that the next tier reads.
 ACCEPTED = ("channel", "survey", "stock", "name", "alert_id", "jd")
@@ -104,23 +104,29 @@ def _judge(context: Context, plans: Sequence[Plan], folder: Path) -> dict[str, _
             rows = _grown(context, mine, filters)
         sets = {each.judged.channel: (each.set_id, each.part) for each in mine}
         for report in _written(context, rows, sets, folder):
-            channel = found.setdefault(report["channel"], _Judged())
-            channel.parts.append(Part(**report["part"]))
-            channel.again += report["again"]
-            for accepted, bypassed, cut, number in report["counts"]:
-                channel.counts[accepted, bypassed, cut] += number
+            take_report(found, report)
     return found
+
+
+def take_report(found: dict[str, _Judged], text: str) -> None:
+    """Add what a task reports to what was judged, by channel."""
+    report = json.loads(text)
+    channel = found.setdefault(report["channel"], _Judged())
+    channel.parts.append(Part(**report["part"]))
+    channel.again += report["again"]
+    for accepted, bypassed, cut, number in report["counts"]:
+        channel.counts[accepted, bypassed, cut] += number
 
 
 def _written(
     context: Context, rows: DataFrame, sets: Mapping[str, tuple[str, int]], folder: Path
-) -> list[dict[str, Any]]:
+) -> list[str]:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     write = functools.partial(write_decisions, str(folder), sets)
     with progress(context.lake.spark, "decisions", context.out):
         told = rows.mapInArrow(write, from_arrow_schema(TOLD)).collect()
-    return [json.loads(row["report"]) for row in told]
+    return [row["report"] for row in told]
 
 
 def _until(alerts: DataFrame, until: float | None) -> DataFrame:
@@ -151,12 +157,12 @@ def _new_alerts(context: Context, each: Plan) -> DataFrame:
     assert growth is not None
     alerts, spark = context.alerts(), context.lake.spark
     since, until = growth.since, growth.to
-    if growth.ids is not None:
-        ids = spark.createDataFrame(pa.table({"alert_id": growth.ids}))
+    if growth.came.ids is not None:
+        ids = spark.createDataFrame(pa.table({"alert_id": growth.came.ids}))
         came = alerts.join(ids, "alert_id", "left_semi").select(*alerts.columns)
-    elif growth.files:
+    elif growth.came.files:
         schema = context.lake.read("alerts", context.versions.alerts).schema
-        came = spark.read.schema(schema).parquet(*growth.files)
+        came = spark.read.schema(schema).parquet(*growth.came.files)
         came = came.where(f.col("survey") == context.job.survey.label)
     else:
         came = alerts.where(f.lit(False))

@@ -15,6 +15,7 @@ from pyspark.sql import functions as f
 from ampel_spark.archive.reading.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
 from ampel_spark.job.configuration.model import ResolvedJob, SelectionStep, UnitStep
+from ampel_spark.job.execution.assembling import States
 from ampel_spark.job.execution.tiers import Context, Results, selections_of
 from ampel_spark.lake.reading import dataset
 from ampel_spark.lake.runs import Run
@@ -63,7 +64,12 @@ def column_meanings(
 
 
 def report_content(
-    context: Context, run: Run, found: Mapping[str, Any], results: Results, exported: Sequence[Path]
+    context: Context,
+    run: Run,
+    found: Mapping[str, Any],
+    results: Results,
+    states: States,
+    exported: Sequence[Path],
 ) -> c.ReportContent:
     """Gather the content of a run's report.
 
@@ -77,6 +83,8 @@ def report_content(
         Candidates by selection.
     results : dict
         Results of the units.
+    states : States
+        The states, with their light curves.
     exported : sequence of Path
     """
     job = context.job
@@ -88,7 +96,7 @@ def report_content(
     return c.ReportContent(
         run=_run(context, run),
         selections=[_selected(context, s, found[s.name], exported) for s in job.selections],
-        candidates=_candidates(context, found, results, limit),
+        candidates=_candidates(context, found, results, states, limit),
         funnels=[_funnel(context, name) for name in job.channels],
         archive=archive,
         quarantine=_quarantine(context),
@@ -266,7 +274,7 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _candidates(
-    context: Context, found: Mapping[str, Any], results: Results, limit: int
+    context: Context, found: Mapping[str, Any], results: Results, states: States, limit: int
 ) -> list[c.Candidate]:
     """Return the first `limit` candidates of all selections, each with light curve and results."""
     wanted: list[str] = []
@@ -275,7 +283,7 @@ def _candidates(
     wanted = wanted[:limit]
     if not wanted:
         return []
-    curves = _light_curves(context, wanted)
+    curves = _light_curves(states, wanted)
     rows: dict[str, dict[str, list[c.Result]]] = {}
     fits: dict[str, dict[str, Any]] = {}
     for name, (step, frame) in results.items():
@@ -352,16 +360,8 @@ def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any
     return found
 
 
-def _light_curves(context: Context, state_ids: Sequence[str]) -> dict[str, LightCurve]:
-    frame = context.lake.spark.read.parquet(f"{context.folder}/light_curves")
-    columns = [
-        "state_id",
-        "stock",
-        "name",
-        *(name for name in frame.columns if name.startswith("lc_")),
-    ]
-    table = frame.where(frame.state_id.isin(*state_ids)).select(*columns).toArrow().combine_chunks()
-    batches: list[pa.RecordBatch] = table.to_batches()
+def _light_curves(states: States, state_ids: Sequence[str]) -> dict[str, LightCurve]:
+    batches: list[pa.RecordBatch] = states.curves_of(state_ids).combine_chunks().to_batches()
     return {curve.state_id: curve for batch in batches for curve in batch_of(batch)}
 
 

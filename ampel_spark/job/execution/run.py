@@ -24,6 +24,7 @@ from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.configuration.catalogs import catalog_inputs
 from ampel_spark.job.configuration.model import ResolvedJob
+from ampel_spark.job.execution.assembling import States, make_states
 from ampel_spark.job.execution.deciding import decide
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.plan import estimate, plan
@@ -33,7 +34,6 @@ from ampel_spark.job.execution.tiers import (
     Results,
     candidates,
     fit_units,
-    make_states,
     record_calibration,
     selections_of,
 )
@@ -60,6 +60,7 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.session import get_session
 from ampel_spark.simulate import simulate
 from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t1 import known
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
 from ampel_spark.t3.export import export
@@ -185,14 +186,14 @@ def run_job(
                 decisions,
             )
             record_calibration(context)
-            found, results = _tiers(context, selections, traces)
+            found, results, states = _tiers(context, selections, traces)
             counts.seconds["total"] = round(time.monotonic() - clock, 2)
             run = run.finished(
                 *_outcome(counts), inputs=read, outputs=outputs, counts=counts, decisions=decisions
             )
             written = _export(job, place, run, found)
             if job.report is not None:
-                written["report"] = [_report(context, run, found, results, written, report)]
+                written["report"] = [_report(context, run, found, results, states, written, report)]
         except BaseException as error:
             # The record says how it ended, whatever ended it; the error goes on to the user.
             known = isinstance(error, AmpelSparkError)
@@ -270,7 +271,7 @@ def forecast(
 
 def _tiers(
     context: Context, selections: list[ChannelFilter], traces: dict[str, Trace]
-) -> tuple[dict[str, Any], Results]:
+) -> tuple[dict[str, Any], Results, States]:
     """Go through the tiers, and time each."""
     counts = context.counts
     with _timed(counts, "t0"):
@@ -281,7 +282,7 @@ def _tiers(
         results = fit_units(context, states, traces)
     with _timed(counts, "t3"):
         found = candidates(context, states, results)
-    return found, results
+    return found, results, states
 
 
 def _read(
@@ -365,6 +366,7 @@ def _traces(job: ResolvedJob, selections: list[ChannelFilter], traces: dict[str,
             name: UnitTrace(trace.trace_id, trace.unit, needs[name], trace.content)
             for name, trace in traces.items()
         },
+        known.trace(),
     )
 
 
@@ -395,6 +397,7 @@ def _report(
     run: Run,
     found: dict[str, Any],
     results: Results,
+    states: States,
     written: Mapping[str, list[Path]],
     path: Path | None,
 ) -> Path:
@@ -403,7 +406,7 @@ def _report(
     path = path or context.lake.root / "reports" / f"{run.run_id}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     context.out("report: drawing")
-    write_report(path, report_content(context, run, found, results, written["export"]))
+    write_report(path, report_content(context, run, found, results, states, written["export"]))
     latest = path.parent / "latest.html"
     if path.parent == context.lake.root / "reports":
         shutil.copyfile(path, latest)

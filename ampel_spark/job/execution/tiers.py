@@ -15,6 +15,8 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import functions as f
 
 from ampel_spark.archive.committing.chunks import Pinned
@@ -30,20 +32,14 @@ from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Table, TableColumn
 from ampel_spark.t0.gaia import StarCatalog
 from ampel_spark.t0.selection import ChannelFilter
-from ampel_spark.t1.states import (
-    ALL,
-    Wanted,
-    light_curves,
-    requests,
-    visible_points,
-)
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
 from ampel_spark.t3.selection import losses, select
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import DataFrame
+
+    from ampel_spark.job.execution.assembling import States
 
 __all__ = [
     "Context",
@@ -51,7 +47,6 @@ __all__ = [
     "candidates",
     "channel_filter",
     "fit_units",
-    "make_states",
     "record_calibration",
     "selections_of",
 ]
@@ -183,90 +178,7 @@ def record_calibration(context: Context) -> None:
     context.commit(table, context.lake.spark.createDataFrame(rows, table.schema()))
 
 
-def make_states(context: Context, accepted: pa.Table) -> DataFrame:
-    """T1: assemble the states that the channels want; return them with their light curves.
-
-    The rows have the columns of `ampel_spark.t1.assemble.LIGHT_CURVE_SCHEMA`, ``channel``,
-    ``alert_id`` and ``until_jd``: one row per (channel, state wanted).
-    """
-    job = context.job
-    alerts = context.alerts()
-    if context.as_of is not None:
-        alerts = alerts.where(f.col("jd") <= context.as_of)
-    datapoints = context.lake.read("datapoints", context.versions.datapoints)
-    decided = context.lake.spark.createDataFrame(accepted)
-    wanted = Wanted(job.states.mode, job.states.as_of, job.states.points)
-    parts, by_channel = [], []
-    for access in sorted({c.programids for c in job.channels.values()}):
-        channels = [c.name for c in job.channels.values() if c.programids == access]
-        mine = decided.where(f.col("channel").isin(channels))
-        asked = requests(mine, wanted, context.as_of).withColumn(
-            "access", f.lit(",".join(map(str, access)))
-        )
-        points = visible_points(alerts, datapoints, frozenset(access))
-        curves = light_curves(asked, points, job.states.points, job.calibration)
-        parts.append(curves.withColumn("access", f.lit(",".join(map(str, access)))))
-        by_channel.append(asked)
-    curves = context.stage("light_curves", reduce(_union, parts))
-    asked = reduce(_union, by_channel)
-    links = asked.select("request", "access", "channel", "alert_id", "until_jd", "until_alert_id")
-    states = curves.join(links, ["request", "access"])
-
-    run = f.lit(context.run_id)
-    content = curves.dropDuplicates(["state_id"]).withColumn("run_id", run)
-    counted = states.select(
-        "channel", "stock", "state_id", "n_detections", "n_upper_limits"
-    ).dropDuplicates(["channel", "state_id"])
-    new = f.lit(True)
-    if context.lake.has("states"):
-        known = context.lake.read("states").select("state_id", f.lit(False).alias("known"))
-        counted, new = counted.join(known, "state_id", "left"), f.coalesce("known", new)
-    counted = counted.withColumn("new", new)
-    sums = [
-        f.count_distinct("state_id").alias("states"),
-        f.count_distinct("stock").alias("objects"),
-        f.count_distinct(f.when(f.col("new"), f.col("state_id"))).alias("new"),
-        f.sum("n_detections").alias("detections"),
-        f.sum("n_upper_limits").alias("upper_limits"),
-    ]
-    # With the row of no channel: what stands in several channels counts once there.
-    rows = {r["channel"]: r.asDict() for r in counted.rollup("channel").agg(*sums).collect()}
-    total = rows.pop(None, {"states": 0, "objects": 0, "new": 0})
-    context.counts.t1 = {k: total[k] for k in ("states", "objects", "new")}
-    for row in rows.values():
-        row.pop("channel")
-    context.counts.t1["channels"] = rows
-    context.commit(TABLES["states"], content)
-    bounded = f.col("until_jd") < ALL
-    context.commit(
-        TABLES["state_channels"],
-        states.select(
-            "channel",
-            "stock",
-            "state_id",
-            f.when(bounded, f.col("until_jd")).alias("as_of_jd"),
-            f.when(f.col("alert_id").isNotNull(), f.col("until_alert_id")).alias("as_of_alert_id"),
-            "alert_id",
-            f.lit(job.calibration.name).alias("calibration"),
-            "rules",
-            "access",
-            f.lit(",".join(job.states.points)).alias("points"),
-            f.lit(context.versions.datapoints).cast("bigint").alias("datapoints_version"),
-            f.lit(context.versions.alerts).cast("bigint").alias("alerts_version"),
-            run.alias("run_id"),
-        ).orderBy("channel", "stock", "as_of_jd", "as_of_alert_id"),
-    )
-    context.out(
-        f"T1: {total['states']} states of {total['objects']} objects, {total['new']} of them new"
-    )
-    return states
-
-
-def _union(a: DataFrame, b: DataFrame) -> DataFrame:
-    return a.unionByName(b)
-
-
-def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> Results:
+def fit_units(context: Context, states: States, traces: dict[str, Trace]) -> Results:
     """T2: run every unit on the states that want it and lack a result.
 
     Returns
@@ -277,9 +189,8 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
     done: Results = {}
     if not context.job.units:
         return done
-    curves = runner.light_curves(f"{context.folder}/light_curves", context.lake.spark)
     for step in context.job.units:
-        rows = _run_unit(context, step, states, curves, traces[step.name], done)
+        rows = _run_unit(context, step, states, traces[step.name], done)
         done[step.name] = (step, rows)
     return done
 
@@ -287,8 +198,7 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
 def _run_unit(
     context: Context,
     step: UnitStep,
-    states: DataFrame,
-    curves: DataFrame,
+    states: States,
     trace: Trace,
     done: Results,
 ) -> DataFrame:
@@ -296,8 +206,8 @@ def _run_unit(
     table = runner.unit_table(step.name, step.columns)
     if not context.dry:
         lake.ensure(table)
-    mine = states.where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
-    rows = _wanted(context, step, mine, curves, done)
+    mine = states.frame().where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
+    rows = _wanted(context, step, mine, states, done)
     keys = rows.select("state_id", "input_hash")
     one = ("trace_id", trace.trace_id, trace.trace_id)
 
@@ -330,6 +240,9 @@ def _run_unit(
         return there.join(keys, ["state_id", "input_hash"])
 
     started = time.monotonic()
+    if n_todo and not states.are_staged:
+        states.stage(todo.select("state_id").toArrow()["state_id"].combine_chunks())
+    curves = states.light_curves()
     parts = _compute(context, step, table, lacking, curves, n_todo, trace) if n_todo else {}
     counts["seconds"] = round(time.monotonic() - started, 3)
     if not parts or sum(parts.values()) < n_wanted:
@@ -347,7 +260,7 @@ def _run_unit(
 
 
 def _wanted(
-    context: Context, step: UnitStep, mine: DataFrame, curves: DataFrame, done: Results
+    context: Context, step: UnitStep, mine: DataFrame, states: States, done: Results
 ) -> DataFrame:
     """Return what a unit is to work on: states, with the results that it is tied to."""
     ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
@@ -355,7 +268,9 @@ def _wanted(
         return runner.wanted(mine, ties)
     # The light curves come for what the unit reads beside them, and go again.
     points = [f"lc_{name}" for name in runner.input_fields(step.unit)]
-    rows = mine.join(curves.select("state_id", *points), "state_id")
+    ids = states.rows.filter(pc.is_in(states.rows["channel"], value_set=pa.array(step.channels)))
+    states.stage(ids["state_id"].combine_chunks())
+    rows = mine.join(states.light_curves().select("state_id", *points), "state_id")
     rows = runner.wanted(rows, ties, step.unit).drop(*points)
     return context.stage(f"wanted_{step.name}", rows)
 
@@ -412,9 +327,9 @@ def _compute(
     return files
 
 
-def candidates(context: Context, states: DataFrame, results: Results) -> dict[str, Any]:
+def candidates(context: Context, states: States, results: Results) -> dict[str, Any]:
     """T3: select, rank and write the candidates; return them as Arrow by selection name."""
-    wide = states.select(
+    wide = states.frame().select(
         "channel",
         "stock",
         "state_id",
