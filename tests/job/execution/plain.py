@@ -104,7 +104,8 @@ def add_night(lake: Lake, alerts: Sequence[dict[str, Any]]) -> Pinned:
 
 def pinned(lake: Lake) -> Pinned:
     alerts, points = (newest_version(lake.path(name)) for name in ("alerts", "datapoints"))
-    assert alerts is not None and points is not None
+    assert alerts is not None
+    assert points is not None
     return Pinned(alerts, points, 0, 0)
 
 
