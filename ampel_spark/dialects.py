@@ -14,7 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 
+from ampel_spark.bounds import Loader
 from ampel_spark.packed import described
 
 __all__ = ["MISSING", "DialectError", "TextTable", "read_delimited", "read_words"]
@@ -175,13 +177,11 @@ def _decoded(data: bytes) -> str:
 
 def _ecsv_head(written: str) -> tuple[str, dict[str, str], dict[str, Any]]:
     """Return separator, types by column and header of ECSV."""
-    import yaml
-
     lines = [s[2:] for s in written.split("\n", 10_000) if s.startswith("# ")]
     try:
         # Tags of astropy's own classes say nothing of how the columns are written.
         plain = re.sub(r"!(?:astropy|numpy|python)\S*", "", "\n".join(lines[1:]))
-        head = yaml.safe_load(plain.split("---", 1)[-1])
+        head = yaml.load(plain.split("---", 1)[-1], Loader=Loader)
         kinds = {column["name"]: column["datatype"] for column in head["datatype"]}
         meta = dict(head.get("meta") or {})
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:

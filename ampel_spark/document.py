@@ -1,22 +1,25 @@
 """A YAML file read with the line of every key, and its problems reported all at once.
 
-The YAML is YAML 1.2's core: ``1e-3`` is a number, ``yes`` and ``on`` are text. Mappings take each
-key once; keys at the root that begin with ``%`` (in quotes) are places for anchors and are left
-out, as in AMPEL.
+The YAML is YAML 1.2's core, and dates: ``1e-3`` is a number, ``010`` is 10, ``yes`` and ``on`` are
+text. Mappings take each key once; keys at the root that begin with ``%`` (in quotes) are places for
+anchors and are left out, as in AMPEL. Files that are too large, also by their aliases, are refused
+(`ampel_spark.bounds`).
 """
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ampel_spark.bounds import Loader, cure, limit
 from ampel_spark.errors import ConfigError, nearest
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "parse_document",
     "path_text",
     "read_document",
+    "read_value",
     "show_value",
 ]
 
@@ -151,7 +155,7 @@ class Document:
         try:
             if not equals or not keys:
                 raise ConfigError("give PATH=VALUE, as t0.0.config.min_ndet=3")
-            value = _parse(text)
+            value = read_value(text)
             parent: Any = self.content
             where: Where = ()
             for key in keys[:-1]:
@@ -193,7 +197,11 @@ def read_document(path: str | Path) -> Document:
         returned document, raised by its `Document.check`.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as stream:
+            data = stream.read(limit("yaml") + 1)
+        if len(data) > limit("yaml"):
+            raise ConfigError(f"{path} is too large for YAML: {cure('yaml')}")
+        text = data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise ConfigError(f"{path} is not there{_neighbour(Path(path))}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -235,25 +243,35 @@ def show_value(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2's core schema, and dates."""
+class _Loader(Loader):
+    """Loader with the scalars of YAML 1.2's core schema, and dates."""
 
 
-# tag, pattern, and the characters that a scalar of it can begin with ("": an empty one)
-_SCALARS: tuple[tuple[str, str, list[str]], ...] = (
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("timestamp", r"[0-9]{4}-[0-9]{2}-[0-9]{2}", list("0123456789")),
-    ("merge", r"<<", ["<"]),
-)
+_WORDS = {"true": True, "false": False}
+
+# tag, pattern, the characters that a scalar of it can begin with ("": an empty one), and its value
+_SCALARS: tuple[tuple[str, str, list[str], Callable[[str], Any]], ...] = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF"), lambda text: _WORDS[text.lower()]),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789"), int),
+    ("int", r"0o[0-7]+|0x[0-9a-fA-F]+", ["0"], lambda text: int(text, 0)),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789"), float),
+    (
+        "float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+."),
+        lambda text: float(text.replace(".", "")),
+    ),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""], lambda text: None),
+    (
+        "timestamp", r"[0-9]{4}-[0-9]{2}-[0-9]{2}", list("0123456789"),
+        datetime.date.fromisoformat,
+    ),
+    ("str", r"(?s:.*)", [], str),
+    ("merge", r"<<", ["<"], str),
+)  # fmt: skip
+_TAG = "tag:yaml.org,2002:"
 _Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in _SCALARS:
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
-    )
+for _kind, _pattern, _first, _ in _SCALARS:
+    if _first:
+        _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
 class _Reader:
@@ -261,7 +279,6 @@ class _Reader:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._loader = _Loader("")
         self._open: list[yaml.Node] = []
         self._noted: set[int] = set()
 
@@ -321,11 +338,17 @@ class _Reader:
         return merged | content
 
     def _scalar(self, node: yaml.Node, where: Where) -> Any:
+        kind = node.tag.removeprefix(_TAG)
+        forms = [(pattern, make) for tag, pattern, _, make in _SCALARS if tag == kind]
+        if not forms:
+            return self._unread(node, where, f"the tag {node.tag!r} has no place here")
+        make = next((make for pattern, make in forms if re.fullmatch(pattern, node.value)), None)
         try:
-            value = self._loader.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            reason = getattr(error, "problem", None) or str(error)
-            said = f"cannot be read as YAML ({reason}), value {show_value(node.value)}"
+            if make is None:
+                raise ValueError(f"it is no {kind} of YAML 1.2")
+            value = make(node.value)
+        except ValueError as error:
+            said = f"cannot be read as YAML ({error}), value {show_value(node.value)}"
             return self._unread(node, where, said)
         if isinstance(value, float) and not math.isfinite(value):
             return self._unread(node, where, f"a finite number is needed, value {node.value}")
@@ -350,12 +373,19 @@ def _compose(name: str, text: str) -> yaml.Node | None:
             context = ": a key that begins with % stands in quotes"
         raise ConfigError(f"{place}not valid YAML: {error.problem}{context}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML: {error}".removeprefix(": ")) from None
+        what = " ".join(str(error).split())
+        raise ConfigError(f"{name}: not valid YAML: {what}".removeprefix(": ")) from None
     return node
 
 
-def _parse(text: str) -> Any:
-    """Return the value that a bare YAML text stands for."""
+def read_value(text: str) -> Any:
+    """Return the value that a YAML text stands for, which may be of any kind.
+
+    Raises
+    ------
+    ConfigError
+        If it is no YAML, or something in it cannot be read.
+    """
     node = _compose("", text)
     if node is None:
         return None

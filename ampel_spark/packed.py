@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from ampel_spark.bounds import joined
+
 __all__ = ["ENDINGS", "INFLATE", "PackedError", "Pieces", "content_of", "described", "opened",
            "packing_of", "pieces_of", "plain_name", "unpacked"]  # fmt: skip
 
@@ -132,12 +134,14 @@ def content_of(path: Path) -> bytes | None:
     ------
     PackedError
         If it cannot be unpacked to its end, or is compressed twice.
+    TooLargeError
+        If it becomes very large.
     """
     with path.open("rb") as stream:
         if packing_of(stream.read(32)) is None:
             return None
         stream.seek(0)
-        return b"".join(opened(pieces_of(stream)))
+        return joined(opened(pieces_of(stream)), "table", path.stat().st_size)
 
 
 def _checked(packing: str, packed: Pieces) -> Iterator[bytes]:

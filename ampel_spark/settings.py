@@ -7,7 +7,8 @@
 - ``AMPEL_SPARK_DRIVER_MEMORY``, such as ``4g``;
 - ``AMPEL_SPARK_CONF``, a folder to read instead of ``conf``;
 - ``AMPEL_SPARK_JARS`` and ``SNCOSMO_DATA_DIR``, the folders of the jars and of the models; by
-  default those that the set-up fetched.
+  default those that the set-up fetched;
+- ``AMPEL_SPARK_LIMITS``, bounds of what is read of files (`ampel_spark.bounds`).
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ def settings(master: str) -> dict[str, str]:
     merged: dict[str, str] = {}
     for file in files:
         merged |= _read(file, facts)
+    if bounds := os.environ.get("AMPEL_SPARK_LIMITS"):
+        merged["spark.executorEnv.AMPEL_SPARK_LIMITS"] = bounds
     return merged
 
 

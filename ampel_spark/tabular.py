@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ampel_spark.bounds import TooLargeError, cure, most_unpacked
 from ampel_spark.dialects import DialectError, TextTable, read_delimited, read_words
 from ampel_spark.errors import nearest
 from ampel_spark.packed import content_of, plain_name
@@ -90,6 +91,7 @@ def _from_parquet(stream: IO[bytes], columns: Sequence[str] | None) -> TextTable
 
     file = parquet.ParquetFile(stream)
     names = _wanted(file.schema_arrow.names, columns)
+    _check_cells(file.metadata.num_rows, len(names), stream)
     table = file.read(None if columns is None else names)
     return TextTable(table, {
         k.decode(errors="replace"): v.decode(errors="replace")
@@ -121,6 +123,7 @@ def _from_fits(stream: IO[bytes], columns: Sequence[str] | None) -> TextTable:
         if not tables:
             raise DialectError("the file has no table")
         first = tables[0]
+        _check_cells(first.header.get("NAXIS2", 0), len(first.columns), stream)
         if {"FLUXCAL", "FLUXCALERR"} <= {*first.columns.names}:
             raise DialectError(
                 "it is a PHOT file of SNANA, which is not read: objects are told apart by its HEAD"
@@ -133,6 +136,16 @@ def _from_fits(stream: IO[bytes], columns: Sequence[str] | None) -> TextTable:
             arrays.append(_array(values, none if null in (None, "") else values == null))
         meta = dict(units[0].header) | dict(first.header)
     return TextTable(pa.Table.from_arrays(arrays, names), meta)
+
+
+def _check_cells(rows: int, columns: int, stream: IO[bytes]) -> None:
+    """Refuse a table whose head says that it is far larger than its file can be."""
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    if 8 * rows * columns > most_unpacked("table", size):
+        raise TooLargeError(
+            f"it says that it has {rows} x {columns} values in {size} bytes: {cure('table')}"
+        )
 
 
 def _astropy(table: Any, columns: Sequence[str] | None) -> TextTable:

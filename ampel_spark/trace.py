@@ -48,10 +48,13 @@ FILE_MODULE = re.compile(r"^user_file_[0-9a-f]{16}_(.+)$")
 
 #: Modules that decide no value, and why; neither they nor their imports are part of a trace.
 UNTRACED = {
+    "ampel_spark.bounds": "how much is read, not what is in it",
     "ampel_spark.classes": "how a class is found and what it refuses, not what it does",
+    "ampel_spark.document": "the YAML of settings, as the library that reads it",
     "ampel_spark.errors": "the words of errors",
     "ampel_spark.files": "when a file is read again, not what is in it",
     "ampel_spark.kernels": "where compiled code is kept",
+    "ampel_spark.problems": "the words of what a model refuses",
     "ampel_spark.salt.warmup": "when kernels are compiled, not what they compute",
     "ampel_spark.trace": "names what decides, and decides nothing itself",
 }

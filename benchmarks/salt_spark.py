@@ -32,6 +32,7 @@ import sncosmo
 
 from ampel_spark.job.configuration.model import UnitStep
 from ampel_spark.job.execution import tiers
+from ampel_spark.lake.commits import insert
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.salt import LightCurves, SaltFitter
@@ -251,7 +252,7 @@ def main() -> None:
         absent = [
             f.lit(None).cast(c.type).alias(c.name) for c in made.columns if c.name not in there
         ]
-        lake.append(made, frame.select("*", *absent), {})
+        insert(lake, made, frame.select("*", *absent), {})
         return of_unit(lake, step)
 
     def t2(name: str, rows: pa.Table) -> tuple[Timed, Clock]:
@@ -336,11 +337,12 @@ class Timed(tiers.Context):
         say("staged {}: wall {:.1f} s, CPU {:.1f} s".format(name, *clock.took()))
         return staged
 
-    def insert(self, table: Any, *arguments: Any) -> None:
+    def insert(self, table: Any, *arguments: Any) -> bool:
         """Commit results that were written."""
         clock = Clock()
-        super().insert(table, *arguments)
+        kept = super().insert(table, *arguments)
         say("committed {}: wall {:.1f} s, CPU {:.1f} s".format(table.name, *clock.took()))
+        return kept
 
 
 def say(line: str) -> None:

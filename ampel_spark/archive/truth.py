@@ -40,6 +40,8 @@ def insert_truth(lake: Lake, archive: Path, run_id: str) -> int:
     import pyarrow.parquet as pq
     from pyspark.sql import functions as f
 
+    from ampel_spark.lake.commits import insert
+
     path = archive / "truth.parquet"
     if not path.is_file():
         raise ArchiveError(f"{path} is missing; remove {archive} and run again to make it anew")
@@ -60,4 +62,4 @@ def insert_truth(lake: Lake, archive: Path, run_id: str) -> int:
     )
     rows = lake.spark.read.parquet(str(path))
     rows = rows.withColumn("archive", f.lit(archive.name)).withColumn("run_id", f.lit(run_id))
-    return lake.insert(table, rows, {"run_id": run_id})
+    return insert(lake, table, rows, {"run_id": run_id})

@@ -2,8 +2,8 @@
 
 What others rely on is here in one place: tables are made with retention that time travel needs,
 keyed rows enter once (a rerun adds nothing twice), and every commit carries its run in the user
-metadata. Commits that look before they write hold a lock of the lake, which is a file lock: two
-drivers on one lake must share a file system that has them.
+metadata. Commits need no lock (`ampel_spark.lake.commits`). What lasts longer than a commit, as an
+ingest, holds a lock of the lake, which is a file lock.
 """
 
 from __future__ import annotations
@@ -11,28 +11,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import operator
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import reduce
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
-from ampel_spark.lake.log import CHECKPOINTS, create, newest_version
+from ampel_spark.lake.log import CHECKPOINTS, create, newest_version, widen
 from ampel_spark.lake.marker import mark
-from ampel_spark.lake.reading import check_version, read
+from ampel_spark.lake.reading import check_version, open_table, read
 from ampel_spark.lake.tables import TABLES, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.types import StructField
 
 __all__ = ["Lake", "table_properties"]
-
-_SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
-_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 
 # Delta refuses time travel beyond deletedFileRetentionDuration (7 days by default), and drops log
 # entries after logRetentionDuration: a pinned version must outlive both.
@@ -92,34 +87,13 @@ class Lake:
         self._ensured[table.name] = table
 
     def _ensure(self, table: Table) -> None:
-        if not self.has(table.name):
-            self._make(table)
-            return
-        there = {f.name: f.dataType for f in self.read(table.name).schema}
-        for column in table.schema():
-            if column.name not in there:
-                self._widen(table, column)
-            elif there[column.name] != column.dataType:
-                raise LakeError(
-                    f"table {table.name}: column {column.name} is "
-                    f"{there[column.name].simpleString()} in the lake and "
-                    f"{column.dataType.simpleString()} now; "
-                    "give the unit's entry in the job another name"
-                )
-
-    def _make(self, table: Table) -> None:
-        schema = table.schema().json()
-        create(self.path(table.name), schema, table.comment, table_properties(table))
-
-    def _widen(self, table: Table, column: StructField) -> None:
-        comment = column.metadata["comment"].replace("\\", "\\\\").replace("'", "\\'")
-        with self.lock(table.name):
-            # Another driver may have added it meanwhile.
-            if column.name not in self.read(table.name).columns:
-                self.spark.sql(
-                    f"ALTER TABLE delta.`{self.path(table.name)}` ADD COLUMNS "
-                    f"(`{column.name}` {column.dataType.simpleString()} COMMENT '{comment}')"
-                )
+        folder = self.path(table.name)
+        while not self.has(table.name):
+            create(folder, table.schema().json(), table.comment, table_properties(table))
+        there = open_table(self.root, table.name)
+        # Another writer may widen the table at the same time.
+        while (wider := _wider(there, table)) and not widen(folder, wider, there.version()):
+            there = open_table(self.root, table.name)
 
     def read(self, name: str, version: int | None = None) -> DataFrame:
         """Return a table, at a version where one is given.
@@ -203,128 +177,6 @@ class Lake:
         """Return a small table, read without Spark."""
         return read(self.root, name, columns, version=version)
 
-    def insert(
-        self,
-        table: Table,
-        rows: DataFrame,
-        metadata: Mapping[str, Any],
-        replacing: str | None = None,
-    ) -> int:
-        """Add those of `rows` whose key is not there yet, and return the version that holds them.
-
-        What is there is looked up and the rest appended under the table's lock, so that two drivers
-        on one lake add nothing twice. (An insert-only MERGE does the same at three times the cost.)
-
-        Parameters
-        ----------
-        table : Table
-            A table without a key takes all rows.
-        rows : DataFrame
-            With the table's columns; unique in the key. Read more than once: stage what is costly.
-        metadata : mapping
-            Goes into the commit's user metadata as JSON.
-        replacing : str, optional
-            SQL condition on a row there, ``t``, that gives way to a new one under its key.
-        """
-        self.ensure(table)
-        rows = rows.select(*table.names)
-        with self.lock(table.name):
-            if table.key and self.version(table.name):
-                there = self.read(table.name)
-                if replacing is not None and not there.alias("t").where(replacing).isEmpty():
-                    self.merge(
-                        table,
-                        rows,
-                        metadata,
-                        lambda m: m.whenMatchedUpdateAll(replacing).whenNotMatchedInsertAll(),
-                    )
-                    return self._now(table)
-                same = [rows[k].eqNullSafe(there[k]) for k in table.key]
-                rows = rows.join(there.select(*table.key), reduce(operator.and_, same), "left_anti")
-            return self._append(table, rows, metadata)
-
-    def append(
-        self, table: Table, rows: DataFrame, metadata: Mapping[str, Any], *, always: bool = False
-    ) -> int:
-        """Add rows whose key is known not to be there; return the version that holds them.
-
-        For who has looked already, under a lock that keeps others out. Without rows there is no
-        commit, unless `always` there is to be one.
-        """
-        self.ensure(table)
-        # Not even what is only added goes without: on a local file system Delta looks whether a
-        # version is there and then renames, so that one of two drivers could lose its commit.
-        with self.lock(table.name):
-            return self._append(table, rows, metadata, always=always)
-
-    def _append(
-        self, table: Table, rows: DataFrame, metadata: Mapping[str, Any], *, always: bool = False
-    ) -> int:
-        writer = rows.select(*table.names).write.format("delta").mode("append")
-        writer = writer.option("userMetadata", json.dumps(metadata, sort_keys=True))
-        if always:
-            self.spark.conf.set(_SKIP_EMPTY, "false")
-        try:
-            writer.save(self.path(table.name))
-        finally:
-            self.spark.conf.unset(_SKIP_EMPTY)
-        return self._now(table)
-
-    def replace(
-        self, table: Table, rows: DataFrame, condition: str, metadata: Mapping[str, Any]
-    ) -> None:
-        """Put `rows` in the place of those that meet a SQL `condition`, in one commit."""
-        writer = (
-            rows.select(*table.names)
-            .write.format("delta")
-            .mode("overwrite")
-            .option("replaceWhere", condition)
-        )
-        with self.lock(table.name):
-            writer.option("userMetadata", json.dumps(metadata, sort_keys=True)).save(
-                self.path(table.name)
-            )
-
-    def _now(self, table: Table) -> int:
-        version = self.version(table.name)
-        assert version is not None  # it was just written
-        return version
-
-    def merge(
-        self,
-        table: Table,
-        rows: DataFrame,
-        metadata: Mapping[str, Any],
-        clauses: Callable[[Any], Any],
-        within: str | None = None,
-    ) -> None:
-        """MERGE `rows` into `table` on its key, with the WHEN clauses that `clauses` adds.
-
-        `within` is a SQL condition that the rows there meet, to read no more files than needed.
-        """
-        from delta.tables import DeltaTable
-
-        condition = " AND ".join(f"t.`{k}` <=> s.`{k}`" for k in table.key)
-        if within is not None:
-            condition = f"({within}) AND {condition}"
-        target = DeltaTable.forPath(self.spark, self.path(table.name))
-        with self._noting(metadata):
-            clauses(target.alias("t").merge(rows.alias("s"), condition)).execute()
-
-    def delete(self, name: str, condition: str, metadata: Mapping[str, Any]) -> None:
-        """Remove the rows that meet a SQL condition."""
-        from delta.tables import DeltaTable
-
-        with self._noting(metadata):
-            DeltaTable.forPath(self.spark, self.path(name)).delete(condition)
-
-    def restore(self, name: str, version: int, metadata: Mapping[str, Any]) -> None:
-        """Bring a table back to what it held at a version, by a new version."""
-        from delta.tables import DeltaTable
-
-        with self._noting(metadata):
-            DeltaTable.forPath(self.spark, self.path(name)).restoreToVersion(version)
-
     def checkpoint(self, name: str) -> None:
         """Write down the state of a table, so that its log need not be read from the beginning."""
         java: Any = self.spark._jvm
@@ -345,31 +197,16 @@ class Lake:
         return [json.loads(commit.get("userMetadata") or "{}") for commit in found]
 
     @contextlib.contextmanager
-    def _noting(self, metadata: Mapping[str, Any]) -> Iterator[None]:
-        self.spark.conf.set(_METADATA, json.dumps(metadata, sort_keys=True))
-        try:
-            yield
-        finally:
-            self.spark.conf.unset(_METADATA)
-
-    @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock of the lake: one writer at a time per host (or file system with locks).
+        """Hold a lock of the lake, for what lasts longer than a commit.
 
-        Python's lock keeps out other threads and processes. When a driver is killed, its JVM lives
-        on for a moment and may still commit, so the JVM holds a lock of its own.
+        There are ``archive``: one ingest at a time; and that under which runs pin versions.
         """
         folder = self.root / "_locks"
         folder.mkdir(exist_ok=True)
-        java: Any = self.spark._jvm
         with (folder / name).open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
-            file = java.java.io.RandomAccessFile(str(folder / f"{name}.jvm"), "rw")
-            try:
-                file.getChannel().lock()
-                yield
-            finally:
-                file.close()
+            yield
 
     @contextlib.contextmanager
     def staging(self, name: str) -> Iterator[str]:
@@ -400,3 +237,36 @@ class Lake:
         names = [*TABLES, "alerts", *sorted(p.name for p in self.root.glob("t2_*"))]
         found = {name: self.version(name) for name in names}
         return {name: version for name, version in found.items() if version is not None}
+
+
+def _wider(there: DeltaTable, table: Table) -> dict[str, Any]:
+    """Return the metadata of a table with the columns that it lacks; empty if it lacks none.
+
+    Raises
+    ------
+    LakeError
+        If a column has another type.
+    """
+    from pyspark.sql.types import StructType
+
+    schema = StructType.fromJson(json.loads(there.schema().to_json()))
+    types = {column.name: column.dataType for column in schema}
+    for column in table.schema():
+        if types.get(column.name, column.dataType) != column.dataType:
+            raise LakeError(
+                f"table {table.name}: column {column.name} is "
+                f"{types[column.name].simpleString()} in the lake and "
+                f"{column.dataType.simpleString()} now; "
+                "give the unit's entry in the job another name"
+            )
+    lacking = [column for column in table.schema() if column.name not in types]
+    if not lacking:
+        return {}
+    about = there.metadata()
+    return {
+        "id": str(about.id), "description": about.description,
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": StructType([*schema, *lacking]).json(),
+        "partitionColumns": about.partition_columns,
+        "configuration": about.configuration, "createdTime": about.created_time,
+    }  # fmt: skip

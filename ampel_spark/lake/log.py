@@ -23,7 +23,8 @@ from typing import Any
 import ampel_spark
 from ampel_spark.errors import LakeError
 
-__all__ = ["CHECKPOINTS", "add_files", "create", "newest_version", "replace_files"]
+__all__ = ["CHECKPOINTS", "add_files", "change_files", "create", "newest_version",
+           "replace_files", "widen"]  # fmt: skip
 
 #: Commits from one checkpoint to the next: it costs some seconds, reading fifty far less than one.
 CHECKPOINTS = 50
@@ -32,6 +33,7 @@ CHECKPOINTS = 50
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 _COMMIT = re.compile(r"(\d{20})\.json")
+_APPEND = {"mode": "Append", "partitionBy": "[]"}
 
 
 def newest_version(table: str | Path) -> int | None:
@@ -89,7 +91,7 @@ def add_files(
         Goes into the commit's user metadata as JSON.
     """
     while True:
-        before, info = _next(table, "WRITE", {"mode": "Append", "partitionBy": "[]"}, files)
+        before, info = _next(table, "WRITE", _APPEND, files)
         info["commitInfo"]["userMetadata"] = json.dumps(metadata, sort_keys=True)
         # Files that are only added are in nobody's way: whoever came first, these come next.
         if _link(table, before + 1, [info, *map(_action, files)]):
@@ -115,7 +117,8 @@ def replace_files(
     old : sequence of str
         Paths in the table's folder.
     since : int
-        Version whose files `old` are: it has to be the newest one still.
+        Version whose files `old` are. Where the rows stay the same, files may have been added
+        since; otherwise it has to be the newest version still.
     changes : bool
         Whether the new files hold other rows than the old ones.
     about : mapping, optional
@@ -124,10 +127,41 @@ def replace_files(
     Raises
     ------
     LakeError
-        If something was committed meanwhile.
+        If something was committed meanwhile that does not go with it.
     """
-    operation = "UPDATE" if changes else "OPTIMIZE"
-    before, info = _next(table, operation, {"predicate": "[]"}, files)
+    while True:
+        before = newest_version(table)
+        if (
+            since is None
+            or before is None
+            or (before > since and (changes or _removed(table, since, before) & {*old}))
+        ):
+            raise LakeError(
+                f"{table} was written to while its files were put together; do it again"
+            )
+        if change_files(table, files, old, before, metadata, changes=changes, about=about):
+            return before + 1
+
+
+def change_files(
+    table: str | Path,
+    files: Sequence[Mapping[str, Any]],
+    old: Sequence[str],
+    since: int,
+    metadata: Mapping[str, Any],
+    *,
+    changes: bool = True,
+    about: Mapping[str, Any] | None = None,
+) -> bool:
+    """Add files and take others away, in one commit; say whether nobody was faster.
+
+    Parameters
+    ----------
+    table, files, old, since, metadata, changes, about
+        As for `replace_files`.
+    """
+    operation = "WRITE" if changes else "OPTIMIZE"
+    before, info = _next(table, operation, {"predicate": "[]"} if old else _APPEND, files)
     info["commitInfo"] |= {
         "isBlindAppend": False,
         "userMetadata": json.dumps(metadata, sort_keys=True),
@@ -138,9 +172,7 @@ def replace_files(
     ]
     new = [_action(file, changes=changes) for file in files]
     own = [] if about is None else [{"metaData": {**_metadata(table, before), **about}}]
-    if before != since or not _link(table, before + 1, [info, *own, *gone, *new]):
-        raise LakeError(f"{table} was written to while its files were put together; do it again")
-    return before + 1
+    return before == since and _link(table, before + 1, [info, *own, *gone, *new])
 
 
 def _metadata(table: str | Path, version: int) -> dict[str, Any]:
@@ -152,6 +184,31 @@ def _metadata(table: str | Path, version: int) -> dict[str, Any]:
                 found: dict[str, Any] = action["metaData"]
                 return found
         version -= 1
+
+
+def _removed(table: str | Path, since: int, until: int) -> set[str]:
+    """Return the files that the commits after version `since` took away."""
+    found: set[str] = set()
+    for version in range(since + 1, until + 1):
+        with (Path(table) / "_delta_log" / f"{version:020d}.json").open() as stream:
+            actions = map(json.loads, stream)
+            found |= {action["remove"]["path"] for action in actions if "remove" in action}
+    return found
+
+
+def widen(table: str | Path, about: Mapping[str, Any], since: int) -> bool:
+    """Give a table another schema, in one commit; say whether nobody was faster.
+
+    Parameters
+    ----------
+    table : path
+    about : mapping
+        The table's ``metaData``, with the new schema.
+    since : int
+        Version that the new one comes after.
+    """
+    before, info = _next(table, "ADD COLUMNS", {}, ())
+    return before == since and _link(table, before + 1, [info, {"metaData": dict(about)}])
 
 
 def _next(

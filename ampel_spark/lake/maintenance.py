@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ampel_spark.errors import LakeError
-from ampel_spark.lake.months import MONTHLY, compact_months
+from ampel_spark.lake.compaction import MONTHLY, compact_files, compact_months
 from ampel_spark.lake.pins import PINNING, live_pins
 from ampel_spark.lake.reading import GONE, open_table, read, removed_versions, table_names
 
@@ -75,25 +75,18 @@ def compact(
     object are ordered by object. The archive's tables are compacted month by month, when a month is
     past.
     """
-    from delta.tables import DeltaTable
-
     for name in tables or table_names(lake.root):
         with ExitStack() as locks:
-            # An ingest commits to the archive's tables under its own lock only.
-            of_archive = name in _MARKED or name == "archive_files"
-            for lock in (*(["archive"] if of_archive else []), name):
-                locks.enter_context(lake.lock(lock))
+            # An ingest looks at the archive's tables once for several commits, under its lock.
+            if name in _MARKED or name == "archive_files":
+                locks.enter_context(lake.lock("archive"))
             before = len(open_table(lake.root, name).file_uris())
             if before < 2:
                 continue
             if name in MONTHLY:
                 compact_months(lake, name)
             else:
-                optimizer = DeltaTable.forPath(lake.spark, lake.path(name)).optimize()
-                if name in _CLUSTERED:
-                    optimizer.executeZOrderBy(*_CLUSTERED[name])
-                else:
-                    optimizer.executeCompaction()
+                compact_files(lake, name, _CLUSTERED.get(name, ()))
             after = len(open_table(lake.root, name).file_uris())
         out(f"compact: {name}: {before} files, now {after}, version {lake.version(name)}")
 
@@ -149,7 +142,7 @@ def remove(lake: Lake, removals: Sequence[Removal]) -> None:
     """
     with ExitStack() as locks:
         # The archive's lock is first, as in every process that takes more than one.
-        for name in ("archive", PINNING, *sorted(r.table for r in removals)):
+        for name in ("archive", PINNING):
             locks.enter_context(lake.lock(name))
         pins = live_pins(lake)
         for removal in removals:

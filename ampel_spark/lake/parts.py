@@ -6,8 +6,8 @@ but readers do not see it before a commit names it; parts of a killed driver are
 
 from __future__ import annotations
 
+import datetime
 import math
-import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,21 +18,16 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
-from ampel_spark.lake.log import CHECKPOINTS, add_files
 from ampel_spark.lake.tasks import tell
 
 if TYPE_CHECKING:
-    from ampel_spark.lake.lake import Lake
     from ampel_spark.lake.tables import Table
 
 __all__ = [
     "Part",
     "PartWriter",
-    "append_rows",
     "arrow_schema",
     "arrow_type",
-    "commit_parts",
-    "insert_parts",
     "write_part",
 ]
 
@@ -44,8 +39,11 @@ _ARROW = {
     "float": pa.float32(),
     "double": pa.float64(),
     "string": pa.string(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
+    "timestamp": pa.timestamp("us", "UTC"),
 }
+
+#: Longest text among statistics: of a longer one they have the beginning.
+_LONGEST = 32
 
 
 def arrow_type(name: str) -> pa.DataType:
@@ -97,7 +95,7 @@ class PartWriter:
     schema : Arrow schema
         The part's columns.
     noted : sequence of str
-        The columns with statistics, by which readers can skip the part: numbers or short texts.
+        The columns with statistics, by which readers can skip the part: numbers, texts or times.
     """
 
     def __init__(self, folder: str | Path, schema: pa.Schema, noted: Sequence[str]) -> None:
@@ -132,10 +130,31 @@ class PartWriter:
             self._path.name,
             self._path.stat().st_size,
             self._rows,
-            {name: min(values) for name, values in known.items()},
-            {name: max(values) for name, values in known.items()},
+            {name: _below(min(values)) for name, values in known.items()},
+            {name: _above(max(values)) for name, values in known.items()},
             self._nulls,
         )
+
+
+def _below(value: Any) -> Any:
+    """Return a bound that statistics can hold, and that is not above `value`."""
+    if isinstance(value, str):
+        return value[:_LONGEST]
+    return _milliseconds(value) if isinstance(value, datetime.datetime) else value
+
+
+def _above(value: Any) -> Any:
+    """Return a bound that statistics can hold, and that is not below `value`."""
+    if isinstance(value, str) and len(value) > _LONGEST:
+        return value[:_LONGEST] + chr(0x10FFFF)
+    if isinstance(value, datetime.datetime):
+        # Delta notes milliseconds
+        return _milliseconds(value + datetime.timedelta(microseconds=-value.microsecond % 1000))
+    return value
+
+
+def _milliseconds(time: datetime.datetime) -> str:
+    return time.astimezone(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def write_part(
@@ -174,84 +193,3 @@ def write_part(
         writer.write(pa.Table.from_batches(held))
     if writer is not None:
         yield tell(asdict(writer.close()))
-
-
-def insert_parts(
-    lake: Lake,
-    table: Table,
-    parts: Sequence[Part],
-    folder: str,
-    metadata: Mapping[str, Any],
-    since: int | None,
-    replacing: str | None = None,
-) -> tuple[int, bool]:
-    """Add staged parts to a table with a key; a row whose key is present is not added again.
-
-    If nobody wrote to the table since version `since`, the files are added as they are, by a link.
-    Otherwise their rows are compared with the table and written again.
-
-    Parameters
-    ----------
-    lake, table
-        The lake, and a table with a key.
-    parts : sequence of Part
-        Files in `folder`; their rows are unique in the key.
-    folder : str
-        A staging folder on the lake's file system.
-    metadata : mapping
-        The commit's user metadata, written as JSON.
-    since : int or None
-        A version of the table that held none of these keys; None if one may be present.
-    replacing : str, optional
-        As for `Lake.insert`.
-
-    Returns
-    -------
-    int
-        The version that holds the rows.
-    bool
-        True if the files were added as they are.
-    """
-    with lake.lock(table.name):
-        if since is not None and lake.version(table.name) == since:
-            for part in parts:
-                os.link(Path(folder, part.name), Path(lake.path(table.name), part.name))
-            return commit_parts(lake, table, parts, metadata), True
-    rows = lake.spark.read.schema(table.schema()).parquet(*(f"{folder}/{p.name}" for p in parts))
-    return lake.insert(table, rows, metadata, replacing), False
-
-
-def append_rows(lake: Lake, table: Table, rows: pa.Table, metadata: Mapping[str, Any]) -> int:
-    """Add rows that the driver holds to a table in one commit; return its version.
-
-    Parameters
-    ----------
-    lake, table
-        The lake, and the table.
-    rows : Arrow table
-        With the table's columns.
-    metadata : mapping
-        The commit's user metadata, written as JSON.
-    """
-    lake.ensure(table)
-    writer = PartWriter(lake.path(table.name), arrow_schema(table), table.extremes)
-    writer.write(rows)
-    with lake.lock(table.name):
-        return commit_parts(lake, table, [writer.close()], metadata)
-
-
-def commit_parts(
-    lake: Lake, table: Table, parts: Iterable[Part], metadata: Mapping[str, Any]
-) -> int:
-    """Add parts to a table in one commit, which is made even without parts; return its version.
-
-    The parts are files in the table's folder; the table is created if it is absent. The metadata
-    become the commit's user metadata, as JSON. Every `CHECKPOINTS` commits, the log gets a
-    checkpoint, as it does by Spark.
-    """
-    lake.ensure(table)
-    files = [part.as_file() for part in parts]
-    version = add_files(lake.path(table.name), files, metadata)
-    if version % CHECKPOINTS == 0:
-        lake.checkpoint(table.name)
-    return version

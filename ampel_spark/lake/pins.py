@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ampel_spark.errors import LakeError, nearest
+from ampel_spark.lake.commits import insert, replace
+from ampel_spark.lake.parts import arrow_schema
 from ampel_spark.lake.reading import check_version
 from ampel_spark.lake.runs import utc_now
 from ampel_spark.lake.tables import TABLES
@@ -21,9 +26,6 @@ __all__ = ["PINNING", "live_pins", "pin", "release"]
 
 #: The lock under which pins are made, and files removed that none needs.
 PINNING = "pinning"
-
-#: Nothing of a run in a row of SQL needs quotes.
-_QUOTE = str.maketrans({"'": "''"})
 
 
 def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
@@ -43,13 +45,15 @@ def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
     """
     table = TABLES["pins"]
     now = utc_now()
-    rows = [(run_id, name, version, now, None) for name, version in sorted(versions.items())]
-    lake.ensure(table)
-    pins = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
+    rows = [
+        {"run_id": run_id, "table": name, "version": version, "pinned": now, "released": None}
+        for name, version in sorted(versions.items())
+    ]
+    pins = pa.Table.from_pylist(rows, arrow_schema(table))
     with lake.lock(PINNING):
         for name, version in sorted(versions.items()):
             check_version(lake.root, name, version)
-        lake.append(table, pins, {"run_id": run_id})
+        insert(lake, table, pins, {"run_id": run_id})
 
 
 def live_pins(lake: Lake) -> list[dict[str, Any]]:
@@ -75,15 +79,15 @@ def release(lake: Lake, runs: Sequence[str]) -> int:
     if not runs:
         return 0
     table = TABLES["pins"]
-    names = ", ".join(f"'{run.translate(_QUOTE)}'" for run in sorted(set(runs)))
+    mine = sorted(set(runs))
     now = utc_now()
     # A pin that is made meanwhile must not be written over.
     with lake.lock(PINNING):
         rows = [
-            tuple((row | {"released": row["released"] or now})[n] for n in table.names)
+            row | {"released": row["released"] or now}
             for row in lake.arrow("pins").to_pylist()
-            if row["run_id"] in set(runs)
+            if row["run_id"] in mine
         ]
-        held = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
-        lake.replace(table, held, f"run_id IN ({names})", {"released": sorted(set(runs))})
+        held = pa.Table.from_pylist(rows, arrow_schema(table))
+        replace(lake, table, held, pc.field("run_id").isin(mine), {"released": mine})
     return len(rows)

@@ -364,12 +364,16 @@ def new_run_id(job: str, started: datetime.datetime) -> str:
 
 def record(lake: Lake, run: Run) -> None:
     """Write a run's row, in the place of the one it had."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from ampel_spark.lake.commits import replace as replace_rows
+    from ampel_spark.lake.parts import arrow_schema
+
     table = TABLES["runs"]
-    lake.ensure(table)
-    row = run.to_row()
-    values = tuple(row[name] for name in table.names)
-    rows = lake.spark.createDataFrame([values], table.schema()).coalesce(1)
-    lake.replace(table, rows, f"run_id = '{run.run_id}'", {"run_id": run.run_id})
+    rows = pa.Table.from_pylist([run.to_row()], arrow_schema(table))
+    mine = pc.field("run_id") == run.run_id
+    replace_rows(lake, table, rows, mine, {"run_id": run.run_id})
 
 
 def runs(lake: str | Path) -> list[Run]:

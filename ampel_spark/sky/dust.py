@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import ArrayLike, NDArray
 
+from ampel_spark.bounds import check_fits
+from ampel_spark.document import read_document
 from ampel_spark.errors import ConfigError
 
 __all__ = ["DustMap", "galactic", "toy_map", "write_map"]
@@ -260,15 +261,10 @@ def _resolve(path: Path, sidecar: Path | None) -> tuple[Path, dict[str, Any]]:
 
 
 def _notes(path: Path) -> dict[str, Any]:
-    try:
-        notes = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path}: cannot read it as the sidecar of a dust map: {error}"
-        ) from error
-    if not isinstance(notes, dict):
-        raise ConfigError(f"{path}: a sidecar is a mapping with file, ordering, frame and scale")
-    return notes
+    """Return what a sidecar says: a mapping with file, ordering, frame and scale."""
+    document = read_document(path)
+    document.check()
+    return document.content
 
 
 def _column(path: Path) -> tuple[NDArray[np.float64], Any]:
@@ -277,6 +273,7 @@ def _column(path: Path) -> tuple[NDArray[np.float64], Any]:
 
     try:
         with fits.open(path) as units:
+            check_fits(units, path)
             tables = [unit for unit in units if isinstance(unit, fits.BinTableHDU)]
             if not tables:
                 raise ConfigError(f"{path} has no table: a HEALPix map is a BINTABLE")

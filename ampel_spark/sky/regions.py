@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
 
+from ampel_spark.bounds import TooLargeError, check_fits
 from ampel_spark.errors import ConfigError
 from ampel_spark.sky import healpix
 from ampel_spark.sky.angles import DEGREE, good_positions, separation, unit_vectors, window
@@ -335,6 +336,7 @@ def _fits_columns(path: Path) -> dict[str, npt.NDArray[np.generic]]:
 
     try:
         with fits.open(path) as units:
+            check_fits(units, path)
             for unit in units:
                 if isinstance(unit, fits.BinTableHDU):
                     return {
@@ -343,6 +345,6 @@ def _fits_columns(path: Path) -> dict[str, npt.NDArray[np.generic]]:
                         )
                         for name in unit.columns.names
                     }
-    except OSError as error:
+    except (OSError, TooLargeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from None
     raise ConfigError(f"{path} has no table")

@@ -21,9 +21,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ampel_spark.lake.changes import Changes, changes, notes
+from ampel_spark.lake.commits import insert
 from ampel_spark.lake.decisions import DecisionRef
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.parts import append_rows, arrow_schema
+from ampel_spark.lake.parts import arrow_schema
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.trace import trace_id_of
@@ -147,7 +148,7 @@ def parts_of(lake: Lake) -> list[dict[str, Any]]:
         if (row["set_id"], row["part"]) not in known
     ]
     if lost:
-        append_rows(lake, table, pa.Table.from_pylist(lost, arrow_schema(table)), {})
+        insert(lake, table, pa.Table.from_pylist(lost, arrow_schema(table)), {})
     return sorted(rows + lost, key=lambda row: (row["decisions_version"], row["set_id"]))
 
 

@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ampel_spark.bounds import cure, limit
 from ampel_spark.errors import UnitError
 from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
 from ampel_spark.lake.tables import Table, TableColumn, result_table
@@ -31,6 +32,7 @@ from ampel_spark.lake.tasks import TOLD
 from ampel_spark.lake.ties import READ, hash_column
 from ampel_spark.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
 from ampel_spark.t1.assemble import batch_of
+from ampel_spark.t2.guard import SILENCE, beat, guarded
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
 
 if TYPE_CHECKING:
@@ -69,6 +71,10 @@ _CHUNK = 1000
 _GROUP = 20_000
 #: So many states, without their light curves, may go to every worker.
 _BROADCAST = 200_000
+#: Bytes that a result has at the most, but for a few.
+_USUAL = 1 << 14
+#: Characters of a message that are kept.
+_MESSAGE = 10_000
 
 
 def unit_table(name: str, columns: Sequence[Column]) -> Table:
@@ -227,6 +233,7 @@ def compute(
     count: int,
     folder: str | Path,
     run_id: str,
+    silence: float = SILENCE,
 ) -> list[Part]:
     """Run a unit on the rows of `stale`; every task writes its results as a part of the table.
 
@@ -245,6 +252,10 @@ def compute(
         Of the parts; workers see it under the same path.
     run_id : str
         Goes into the rows.
+    silence : float
+        Seconds after which a unit that does not come back from a light curve is stopped. It costs
+        that light curve a row with status -4, as one does that ends its process
+        (`ampel_spark.t2.guard`).
 
     Notes
     -----
@@ -258,7 +269,7 @@ def compute(
 
     placed = _placed(rows, curves, unit, count)
     task = _task_on_files if "file" in placed.columns else _task
-    write = functools.partial(_write, task, packed(unit), trace_id, str(folder), run_id)
+    write = functools.partial(_write, task, packed(unit), trace_id, str(folder), run_id, silence)
     written = placed.mapInArrow(write, from_arrow_schema(TOLD)).collect()
     return [Part(**json.loads(row["report"])) for row in written]
 
@@ -285,11 +296,12 @@ def _placed(rows: DataFrame, curves: DataFrame, unit: Unit, count: int) -> DataF
 
 
 def _write(
-    task: Callable[[Unit, str, Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]],
+    task: Callable[[Unit, str, pa.RecordBatch, int], Iterator[pa.RecordBatch]],
     unit: bytes,
     trace_id: str,
     folder: str,
     run_id: str,
+    silence: float,
     batches: Iterator[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     """Run a unit on the light curves of a task, and write the results."""
@@ -298,9 +310,63 @@ def _write(
     schema = arrow_schema(table)
     results = (
         rows.append_column("run_id", pa.repeat(run_id, len(rows))).select(schema.names)
-        for rows in task(built, trace_id, batches)
+        for batch in batches
+        for rows in _results(task, unit, trace_id, batch, silence)
     )
     return write_part(folder, schema, table.extremes, _GROUP, results)
+
+
+def _results(
+    task: Callable[[Unit, str, pa.RecordBatch, int], Iterator[pa.RecordBatch]],
+    unit: bytes,
+    trace_id: str,
+    batch: pa.RecordBatch,
+    silence: float,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the results of light curves by a process of the unit's own."""
+    at = 0
+    for found in guarded(unit, functools.partial(_in_child, task, trace_id), batch, silence):
+        if isinstance(found, str):
+            ended = _EndedUnit.instead_of(_unpacked(unit), found)
+            yield from task(ended, trace_id, batch.slice(at, 1), 1)
+            at += 1
+        else:
+            yield found
+            at += len(found)
+
+
+def _in_child(
+    task: Callable[[Unit, str, pa.RecordBatch, int], Iterator[pa.RecordBatch]],
+    trace_id: str,
+    unit: bytes,
+    batch: pa.RecordBatch,
+    chunk: int,
+) -> Iterator[pa.RecordBatch]:
+    yield from task(_unpacked(unit), trace_id, batch, chunk or _CHUNK)
+
+
+class _EndedUnit(Unit):
+    """Stands in the place of a unit whose process ended on a light curve, to make its row."""
+
+    why: str
+    made: tuple[Column, ...]
+    read: tuple[str, ...] | None
+
+    @classmethod
+    def instead_of(cls, unit: Unit, why: str) -> _EndedUnit:
+        read = unit.point_fields()
+        return cls(
+            why=why, made=tuple(unit.output_columns()), read=None if read is None else tuple(read)
+        )
+
+    def output_columns(self) -> Sequence[Column]:
+        return self.made
+
+    def point_fields(self) -> Sequence[str] | None:
+        return self.read
+
+    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
+        raise Refusal(self.why, EXCEPTION)
 
 
 def _fields(unit: Unit) -> list[str]:
@@ -310,39 +376,43 @@ def _fields(unit: Unit) -> list[str]:
 
 
 def _task_on_files(
-    unit: Unit, trace_id: str, batches: Iterator[pa.RecordBatch]
+    unit: Unit, trace_id: str, batch: pa.RecordBatch, chunk: int
 ) -> Iterator[pa.RecordBatch]:
     """Run a unit on states that are named by their place in Parquet files, in order of these."""
-    path, table, fields = "", pa.table({}), _fields(unit)
-    for batch in batches:
-        files = batch.column("file").to_pylist()
-        edges = [0, *(k for k in range(1, len(files)) if files[k] != files[k - 1]), len(files)]
-        for begin, end in itertools.pairwise(edges):
-            if begin == end:
-                continue
-            if files[begin] != path:
-                path = files[begin]
-                table = pq.read_table(
-                    url2pathname(urlsplit(path).path),
-                    columns=["state_id", "stock", "name", *fields],
-                    partitioning=None,
-                )
-            for start in range(begin, end, _CHUNK):
-                part = batch.slice(start, min(_CHUNK, end - start))
-                curves = table.take(part.column("row")).combine_chunks().to_batches()[0]
-                if not curves.column("state_id").equals(part.column("state_id")):
-                    raise UnitError(f"{path}: light curves changed while they were read")
-                rest = [n for n in part.schema.names if n not in ("state_id", "file", "row")]
-                whole = pa.RecordBatch.from_arrays(
-                    [*curves.columns, *(part.column(n) for n in rest)],
-                    names=[*curves.schema.names, *rest],
-                )
-                yield compute_batch(unit, whole, trace_id)
+    files = batch.column("file").to_pylist()
+    edges = [0, *(k for k in range(1, len(files)) if files[k] != files[k - 1]), len(files)]
+    for begin, end in itertools.pairwise(edges):
+        if begin == end:
+            continue
+        path = files[begin]
+        table = _curves_of(path, tuple(_fields(unit)))
+        for start in range(begin, end, chunk):
+            part = batch.slice(start, min(chunk, end - start))
+            curves = table.take(part.column("row")).combine_chunks().to_batches()[0]
+            if not curves.column("state_id").equals(part.column("state_id")):
+                raise UnitError(f"{path}: light curves changed while they were read")
+            rest = [n for n in part.schema.names if n not in ("state_id", "file", "row")]
+            whole = pa.RecordBatch.from_arrays(
+                [*curves.columns, *(part.column(n) for n in rest)],
+                names=[*curves.schema.names, *rest],
+            )
+            yield compute_batch(unit, whole, trace_id)
 
 
-def _task(unit: Unit, trace_id: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield compute_batch(unit, batch, trace_id)
+@functools.lru_cache(maxsize=1)
+def _curves_of(path: str, fields: tuple[str, ...]) -> pa.Table:
+    # Rows of one file may come in several batches.
+    return pq.read_table(
+        url2pathname(urlsplit(path).path),
+        columns=["state_id", "stock", "name", *fields],
+        partitioning=None,
+    )
+
+
+def _task(unit: Unit, trace_id: str, batch: pa.RecordBatch, chunk: int) -> Iterator[pa.RecordBatch]:
+    """Run a unit on light curves; as they come from Spark, unless each is to be alone."""
+    for start in range(0, len(batch), chunk if chunk == 1 else max(1, len(batch))):
+        yield compute_batch(unit, batch.slice(start, 1) if chunk == 1 else batch, trace_id)
 
 
 @functools.lru_cache(maxsize=32)
@@ -420,7 +490,7 @@ def _together(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) ->
     """
     try:
         return _at_once(unit, columns, curves)
-    except Exception:  # which comes again for the light curve that it is about
+    except (Exception, SystemExit):  # which comes again for the light curve that it is about
         return None
 
 
@@ -434,6 +504,9 @@ def _at_once(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) -> 
     if lengths := {name: len(each) for name, each in found.items() if len(each) != n}:
         raise ValueError(f"process_batch returned {lengths} values for {n} light curves")
     values = {c.name: _column(found.get(c.name, pa.nulls(n)), arrow_type(c.type)) for c in columns}
+    size = sum(column.nbytes for column in values.values())
+    if size > limit("result") + n * _USUAL:  # of one, perhaps, which is then found one by one
+        raise ValueError(f"process_batch returned {size} bytes for {n} light curves")
     status = pa.array(found.get("status", np.zeros(n, np.int32)), pa.int32())
     message = _column(found.get("message", pa.nulls(n)), pa.string())
     each = (time.perf_counter() - started) * 1e3 / n
@@ -453,6 +526,7 @@ def _one_by_one(unit: Unit, columns: Sequence[Column], curves: LightCurveBatch) 
 def _one(
     unit: Unit, columns: Sequence[Column], curve: LightCurve
 ) -> tuple[int, str | None, float, Mapping[str, Any]]:
+    beat()
     started = time.perf_counter()
     status, message, result = OK, None, {}
     missing = [name for name in unit.needs() if curve.results.get(name) is None]
@@ -463,7 +537,7 @@ def _one(
         status, message = _outcome(result.pop("status", OK), result.pop("message", None))
     except Refusal as refusal:
         status, message = refusal.status, str(refusal)
-    except Exception as error:  # one object's failure is one row; the stage goes on
+    except (Exception, SystemExit) as error:  # one object's failure is one row; the stage goes on
         status, message = EXCEPTION, f"{type(error).__name__}: {error}"[:1000]
     return status, message, (time.perf_counter() - started) * 1e3, result
 
@@ -472,7 +546,7 @@ def _outcome(status: Any, message: Any) -> tuple[int, str | None]:
     """Hold a unit to a status of 32 bits and a message of text."""
     if not isinstance(message, str | None):
         raise TypeError(f"message is {message!r}, no text")
-    return pa.scalar(int(status), pa.int32()).as_py(), message
+    return pa.scalar(int(status), pa.int32()).as_py(), message and message[:_MESSAGE]
 
 
 def _processed(unit: Unit, columns: Sequence[Column], curve: LightCurve) -> Mapping[str, Any]:
@@ -504,9 +578,13 @@ def _checked(result: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, 
     for name, value in result.items():
         if name in types:
             try:
-                checked[name] = _column([value], arrow_type(types[name]))[0].as_py()
+                column = _column([value], arrow_type(types[name]))
+                if column.nbytes > limit("result"):
+                    raise ValueError(f"{column.nbytes} bytes of it: {cure('result')}")
+                checked[name] = column[0].as_py()
             except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError) as error:
-                raise ValueError(f"column {name} ({types[name]}): {value!r}: {error}") from None
+                shown = repr(value)[:200]
+                raise ValueError(f"column {name} ({types[name]}): {shown}: {error}") from None
         else:
             checked[name] = value
     return checked

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from ampel_spark.bounds import TooLargeError, cure, limit
 from ampel_spark.t3.figures import COLOURS, draw
 
 __all__ = ["KINDS", "pixels", "stamps"]
@@ -37,12 +38,20 @@ def pixels(image: bytes | None) -> npt.NDArray[np.float64] | None:
         # astropy warns of the first card of real cutouts, which does not conform to FITS
         with (
             warnings.catch_warnings(action="ignore", category=AstropyWarning),
-            fits.open(io.BytesIO(gzip.decompress(image)), memmap=False) as file,
+            fits.open(io.BytesIO(_unpacked(image)), memmap=False) as file,
         ):
             data = file[0].data
     except (OSError, EOFError, ValueError, TypeError, zlib.error):
         return None
     return None if data is None or data.ndim != 2 else np.asarray(data, float)
+
+
+def _unpacked(image: bytes) -> bytes:
+    with gzip.open(io.BytesIO(image)) as stream:
+        content = stream.read(limit("image") + 1)
+    if len(content) > limit("image"):
+        raise TooLargeError(f"{len(image)} bytes become more than {cure('image')}")
+    return content
 
 
 def stamps(images: Mapping[str, bytes | None], *, form: str = "png") -> bytes:

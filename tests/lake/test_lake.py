@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from ampel_spark.errors import LakeError
+from ampel_spark.lake.commits import insert, replace
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import Counts, Run, record, utc_now
@@ -42,8 +43,8 @@ def content(lake: Lake, version: int | None = None) -> dict[int, str]:
 
 
 def test_a_key_enters_once_and_the_first_value_stays(lake: Lake) -> None:
-    first = lake.insert(KEYED, rows(lake, (1, "a"), (2, "b")), {"run_id": "x"})
-    second = lake.insert(KEYED, rows(lake, (2, "other"), (3, "c")), {"run_id": "y"})
+    first = insert(lake, KEYED, rows(lake, (1, "a"), (2, "b")), {"run_id": "x"})
+    second = insert(lake, KEYED, rows(lake, (2, "other"), (3, "c")), {"run_id": "y"})
     assert content(lake) == {1: "a", 2: "b", 3: "c"}
     assert content(lake, first) == {1: "a", 2: "b"}
     assert second == first + 1
@@ -52,10 +53,12 @@ def test_a_key_enters_once_and_the_first_value_stays(lake: Lake) -> None:
 
 
 def test_rows_that_meet_a_condition_give_way(lake: Lake) -> None:
-    lake.insert(KEYED, rows(lake, (1, "failed"), (2, "b")), {})
-    lake.insert(KEYED, rows(lake, (1, "a"), (2, "other"), (3, "c")), {}, replacing="t.v = 'failed'")
+    insert(lake, KEYED, rows(lake, (1, "failed"), (2, "b")), {})
+    insert(
+        lake, KEYED, rows(lake, (1, "a"), (2, "other"), (3, "c")), {}, replacing="t.v = 'failed'"
+    )
     assert content(lake) == {1: "a", 2: "b", 3: "c"}
-    lake.insert(KEYED, rows(lake, (1, "again")), {}, replacing="t.v = 'failed'")
+    insert(lake, KEYED, rows(lake, (1, "again")), {}, replacing="t.v = 'failed'")
     assert content(lake)[1] == "a"
 
 
@@ -65,7 +68,7 @@ def test_two_writers_at_once_add_nothing_twice(lake: Lake) -> None:
 
     def write() -> None:
         try:
-            lake.insert(KEYED, rows(lake, *((i, "x") for i in range(20))), {})
+            insert(lake, KEYED, rows(lake, *((i, "x") for i in range(20))), {})
         except BaseException as error:  # handed to the test's own thread
             failures.append(error)
 
@@ -92,7 +95,7 @@ def test_tables_are_made_for_time_travel_and_say_what_their_columns_mean(lake: L
 
 
 def test_rows_of_a_range_have_the_columns_asked_for_where_there_are_none_too(lake: Lake) -> None:
-    lake.insert(KEYED, rows(lake, (1, "a"), (5, "b")), {})
+    insert(lake, KEYED, rows(lake, (1, "a"), (5, "b")), {})
     assert lake.between(KEYED, ["v"], "k", 4, 9).collect() == [("b",)]
     nothing = lake.between(KEYED, ["v"], "k", 7, 9)
     assert (nothing.columns, nothing.count()) == (["v"], 0)
@@ -116,9 +119,9 @@ def aged(lake: Lake, name: str, days: float) -> None:
 
 @pytest.mark.parametrize("retention", ["as made", "Delta's own"])
 def test_an_old_version_reads_when_its_log_has_aged(lake: Lake, retention: str) -> None:
-    old = lake.insert(KEYED, rows(lake, (1, "a")), {})
+    old = insert(lake, KEYED, rows(lake, (1, "a")), {})
     for value in ("b", "c"):
-        lake.replace(KEYED, rows(lake, (1, value)), "k = 1", {})
+        replace(lake, KEYED, rows(lake, (1, value)), "k = 1", {})
     if retention != "as made":  # that the test can fail
         lake.spark.sql(
             f"ALTER TABLE delta.`{lake.path('keyed')}` UNSET TBLPROPERTIES "
@@ -135,11 +138,13 @@ def test_an_old_version_reads_when_its_log_has_aged(lake: Lake, retention: str) 
 
 
 def test_a_table_takes_new_columns_and_refuses_another_type(lake: Lake) -> None:
-    lake.insert(KEYED, rows(lake, (1, "a")), {})
+    insert(lake, KEYED, rows(lake, (1, "a")), {})
     wider = Table(
         "keyed", "a row", (*KEYED.columns, TableColumn("w", "double", "it's new [d]")), ("k",)
     )
-    lake.insert(wider, lake.spark.createDataFrame([(2, "b", 1.5)], "k int, v string, w double"), {})
+    insert(
+        lake, wider, lake.spark.createDataFrame([(2, "b", 1.5)], "k int, v string, w double"), {}
+    )
     assert [(r["k"], r["w"]) for r in lake.read("keyed").orderBy("k").collect()] == [
         (1, None),
         (2, 1.5),
@@ -150,7 +155,7 @@ def test_a_table_takes_new_columns_and_refuses_another_type(lake: Lake) -> None:
 
 
 def test_the_meaning_of_a_new_column_is_kept_as_it_is_written(lake: Lake) -> None:
-    lake.insert(KEYED, rows(lake, (1, "a")), {})
+    insert(lake, KEYED, rows(lake, (1, "a")), {})
     meaning = r"name == 'it\'s', as \selection\ asks for it"
     lake.ensure(
         Table("keyed", "a row", (*KEYED.columns, TableColumn("w", "double", meaning)), ("k",))

@@ -14,9 +14,10 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from ampel_spark.errors import LakeError
+from ampel_spark.lake.commits import add_parts, delete
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.log import add_files, create, newest_version, replace_files
-from ampel_spark.lake.parts import Part, PartWriter, arrow_schema, commit_parts
+from ampel_spark.lake.parts import Part, PartWriter, arrow_schema
 from ampel_spark.lake.tables import TABLES
 
 TABLE = TABLES["quarantine"]
@@ -38,7 +39,7 @@ def test_parts_committed_at_once_are_all_there_for_every_reader(
     lake.ensure(TABLE)
     parts = [part(lake, str(i)) for i in range(52)]
     with ThreadPoolExecutor(4) as pool:
-        versions = list(pool.map(lambda p: commit_parts(lake, TABLE, [p], {"run_id": "r"}), parts))
+        versions = list(pool.map(lambda p: add_parts(lake, TABLE, [p], {"run_id": "r"}), parts))
     assert sorted(versions) == list(range(1, 53))
     assert lake.version(TABLE.name) == DeltaTable(lake.path(TABLE.name)).version() == 52
     members = sorted(str(i) for i in range(52))
@@ -49,15 +50,15 @@ def test_parts_committed_at_once_are_all_there_for_every_reader(
     log = lake.root / TABLE.name / "_delta_log"
     (checkpoint,) = log.glob("*.checkpoint*.parquet")
     assert 50 <= int(checkpoint.name[:20]) <= 52
-    # Spark commits after them, and all of them tell of their run
-    lake.delete(TABLE.name, "member = '3'", {"run_id": "s"})
+    # rows are deleted after them, and all of them tell of their run
+    delete(lake, TABLE, "member = '3'", {"run_id": "s"})
     assert [told["run_id"] for told in lake.commits(TABLE.name, 50)] == ["s", "r", "r"]
     times = [
         json.loads(path.read_text().splitlines()[0])["commitInfo"]["inCommitTimestamp"]
         for path in sorted(log.glob("*.json"))
     ]
     assert times == sorted(set(times))
-    assert commit_parts(lake, TABLE, [], {"run_id": "none"}) == 54
+    assert add_parts(lake, TABLE, [], {"run_id": "none"}) == 54
     assert lake.read(TABLE.name).count() == 51
 
 
@@ -108,11 +109,16 @@ def test_files_that_are_put_together_take_no_place_of_a_version_that_came_meanwh
     file = {"path": "a.parquet", "size": 1, "rows": 1, "least": {}, "most": {}, "nulls": {}}
     first = add_files(tmp_path, [file], {})
     add_files(tmp_path, [file | {"path": "b.parquet"}], {})
+    new = [file | {"path": "c.parquet"}]
     with pytest.raises(LakeError, match="was written to while its files were put together"):
-        replace_files(tmp_path, [file | {"path": "c.parquet"}], ["a.parquet"], first, {})
+        replace_files(tmp_path, new, ["a.parquet"], first, {}, changes=True)
     assert newest_version(tmp_path) == first + 1
-    again = [file | {"path": "c.parquet", "rows": 2}]
-    version = replace_files(tmp_path, again, ["a.parquet", "b.parquet"], first + 1, {})
+    # a file that was only added meanwhile stays beside those that are put together
+    assert replace_files(tmp_path, new, ["a.parquet"], first, {}) == first + 2
+    with pytest.raises(LakeError, match="was written to while its files were put together"):
+        replace_files(tmp_path, new, ["a.parquet"], first + 1, {})
+    again = [file | {"path": "d.parquet", "rows": 2}]
+    version = replace_files(tmp_path, again, ["b.parquet", "c.parquet"], first + 2, {})
     table = DeltaTable(tmp_path)
-    assert (version, table.version()) == (first + 2, first + 2)
-    assert [Path(uri).name for uri in table.file_uris()] == ["c.parquet"]
+    assert (version, table.version()) == (first + 3, first + 3)
+    assert [Path(uri).name for uri in table.file_uris()] == ["d.parquet"]

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from ampel_spark.lake.commits import insert_parts
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.parts import insert_parts
 from ampel_spark.t2 import Column, LightCurve, LightCurveBatch, Refusal, Unit, runner
 from ampel_spark.t2.registry import build
 from tests.t2.staged import curves
@@ -324,12 +324,8 @@ def test_workers_build_the_unit_and_results_enter_the_table_once(
     keys = runner.wanted(rows.select("state_id"), {})
     # two drivers that found the same table, and a third that knows nothing of it
     for run, since, whole in (("a", 0, True), ("b", 0, False), ("c", None, False)):
-        (tmp_path / run).mkdir()
-        parts = runner.compute(keys, rows, unit, "trace", 40, tmp_path / run, run)
-        told = {"run_id": run}
-        found = insert_parts(
-            lake, table, parts, str(tmp_path / run), told, since, runner.REPLACEABLE
-        )
+        parts = runner.compute(keys, rows, unit, "trace", 40, lake.path(table.name), run)
+        found = insert_parts(lake, table, parts, {"run_id": run}, since, runner.REPLACEABLE)
         assert found == (1, whole)
     stored = lake.read("t2_count").orderBy("stock").collect()
     assert [r["count"] for r in stored] == [3 * (i + 1) for i in range(40)]

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ampel_spark.archive.reading import ztf
 from ampel_spark.archive.reading.files import ArchiveFile, fits, hash_files, sizes_of
 from ampel_spark.archive.reading.readers import name_patterns
 from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.errors import ArchiveError
+from ampel_spark.lake.commits import restore
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.tables import TABLES
@@ -119,7 +121,9 @@ def undo_unfinished(lake: Lake, run_id: str) -> list[str]:
             if "undone" in commit:
                 break  # what is older was undone before
             if "chunk" in commit:
-                lake.restore(name, marks[name], {"run_id": run_id, "undone": commit["chunk"]})
+                table = ztf.alerts_table() if name == "alerts" else TABLES[name]
+                info = {"run_id": run_id, "undone": commit["chunk"]}
+                restore(lake, table, marks[name], info)
                 undone.append(str(commit["chunk"]))
                 break
     return list(dict.fromkeys(undone))

@@ -29,7 +29,8 @@ from ampel_spark.archive.committing.accounts import Members
 from ampel_spark.archive.committing.lookup import look_up_slices
 from ampel_spark.archive.committing.revisions import Sources, resolve
 from ampel_spark.archive.committing.staging import POINTS, write_values
-from ampel_spark.lake.parts import Part, arrow_schema, commit_parts
+from ampel_spark.lake.commits import add_parts, update
+from ampel_spark.lake.parts import Part, arrow_schema
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.lake.tasks import run_tasks
 
@@ -237,26 +238,22 @@ def _commit(
     """Commit what is new, and, where that is not all, what changes or goes."""
     points, sightings = TABLES["datapoints"], TABLES["sightings"]
     if resolved.added:
-        commit_parts(lake, sightings, resolved.added, metadata)
+        add_parts(lake, sightings, resolved.added, metadata)
     if resolved.gone:
         rows = _read(lake, arrow_schema(sightings), resolved.gone)
-        lake.merge(sightings, rows, metadata, lambda m: m.whenMatchedDelete(), _within(span))
-    commit_parts(lake, points, [*parts, *resolved.inserted], metadata)
+        update(lake, sightings, rows, metadata, gone="true", within=_within(span))
+    add_parts(lake, points, [*parts, *resolved.inserted], metadata)
     if resolved.changed:
         changed = [*changed, _read(lake, arrow_schema(points), resolved.changed)]
     if changed:
-        lake.merge(
-            points,
-            _ready(changed, points.names, metadata),
-            metadata,
-            lambda m: m.whenMatchedDelete("s.value_hash IS NULL").whenMatchedUpdateAll(),
-            _within(span),
-        )
+        rows = _ready(changed, points.names, metadata)
+        gone = "value_hash IS NULL"
+        update(lake, points, rows, metadata, gone=gone, within=_within(span))
 
 
 def _within(span: tuple[float, float]) -> str:
     low, high = _near(span)
-    return f"t.jd >= {low!r} AND t.jd <= {high!r}"
+    return f"jd >= {low!r} AND jd <= {high!r}"
 
 
 def _read(lake: Lake, schema: pa.Schema, files: Sequence[str]) -> DataFrame:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ampel_spark.archive.committing.accounts import (
     Members,
@@ -43,8 +44,9 @@ from ampel_spark.archive.reading.files import find_files, left_out, sizes_of
 from ampel_spark.archive.reading.readers import Reader, check_settings, name_patterns, reader_of
 from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.errors import ArchiveError
+from ampel_spark.lake.commits import add_parts, delete, insert, replace, written
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.parts import PartWriter, arrow_schema, commit_parts
+from ampel_spark.lake.parts import arrow_schema
 from ampel_spark.lake.progress import INTERVAL, progress
 from ampel_spark.lake.runs import new_run_id, utc_now
 from ampel_spark.lake.tables import TABLES
@@ -255,9 +257,9 @@ def _ingest_chunk(
             bad = members.others.drop("row")
             if fates is not None:
                 bad = bad.unionByName(conflicts(fates))
-            lake.insert(TABLES["quarantine"], bad.withColumn("run_id", f.lit(run_id)), info)
+            insert(lake, TABLES["quarantine"], bad.withColumn("run_id", f.lit(run_id)), info)
         else:
-            commit_parts(lake, TABLES["quarantine"], [], info)
+            add_parts(lake, TABLES["quarantine"], [], info)
         _mark(lake, chunk, survey, accounts, info)
     return accounts
 
@@ -272,15 +274,15 @@ def _add_alerts(
     if fates is None:
         for path in staged:
             shutil.move(path, lake.path(table.name))
-        commit_parts(lake, table, members.alerts, info)
+        add_parts(lake, table, members.alerts, info)
         return
     if not staged:
-        commit_parts(lake, table, [], info)
+        add_parts(lake, table, [], info)
         return
     rows = lake.spark.read.schema(table.schema()).parquet(*staged)
     # Copies of a packet in one file are alike in all that is kept.
     rows = stored_of(rows, fates, "alert_id", "file").dropDuplicates(["survey", "alert_id"])
-    lake.append(table, rows, info, always=True)
+    add_parts(lake, table, written(lake, table, rows), info)
 
 
 def _mark(
@@ -303,16 +305,10 @@ def _mark(
             "night_last": nights[-1], "chunk": info["chunk"], **versions,
             "run_id": info["run_id"],
         }  # fmt: skip
-        rows.append(tuple(row[column] for column in table.names))
-    if chunk.replaced:
-        frame = lake.spark.createDataFrame(rows, table.schema()).coalesce(1)
-        lake.replace(table, frame, _one_of("path", chunk.replaced), info)
-        return
-    # That no file stands here already was seen under the lock "archive", which is still held.
-    writer = PartWriter(lake.path(table.name), arrow_schema(table), table.extremes)
-    columns = zip(*rows, strict=True)
-    writer.write(pa.table(dict(zip(table.names, columns, strict=True)), arrow_schema(table)))
-    commit_parts(lake, table, [writer.close()], info)
+        rows.append(row)
+    # That no other file stands here already was seen under the lock "archive", which is still held.
+    gone = pc.field("path").isin(pa.array(list(chunk.replaced), pa.string()))
+    replace(lake, table, pa.Table.from_pylist(rows, arrow_schema(table)), gone, info)
 
 
 def _give_way(lake: Lake, paths: list[str], info: Mapping[str, Any], folder: str) -> None:
@@ -321,8 +317,8 @@ def _give_way(lake: Lake, paths: list[str], info: Mapping[str, Any], folder: str
 
     condition = _one_of("file", paths)
     withdraw(lake, lake.read("alerts").where(f.expr(condition)), info, folder, _EVER)
-    for name in ("alerts", "quarantine"):
-        lake.delete(name, condition, info)
+    for table in (ztf.alerts_table(), TABLES["quarantine"]):
+        delete(lake, table, condition, info)
 
 
 def _one_of(column: str, values: list[str]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,9 +21,11 @@ import fastavro
 import numpy as np
 import numpy.typing as npt
 
+from ampel_spark.bounds import most_unpacked
 from ampel_spark.compiled import compiled, entry_point
 
-__all__ = ["Decoded", "Field", "Program", "decode", "payload_of", "program_of"]
+__all__ = ["Decoded", "Field", "Program", "blocks_of", "decode", "payload_of", "program_of",
+           "snappy_length"]  # fmt: skip
 
 Array = npt.NDArray[Any]
 
@@ -171,10 +173,14 @@ def payload_of(data: bytes) -> tuple[Program, bytes | memoryview] | None:
     payload = memoryview(data)[at : at + size]  # of 70 kB, most of them cutouts
     try:
         if program.codec == "deflate":
-            return program, zlib.decompress(payload, -15)
+            inflate = zlib.decompressobj(-15)
+            raw = inflate.decompress(payload, most_unpacked("packet", 0))
+            return (program, raw) if inflate.eof else None
         if program.codec == "snappy":
             import cramjam
 
+            if snappy_length(payload) > most_unpacked("packet", 0):
+                return None
             raw = bytes(cramjam.snappy.decompress_raw(bytes(payload[:-4])))
             if zlib.crc32(raw) != int.from_bytes(payload[-4:], "big"):
                 return None
@@ -208,7 +214,26 @@ def _header(data: bytes) -> tuple[Program, int] | None:
     return made, end + 16
 
 
-def _metadata(data: bytes) -> tuple[dict[str, str], int]:
+def blocks_of(data: bytes) -> Iterator[tuple[str, int, memoryview]]:
+    """Yield the codec, the number of records and the packed bytes of the blocks of a container.
+
+    Raises
+    ------
+    IndexError, ValueError
+        Where it ends early or is damaged.
+    """
+    meta, at = _metadata(data, "replace")
+    at += 16
+    while at < len(data):
+        count, at = _varint(data, at)
+        size, at = _varint(data, at)
+        if size < 0:
+            raise ValueError("a negative length")
+        yield meta.get("avro.codec", "null"), count, memoryview(data)[at : at + size]
+        at += size + 16
+
+
+def _metadata(data: bytes, errors: str = "strict") -> tuple[dict[str, str], int]:
     """Return the metadata of a container, and where the sync marker begins."""
     if data[:4] != b"Obj\x01":
         raise ValueError("no Avro container")
@@ -227,9 +252,19 @@ def _metadata(data: bytes) -> tuple[dict[str, str], int]:
                 size, at = _varint(data, at)
                 if size < 0 or at + size > len(data):
                     raise ValueError("a length beyond the end")
-                pair.append(data[at : at + size].decode())
+                pair.append(data[at : at + size].decode(errors=errors))
                 at += size
             meta[pair[0]] = pair[1]
+
+
+def snappy_length(payload: memoryview) -> int:
+    """Return the length that a block of snappy says it has, unpacked; 0 where it says nothing."""
+    length = 0
+    for i, byte in enumerate(payload[:6]):
+        length |= (byte & 127) << (7 * i)
+        if byte < 128:
+            return length
+    return 0
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -338,7 +373,7 @@ class _Compiler:
         if kind in ("array", "map"):
             return self._list(schema, kind, path, level, within)
         if kind == "fixed":
-            self.add(_FIXED, int(schema["size"]))
+            self.add(_FIXED, max(0, int(schema["size"])))
         elif kind in _SCALARS:
             if kind == "enum" and level >= 0:
                 raise NotImplementedError("an enum among the scalars")

@@ -72,6 +72,7 @@ def keep_cutouts(
     from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
 
+    from ampel_spark.lake.commits import insert
     from ampel_spark.lake.progress import progress
 
     files = [str(path) for path in find_files(paths)]
@@ -87,7 +88,7 @@ def keep_cutouts(
         with progress(spark, f"cutouts: reading {len(files)} files", out):
             rows.write.mode("overwrite").parquet(f"{folder}/cutouts")
         before = lake.read(CUTOUTS.name).count() if lake.has(CUTOUTS.name) else 0
-        lake.insert(CUTOUTS, spark.read.parquet(f"{folder}/cutouts"), {"run_id": run_id})
+        insert(lake, CUTOUTS, spark.read.parquet(f"{folder}/cutouts"), {"run_id": run_id})
     kept = lake.read(CUTOUTS.name).count() - before
     out(f"cutouts: those of {kept} alerts are new")
     return kept

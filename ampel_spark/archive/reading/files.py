@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ampel_spark.archive.reading.tars import Broken, Member, members_of
+from ampel_spark.archive.reading.tars import Broken, Member, Unread, members_of
+from ampel_spark.bounds import TooLargeError, cure, joined, limit, most_unpacked
 from ampel_spark.errors import ArchiveError
 from ampel_spark.packed import (
     ENDINGS,
@@ -238,16 +239,18 @@ def read_members(path: str | Path, digest: Digest | None = None) -> Iterator[Mem
         with path.open("rb") as raw:
             pieces = _taken(pieces_of(raw), digest)
             try:
-                for item in _members(path.name, opened(pieces)):
+                for item in _members(path.name, opened(pieces), digest):
                     if isinstance(item, Broken):
                         broken = item
                     elif item.data[:4] == _AVRO:
                         yield item
                     elif _is_aside(item.name, item.data):
                         digest.asides.append(item.name)
+                    elif isinstance(item.data, Unread):
+                        yield item
                     else:
                         yield Member(item.name, _unpacked(item.data))
-            except PackedError as error:
+            except (PackedError, TooLargeError) as error:
                 broken = Broken("broken_archive", str(error))
             for _ in pieces:  # what lies behind a break belongs to the file, too
                 pass
@@ -257,10 +260,10 @@ def read_members(path: str | Path, digest: Digest | None = None) -> Iterator[Mem
         yield broken
 
 
-def _members(name: str, pieces: Pieces) -> Iterator[Member | Broken]:
+def _members(name: str, pieces: Pieces, digest: Digest) -> Iterator[Member | Broken]:
     head = pieces.head()
     if head[:4] == _AVRO or (head and plain_name(name).endswith(".avro") and not _is_tar(head)):
-        yield Member(name, b"".join(pieces))
+        yield Member(name, _whole(pieces, digest))
         return
     what = described(head)
     if not head:
@@ -271,6 +274,20 @@ def _members(name: str, pieces: Pieces) -> Iterator[Member | Broken]:
         yield Broken("broken_archive", f"no tar, but {what}")
     else:
         yield from members_of(pieces)
+
+
+def _whole(pieces: Pieces, digest: Digest) -> bytes:
+    """Return a file that is one container of packets; `digest` says of how many bytes it comes."""
+    size, held = 0, []
+    for piece in pieces:
+        size += len(piece)
+        if size > min(limit("file"), most_unpacked("packet", digest.size)):
+            raise TooLargeError(
+                f"{digest.size} bytes of it become more than {size}: {cure('packet')}, or"
+                f" {limit('file') >> 20} of a file ('file')"
+            )
+        held.append(piece)
+    return b"".join(held)
 
 
 def _is_tar(head: bytes) -> bool:
@@ -284,7 +301,8 @@ def _is_aside(name: str, data: bytes) -> bool:
         return True
     if re.search(r"\.[a-z]\w*$", plain_name(last)):
         return not plain_name(last).endswith(".avro")
-    return bool(data) and re.search(rb"[^\t\n\r\x20-\x7e]", data[:1000]) is None
+    is_read = bool(data) and not isinstance(data, Unread)
+    return is_read and re.search(rb"[^\t\n\r\x20-\x7e]", data[:1000]) is None
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -292,7 +310,9 @@ def _unpacked(data: bytes) -> bytes:
     if packing_of(data[:16]) is None:
         return data
     try:
-        return b"".join(opened([data]))
+        return joined(opened([data]), "packet", 0)
+    except TooLargeError:
+        return Unread.of(data[:16], limit("packet") + 1)
     except PackedError:
         return data  # which who decodes it says
 

@@ -55,6 +55,11 @@ class Packet:
         Scalars that the survey's schema does not have [JSON].
     candidate : mapping
         Values of further columns of the alerts table.
+    own_columns : mapping
+        Values of the columns that the survey declares for its alerts (`surveys.OwnColumns`); what
+        is absent is null.
+    point_columns, forced_columns : sequence of mapping
+        The same for its points: one mapping for each of `points` and of `forced`, or none at all.
     data : bytes, optional
         What it was read from, which is hashed where the packet cannot be taken.
     """
@@ -75,6 +80,9 @@ class Packet:
     own: str | None = None
     extra: str | None = None
     candidate: Mapping[str, Any] = field(default_factory=dict)
+    own_columns: Mapping[str, Any] = field(default_factory=dict)
+    point_columns: Sequence[Mapping[str, Any]] = ()
+    forced_columns: Sequence[Mapping[str, Any]] = ()
     data: bytes | None = field(default=None, repr=False)
 
 

@@ -1,7 +1,8 @@
 """What a survey is: a file of ``conf/surveys`` that says how its files are read.
 
 The ``reader`` decides which section the file has beside the common keys: ``photometry`` for tables
-of measurements, ``packets`` for alerts in LSST's schema; ZTF's packets need none.
+of measurements, ``packets`` for alerts in LSST's schema; ZTF's packets need none. The section
+``columns`` declares what the survey's alerts and points have beside the columns common to all.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from ampel_spark.archive.reading import ztf
 from ampel_spark.archive.reading.formats import FORMATS
 from ampel_spark.errors import ConfigError, nearest
 
 __all__ = [
     "FlagColumn",
+    "OwnColumn",
+    "OwnColumns",
     "PacketSettings",
     "PhotometrySettings",
     "Source",
@@ -195,6 +199,48 @@ class PacketSettings(_Section):
     programid: int = Field(default=1, description="program id of every packet")
 
 
+class OwnColumn(_Section):
+    """A typed scalar that a survey's alerts, or its points, have beside the common columns."""
+
+    source: Annotated[str, Field(min_length=1)] = Field(
+        alias="from", description="path to it in the alert, or in a point's own record"
+    )
+    type: Literal["boolean", "int", "bigint", "float", "double", "string"]
+    comment: str = Field(description="what it means, with its unit in brackets")
+
+
+_OwnColumns = dict[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")], OwnColumn]
+
+
+class OwnColumns(_Section):
+    """What a survey's alerts and points have beside the common columns, by name."""
+
+    alerts: _OwnColumns = Field(default_factory=dict, description="columns of its alerts")
+    points: _OwnColumns = Field(default_factory=dict, description="columns of its points")
+
+    @field_validator("alerts")
+    @classmethod
+    def _are_no_alerts(cls, value: _OwnColumns) -> _OwnColumns:
+        return _apart(value, ztf.COMMON_NAMES, "alerts")
+
+    @field_validator("points")
+    @classmethod
+    def _are_no_points(cls, value: _OwnColumns) -> _OwnColumns:
+        return _apart(value, ztf.POINT_NAMES, "points")
+
+
+def _apart(columns: _OwnColumns, common: frozenset[str], what: str) -> _OwnColumns:
+    """Refuse names that are common columns, or that differ in upper and lower case alone."""
+    seen: set[str] = set()
+    for name in columns:
+        if name.lower() in common:
+            raise ValueError(f"{name} is a column that all {what} have: choose another name")
+        if name.lower() in seen:
+            raise ValueError(f"{name} is there twice (upper and lower case are one)")
+        seen.add(name.lower())
+    return columns
+
+
 class Survey(_Section):
     """A file of conf/surveys."""
 
@@ -211,6 +257,9 @@ class Survey(_Section):
     access: dict[str, int] = Field(description="program id that each data right lets see")
     photometry: PhotometrySettings | None = Field(default=None, description="of reader photometry")
     packets: PacketSettings | None = Field(default=None, description="of reader lsst_avro")
+    columns: OwnColumns = Field(
+        default=OwnColumns(), description="typed columns of its alerts and points"
+    )
 
     @property
     def label(self) -> str:

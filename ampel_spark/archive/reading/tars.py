@@ -9,12 +9,15 @@ from the start: the plain twin of `members_of`.
 from __future__ import annotations
 
 import io
+import math
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from typing import IO, NamedTuple, cast
 
-__all__ = ["Broken", "Member", "members_of", "members_plainly"]
+from ampel_spark.bounds import TooLargeError, cure, limit
+
+__all__ = ["Broken", "Member", "Unread", "members_of", "members_plainly"]
 
 
 _BLOCK = 512
@@ -24,6 +27,19 @@ _NUMBERS = re.compile(rb"(?:[0-7]{7}[\0 ]){3}([0-7]{11})[\0 ][0-7]{11}[\0 ]([0-7
 _DEVICES = re.compile(rb"(?:\0{8}|[0-7]{7}[\0 ]){2}\0")
 
 _FOLDER = -1
+
+
+class Unread(bytes):
+    """Stands in the place of a member that is too large: its header in a tar, and why."""
+
+    why: str
+
+    @classmethod
+    def of(cls, header: bytes, size: int) -> Unread:
+        """Return what stands for a member of `size` bytes."""
+        made = cls(header)
+        made.why = f"it has {size} bytes: {cure('packet')}"
+        return made
 
 
 class Member(NamedTuple):
@@ -48,6 +64,13 @@ class _Stream(io.RawIOBase):
         self._held = b""
         self._at = 0
         self.position = 0
+
+    def skip(self, size: int) -> int:
+        """Pass over `size` bytes; return how many there were."""
+        there = 0
+        while there < size and (piece := self.read(min(size - there, 1 << 20))):
+            there += len(piece)
+        return there
 
     def read(self, size: int = -1) -> bytes:
         """Return `size` bytes; fewer only at the end."""
@@ -80,9 +103,13 @@ class _Tail(io.RawIOBase):
     def __init__(self, stream: _Stream) -> None:
         self._stream = stream
         self._chunks: list[tuple[int, bytes]] = []
+        #: Where what is read has to end: headers may say that they are of any size.
+        self.end: float = math.inf
 
     def read(self, size: int = -1) -> bytes:
         start = self._stream.position
+        if start > self.end:
+            raise TooLargeError(f"headers before byte {start} are too large: {cure('header')}")
         data = self._stream.read(size)
         if data:
             self._chunks = [*self._chunks[-2:], (start, data)]
@@ -121,8 +148,13 @@ def members_of(pieces: Iterable[bytes]) -> Iterator[Member | Broken]:
                 stream.put_back(header)
                 yield from _by_tarfile(stream)
             return
-        data = stream.read(size)
-        if len(data) < size:
+        if size > limit("packet"):
+            data: bytes = Unread.of(header, size)
+            there = stream.skip(size)
+        else:
+            data = stream.read(size)
+            there = len(data)
+        if there < size:
             yield Broken("broken_archive", "tar: unexpected end of data")
             return
         yield Member(header[: header.index(b"\0")].decode("ascii"), data)
@@ -167,13 +199,14 @@ def _by_tarfile(stream: _Stream) -> Iterator[Member | Broken]:
     begin = stream.position
     tail = _Tail(stream)
     try:
+        tail.end = begin + limit("header")
         with tarfile.open(fileobj=cast(IO[bytes], tail), mode="r|") as tar:
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # which it keeps for ever
+                tail.end = math.inf
                 if info.isfile():
-                    data = tar.extractfile(info)
-                    assert data is not None  # isfile() says so
-                    yield Member(info.name, data.read())
+                    yield Member(info.name, _content(tar, info))
+                tail.end = begin + tar.offset + limit("header")
             end = begin + tar.offset
     except tarfile.ReadError as error:
         if stream.position == 0:
@@ -181,10 +214,19 @@ def _by_tarfile(stream: _Stream) -> Iterator[Member | Broken]:
         else:
             yield Broken("broken_archive", f"tar: {error}")
         return
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         yield Broken("broken_archive", f"tar: {error}")
         return
     yield from _end(stream, end, tail.since(end))
+
+
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    """Return the bytes of a member; `Unread` where they are too many, also of one with gaps."""
+    if info.size > limit("packet"):
+        return Unread.of(info.name.encode("utf-8", "replace"), info.size)
+    data = tar.extractfile(info)
+    assert data is not None  # the member is a file
+    return data.read()
 
 
 def _end(stream: _Stream, end: int, rest: bytes) -> Iterator[Broken]:

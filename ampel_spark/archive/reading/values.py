@@ -19,16 +19,19 @@ __all__ = [
     "SIGNS",
     "BadPacket",
     "check_flux",
+    "fitting",
     "from_entries",
     "integer",
     "is_magnitude",
     "needed",
+    "own_values",
     "position",
     "printable",
     "real",
     "scalars",
     "sign_of",
     "text",
+    "truth",
     "within",
 ]
 
@@ -147,6 +150,73 @@ def text(name: str, value: Any) -> str | None:
         except UnicodeEncodeError:
             raise BadPacket("bad_value", f"field {name}: {_shown(value)} is no UTF-8") from None
     return value
+
+
+def truth(name: str, value: Any) -> bool | None:
+    """Return a value as true or false; None where it is null or NaN.
+
+    Raises
+    ------
+    BadPacket
+        If it is no truth value, and neither 0 nor 1.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if not isinstance(value, bool | int | float) or value not in (0, 1):
+        raise BadPacket("bad_value", f"field {name}: {_shown(value)} is neither true nor false")
+    return bool(value)
+
+
+def fitting(name: str, value: Any, type_name: str) -> Any:
+    """Return a value as a column of a type (``float``, ``bigint``, …) has it.
+
+    Raises
+    ------
+    BadPacket
+        If the column cannot hold it.
+    """
+    if type_name == "string":
+        return text(name, value)
+    if type_name == "boolean":
+        return truth(name, value)
+    if type_name in ("int", "bigint"):
+        return integer(name, value, 32 if type_name == "int" else 64)
+    return real(name, value, single=type_name == "float")
+
+
+def own_values(
+    record: Mapping[str, Any],
+    columns: Mapping[str, Any],
+    nulls: list[str],
+    where: str = "",
+) -> dict[str, Any]:
+    """Return the values of the columns that a survey declares, as a record has them.
+
+    A value that its column cannot hold costs itself alone: it is null, and `nulls` says so.
+
+    Parameters
+    ----------
+    record : mapping
+        An alert, or the record of one point.
+    columns : mapping of str to OwnColumn
+        The columns by name, with ``source`` and ``type``, see `surveys.OwnColumns`.
+    nulls : list of str
+        Takes what is wrong with each value that became null.
+    where : str
+        Place of the record, for what `nulls` takes: ``prv_candidates[3]``.
+    """
+    found: dict[str, Any] = {}
+    for name, column in columns.items():
+        value: Any = record
+        for step in column.source.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+        if value is None:
+            continue
+        try:
+            found[name] = fitting(column.source, value, column.type)
+        except BadPacket as error:
+            nulls.append(f"{where}: {error}" if where else str(error))
+    return found
 
 
 def needed(name: str, value: Any) -> Any:

@@ -11,16 +11,20 @@ import functools
 import io
 import json
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
+from ampel_spark.archive.reading.avro import blocks_of, decode, payload_of, snappy_length
+from ampel_spark.archive.reading.tars import Unread
 from ampel_spark.archive.reading.values import BadPacket
+from ampel_spark.bounds import cure, most_unpacked
 from ampel_spark.errors import ConfigError
-from ampel_spark.packed import described
+from ampel_spark.packed import described, opened
 
 __all__ = ["read_schema", "records"]
 
@@ -71,8 +75,14 @@ def records(
     record : object or BadPacket
         The latter says why there is none, or not another one.
     """
+    if isinstance(data, Unread):
+        yield name, BadPacket("too_large", data.why)
+        return
     if data[:4] != _CONTAINER:
         yield name, _alone(data, schema)
+        return
+    if why := _endless(data):
+        yield name, BadPacket("too_large", why)
         return
     count = 0
     try:
@@ -89,6 +99,75 @@ def records(
         return
     if count == 0:
         yield name, BadPacket("truncated", "an Avro container without a packet")
+
+
+def _endless(data: bytes) -> str | None:
+    """Return why a container would become very large, or have no end, when it is read."""
+    room = most_unpacked("packet", len(data))
+    try:
+        for codec, count, block in blocks_of(data):
+            size = _unpacked_size(codec, block, room)
+            room -= size
+            # A record takes a byte, or there could be no end of them.
+            if room < 0 or count > size:
+                return (
+                    f"{len(data)} bytes become {count} packets in {size} or more: {cure('packet')}"
+                )
+        schema = json.loads(fastavro.reader(io.BytesIO(data)).metadata["avro.schema"])
+        named: dict[str, Any] = {}
+        if any(_takes_no_byte(items, named) for items in _items(schema, named)):
+            found = payload_of(data)
+            if found is not None and decode(found[0], [found[1]]).good[0]:
+                return None  # there are no more of them than bytes
+            return "its schema has a list of what takes no byte, which could have no end"
+    except Exception:  # fastavro says in its own words what is damaged
+        return None
+    return None
+
+
+def _unpacked_size(codec: str, block: memoryview, room: int) -> int:
+    """Return how many bytes a block becomes; where it is more than `room`, a number above it."""
+    if codec == "deflate":
+        return len(zlib.decompressobj(-15).decompress(block, room + 1))
+    if codec == "snappy":
+        return snappy_length(block)
+    if codec in ("bzip2", "xz", "zstandard"):
+        size = 0
+        for piece in opened([bytes(block)]):
+            size += len(piece)
+            if size > room:
+                break
+        return size
+    return len(block)
+
+
+def _items(schema: Any, named: dict[str, Any]) -> Iterator[Any]:
+    """Yield what lists and maps are of, anywhere in a schema; fill in its named types."""
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from _items(branch, named)
+    elif isinstance(schema, dict):
+        if "name" in schema:
+            named[str(schema["name"])] = schema
+        for field in schema.get("fields", ()):
+            yield from _items(field["type"], named)
+        for key in ("items", "type"):
+            if isinstance(schema.get(key), dict | list):
+                yield from _items(schema[key], named)
+        if "items" in schema:
+            yield schema["items"]
+
+
+def _takes_no_byte(schema: Any, named: Mapping[str, Any]) -> bool:
+    if isinstance(schema, str):
+        return schema == "null" or (schema in named and _takes_no_byte(named[schema], named))
+    if not isinstance(schema, dict):
+        return False
+    if schema.get("type") == "record":
+        return all(_takes_no_byte(field["type"], named) for field in schema.get("fields", ()))
+    if schema.get("type") == "fixed":
+        return int(schema["size"]) <= 0
+    return _takes_no_byte(schema.get("type"), named)
 
 
 def _alone(data: bytes, schema: str | None) -> Any | BadPacket:

@@ -21,6 +21,7 @@ from ampel_spark.archive.reading.values import (
     POSITIONS,
     BadPacket,
     check_flux,
+    fitting,
     from_entries,
     integer,
     is_magnitude,
@@ -37,11 +38,13 @@ from ampel_spark.lake.tables import Table, TableColumn, columns_of
 __all__ = [
     "ACCESS",
     "BANDS",
+    "COMMON_NAMES",
     "RANGES",
     "SENTINEL",
     "SIGNS",
     "ZP",
     "POINT_COLUMNS",
+    "POINT_NAMES",
     "SURVEY",
     "BadPacket",
     "Shaped",
@@ -86,31 +89,9 @@ _KNOWN = frozenset({
 })
 # fmt: on
 
-
-class Shaped(NamedTuple):
-    """A packet in canonical form; `faults` says which entries of its history were left out."""
-
-    name: str
-    stock: int
-    candidate: Mapping[str, Any]
-    schema_version: str | None
-    points: list[tuple[Any, ...]]
-    forced: list[tuple[Any, ...]]
-    extra: str | None
-    faults: tuple[str, ...] = ()
-
-
-@functools.cache
-def candidate_columns() -> tuple[TableColumn, ...]:
-    """Return the scalars of the survey's ``candidate`` record, in the survey's order."""
-    return columns_of((resources.files(__package__) / "ztf_candidate.txt").read_text())
-
-
-@functools.cache
-def alerts_table() -> Table:
-    """Return the alerts table: the canonical columns, then every scalar of ``candidate``."""
-    head = columns_of(
-        """
+# Columns of the alerts table that all surveys have.
+_HEAD = columns_of(
+    """
 survey | string | survey
 stock | bigint | object (AMPEL's stock id)
 name | string | the survey's name of the object
@@ -138,11 +119,42 @@ extra | string | scalars of the packet and its candidate that the survey's schem
 own | string | what another survey than ZTF, or a table, says beside these columns [JSON]
 run_id | string | run that wrote the row
 """
-    )
-    names = {c.name for c in head}
+)
+
+#: Names that no survey may declare: of columns that all alerts have, and of points.
+COMMON_NAMES = frozenset(c.name for c in _HEAD)
+POINT_NAMES = frozenset(
+    {"survey", "stock", "revision", "first_alert_jd", "first_alert_id", "run_id"}
+    | {name for name, _ in POINT_COLUMNS}
+)
+
+
+class Shaped(NamedTuple):
+    """A packet in canonical form; `faults` says which entries of its history were left out."""
+
+    name: str
+    stock: int
+    candidate: Mapping[str, Any]
+    schema_version: str | None
+    points: list[tuple[Any, ...]]
+    forced: list[tuple[Any, ...]]
+    extra: str | None
+    faults: tuple[str, ...] = ()
+
+
+@functools.cache
+def candidate_columns() -> tuple[TableColumn, ...]:
+    """Return the scalars of the survey's ``candidate`` record, in the survey's order."""
+    return columns_of((resources.files(__package__) / "ztf_candidate.txt").read_text())
+
+
+@functools.cache
+def alerts_table() -> Table:
+    """Return the alerts table: the canonical columns, then every scalar of ``candidate``."""
+    names = {c.name for c in _HEAD}
     own = tuple(c for c in candidate_columns() if c.name not in names)
     noted = ("stock", "alert_id", "jd", "ra", "dec", "hpx", "night", "programid")
-    return Table("alerts", "one alert packet", (*head, *own), ("survey", "alert_id"), noted)
+    return Table("alerts", "one alert packet", (*_HEAD, *own), ("survey", "alert_id"), noted)
 
 
 def shape(packet: Mapping[str, Any]) -> Shaped:
@@ -196,7 +208,7 @@ def shape(packet: Mapping[str, Any]) -> Shaped:
 def _body(packet: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of a candidate, each of its type, and all that an alert must have."""
     body = {
-        column.name: _fitting(column.name, candidate.get(column.name), column.type)
+        column.name: fitting(column.name, candidate.get(column.name), column.type)
         for column in candidate_columns()
         if column.name != "isdiffpos"
     }
@@ -219,15 +231,6 @@ def _body(packet: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, 
     for key, (low, high) in RANGES.items():
         within(key, body[key], low, high)
     return body
-
-
-def _fitting(name: str, value: Any, type_name: str) -> Any:
-    """Return a value as its column's type has it."""
-    if type_name == "string":
-        return text(name, value)
-    if type_name in ("int", "bigint"):
-        return integer(name, value, 32 if type_name == "int" else 64)
-    return real(name, value, single=type_name == "float")
 
 
 def _point(body: Mapping[str, Any]) -> tuple[Any, ...] | None:

@@ -217,12 +217,18 @@ def simulated_dir(simulation: SimulationEntry) -> Path:
 def load_survey(name: str) -> Survey:
     """Read a survey's settings from ``conf/surveys``.
 
+    A file that is another form of a survey's data (``of``) has the columns that this survey
+    declares, where it declares none.
+
     Raises
     ------
     ConfigError
         If there is no such file, or something is wrong with it.
     """
-    return read_model(_conf_file("surveys", name), Survey)
+    survey = read_model(_conf_file("surveys", name), Survey)
+    if survey.of in (None, name) or "columns" in survey.model_fields_set:
+        return survey
+    return survey.model_copy(update={"columns": load_survey(survey.of).columns})
 
 
 def load_calibration(source: str, survey: Survey | None = None) -> Release:

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from ampel_spark.archive.reading.surveys import Survey
+from ampel_spark.t2.guard import SILENCE
 
 if TYPE_CHECKING:
     from ampel_spark.calibration.release import Release
@@ -199,6 +200,9 @@ class UnitEntry(_Section):
         default=None, description="channels it computes for; default: all"
     )
     config: dict[str, Any] = Field(default_factory=dict, description="its parameters")
+    time_limit: float = Field(
+        default=SILENCE, gt=0, description="how long it may take over one light curve [s]"
+    )
 
 
 class SelectionEntry(_Section):
@@ -416,6 +420,8 @@ class UnitStep:
         Units it is tied to, by name.
     columns : tuple of Column
         The unit's own columns.
+    time_limit : float
+        Seconds without a sign of life after which it counts as hanging.
     """
 
     name: str
@@ -425,15 +431,18 @@ class UnitStep:
     channels: tuple[str, ...]
     needs: tuple[str, ...]
     columns: tuple[Column, ...]
+    time_limit: float = SILENCE
 
     def written(self) -> dict[str, Any]:
         """Return the unit as a job file has it."""
-        return {
+        written = {
             "unit": self.spec,
             "name": self.name,
             "channel": list(self.channels),
             "config": dict(self.config),
         }
+        # Records of jobs that say nothing of it stay as they are.
+        return written if self.time_limit == SILENCE else written | {"time_limit": self.time_limit}
 
 
 @dataclass(frozen=True)

@@ -291,7 +291,9 @@ def _build_unit(
     }
     shown = replaced(unit.model_dump(mode="json"), names) | named
     channels = entry.channel or tuple(_channel_names(document))
-    return UnitStep(_name_of(entry), entry.unit, unit, shown, channels, needs, columns)
+    return UnitStep(
+        _name_of(entry), entry.unit, unit, shown, channels, needs, columns, entry.time_limit
+    )
 
 
 def _class_of(

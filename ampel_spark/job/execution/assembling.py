@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from pyspark.sql import functions as f
 
 from ampel_spark.lake.changes import files_at
-from ampel_spark.lake.parts import Part, PartWriter, append_rows, arrow_schema, commit_parts
+from ampel_spark.lake.commits import Change, commit
+from ampel_spark.lake.parts import Part, PartWriter, arrow_schema
 from ampel_spark.lake.progress import progress
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import runs
@@ -135,7 +136,7 @@ def make_states(context: Context, accepted: pa.Table) -> States:
     lacking = each.filter(pa.array(_places(each, known) < 0))
     found = _assembled(context, lacking)
     states = _joined(asked, pa.concat_tables([known, found.select(known.column_names)]))
-    new = _insert(context, lacking, found)
+    new = _insert(context, found)
     _count(context, states, new)
     _link(context, states)
     total = context.counts.t1
@@ -293,24 +294,26 @@ def _take(
     return [path for path in told if path is not None]
 
 
-def _insert(context: Context, lacking: pa.Table, found: pa.Table) -> pa.Array:
+def _insert(context: Context, found: pa.Table) -> pa.Array:
     """Add the states that are new to the lake, and return their ids."""
     table, lake = TABLES["states"], context.lake
-    if not len(found):
-        return pa.array([], pa.string())
-    with lake.lock(table.name):
-        there = pa.array([], pa.string())
-        if lake.has(table.name):
-            mine = pc.field("stock").isin(pc.unique(found["stock"]))
-            there = read(lake.root, table.name, ["state_id"], mine)["state_id"].combine_chunks()
-        ids = pc.unique(found["state_id"].combine_chunks())
-        new = ids.filter(pc.invert(pc.is_in(ids, value_set=there)))
-        if not context.dry and len(new):
-            lake.ensure(table)
-            parts = _state_parts(context, new)
-            note = {"run_id": context.run_id}
-            context.outputs[table.name] = commit_parts(lake, table, parts, note)
-    return new
+    ids = pc.unique(found["state_id"].combine_chunks())
+    mine = pc.field("stock").isin(pc.unique(found["stock"]))
+    new = [ids]
+
+    def look(version: int) -> Change | None:
+        there = read(lake.root, table.name, ["state_id"], mine, version)["state_id"]
+        new[0] = ids.filter(pc.invert(pc.is_in(ids, value_set=there.combine_chunks())))
+        return Change(_state_parts(context, new[0])) if len(new[0]) else None
+
+    if context.dry and len(ids) and lake.has(table.name):
+        there = read(lake.root, table.name, ["state_id"], mine)["state_id"]
+        return ids.filter(pc.invert(pc.is_in(ids, value_set=there.combine_chunks())))
+    if len(ids) and not context.dry:
+        version = commit(lake, table, look, {"run_id": context.run_id})
+        if len(new[0]):
+            context.outputs[table.name] = version
+    return new[0]
 
 
 def _state_parts(context: Context, new: pa.Array) -> list[Part]:
@@ -378,5 +381,4 @@ def _link(context: Context, states: pa.Table) -> None:
     }
     order = [(c, "ascending") for c in ("channel", "stock", "as_of_jd", "as_of_alert_id")]
     rows = pa.table(columns).select(table.names).cast(arrow_schema(table)).sort_by(order)
-    note = {"run_id": context.run_id}
-    context.outputs[table.name] = append_rows(context.lake, table, rows, note)
+    context.commit(table, rows)

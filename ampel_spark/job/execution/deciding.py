@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import functions as f
 
+from ampel_spark.lake.commits import Change, commit, insert
 from ampel_spark.lake.decisions import newest_parts
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.parts import Part, append_rows, arrow_schema, commit_parts
+from ampel_spark.lake.parts import Part, arrow_schema
 from ampel_spark.lake.progress import progress
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.tables import TABLES
@@ -67,15 +67,15 @@ def decide(context: Context, selections: Sequence[ChannelFilter]) -> pa.Table:
     """
     lake, survey = context.lake, context.job.survey.label
     wanted = Coverage(context.versions.alerts, context.as_of)
-    for attempt in range(len(selections) + 5):
+    folder = Path(context.folder)
+    if not context.dry:
+        lake.ensure(TABLES["decisions"])
+        folder = Path(lake.path("decisions"))
+    while True:
         plans = plan(lake, survey, selections, wanted)
-        folder = Path(context.folder, f"decisions-{attempt}")
-        folder.mkdir()
         judged = _judge(context, [each for each in plans if not each.is_there], folder)
-        if context.dry or _commit(context, plans, judged, folder):
+        if context.dry or _commit(context, plans, judged):
             break
-    else:
-        raise AssertionError("decisions: other runs were first, again and again")
     context.decisions |= {p.judged.channel: p.ref(context.as_of) for p in plans}
     accepted = []
     for each in plans:
@@ -173,30 +173,31 @@ def _new_alerts(context: Context, each: Plan) -> DataFrame:
     return came.unionByName(_until(alerts, until.until).where(f.col("jd") > f.lit(since.until)))
 
 
-def _commit(
-    context: Context, plans: Sequence[Plan], judged: Mapping[str, _Judged], folder: Path
-) -> bool:
+def _commit(context: Context, plans: Sequence[Plan], judged: Mapping[str, _Judged]) -> bool:
     """Add what was judged to the lake; False if another run has added to one of the sets."""
     grown = [each for each in plans if not each.is_there]
     if not grown:
         return True
-    lake, table, sets = context.lake, TABLES["decisions"], TABLES["decision_sets"]
-    lake.ensure(table)
-    lake.ensure(sets)
-    with lake.lock(table.name):
+    lake, sets = context.lake, TABLES["decision_sets"]
+    rows = [_row(context, each, judged.get(each.judged.channel, _Judged())) for each in grown]
+    parts = [part for each in judged.values() for part in each.parts]
+    lost: list[bool] = []
+
+    def look(version: int) -> Change | None:
         there = {(row["set_id"], row["part"]) for row in parts_of(lake)}
-        if any((each.set_id, each.part) in there for each in grown):
-            return False
-        rows = [_row(context, each, judged.get(each.judged.channel, _Judged())) for each in grown]
-        parts = [part for each in judged.values() for part in each.parts]
+        lost[:] = [any((each.set_id, each.part) in there for each in grown)]
+        return None if lost[0] else Change(parts, lasting=True)
+
+    # With the files the commit has the rows of their sets: a kill leaves both, or neither.
+    note = {"run_id": context.run_id, "sets": rows}
+    version = commit(lake, TABLES["decisions"], look, note)
+    if lost[0]:
         for part in parts:
-            os.link(folder / part.name, Path(lake.path(table.name), part.name))
-        # With the files the commit has the rows of their sets: a kill leaves both, or neither.
-        note = {"run_id": context.run_id, "sets": rows}
-        version = commit_parts(lake, table, parts, note)
-        rows = [row | {"decisions_version": version} for row in rows]
-        append_rows(lake, sets, pa.Table.from_pylist(rows, arrow_schema(sets)), {})
-    context.outputs[table.name] = version
+            Path(lake.path("decisions"), part.name).unlink()
+        return False
+    named = [row | {"decisions_version": version} for row in rows]
+    insert(lake, sets, pa.Table.from_pylist(named, arrow_schema(sets)), {"run_id": context.run_id})
+    context.outputs["decisions"] = version
     return True
 
 

@@ -14,6 +14,7 @@ from ampel_spark.errors import ConfigError
 from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
 from ampel_spark.job.configuration.load import load_recorded
 from ampel_spark.job.execution.inputs import Inputs, recorded
+from ampel_spark.lake.commits import add_parts, written
 from ampel_spark.lake.comparison import RowDifference, first_difference
 from ampel_spark.lake.decisions import decisions_of
 from ampel_spark.lake.lake import Lake
@@ -170,7 +171,9 @@ def _clone(source: Lake, target: Lake, inputs: Inputs) -> Pinned:
         )
     for name in ("quarantine", "archive_files"):
         rows = source.read(name, versions[name])
-        target.append(TABLES[name], rows, {"cloned": versions[name]})
+        target.ensure(TABLES[name])
+        parts = written(target, TABLES[name], rows)
+        add_parts(target, TABLES[name], parts, {"cloned": versions[name]})
     return Pinned(**{name: target.version(name) or 0 for name in versions})
 
 

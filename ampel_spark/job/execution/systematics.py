@@ -31,6 +31,7 @@ from ampel_spark.job.comparison.systematics import (
 from ampel_spark.job.configuration.load import load_recorded
 from ampel_spark.job.configuration.model import ResolvedJob, SystematicsEntry
 from ampel_spark.job.execution.inputs import Inputs, recorded
+from ampel_spark.lake.commits import insert
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import Run, find_run
 from ampel_spark.lake.tables import TABLES
@@ -237,4 +238,4 @@ def _write(lake: Lake, grid: Grid, entry: SystematicsEntry) -> None:
                 )
             )
     rows = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
-    lake.insert(table, lake.spark.createDataFrame(rows), {"run_id": grid.run_id})
+    insert(lake, table, rows, {"run_id": grid.run_id})

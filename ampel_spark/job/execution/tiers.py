@@ -24,9 +24,10 @@ from ampel_spark.calibration.examine import examine
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
 from ampel_spark.job.execution.outcomes import failures, outcomes
+from ampel_spark.lake.commits import insert, insert_parts
 from ampel_spark.lake.decisions import DecisionRef
 from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.parts import Part, insert_parts
+from ampel_spark.lake.parts import Part, arrow_schema
 from ampel_spark.lake.progress import progress
 from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Table, TableColumn
@@ -101,26 +102,20 @@ class Context:
             rows.write.mode("overwrite").parquet(path)
         return self.lake.spark.read.parquet(path)
 
-    def commit(self, table: Table, rows: DataFrame, replacing: str | None = None) -> None:
-        """Insert rows into a table of the lake under this run; see `Lake.insert`."""
+    def commit(self, table: Table, rows: DataFrame | pa.Table) -> None:
+        """Insert rows into a table of the lake under this run; see `commits.insert`."""
         if not self.dry:
-            self.outputs[table.name] = self.lake.insert(
-                table, rows, {"run_id": self.run_id}, replacing
-            )
+            self.outputs[table.name] = insert(self.lake, table, rows, {"run_id": self.run_id})
 
     def insert(
-        self,
-        table: Table,
-        parts: Sequence[Part],
-        folder: str,
-        since: int | None,
-        replacing: str | None = None,
-    ) -> None:
-        """Insert staged parts into a table of the lake under this run; see `insert_parts`."""
+        self, table: Table, parts: Sequence[Part], since: int | None, replacing: str
+    ) -> bool:
+        """Insert parts into a table of the lake under this run; see `commits.insert_parts`."""
         metadata = {"run_id": self.run_id}
-        self.outputs[table.name], _ = insert_parts(
-            self.lake, table, parts, folder, metadata, since, replacing
+        self.outputs[table.name], kept = insert_parts(
+            self.lake, table, parts, metadata, since, replacing
         )
+        return kept
 
     def alerts(self) -> DataFrame:
         """Return the alerts of the job's survey, of the pinned version."""
@@ -174,8 +169,8 @@ def record_calibration(context: Context) -> None:
         "warnings": list(found.warnings),
     }
     table = TABLES["calibrations"]
-    rows = [(*map(row.get, table.names[:-1]), context.run_id) for row in release.rows()]
-    context.commit(table, context.lake.spark.createDataFrame(rows, table.schema()))
+    rows = [row | {"run_id": context.run_id} for row in release.rows()]
+    context.commit(table, pa.Table.from_pylist(rows, arrow_schema(table)))
 
 
 def fit_units(context: Context, states: States, traces: dict[str, Trace]) -> Results:
@@ -289,14 +284,14 @@ def _compute(
     Returns
     -------
     dict of str to int
-        Staged files of results, and the rows of each.
+        Files of results, and the rows of each: of those that were added as they are.
     """
     place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
     if note := step.unit.prepare():
         context.out(f"T2: {step.name}: {note}")
     # Batch engines take less than a millisecond for a state: a share costs more than it saves.
     first = FIRST_CHUNK * (4 if step.unit.states_per_task() >= 1000 else 1)
-    size, begin, number = min(n_todo, first), 0, 0
+    size, begin = min(n_todo, first), 0
     files: dict[str, int] = {}
     while begin < _PLACES:
         end = min(_PLACES, begin + math.ceil(_PLACES * size / n_todo))
@@ -305,17 +300,17 @@ def _compute(
         since = context.lake.version(table.name)
         todo = lacking()
         mine = todo if end - begin == _PLACES else todo.where((place >= begin) & (place < end))
-        folder = Path(context.folder, f"t2_{step.name}", str(number))
-        folder.mkdir(parents=True)
+        folder = Path(context.lake.path(table.name))
         with progress(context.lake.spark, f"t2_{step.name}", context.out):
             parts = runner.compute(
-                mine, curves, step.unit, trace.trace_id, size, folder, context.run_id
-            )
+                mine, curves, step.unit, trace.trace_id, size, folder, context.run_id,
+                step.time_limit,
+            )  # fmt: skip
         if parts:
             # A result that was an exception is tried again, some times; any other stays as it is.
             again = any(part.most["attempts"] > 1 for part in parts)
-            context.insert(table, parts, str(folder), None if again else since, runner.REPLACEABLE)
-            files |= {str(folder / part.name): part.rows for part in parts}
+            kept = context.insert(table, parts, None if again else since, runner.REPLACEABLE)
+            files |= {str(folder / part.name): part.rows for part in parts if kept}
         spent = max(time.monotonic() - started, 1e-3)
         if end < _PLACES:
             left = (_PLACES - end) / (end - begin) * spent
@@ -323,7 +318,7 @@ def _compute(
                 f"T2: {step.name}: {end / _PLACES:.0%} of {n_todo} committed, {left:.0f} s left"
             )
             size = max(first, int(size * CHUNK_SECONDS / spent))
-        begin, number = end, number + 1
+        begin = end
     return files
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import yaml
 from pydantic import BeforeValidator
 
+from ampel_spark.document import read_document
 from ampel_spark.files import Read, current
 from ampel_spark.lightcurve import LightCurve, LightCurveBatch
 from ampel_spark.sky.dust import DustMap
@@ -91,6 +91,6 @@ def _map(path: Path) -> Read:
 def _beside(path: Path) -> tuple[Path, ...]:
     """Return the FITS file that a sidecar names, or the sidecar of a FITS file."""
     if path.suffix in (".yml", ".yaml"):
-        return (path.parent / str(yaml.safe_load(path.read_text())["file"]),)
+        return (path.parent / str(read_document(path).content["file"]),)
     sidecar = path.with_suffix(".yml")
     return (sidecar,) if sidecar.is_file() else ()

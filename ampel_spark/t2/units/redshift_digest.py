@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from ampel_spark.errors import ConfigError
 from ampel_spark.files import stamp
 from ampel_spark.lightcurve import LightCurve
+from ampel_spark.problems import read_model
 from ampel_spark.t2.unit import Column, Unit
 
 __all__ = ["RedshiftDigest"]
@@ -201,9 +201,4 @@ def _read(path: Path) -> _Sources:
 
 @functools.lru_cache(maxsize=8)
 def _table(path: Path, known_by: tuple[int, ...]) -> _Sources:
-    import yaml
-
-    try:
-        return _Sources.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ConfigError(f"table of redshift sources {path}: {error}") from None
+    return read_model(path, _Sources)

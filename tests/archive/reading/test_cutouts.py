@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from ampel_spark.archive.reading.cutouts import CUTOUTS, keep_cutouts, read_cutouts
 from ampel_spark.archive.reading.ztf import alerts_table
+from ampel_spark.lake.commits import insert
 from ampel_spark.lake.lake import Lake
 from tests.archive.conftest import SCHEMA, Make
 
@@ -46,7 +47,7 @@ def test_cutouts_of_stored_alerts_enter_once(
     lake = Lake(spark, lake_path)
     table = alerts_table()
     stored = [tuple({"survey": "ztf", "alert_id": n}.get(c) for c in table.names) for n in (1, 3)]
-    lake.append(table, spark.createDataFrame(stored, table.schema()), {})
+    insert(lake, table, spark.createDataFrame(stored, table.schema()), {})
     # alert 2 is not stored, 3 has no cutouts, 4 cannot be read
     assert [keep_cutouts(lake, [path], "r", out=lambda _: None) for _ in range(2)] == [1, 0]
     (row,) = lake.read(CUTOUTS.name).collect()

@@ -66,6 +66,11 @@ def test_a_word_is_a_column_and_a_number_a_value() -> None:
          "no data right lets see program id 2"),
         ("photometry: {object: n, time: t, band: b, mag: m, magerr: e,"
          " unusable: [{column: f, bits: 1, values: [2]}]}", "exactly one of bits, values and"),
+        ("columns: {alerts: {stock: {from: a, type: int, comment: c}}}",
+         "stock is a column that all alerts have"),
+        ("columns: {points: {rb: {from: a, type: int, comment: c},"
+         " RB: {from: a, type: int, comment: c}}}", "RB is there twice"),
+        ("columns: {points: {rb: {from: a, type: real, comment: c}}}", "'boolean', 'int'"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_with_file_and_cure(

@@ -5,8 +5,7 @@ Everything but Spark's part is the package's own: sets, parts, commits, gatherin
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,9 +21,10 @@ from ampel_spark.calibration.release import RAW, Release
 from ampel_spark.job.execution import deciding
 from ampel_spark.job.execution.tiers import Context
 from ampel_spark.lake.changes import files_at
-from ampel_spark.lake.lake import Lake, table_properties
-from ampel_spark.lake.log import create, newest_version, replace_files
-from ampel_spark.lake.parts import Part, PartWriter, arrow_schema, commit_parts
+from ampel_spark.lake.commits import add_parts
+from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.log import newest_version, replace_files
+from ampel_spark.lake.parts import Part, PartWriter, arrow_schema
 from ampel_spark.lake.tables import TABLES, Table
 from ampel_spark.t0.parts import write_decisions
 from ampel_spark.t0.selection import ChannelFilter
@@ -42,20 +42,11 @@ JD = 2459000.5
 
 
 class PlainLake(Lake):
-    """A lake that takes no lock of a JVM, and makes tables without one."""
+    """A lake without a JVM."""
 
     def __init__(self, root: Path) -> None:
         context = SimpleNamespace(defaultParallelism=2, statusTracker=lambda: None)
         super().__init__(SimpleNamespace(sparkContext=context), root)  # type: ignore[arg-type]
-
-    @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        yield
-
-    def ensure(self, table: Table) -> None:
-        if not self.has(table.name):
-            schema = table.schema().json()
-            create(self.path(table.name), schema, table.comment, table_properties(table))
 
 
 def written(lake: Lake, table: Table, rows: Sequence[Mapping[str, Any]]) -> Part:
@@ -97,8 +88,8 @@ def add_night(lake: Lake, alerts: Sequence[dict[str, Any]]) -> Pinned:
              "field": 500, "rcid": one["alert_id"] % 4, "first_alert_jd": one["jd"],
              "first_alert_id": one["alert_id"]}
         )  # fmt: skip
-    commit_parts(lake, POINTS, [written(lake, POINTS, points)] if points else [], {})
-    commit_parts(lake, ALERTS, [written(lake, ALERTS, rows)] if rows else [], {})
+    add_parts(lake, POINTS, [written(lake, POINTS, points)] if points else [], {})
+    add_parts(lake, ALERTS, [written(lake, ALERTS, rows)] if rows else [], {})
     return pinned(lake)
 
 

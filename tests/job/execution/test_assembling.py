@@ -17,7 +17,8 @@ from ampel_spark.job.execution import assembling
 from ampel_spark.job.execution.assembling import States, make_states
 from ampel_spark.job.execution.deciding import ACCEPTED
 from ampel_spark.job.execution.tiers import Context
-from ampel_spark.lake.parts import append_rows, arrow_schema
+from ampel_spark.lake.commits import insert
+from ampel_spark.lake.parts import arrow_schema
 from ampel_spark.lake.runs import GOOD, Run, RunInputs, Traces, new_run_id, utc_now
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.t1 import known
@@ -127,7 +128,7 @@ def _record(lake: PlainLake, made: Context) -> None:
     )  # fmt: skip
     table = TABLES["runs"]
     rows = pa.Table.from_pylist([record.to_row()], arrow_schema(table))
-    append_rows(lake, table, rows, {})
+    insert(lake, table, rows, {})
 
 
 def night(day: int, stocks: Sequence[int], programid: int = 1) -> list[dict[str, Any]]:

@@ -214,7 +214,7 @@ def test_a_kill_between_decisions_and_their_set_loses_nothing_and_doubles_nothin
     def dies(*args: Any) -> None:
         raise Killed
 
-    for name in ("commit_parts", "append_rows"):
+    for name in ("commit", "insert"):
         with monkeypatch.context() as patch:
             patch.setattr(deciding, name, dies)
             with pytest.raises(Killed):
@@ -226,7 +226,7 @@ def test_a_kill_between_decisions_and_their_set_loses_nothing_and_doubles_nothin
     assert {ref.part for ref in made.decisions.values()} == {1}
     sets = lake.arrow("decision_sets").to_pylist()
     assert len(sets) == len({(row["set_id"], row["part"]) for row in sets}) == 2 * len(CHANNELS)
-    assert {row["run_id"] for row in sets} == {"first", "append_rows"}
+    assert {row["run_id"] for row in sets} == {"first", "insert"}
 
 
 def test_two_runs_at_once_judge_twice_and_write_once(
