@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import functions as f
 
-from ampel_spark.lake.changes import files_at
 from ampel_spark.lake.commits import Change, commit
 from ampel_spark.lake.parts import Part, PartWriter, arrow_schema
 from ampel_spark.lake.progress import progress
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import runs
 from ampel_spark.lake.tables import TABLES
-from ampel_spark.lake.tasks import run_tasks
+from ampel_spark.lake.tasks import run_on_files, run_tasks
 from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA
 from ampel_spark.t1.gather import FOUND, Gathering, assemble_shares, share_of, take_rows
 from ampel_spark.t1.known import CONTENT, changed_stocks, choose, known_states
@@ -41,8 +40,8 @@ Array = npt.NDArray[Any]
 
 #: Requests of a share of the work.
 _SHARE = 20_000
-#: What is no work for tasks: bytes of files that are looked through, and requests.
-_HERE_BYTES, _HERE_REQUESTS = 64 << 20, 4_000
+#: Requests that are no work for tasks.
+_HERE = 4_000
 
 _STATE = ("request", "access", "state_id", "rules", *CONTENT)
 
@@ -218,7 +217,7 @@ def _touched(context: Context, known: pa.Table) -> Array:
         return np.zeros(0, np.int64)
     gathering = _gathering(context, 1)
     np.save(f"{gathering.folder}/known.npy", np.unique(known["stock"].to_numpy()))
-    files = _files(context, "datapoints")
+    files = context.files("datapoints")
     found = [pq.read_table(path) for path in _take(context, gathering, "touched", files)]
     stocks: Array = np.unique(pa.concat_tables(found)["stock"].to_numpy())
     return stocks
@@ -236,7 +235,7 @@ def _assembled(context: Context, lacking: pa.Table) -> pa.Table:
         mine = lacking.filter(pa.array(share == number))
         pq.write_table(mine, f"{gathering.folder}/requests-{number}.parquet")
     with progress(context.lake.spark, "light_curves", context.out):
-        alerts = _files(context, "alerts")
+        alerts = context.files("alerts")
         rights = pa.concat_tables(
             [pq.read_table(path) for path in _take(context, gathering, "rights", alerts)]
         )
@@ -244,10 +243,10 @@ def _assembled(context: Context, lacking: pa.Table) -> pa.Table:
         if len(hidden):
             np.save(f"{gathering.folder}/hidden.npy", hidden)
             _take(context, gathering, "alerts", alerts)
-        _take(context, gathering, "points", _files(context, "datapoints"))
+        _take(context, gathering, "points", context.files("datapoints"))
         work = functools.partial(assemble_shares, gathering, _curves(context))
         shares = [(n,) for n in range(gathering.shares)]
-        here = len(lacking) <= _HERE_REQUESTS
+        here = len(lacking) <= _HERE
         told = run_tasks(context.lake.spark, work, shares, "task int", here=here)
     made = [pq.read_table(report["found"]) for report in told if report is not None]
     return pa.concat_tables([FOUND.empty_table(), *made])
@@ -270,27 +269,12 @@ def _gathering(context: Context, shares: int) -> Gathering:
                      tuple(job.states.points), job.calibration)  # fmt: skip
 
 
-def _files(context: Context, name: str) -> list[tuple[str, int]]:
-    """Return the files of a pinned table, and their sizes."""
-    paths = files_at(context.lake.path(name), getattr(context.versions, name))
-    return [(path, Path(path).stat().st_size) for path in paths]
-
-
 def _take(
     context: Context, gathering: Gathering, kind: str, files: Sequence[tuple[str, int]]
 ) -> list[str]:
-    """Take rows out of files, by tasks of about the same size; return the files of reports."""
-    size = sum(size for _, size in files)
-    spark = context.lake.spark
-    tasks = max(1, min(len(files), 3 * spark.sparkContext.defaultParallelism))
-    loads = np.zeros(tasks)
-    rows = []
-    for path, bytes_ in sorted(files, key=lambda file: (-file[1], file[0])):
-        task = int(loads.argmin())
-        loads[task] += bytes_
-        rows.append((task, path))
-    work: Callable[..., Any] = functools.partial(take_rows, gathering, kind)
-    told = run_tasks(spark, work, rows, "task int, path string", here=size <= _HERE_BYTES)
+    """Take rows out of files; return the files of what is reported."""
+    work = functools.partial(take_rows, gathering, kind)
+    told = run_on_files(context.lake.spark, work, files)
     return [path for path in told if path is not None]
 
 

@@ -264,6 +264,7 @@ def forecast(
             place, job, "dry-run", versions, folder, inputs.until, lambda line: out(f"  {line}"),
             dry=True,
         )  # fmt: skip
+        record_calibration(context)
         fit_units(context, make_states(context, decide(context, selections)), traces)
     for line in estimate(context.counts.t2, runs(lake)):
         out(f"  {line}")

@@ -24,6 +24,7 @@ from ampel_spark.calibration.examine import examine
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
 from ampel_spark.job.execution.outcomes import failures, outcomes
+from ampel_spark.lake.changes import files_at
 from ampel_spark.lake.commits import insert, insert_parts
 from ampel_spark.lake.decisions import DecisionRef
 from ampel_spark.lake.lake import Lake
@@ -117,6 +118,11 @@ class Context:
         )
         return kept
 
+    def files(self, name: str) -> list[tuple[str, int]]:
+        """Return the files of a table of the archive, of the pinned version, and their sizes."""
+        paths = files_at(self.lake.path(name), getattr(self.versions, name))
+        return [(path, Path(path).stat().st_size) for path in paths]
+
     def alerts(self) -> DataFrame:
         """Return the alerts of the job's survey, of the pinned version."""
         alerts = self.lake.read("alerts", self.versions.alerts)
@@ -155,10 +161,11 @@ def record_calibration(context: Context) -> None:
     release = context.job.calibration
     if not release.rules:
         return
-    datapoints = context.lake.read("datapoints", context.versions.datapoints)
-    if context.as_of is not None:
-        datapoints = datapoints.where(datapoints["first_alert_jd"] <= context.as_of)
-    found = examine(datapoints, release)
+    found = examine(context.lake.spark, context.files("datapoints"), release, context.as_of)
+    if context.dry:
+        for rule in release.rules:
+            n = found.counts[rule.number]
+            context.out(f"calibration: {rule} acts on {n} of {found.points} points")
     for line in found.warnings:
         context.out(f"warning: {line}")
     context.counts.calibration = {
