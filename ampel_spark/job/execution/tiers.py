@@ -244,8 +244,7 @@ def _run_unit(
     started = time.monotonic()
     if n_todo and not states.are_staged:
         states.stage(todo.select("state_id").toArrow()["state_id"].combine_chunks())
-    curves = states.light_curves()
-    parts = _compute(context, step, table, lacking, curves, n_todo, trace) if n_todo else {}
+    parts = _compute(context, step, table, lacking, states, n_todo, trace) if n_todo else {}
     counts["seconds"] = round(time.monotonic() - started, 3)
     if not parts or sum(parts.values()) < n_wanted:
         there = lake.between(table, table.names, *one)
@@ -282,7 +281,7 @@ def _compute(
     step: UnitStep,
     table: Table,
     lacking: Callable[[], DataFrame],
-    curves: DataFrame,
+    states: States,
     n_todo: int,
     trace: Trace,
 ) -> dict[str, int]:
@@ -293,6 +292,7 @@ def _compute(
     dict of str to int
         Files of results, and the rows of each: of those that were added as they are.
     """
+    curves = states.light_curves()
     place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
     if note := step.unit.prepare():
         context.out(f"T2: {step.name}: {note}")
