@@ -74,9 +74,7 @@ def ingest(args: Namespace) -> int:
     if args.cutouts:
         row["cutouts"] = keep_cutouts(lake, args.paths, new_run_id("cutouts", utc_now()), say)
     print_rows([row], list(row), args.format)
-    # there was something in the files, and nothing of it could be taken
-    bad = done.broken + done.quarantined
-    return 3 if bad and not done.stored + done.duplicate else 0
+    return done.code
 
 
 def _bytes(text: str) -> int:

@@ -29,6 +29,7 @@ def scan(
     ----------
     path : str
     columns : sequence of str
+        Those that a file lacks are null.
     among : (str, Arrow array)
         A column of numbers, and the values of it that are looked for.
     between : (str, float, float), optional
@@ -41,7 +42,7 @@ def scan(
         return
     if between is not None:
         wanted[between[0]] = between[1:]
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         for group in groups_with(file, wanted):
             small = file.metadata.row_group(group).num_rows <= _SMALL
             first = [*wanted, *columns] if small else [*wanted]
@@ -54,7 +55,14 @@ def scan(
             if pc.any(mine).as_py():
                 if not small:
                     rows = file.read_row_group(group, columns=list(columns))
-                yield rows.filter(mine).select(list(columns))
+                yield _with_nulls(rows.filter(mine), columns)
+
+
+def _with_nulls(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    for name in columns:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(len(rows)))
+    return rows.select(list(columns))
 
 
 def groups_with(
@@ -81,7 +89,12 @@ def _may_have(known: Any, low: float, high: float) -> bool:
     return known is None or not known.has_min_max or (known.max >= low and known.min <= high)
 
 
-def objects(path: str, columns: Sequence[str], stocks: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+def objects(
+    path: str,
+    columns: Sequence[str],
+    stocks: npt.NDArray[np.int64],
+    perhaps: Sequence[str] = (),
+) -> Iterator[pa.Table]:
     """Yield the rows of some objects, those of a row group at a time.
 
     Of a row group that has none of them, no column but ``stock`` is read, or nothing.
@@ -94,10 +107,13 @@ def objects(path: str, columns: Sequence[str], stocks: npt.NDArray[np.int64]) ->
         The columns to read.
     stocks : ndarray of int64
         The objects, sorted.
+    perhaps : sequence of str, optional
+        Columns to read as well if the file has them.
     """
     if not len(stocks):
         return
     with parquet.ParquetFile(path) as file:
+        names = [*columns, *(n for n in perhaps if n in file.schema_arrow.names)]
         ends = {"stock": (int(stocks[0]), int(stocks[-1]))}
         for group in groups_with(file, ends):
             own = file.read_row_group(group, columns=["stock"])["stock"].to_numpy()
@@ -107,5 +123,5 @@ def objects(path: str, columns: Sequence[str], stocks: npt.NDArray[np.int64]) ->
             place = np.minimum(np.searchsorted(near, own), len(near) - 1)
             mine = near[place] == own
             if mine.any():
-                rows = file.read_row_group(group, columns=list(columns))
-                yield rows.select(list(columns)).filter(pa.array(mine))
+                rows = file.read_row_group(group, columns=names)
+                yield rows.select(names).filter(pa.array(mine))

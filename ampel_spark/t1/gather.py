@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from ampel_spark.t1.states import (
     hidden_stocks,
     light_curves,
     visible_points,
+    with_own,
 )
 
 __all__ = ["ALERT_COLUMNS", "FOUND", "Gathering", "assemble_shares", "share_of", "take_rows"]
@@ -71,6 +72,8 @@ class Gathering:
         The kinds of datapoints in states.
     release : Release
         The calibration release.
+    own : mapping of str to str
+        Columns of points that the survey declares and a unit reads: their Spark SQL types by name.
     """
 
     folder: str
@@ -79,6 +82,7 @@ class Gathering:
     until: float | None
     kinds: tuple[str, ...]
     release: Release
+    own: Mapping[str, str] = field(default_factory=dict)
 
     def stocks(self, name: str) -> Array:
         """Return objects that the driver left for the tasks, sorted."""
@@ -136,11 +140,14 @@ def _write_rows(gathering: Gathering, kind: str, paths: Sequence[str]) -> None:
     """Write rows of the objects asked for, a file for each share."""
     points = kind == "points"
     columns = POINT_COLUMNS if points else ALERT_COLUMNS
+    own = (gathering.survey,) if points and gathering.own else ()
     stocks = gathering.stocks("asked" if points else "hidden")
     held: list[pa.Table] = []
     for path in paths:
-        for rows in objects(path, columns, stocks):
-            if not points:
+        for rows in objects(path, columns, stocks, own):
+            if points:
+                rows = with_own(rows, gathering.survey, gathering.own)
+            else:
                 rows = _known(gathering, rows)
             held.append(rows.filter(pc.equal(rows["survey"], gathering.survey)))
     if not held:
@@ -221,7 +228,7 @@ def _assembled(gathering: Gathering, curves: str, share: int) -> dict[str, str] 
         mine = asked.filter(pc.equal(asked["access"], access)).select(REQUESTS.names)
         rights = frozenset(map(int, access.split(",")))
         seen = visible_points(_of_hidden(alerts, rights), points, rights)
-        made = light_curves(mine, seen, gathering.kinds, gathering.release)
+        made = light_curves(mine, seen, gathering.kinds, gathering.release, gathering.own)
         parts.append(made.append_column("access", pa.repeat(access, len(made))))
     made = pa.concat_tables(parts)
     if not len(made):

@@ -7,7 +7,7 @@ newest revision that was known by then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,13 @@ import pyarrow.compute as pc
 
 from ampel_spark.calibration.release import Release
 from ampel_spark.lightcurve import POINT_FIELDS
-from ampel_spark.t1.assemble import KIND_CODES, LIGHT_CURVE_SCHEMA, POINT_TYPES, assemble
+from ampel_spark.t1.assemble import (
+    KIND_CODES,
+    POINT_TYPES,
+    assemble,
+    light_curve_schema,
+    own_kind,
+)
 
 __all__ = [
     "ALL",
@@ -31,6 +37,7 @@ __all__ = [
     "numbers",
     "requests",
     "visible_points",
+    "with_own",
 ]
 
 #: The time of a state without a limit in time: later than any alert.
@@ -258,10 +265,41 @@ def _first_seen(points: pa.Table, shown: pa.Table) -> tuple[Array, Array]:
     return seen_jd, seen_alert
 
 
+def with_own(datapoints: pa.Table, survey: str, own: Mapping[str, str]) -> pa.Table:
+    """Return datapoints with columns that a survey declares in the place of the surveys' structs.
+
+    Parameters
+    ----------
+    datapoints : Arrow table
+        Rows of the table ``datapoints``.
+    survey : str
+        What the tables call the survey.
+    own : mapping of str to str
+        Their Spark SQL types by name. What the rows do not have is null.
+    """
+    structs = [f.name for f in datapoints.schema if pa.types.is_struct(f.type)]
+    rows = datapoints.drop_columns(structs)
+    given = datapoints[survey].combine_chunks() if survey in structs else None
+    there = {} if given is None else {f.name: i for i, f in enumerate(given.type)}
+    for name, kind in own.items():
+        type_ = light_curve_schema({name: own_kind(kind)}).field(f"lc_{name}").type.value_type
+        if given is None or name not in there:
+            column = pa.nulls(len(rows), type_)
+        else:
+            # a null struct has null fields
+            column = pc.struct_field(given, there[name]).cast(type_)
+        rows = rows.append_column(name, column)
+    return rows
+
+
 def light_curves(
-    wanted: pa.Table, points: pa.Table, kinds: Sequence[str], release: Release | None = None
+    wanted: pa.Table,
+    points: pa.Table,
+    kinds: Sequence[str],
+    release: Release | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> pa.Table:
-    """Return the requested states, each once, with their light curves (`LIGHT_CURVE_SCHEMA`).
+    """Return the requested states, each once, with their light curves (`light_curve_schema`).
 
     Parameters
     ----------
@@ -273,18 +311,21 @@ def light_curves(
         The kinds of datapoints in the states.
     release : Release, optional
         The calibration release to apply; by default none.
+    own : mapping of str to str, optional
+        Further fields of points, columns of `points`: their Spark SQL types by name.
     """
+    more = {name: own_kind(kind) for name, kind in (own or {}).items()}
     points = points.filter(_within(points["kind"], frozenset(kinds)))
     points = points.sort_by([(n, "ascending") for n in (*_IDENTITY, "revision")])
     _, first = np.unique(wanted["request"].to_numpy(), return_index=True)
     each = wanted.take(pa.array(np.sort(first)))
     begin, end = _spans(points, each)
     parts = [
-        assemble(batch, release)
+        assemble(batch, release, more)
         for start in range(0, len(each), _CHUNK)
-        for batch in _collected(each, points, begin, end, slice(start, start + _CHUNK))
+        for batch in _collected(each, points, begin, end, slice(start, start + _CHUNK), more)
     ]
-    return pa.Table.from_batches(parts, LIGHT_CURVE_SCHEMA)
+    return pa.Table.from_batches(parts, light_curve_schema(more))
 
 
 def _spans(points: pa.Table, each: pa.Table) -> tuple[Array, Array]:
@@ -304,7 +345,12 @@ def _spans(points: pa.Table, each: pa.Table) -> tuple[Array, Array]:
 
 
 def _collected(
-    each: pa.Table, points: pa.Table, begin: Array, end: Array, part: slice
+    each: pa.Table,
+    points: pa.Table,
+    begin: Array,
+    end: Array,
+    part: slice,
+    own: Mapping[str, str],
 ) -> Iterator[pa.RecordBatch]:
     """Yield requests with the lists of their points, as `assemble` takes them."""
     begin, end = begin[part], end[part]
@@ -319,16 +365,18 @@ def _collected(
     mine = points.take(pa.array(rows[known])).combine_chunks()
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     head = each.slice(part.start, len(begin)).select(["request", "survey", "stock", "name"])
-    yield from _batches(head, pa.ListArray.from_arrays(pa.array(offsets), _struct(mine)))
+    yield from _batches(head, pa.ListArray.from_arrays(pa.array(offsets), _struct(mine, own)))
 
 
 def _batches(head: pa.Table, lists: pa.ListArray) -> Iterator[pa.RecordBatch]:
     yield from head.append_column("points", lists).combine_chunks().to_batches()
 
 
-def _struct(points: pa.Table) -> pa.StructArray:
+def _struct(points: pa.Table, own: Mapping[str, str]) -> pa.StructArray:
     """Return points as one column of structs."""
-    types = {"revision": pa.int32(), **POINT_TYPES}
+    schema = light_curve_schema(own)
+    more = {name: schema.field(f"lc_{name}").type.value_type for name in own}
+    types = {"revision": pa.int32(), **POINT_TYPES, **more}
     columns = []
     for name, kind in types.items():
         column = points[name] if len(points) else pa.chunked_array([], points[name].type)

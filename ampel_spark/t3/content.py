@@ -143,6 +143,9 @@ class UnitRun:
     meanings: Mapping[int, str] = field(default_factory=dict)
     #: Most frequent messages with their counts.
     messages: Sequence[tuple[str, int]] = ()
+    #: Results by grade, and by what keeps them from being good, of a unit that grades them.
+    qualities: Mapping[str, int] = field(default_factory=dict)
+    doubts: Mapping[str, int] = field(default_factory=dict)
     #: Median time for one result, ms.
     median_ms: float | None = None
 
@@ -165,6 +168,8 @@ class Selected:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     #: Paths of the exported files.
     exports: Sequence[str] = ()
+    #: What there are doubts about, by the candidate's name.
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

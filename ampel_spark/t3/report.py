@@ -189,7 +189,14 @@ def _unit(unit: UnitRun) -> dict[str, Any]:
     for status, n in sorted(unit.statuses.items(), key=lambda item: (item[0] != 0, item[0])):
         text, kind = _meaning(status, unit.meanings)
         statuses.append({"text": text, "count": n, "kind": kind})
+    kinds = {"good": "good", "poor": "bad"}
+    grades = [
+        {"text": grade, "count": n, "kind": kinds.get(grade, "doubt")}
+        for grade, n in unit.qualities.items()
+    ]
     return {
+        "grades": grades,
+        "doubts": ", ".join(f"{doubt} {count(n)}" for doubt, n in unit.doubts.items()),
         "computed": unit.computed,
         "median_ms": unit.median_ms,
         "messages": unit.messages,

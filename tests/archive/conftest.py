@@ -31,14 +31,16 @@ def _record(name: str, fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return {"type": "record", "name": name, "fields": [{"name": n, "type": t} for n, t in fields]}
 
 
+_PRV = [*_POINT, ("rb", ["null", "float"])]
+
 SCHEMA = _record(
     "alert",
     [
         ("schemavsn", "string"),
         ("objectId", "string"),
         ("candid", "long"),
-        ("candidate", _record("candidate", [*_POINT, ("rb", ["null", "float"])])),
-        ("prv_candidates", ["null", {"type": "array", "items": _record("prv", _POINT)}]),
+        ("candidate", _record("candidate", _PRV)),
+        ("prv_candidates", ["null", {"type": "array", "items": _record("prv", _PRV)}]),
         ("publisher", ["null", "string"]),
         ("classification", ["null", "string"]),
         ("fp_hists", ["null", {"type": "array", "items": _record("fp", _FORCED)}]),

@@ -4,6 +4,10 @@ An alert lists what it shows, and values last from the alert that first showed t
 that first showed others. So what an alert of the lake showed is told by its lists and by the stored
 values; a new alert brings its own. It is done one datapoint at a time: few have more than one set
 of values.
+
+What a survey declares for its points (`surveys.OwnColumns`) makes no revision. Values come with
+what the first alert that showed them said, in the order of alerts; if that alert no longer counts,
+with nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +23,14 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
+from ampel_spark.archive.committing.declared import ArchiveTables
 from ampel_spark.archive.reading.ztf import POINT_COLUMNS
 from ampel_spark.lake.parts import PartWriter, arrow_schema
 from ampel_spark.lake.scan import scan
-from ampel_spark.lake.tables import TABLES, Table
+from ampel_spark.lake.tables import Table
 from ampel_spark.lake.tasks import tell
 
-__all__ = ["TOLERANCE", "Sighting", "Sources", "changes", "history", "resolve", "revisions"]
+__all__ = ["TOLERANCE", "Sighting", "Sources", "changes", "history", "once", "resolve", "revisions"]
 
 #: Magnitudes by which a value must differ to be a revision.
 TOLERANCE = 1e-3
@@ -42,11 +47,15 @@ Values = Mapping[str, Any]
 
 
 class Sighting(NamedTuple):
-    """Values of a datapoint, and the alert that showed them: its time [JD] and its id."""
+    """Values of a datapoint, and the alert that showed them: its time [JD] and its id.
+
+    `own` is what the survey declares, as that alert had it.
+    """
 
     jd: float
     alert_id: int
     values: Values
+    own: Values | None = None
 
     @property
     def name(self) -> tuple[float, int, int]:
@@ -127,7 +136,18 @@ def history(
             continue
         if not runs or runs[-1].values["value_hash"] != showed.values["value_hash"]:
             runs.append(Sighting(jd, alert_id, showed.values))
-    return runs
+    first = _first_own([*begins, *own], gone)
+    return [run._replace(own=first.get(run.values["value_hash"])) for run in runs]
+
+
+def _first_own(sightings: Iterable[Sighting], gone: frozenset[int]) -> dict[int, Values | None]:
+    """Return what the first alert said that showed some values, by their hash."""
+    first: dict[int, Sighting] = {}
+    for sighting in sightings:
+        before = first.setdefault(sighting.values["value_hash"], sighting)
+        if sighting[:2] < before[:2] or (sighting[:2] == before[:2] and before.own is None):
+            first[sighting.values["value_hash"]] = sighting
+    return {hash_: None if s.alert_id in gone else s.own for hash_, s in first.items()}
 
 
 def revisions(runs: Sequence[Sighting]) -> list[Sighting]:
@@ -150,7 +170,9 @@ def changes(
         if was is None:
             if now is not None:
                 inserted[number] = now
-        elif now is None or (now.alert_id, now.name[2]) != (was.alert_id, was.name[2]):
+        elif now is None or (
+            (now.alert_id, now.name[2], now.own) != (was.alert_id, was.name[2], was.own)
+        ):
             changed[number] = now
     return inserted, changed
 
@@ -179,13 +201,19 @@ def _apart(a: Values, b: Values, *names: str) -> bool:
 
 
 def resolve(
-    sources: Sources, folder: str, root: str, run_id: str, batches: Iterable[pa.RecordBatch]
+    sources: Sources,
+    tables: ArchiveTables,
+    folder: str,
+    root: str,
+    run_id: str,
+    batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     """Put all sightings of some datapoints in order again, and write what changes by that.
 
     Parameters
     ----------
     sources : Sources
+    tables : ArchiveTables
     folder : str
         For staging.
     root : str
@@ -208,17 +236,18 @@ def resolve(
                 i for path in sources.gone
                 for i in parquet.read_table(path, columns=["alert_id"])["alert_id"].to_pylist()
             )  # fmt: skip
-            for key, known in _known(sources, number).items():
+            own = None if tables.points is None else tables.points.name
+            for key, known in _known(sources, number, own).items():
                 begins = [*known.stored.values(), *known.several]
                 runs = history(begins, known.shown, known.own, forgotten)
                 to_insert, to_change = changes(revisions(runs), known.stored)
-                inserted += [_row(key, s, n) for n, s in to_insert.items()]
-                changed += [_row(key, s, n) for n, s in to_change.items()]
-                several = {s.name: s for s in (runs if len(runs) > 1 else [])}
+                inserted += [_row(key, s, n, own) for n, s in to_insert.items()]
+                changed += [_row(key, s, n, own) for n, s in to_change.items()]
+                several = {s.name: s for s in (once(runs) if len(runs) > 1 else [])}
                 before = {s.name: s for s in known.several}
-                added += [_row(key, s) for name, s in several.items() if name not in before]
+                added += [_row(key, s, 0, own) for name, s in several.items() if name not in before]
                 gone += [_row(key, s) for name, s in before.items() if name not in several]
-            points, sightings = TABLES["datapoints"], TABLES["sightings"]
+            points, sightings = tables.datapoints, tables.sightings
             yield tell(
                 {
                     "inserted": _part(root, points, inserted, run_id),
@@ -229,8 +258,18 @@ def resolve(
             )
 
 
-def _known(sources: Sources, number: int) -> dict[tuple[Any, ...], _Known]:
-    """Return what is known of the datapoints of a slice."""
+def once(runs: Iterable[Sighting]) -> Iterator[Sighting]:
+    """Yield runs; of several with the same values, the first alone has the survey's own columns."""
+    seen: set[int] = set()
+    for run in runs:
+        again = run.name[2] in seen
+        seen.add(run.name[2])
+        yield run._replace(own=None) if again else run
+
+
+def _known(sources: Sources, number: int, own: str | None) -> dict[tuple[Any, ...], _Known]:
+    """Return what is known of the datapoints of a slice; `own` is the struct of the survey."""
+    more = () if own is None else (own,)
     found: dict[tuple[Any, ...], _Known] = {}
     varied = pc.field("change") == "varied"
     for path in sources.keys:
@@ -240,10 +279,10 @@ def _known(sources: Sources, number: int) -> dict[tuple[Any, ...], _Known]:
     stocks = pa.array(sorted({key[1] for key in found}), pa.int64())
     ids = pa.array(sorted({key[2] for key in found}), pa.int64())
 
-    def rows(paths: Sequence[str], *more: str, near: bool = True) -> Iterator[tuple[_Known, Any]]:
+    def rows(paths: Sequence[str], *also: str, near: bool = True) -> Iterator[tuple[_Known, Any]]:
         span = ("jd", *sources.span) if near else None
         for path in paths:
-            for part in scan(path, [*_STORED, *more], ("stock", stocks), span):
+            for part in scan(path, [*_STORED, *more, *also], ("stock", stocks), span):
                 mine = part.filter(pc.is_in(part["datapoint_id"], value_set=ids))
                 for row in mine.to_pylist():
                     known = found.get(_key(row))
@@ -253,12 +292,12 @@ def _known(sources: Sources, number: int) -> dict[tuple[Any, ...], _Known]:
     # What older alerts showed is in the stored values, whatever a later one brings.
     since = math.inf if sources.new else 0.0
     for known, row in rows(sources.new, near=False):
-        known.own.append(_sighting(row))
+        known.own.append(_sighting(row, own))
         since = min(since, row["first_alert_jd"])
     for known, row in rows(sources.datapoints, "revision"):
-        known.stored[row["revision"]] = _sighting(row)
+        known.stored[row["revision"]] = _sighting(row, own)
     for known, row in rows(sources.sightings):
-        known.several.append(_sighting(row))
+        known.several.append(_sighting(row, own))
     for key, alert in _shown(sources, stocks, since):
         if key in found:
             found[key].shown.append(alert)
@@ -281,17 +320,20 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in KEY)
 
 
-def _sighting(row: Mapping[str, Any]) -> Sighting:
+def _sighting(row: Mapping[str, Any], own: str | None) -> Sighting:
     jd, alert_id = (row[name] for name in _FIRST)
-    return Sighting(jd, alert_id, {name: row[name] for name in VALUES})
+    values = {name: row[name] for name in VALUES}
+    return Sighting(jd, alert_id, values, row[own] if own else None)
 
 
-def _row(key: tuple[Any, ...], sighting: Sighting | None, number: int = 0) -> dict[str, Any]:
+def _row(
+    key: tuple[Any, ...], sighting: Sighting | None, number: int = 0, own: str | None = None
+) -> dict[str, Any]:
     row = dict(zip(KEY, key, strict=True)) | {"revision": number}
     if sighting is None:
         return row
     first = dict(zip(_FIRST, sighting[:2], strict=True))
-    return row | first | dict(sighting.values)
+    return row | first | dict(sighting.values) | ({own: sighting.own} if own else {})
 
 
 def _table(table: Table, rows: list[dict[str, Any]], run_id: str) -> pa.Table:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import functions as f
 
+from ampel_spark.job.execution.tiers import own_types
 from ampel_spark.lake.commits import Change, commit
 from ampel_spark.lake.parts import Part, PartWriter, arrow_schema
 from ampel_spark.lake.progress import progress
@@ -24,7 +25,7 @@ from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import runs
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.lake.tasks import run_on_files, run_tasks
-from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA
+from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA, light_curve_schema, own_kind
 from ampel_spark.t1.gather import FOUND, Gathering, assemble_shares, share_of, take_rows
 from ampel_spark.t1.known import CONTENT, changed_stocks, choose, known_states
 from ampel_spark.t1.states import ALL, REQUESTS, Wanted, numbers, requests
@@ -74,15 +75,17 @@ class States:
     def light_curves(self) -> DataFrame:
         """Return the light curves that are staged, each state once, and the place of each.
 
-        These are `LIGHT_CURVE_SCHEMA`, ``access``, ``file`` and ``row``.
+        These are `light_curve_schema`, ``access``, ``file`` and ``row``.
         """
         from pyspark.sql.pandas.types import from_arrow_schema
 
-        schema = from_arrow_schema(LIGHT_CURVE_SCHEMA.append(FOUND.field("access")))
+        more = {name: own_kind(kind) for name, kind in own_types(self._context).items()}
+        curves = light_curve_schema(more).append(FOUND.field("access"))
+        schema = from_arrow_schema(curves)
         spark = self._context.lake.spark
-        curves = spark.read.schema(schema).parquet(_curves(self._context))
+        rows = spark.read.schema(schema).parquet(_curves(self._context))
         file, row = f.col("_metadata.file_path"), f.col("_metadata.row_index")
-        return curves.select("*", file.alias("file"), row.alias("row"))
+        return rows.select("*", file.alias("file"), row.alias("row"))
 
     @property
     def are_staged(self) -> bool:
@@ -142,8 +145,8 @@ def make_states(context: Context, accepted: pa.Table) -> States:
     context.out(
         f"T1: {total['states']} states of {total['objects']} objects, {total['new']} of them new"
     )
-    staged = pc.unique(found["state_id"].combine_chunks())
-    return States(context, states, staged)
+    context.states = States(context, states, pc.unique(found["state_id"].combine_chunks()))
+    return context.states
 
 
 def _curves(context: Context) -> str:
@@ -266,7 +269,7 @@ def _gathering(context: Context, shares: int) -> Gathering:
     folder.mkdir()
     job = context.job
     return Gathering(str(folder), shares, job.survey.label, context.as_of,
-                     tuple(job.states.points), job.calibration)  # fmt: skip
+                     tuple(job.states.points), job.calibration, own_types(context))  # fmt: skip
 
 
 def _take(

@@ -6,12 +6,12 @@ here and in the lake; the packages of the tiers only build DataFrames.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,13 +23,14 @@ from ampel_spark.archive.committing.chunks import Pinned
 from ampel_spark.calibration.examine import examine
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
-from ampel_spark.job.execution.outcomes import failures, outcomes
+from ampel_spark.job.execution.outcomes import failures, outcomes, qualities
 from ampel_spark.lake.changes import files_at
 from ampel_spark.lake.commits import insert, insert_parts
 from ampel_spark.lake.decisions import DecisionRef
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, arrow_schema
 from ampel_spark.lake.progress import progress
+from ampel_spark.lake.reading import struct_columns
 from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Table, TableColumn
 from ampel_spark.t0.gaia import StarCatalog
@@ -49,6 +50,7 @@ __all__ = [
     "candidates",
     "channel_filter",
     "fit_units",
+    "own_types",
     "record_calibration",
     "selections_of",
 ]
@@ -82,6 +84,8 @@ class Context:
     counts : Counts
     outputs, decisions : dict
         For the run's record.
+    states : States or None
+        The states, once they are made.
     """
 
     lake: Lake
@@ -95,6 +99,7 @@ class Context:
     counts: Counts = field(default_factory=Counts)
     outputs: dict[str, int] = field(default_factory=dict)
     decisions: dict[str, DecisionRef] = field(default_factory=dict)
+    states: States | None = None
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Compute `rows` once, into staging, and return them from there."""
@@ -103,10 +108,13 @@ class Context:
             rows.write.mode("overwrite").parquet(path)
         return self.lake.spark.read.parquet(path)
 
-    def commit(self, table: Table, rows: DataFrame | pa.Table) -> None:
+    def commit(
+        self, table: Table, rows: DataFrame | pa.Table, replacing: str | None = None
+    ) -> None:
         """Insert rows into a table of the lake under this run; see `commits.insert`."""
         if not self.dry:
-            self.outputs[table.name] = insert(self.lake, table, rows, {"run_id": self.run_id})
+            metadata = {"run_id": self.run_id}
+            self.outputs[table.name] = insert(self.lake, table, rows, metadata, replacing)
 
     def insert(
         self, table: Table, parts: Sequence[Part], since: int | None, replacing: str
@@ -180,6 +188,19 @@ def record_calibration(context: Context) -> None:
     context.commit(table, pa.Table.from_pylist(rows, arrow_schema(table)))
 
 
+def own_types(context: Context) -> dict[str, str]:
+    """Return the columns that the survey declares for its points and a unit reads, with types.
+
+    They have the types that the lake has, where it has them.
+    """
+    survey = context.job.survey
+    types: dict[str, str] = {n: column.type for n, column in survey.columns.points.items()}
+    there = struct_columns(context.lake.root, "datapoints", context.versions.datapoints)
+    types |= {field.name: field.type for field in there.get(survey.label, ())}
+    read = {name for step in context.job.units for name in runner.own_fields(step.unit)}
+    return {name: types[name] for name in sorted(read)}
+
+
 def fit_units(context: Context, states: States, traces: dict[str, Trace]) -> Results:
     """T2: run every unit on the states that want it and lack a result.
 
@@ -191,16 +212,29 @@ def fit_units(context: Context, states: States, traces: dict[str, Trace]) -> Res
     done: Results = {}
     if not context.job.units:
         return done
+    headers = _headers(context, states.frame())
     for step in context.job.units:
-        rows = _run_unit(context, step, states, traces[step.name], done)
+        rows = _run_unit(context, step, states, headers, traces[step.name], done)
         done[step.name] = (step, rows)
     return done
+
+
+def _headers(context: Context, states: DataFrame) -> DataFrame | None:
+    """Return what the newest table of an object says of it, by state; None where no unit asks."""
+    if not any(step.unit.reads_header for step in context.job.units):
+        return None
+    said = context.alerts().where(f.col("own").isNotNull()).select("stock", "jd", "alert_id", "own")
+    known = states.select("state_id", "stock", "until_jd").distinct()
+    seen = known.join(said, "stock").where(f.col("jd") <= f.col("until_jd"))
+    newest = f.max_by("own", f.struct("jd", "alert_id"))
+    return context.stage("headers", seen.groupBy("state_id").agg(newest.alias("header")))
 
 
 def _run_unit(
     context: Context,
     step: UnitStep,
     states: States,
+    headers: DataFrame | None,
     trace: Trace,
     done: Results,
 ) -> DataFrame:
@@ -209,7 +243,8 @@ def _run_unit(
     if not context.dry:
         lake.ensure(table)
     mine = states.frame().where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
-    rows = _wanted(context, step, mine, states, done)
+    rows = _wanted(context, step, mine, states, headers, done)
+    has_subjects = runner.has_subjects(step.unit)
     keys = rows.select("state_id", "input_hash")
     one = ("trace_id", trace.trace_id, trace.trace_id)
 
@@ -219,14 +254,33 @@ def _run_unit(
             return rows
         return runner.stale(rows, lake.between(table, runner.PRESENT, *one), trace.trace_id)
 
+    def share() -> None:
+        """Give states the results of their subjects that other states have."""
+        there = lake.between(table, table.names, *one)
+        name = f"shared_{step.name}"
+        found = context.stage(name, runner.shared(rows, there, trace.trace_id))
+        if not found.isEmpty():
+            context.commit(table, found, runner.REPLACEABLE)
+
     todo = lacking()
+    if has_subjects and not context.dry and lake.version(table.name) and not todo.isEmpty():
+        share()
+        todo = lacking()
+    if context.dry and has_subjects and lake.version(table.name):
+        there = lake.between(table, ["subject_id", "input_hash"], *one)
+        todo = todo.join(there, ["subject_id", "input_hash"], "left_anti")
     if context.dry and step.needs:
         # What a unit is tied to and has no result yet will have one that nobody has read.
-        untied = reduce(operator.or_, (f.col(f"tie_{name}").isNull() for name in step.needs))
+        untied = functools.reduce(
+            operator.or_, (f.col(f"tie_{name}").isNull() for name in step.needs)
+        )
         todo = todo.unionByName(rows.where(untied), allowMissingColumns=True)
         todo = todo.dropDuplicates(["state_id"])
     n_wanted = mine.count()
-    n_todo = n_wanted if todo is rows else todo.count()
+    if has_subjects:
+        n_todo = todo.select("subject_id", "input_hash").distinct().count()
+    else:
+        n_todo = n_wanted if todo is rows else todo.count()
     counts: dict[str, Any] = {
         "wanted": n_wanted,
         "present": n_wanted - n_todo,
@@ -243,8 +297,20 @@ def _run_unit(
 
     started = time.monotonic()
     if n_todo and not states.are_staged:
+        # Of a subject any of its states may be taken.
         states.stage(todo.select("state_id").toArrow()["state_id"].combine_chunks())
-    parts = _compute(context, step, table, lacking, states, n_todo, trace) if n_todo else {}
+    curves = states.light_curves()
+    if has_subjects:
+
+        def first() -> DataFrame:
+            """Return one of the states of each subject that lacks a result."""
+            return runner.one_each(lacking())
+
+        parts = _compute(context, step, table, first, curves, n_todo, trace) if n_todo else {}
+        if n_todo and sum(parts.values()) < n_wanted:
+            share()
+    else:
+        parts = _compute(context, step, table, lacking, curves, n_todo, trace) if n_todo else {}
     counts["seconds"] = round(time.monotonic() - started, 3)
     if not parts or sum(parts.values()) < n_wanted:
         there = lake.between(table, table.names, *one)
@@ -257,22 +323,33 @@ def _run_unit(
     counts |= outcomes(files)
     if bad := failures(counts):
         context.out(f"T2: {step.name}: {bad}")
+    if graded := qualities(counts):
+        context.out(f"T2: {step.name}: {graded}")
     return results
 
 
 def _wanted(
-    context: Context, step: UnitStep, mine: DataFrame, states: States, done: Results
+    context: Context,
+    step: UnitStep,
+    mine: DataFrame,
+    states: States,
+    headers: DataFrame | None,
+    done: Results,
 ) -> DataFrame:
     """Return what a unit is to work on: states, with the results that it is tied to."""
     ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
-    if not runner.reads_inputs(step.unit):
+    points = [f"lc_{name}" for name in runner.hashed_fields(step.unit)]
+    if not points:
         return runner.wanted(mine, ties)
     # The light curves come for what the unit reads beside them, and go again.
-    points = [f"lc_{name}" for name in runner.input_fields(step.unit)]
     ids = states.rows.filter(pc.is_in(states.rows["channel"], value_set=pa.array(step.channels)))
     states.stage(ids["state_id"].combine_chunks())
-    rows = mine.join(states.light_curves().select("state_id", *points), "state_id")
-    rows = runner.wanted(rows, ties, step.unit).drop(*points)
+    curves = states.light_curves()
+    rows = mine.join(curves.select("state_id", "stock", "name", *points), "state_id")
+    if step.unit.reads_header and headers is not None:
+        header = f.struct("header").alias("tie__header")
+        rows = rows.join(headers.select("state_id", header), "state_id", "left")
+    rows = runner.wanted(rows, ties, step.unit).drop("stock", "name", *points)
     return context.stage(f"wanted_{step.name}", rows)
 
 
@@ -281,7 +358,7 @@ def _compute(
     step: UnitStep,
     table: Table,
     lacking: Callable[[], DataFrame],
-    states: States,
+    curves: DataFrame,
     n_todo: int,
     trace: Trace,
 ) -> dict[str, int]:
@@ -292,7 +369,6 @@ def _compute(
     dict of str to int
         Files of results, and the rows of each: of those that were added as they are.
     """
-    curves = states.light_curves()
     place = f.pmod(f.xxhash64("state_id"), f.lit(_PLACES))
     if note := step.unit.prepare():
         context.out(f"T2: {step.name}: {note}")

@@ -19,6 +19,7 @@ from ampel_spark.archive.committing.chunks import chunks
 from ampel_spark.archive.committing.ingest import ingest
 from ampel_spark.archive.reading.files import ArchiveFile
 from ampel_spark.archive.reading.packets import read_batches
+from ampel_spark.job.configuration.load import load_survey
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.tables import INCOMPARABLE
 from ampel_spark.lightcurve import POINT_FIELDS
@@ -59,7 +60,8 @@ def lakes(spark: SparkSession, make: Make, tmp_path_factory: pytest.TempPathFact
         for day, packets in enumerate(nights, 1)
     ]
     nightly = Lake(spark, folder / "nightly")
-    ingest(spark, nightly, files, run_id="nightly", out=lambda line: None, nightly=True)
+    survey = load_survey("ztf")
+    ingest(spark, nightly, files, survey, "nightly", out=lambda line: None, nightly=True)
     packets = [packet for night in nights for packet in night]
     random.Random(7).shuffle(packets)
     third = len(packets) // 3
@@ -67,7 +69,7 @@ def lakes(spark: SparkSession, make: Make, tmp_path_factory: pytest.TempPathFact
     again = [make.night(folder / "parts" / f"part{i}.tar.gz", part) for i, part in enumerate(parts)]
     shuffled = Lake(spark, folder / "shuffled")
     for path in again:
-        ingest(spark, shuffled, [path], out=lambda line: None)
+        ingest(spark, shuffled, [path], survey, out=lambda line: None)
     return Lakes(files, nightly, shuffled, again)
 
 
@@ -95,6 +97,23 @@ def test_revisions_are_those_of_the_rule_in_plain_python(lakes: Lakes) -> None:
         assert {name: found[key][name] for name in values} == values
     # the archive has what makes this hard
     assert max(revision for *_, revision in found) >= 3
+
+
+def test_columns_of_a_survey_are_those_of_the_first_alert_that_showed_the_values(
+    lakes: Lakes,
+) -> None:
+    columns = load_survey("ztf").columns
+    first: dict[tuple[int, int, int], Any] = {}
+    batches = list(read_batches((str(path) for path in lakes.files), columns=columns))
+    packets = [row for b in batches for row in b.to_pylist() if row["row"] == "packet"]
+    for packet in sorted(packets, key=lambda p: (p["jd"], p["alert_id"])):
+        for point in (*packet["points"], *packet["forced"]):
+            key = (packet["stock"], point["datapoint_id"], point["value_hash"])
+            first.setdefault(key, point["own_columns"])
+    rows = lakes.shuffled.arrow("datapoints").to_pylist()
+    assert len({row["ztf"]["rb"] for row in rows if row["ztf"]}) > NIGHTS
+    for row in rows:
+        assert row["ztf"] == first[row["stock"], row["datapoint_id"], row["value_hash"]]
 
 
 def test_as_of_a_night_is_a_lake_that_never_held_later_nights(lakes: Lakes) -> None:

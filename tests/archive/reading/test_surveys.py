@@ -86,6 +86,8 @@ def test_mistakes_are_told_with_file_and_cure(
 
 
 def test_a_section_of_another_reader_is_refused() -> None:
-    packets: dict[str, Any] = {"bands": {"g": "lsstg"}}
+    spec = load_survey("lsst").packets
+    assert spec is not None
+    packets: dict[str, Any] = spec.model_dump()
     with pytest.raises(ValidationError, match="has a section 'packets'"):
         Survey.model_validate({"name": "s", "access": {"A": 1}, "packets": packets})
