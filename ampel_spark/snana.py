@@ -9,7 +9,7 @@ doi:10.1086/605984; the manual of SNANA has the formats.)
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,25 @@ class _Object:
     names: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
 
+    def takes(self, key: str, words: list[str]) -> bool:
+        """Take a line of the object in; False where it has too many or too few values."""
+        if key == "OBS":
+            fits = len(words) == len(self.names)
+            self.rows += [words] * fits
+            return fits
+        if key in ("VARLIST", "VARNAMES_OBS"):
+            self.names = words
+        elif not key.startswith("END"):
+            self.head |= _entry(key, words)
+        return True
+
+    def column(self, name: str) -> list[str | None]:
+        """Return a column; one that the object has not got is nothing."""
+        if name not in self.names:
+            return [None] * len(self.rows)
+        place = self.names.index(name)
+        return [row[place] for row in self.rows]
+
 
 def is_text(data: bytes) -> bool:
     """Say whether a file is a light curve in SNANA's text format."""
@@ -58,22 +77,24 @@ def read_text(data: bytes, text: Collection[str] = ()) -> TextTable:
         If an object has no name, or no names of its columns.
     """
     objects, odd = _objects(data.decode("utf-8-sig", errors="replace").splitlines())
-    heads = [one.head for one in objects]
-    keys = list(dict.fromkeys(key for head in heads for key in head))
-    names = list(dict.fromkeys(name for one in objects for name in one.names))
-    columns: dict[str, list[str | None]] = {name: [] for name in names}
-    for one in objects:
-        for name in names:
-            place = one.names.index(name) if name in one.names else None
-            columns[name] += [None if place is None else row[place] for row in one.rows]
     words = {NAME, *text}
-    made = {name: typed(column, name in words) for name, column in columns.items()}
+    keys = _joined(one.head for one in objects)
+    names = _joined(one.names for one in objects)
+    heads = {key: typed([one.head.get(key) for one in objects], key in words) for key in keys}
+    made = {
+        name: typed([value for one in objects for value in one.column(name)], name in words)
+        for name in names
+    }
     return TextTable(
         _with_both_names(pa.table(made)),
         odd=tuple(odd),
-        heads=pa.table({k: typed([h.get(k) for h in heads], k in words) for k in keys}),
+        heads=pa.table(heads),
         of=np.repeat(np.arange(len(objects)), [len(one.rows) for one in objects]),
     )
+
+
+def _joined(parts: Iterable[Iterable[str]]) -> list[str]:
+    return list(dict.fromkeys(name for part in parts for name in part))
 
 
 def _objects(lines: Sequence[str]) -> tuple[list[_Object], list[tuple[int, str]]]:
@@ -86,20 +107,12 @@ def _objects(lines: Sequence[str]) -> tuple[list[_Object], list[tuple[int, str]]
         if match is None:
             continue
         key, words = match[1], match[2].split()
-        one = found[-1] if found else None
         if key == NAME:
             found.append(_Object({NAME: words[0] if words else ""} | before))
-        elif one is None:
+        elif not found:
             before |= _entry(key, words)
-        elif key in ("VARLIST", "VARNAMES_OBS"):
-            one.names = words
-        elif key == "OBS":
-            if len(words) == len(one.names):
-                one.rows.append(words)
-            else:
-                odd.append((number, line))
-        elif not key.startswith("END"):
-            one.head |= _entry(key, words)
+        elif not found[-1].takes(key, words):
+            odd.append((number, line))
     if not found or not all(one.head[NAME] for one in found):
         raise DialectError("it is a light curve of SNANA without a name: it needs a line 'SNID:'")
     nameless = next((one.head[NAME] for one in found if not one.names), None)

@@ -103,10 +103,10 @@ def explained(lake: str | Path | None = None) -> Iterator[None]:
     except AmpelSparkError:
         raise
     except Exception as error:
-        told = explanation(error, lake)
-        if told is None:
+        said = explanation(error, lake)
+        if said is None:
             raise
-        raise told from error
+        raise said from error
 
 
 def explanation(error: BaseException, lake: str | Path | None = None) -> LakeError | None:

@@ -12,6 +12,8 @@ from ampel_spark.job.configuration.catalogs import load_settings
 from ampel_spark.sky.catalogs import Catalog
 from ampel_spark.sky.sources import read_source
 from ampel_spark.sky.tiles import canonical
+from ampel_spark.t2 import LightCurve
+from ampel_spark.t2.registry import build
 
 GAIA = [4295806720000000001, 3436112908800000003, 3865554496000000007]
 
@@ -48,6 +50,19 @@ def test_14_tns_and_bts_have_a_date_line_and_dashes_for_nothing(cases: Path) -> 
     hosts = read(cases, "14-tns-bts/hosts_dash.csv")
     assert pa.types.is_floating(hosts["z"].type)
     assert hosts["z"].null_count == 5
+
+
+def test_14_hosts_whose_redshift_is_a_dash_are_matched_without_one(cases: Path) -> None:
+    """`salt_fit` then takes ``otherwise``, as `tests.t2.test_salt_fit` shows of a null redshift."""
+    unit = build("catalog_match", {
+        "catalog": str(cases / "14-tns-bts" / "hosts_dash.csv"), "radius": 5.0, "append": {"z": "z"}
+    }, cases)  # fmt: skip
+    assert {c.name: c.type for c in unit.output_columns()}["z"] == "double"
+    places = {"H1": (78.8261115, 38.2733705, 0.03), "H3": (77.953873, 53.4633886, None)}
+    for ra, dec, z in places.values():
+        point = {"jd": [2460000.5], "ra": [ra], "dec": [dec]}
+        found = unit.process(LightCurve.of(**point))
+        assert (found["matched"], found["z"]) == (True, z)
 
 
 def test_15_places_at_the_edges_of_the_sky_are_found(cases: Path) -> None:

@@ -25,6 +25,9 @@ CASES: dict[str, tuple[FitOptions, dict[str, Any]]] = {
     "fixed amplitude": (FitOptions(fit=("t0", "x1", "c")), {"x0": 1e-3}),
     "narrow bounds": (FitOptions(bounds={"x1": (-0.2, 0.2), "c": (-0.02, 0.02)}), {}),
     "iterative phases": (FitOptions(phase_range=(-10.0, 20.0), model_covariance=True), {}),
+    "phases of the observer": (
+        FitOptions(phase_range=(-15.0, 30.0), phase_frame="observer"), {}
+    ),
     "floors and cut": (
         FitOptions(error_floor=2.0, fractional_error_floor=0.03, snr_cut=3.0), {}
     ),
@@ -36,6 +39,7 @@ def test_same_answers(case: str, fitter: SaltFitter, twin: SaltFitter) -> None:
     options, given = CASES[case]
     lights = simulate(1, 11) + simulate(1, 12, phases=(-18.0, -1.0), cadence=4.0)
     lights += simulate(1, 14, phases=(-30.0, 65.0), cadence=5.0)
+    lights += simulate(1, 15, phases=(12.0, 44.0), cadence=5.0, c=(0.5, 0.8))
     values = {"z": truth(lights, "z"), "mwebv": truth(lights, "mwebv"), **given}
     ours = fitter.fit(pack(lights), options=options, **values)
     theirs = twin.fit(pack(lights), options=options, **values)
@@ -46,6 +50,9 @@ def test_same_answers(case: str, fitter: SaltFitter, twin: SaltFitter) -> None:
     np.testing.assert_allclose(ours.chisq, theirs.chisq, atol=1e-3)
     np.testing.assert_allclose(ours.prior_chisq, theirs.prior_chisq, atol=1e-3)
     np.testing.assert_allclose(ours.covariance, theirs.covariance, rtol=1e-2, atol=1e-12)
+    np.testing.assert_allclose(ours.cost, theirs.cost, atol=2e-3)
+    np.testing.assert_allclose(ours.rival_delta, theirs.rival_delta, atol=0.02)
+    np.testing.assert_allclose((ours.rival - theirs.rival) / errors, 0.0, atol=0.1)
     for name in ("ndof", "n_points", "n_before", "n_after", "n_cut", "points_by_band", "used"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
 

@@ -24,7 +24,9 @@ CONFIG: dict[str, dict[str, Any]] = {
     "object_table": {"file": "sample.csv", "name": "SN", "append": {"z": "z_hel"}},
     "redshift_digest": {"matches": ["SDSS_spec"]},
     "salt_fit": {"redshift": {"unit": "host", "column": "z"}, "model_covariance": False},
+    "template_fit": {"redshift": {"unit": "host", "column": "z"}, "template_files": ["bump.dat"]},
 }
+WAVE = range(3000, 9000, 200)
 
 
 def batch() -> pa.RecordBatch:
@@ -47,6 +49,9 @@ def batch() -> pa.RecordBatch:
 def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) -> None:
     (tmp_path / "hosts.csv").write_text("ra,dec,z,type\n150,2,0.06,Sb\n")
     (tmp_path / "sample.csv").write_text(f"SN,z_hel\n{CURVES[0].name},0.06\n")
+    if name == "template_fit":
+        rows_of = [(p, w, 1e-15 * np.exp(-((p / 15) ** 2))) for p in range(-20, 60) for w in WAVE]
+        np.savetxt(tmp_path / "bump.dat", rows_of)
     unit = build(name, CONFIG[name], tmp_path)
     result = compute_batch(unit, batch(), "0" * 32)
     assert result.schema == result_schema(unit.output_columns())
@@ -56,7 +61,12 @@ def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) 
     filled = [name for name in declared if rows[0][name] is not None]
     assert len(filled) > len(declared) / 2
     # the second has one point without a position, the third no significant one
-    expected = {"milky_way_dust": [-2008, 0], "catalog_match": [-2008, 0], "salt_fit": [1, 2]}
+    expected = {
+        "milky_way_dust": [-2008, 0],
+        "catalog_match": [-2008, 0],
+        "salt_fit": [1, 2],
+        "template_fit": [1, 2],
+    }
     assert [row["status"] for row in rows[1:]] == expected.get(name, [0, 0])
     assert all(row["message"] for row in rows if row["status"])
 

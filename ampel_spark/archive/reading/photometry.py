@@ -163,14 +163,14 @@ def _packet(
     spec, stock, name = _section(survey), int(rows.stock[0]), str(rows.name[0])
     points, places = _points(survey, spec, rows)
     usable = rows.status == ""
-    placed = np.flatnonzero(np.isfinite(rows.number["ra"]) & np.isfinite(rows.number["dec"]))
     last = rows.jd[usable] if usable.any() else rows.jd
+    ra, dec = _place(rows)
     odd: list[str] = []
     own_points = {p[0]: columns.of_row(i, odd) for p, i in zip(points, places, strict=True)}
     own_columns = columns.of_object(rows.place, odd)
+    notes = {**notes, "issued": issued or None, "odd_values": odd[:3] or None}
     own = {
         **notes,
-        "issued": issued or None,
         "rows": len(rows.jd) + notes["repeated_rows"],
         "unusable_rows": int((~usable).sum()),
         "dropped_rows": len(rows.jd) - len(points),
@@ -178,7 +178,6 @@ def _packet(
         "mwebv": _first(rows.number["mwebv"]),
         "jd_peak": _first(rows.number["peak"]),
         "header": _header(table, int(rows.place[0])),
-        "odd_values": odd[:3] or None,
     }
     shown, forced = ([p for p in points if (p[1] == "forced") == flag] for flag in (False, True))
     return Packet(
@@ -191,8 +190,8 @@ def _packet(
         # who may see the least sees the object; each point has its own program
         programid=int(rows.number["programid"].min()),
         jd=_jd_of(issued) if issued else float(last.max()),
-        ra=float(rows.number["ra"][placed[-1]]) if len(placed) else None,
-        dec=float(rows.number["dec"][placed[-1]]) if len(placed) else None,
+        ra=ra,
+        dec=dec,
         points=shown,
         forced=forced,
         own=json.dumps({k: v for k, v in own.items() if v is not None}, sort_keys=True),
@@ -227,6 +226,13 @@ def _points(
         )  # fmt: skip
         places.append(int(rows.place[i]))
     return points, places
+
+
+def _place(rows: Rows) -> tuple[float | None, float | None]:
+    """Return the position of an object: that of its last point that has one."""
+    ra, dec = rows.number["ra"], rows.number["dec"]
+    placed = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    return (float(ra[placed[-1]]), float(dec[placed[-1]])) if len(placed) else (None, None)
 
 
 def _first(values: Floats) -> float | None:

@@ -347,31 +347,38 @@ def _flagged(
     table: FileTable, flag: FlagColumn
 ) -> tuple[npt.NDArray[np.bool_], Array, npt.NDArray[np.bool_]]:
     """Return which rows are marked, what to say of each, and where the column says anything."""
-    words = np.array([], object)
-    if flag.codes is not None:
-        words = table.texts(flag.column)
-        listed = [{*re.split(r"[,;\s]+", word)} for word in words.tolist()]
-        codes = {str(code) for code in flag.codes}
-        marked, said = np.array([bool(one & codes) for one in listed], bool), words != ""
-    elif flag.values is not None and any(isinstance(v, str) for v in flag.values):
-        words = table.texts(flag.column)
-        marked, said = np.isin(words, [str(v) for v in flag.values]), words != ""
-    else:
-        values, wrong = table.parsed(flag.column)
-        words = np.array([f"{v:.10g}" for v in values.tolist()], object)
-        words[wrong] = table.texts(flag.column)[wrong]
-        said = wrong | ~np.isnan(values)
-        if flag.bits is not None:
-            whole = np.where(np.abs(values) < 2**63, values, 0).astype(np.int64)
-            marked = ((whole & flag.bits) != 0) | (np.abs(values) >= 2**63)
-        elif flag.values is not None:
-            marked = np.isin(values, [float(v) for v in flag.values])
-        else:
-            low, high = flag.outside or (-np.inf, np.inf)
-            marked = ~((values >= low) & (values <= high))
-        # A flag that cannot be read is no leave to use the row.
-        marked |= wrong
+    is_text = flag.codes is not None or any(isinstance(v, str) for v in flag.values or ())
+    marked, words, said = (_of_words if is_text else _of_numbers)(table, flag)
     return marked, np.array([f"{flag.column} {word}" for word in words], object), said
+
+
+def _of_words(
+    table: FileTable, flag: FlagColumn
+) -> tuple[npt.NDArray[np.bool_], Array, npt.NDArray[np.bool_]]:
+    words = table.texts(flag.column)
+    if flag.codes is None:
+        return np.isin(words, [str(v) for v in flag.values or ()]), words, words != ""
+    codes = {str(code) for code in flag.codes}
+    listed = [{*re.split(r"[,;\s]+", word)} for word in words.tolist()]
+    return np.array([bool(one & codes) for one in listed], bool), words, words != ""
+
+
+def _of_numbers(
+    table: FileTable, flag: FlagColumn
+) -> tuple[npt.NDArray[np.bool_], Array, npt.NDArray[np.bool_]]:
+    values, wrong = table.parsed(flag.column)
+    words = np.array([f"{v:.10g}" for v in values.tolist()], object)
+    words[wrong] = table.texts(flag.column)[wrong]
+    if flag.bits is not None:
+        whole = np.where(np.abs(values) < 2**63, values, 0).astype(np.int64)
+        marked = ((whole & flag.bits) != 0) | (np.abs(values) >= 2**63)
+    elif flag.values is not None:
+        marked = np.isin(values, [float(v) for v in flag.values])
+    else:
+        low, high = flag.outside or (-np.inf, np.inf)
+        marked = ~((values >= low) & (values <= high))
+    # A flag that cannot be read is no leave to use the row.
+    return marked | wrong, words, wrong | ~np.isnan(values)
 
 
 def _texts(

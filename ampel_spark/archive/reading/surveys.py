@@ -1,7 +1,7 @@
 """What a survey is: a file of ``conf/surveys`` that says how its files are read.
 
 The ``reader`` decides which section the file has beside the common keys: ``photometry`` for tables
-of measurements, ``packets`` for alerts in LSST's schema; ZTF's packets need none. The section
+of measurements, ``packets`` for alerts (`packet_map`); ZTF's own packets need none. The section
 ``columns`` declares what the survey's alerts and points have beside the columns common to all.
 """
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from ampel_spark.archive.reading import ztf
 from ampel_spark.archive.reading.formats import FORMATS
+from ampel_spark.archive.reading.packet_map import PacketSettings
 from ampel_spark.archive.reading.recipe import Recipe
 from ampel_spark.errors import ConfigError, nearest
 
@@ -217,6 +218,10 @@ class PhotometrySettings(_Section):
         for key in others:
             if getattr(self, key) is not None:
                 raise ValueError(f"{key!r} does not go with what the table measures")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> PhotometrySettings:
         if self.sign is not None and self.mag is None:
             raise ValueError("'sign' goes with 'mag': a flux has its own")
         for pair in (("ra", "dec"), ("ccd", "quadrant")):
@@ -227,16 +232,6 @@ class PhotometrySettings(_Section):
         if self.recipe is not None and self.flux is None:
             raise ValueError("'recipe' goes with 'flux'")
         return self
-
-
-class PacketSettings(_Section):
-    """How alerts in LSST's schema (diaSource, diaForcedSource, diaObject) are to be understood."""
-
-    zp: float = Field(default=31.4, description="zero point of fluxes [mag]; 31.4 is nJy")
-    zpsys: str = Field(default="ab", description="magnitude system, as sncosmo calls it")
-    bands: dict[str, str] = Field(description="bands there, and sncosmo's names of them")
-    limit_sigma: float = Field(default=5.0, gt=0, description="sigma of limits made of noise")
-    programid: int = Field(default=1, description="program id of every packet")
 
 
 class OwnColumn(_Section):
@@ -296,7 +291,7 @@ class Survey(_Section):
     )
     access: dict[str, int] = Field(description="program id that each data right lets see")
     photometry: PhotometrySettings | None = Field(default=None, description="of reader photometry")
-    packets: PacketSettings | None = Field(default=None, description="of reader lsst_avro")
+    packets: PacketSettings | None = Field(default=None, description="of reader packets")
     columns: OwnColumns = Field(
         default=OwnColumns(), description="typed columns of its alerts and points"
     )
@@ -322,6 +317,8 @@ class Survey(_Section):
                 raise ValueError(
                     f"the survey {there} a section {key!r}, which reader {reader!r} needs"
                 )
+        if self.reader == "photometry" and (self.columns.alerts or self.columns.points):
+            raise ValueError("tables of photometry have no 'columns' of their own: leave them out")
         section = self.photometry or self.packets
         given = None if section is None else section.programid
         if isinstance(given, int) and given not in self.access.values():

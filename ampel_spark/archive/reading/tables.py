@@ -20,7 +20,7 @@ from ampel_spark.dialects import MISSING, DialectError
 from ampel_spark.errors import ArchiveError, nearest
 from ampel_spark.tabular import FORMATS, format_of, read_file
 
-__all__ = ["FORMATS", "FileTable", "read_table"]
+__all__ = ["FORMATS", "FileTable", "file_columns", "read_table"]
 
 Array = npt.NDArray[Any]
 
@@ -108,7 +108,8 @@ class FileTable:
     def parsed(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Return a column as floats, with NaN for what is missing, and where it is no number."""
         values = self.column(name)
-        if any(isinstance(value, list) for value in values[:1]):
+        there = [v for v in values.tolist() if v is not None] if values.dtype == object else []
+        if there and all(isinstance(value, list) for value in there):
             raise ArchiveError(f"{self.path}: column {name!r} has several values in a row")
         if values.dtype.kind in "fiub":
             return values.astype(np.float64), np.zeros(len(values), bool)
@@ -145,9 +146,9 @@ def read_table(path: str | Path, kind: str | None = None, text: Collection[str] 
         raise ArchiveError(f"{path}: no table format ends so; known: {known} (or give 'format')")
     try:
         found = read_file(path, kind, text)
-        heads = {} if found.heads is None else _columns(found.heads, text)
+        heads = {} if found.heads is None else file_columns(found.heads, text)
         of = np.zeros(0, np.int64) if found.of is None else found.of
-        return FileTable(path, _columns(found.table, text), found.meta, found.odd, heads, of)
+        return FileTable(path, file_columns(found.table, text), found.meta, found.odd, heads, of)
     except DialectError as error:
         where = f"{path}:{error.line}" if error.line else f"{path}: cannot be read as {kind}"
         raise ArchiveError(f"{where}: {error}") from None
@@ -181,7 +182,8 @@ def _number_of(value: Any) -> float | None:
         return None
 
 
-def _columns(table: pa.Table, text: Collection[str]) -> dict[str, Array]:
+def file_columns(table: pa.Table, text: Collection[str]) -> dict[str, Array]:
+    """Return the columns of a table as arrays, those in `text` as text."""
     columns: dict[str, Array] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if name in columns:

@@ -17,14 +17,19 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from ampel_spark import __version__
 from ampel_spark.archive.reading.surveys import Survey, as_of_jd
 from ampel_spark.calibration.load import load_release
 from ampel_spark.calibration.release import Release
-from ampel_spark.document import Document, DocumentError, parse_document, read_document
+from ampel_spark.document import (
+    Document,
+    DocumentError,
+    parse_document,
+    read_document,
+    written,
+)
 from ampel_spark.errors import ArchiveError, ConfigError, nearest
 from ampel_spark.job.configuration.catalogs import build_catalogs
 from ampel_spark.job.configuration.model import (
@@ -35,13 +40,16 @@ from ampel_spark.job.configuration.model import (
     SimulationEntry,
     States,
     SystematicsEntry,
+    UnitStep,
 )
 from ampel_spark.job.configuration.steps import (
+    Own,
     build_filters,
     build_selections,
     build_units,
     check_systematics,
 )
+from ampel_spark.job.configuration.variations import expanded
 from ampel_spark.lake.runs import Run
 from ampel_spark.problems import entries, note_refusals, read_model
 from ampel_spark.settings import conf_dir, conf_file, find_conf, is_path, share_dir
@@ -55,6 +63,8 @@ __all__ = [
     "simulated_dir",
 ]
 
+_OWN = Own()
+
 
 def load_job(
     path: str | Path,
@@ -62,6 +72,9 @@ def load_job(
     archive: Sequence[str] | None = None,
     calibration: str | None = None,
     lake: str | Path | None = None,
+    *,
+    code: bool = True,
+    before: Callable[[Sequence[str]], None] | None = None,
 ) -> ResolvedJob:
     """Read, check and resolve a job file.
 
@@ -78,13 +91,18 @@ def load_job(
         folder.
     lake : path, optional
         Lake to look for catalogues in, instead of ``AMPEL_SPARK_LAKE`` and the job's own.
+    code : bool
+        False: run no code of the job's own units, and check what needs none. Such a job cannot run.
+    before : callable, optional
+        Takes what the job names as its own units, before their code runs for the first time.
 
     Raises
     ------
     ConfigError
         If anything is wrong with it: all of it at once.
     """
-    return _of_text(read_document(path), Path(path).resolve(), sets, archive, calibration, lake)
+    document, file = read_document(path), Path(path).resolve()
+    return _of_text(document, file, sets, archive, calibration, lake, Own(code, before))
 
 
 def load_recorded(
@@ -110,8 +128,7 @@ def load_recorded(
     ConfigError
         If something that the job names is no longer there, or a setting is wrong.
     """
-    text = yaml.safe_dump(dict(run.job_resolved), sort_keys=False, allow_unicode=True, width=100)
-    document = parse_document(f"job of run {run.run_id}", text)
+    document = parse_document(f"job of run {run.run_id}", written(dict(run.job_resolved)))
     file = Path(run.job_file or Path.cwd() / "job.yml")
     return _of_text(document, file, sets, None, calibration, lake)
 
@@ -123,6 +140,7 @@ def _of_text(
     archive: Sequence[str] | None,
     calibration: str | None,
     lake: str | Path | None,
+    own: Own = _OWN,
 ) -> ResolvedJob:
     """Return the job of a document, whose variations are made of the same text.
 
@@ -131,9 +149,9 @@ def _of_text(
 
     def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
         again = parse_document(document.name, document.text)
-        return _of_text(again, file, [*sets, *more], archive, release or calibration, lake)
+        return _of_text(again, file, [*sets, *more], archive, release or calibration, lake, own)
 
-    return _resolve(document, file, sets, archive, calibration, varied, lake)
+    return _resolve(document, file, sets, archive, calibration, varied, lake, own)
 
 
 def _resolve(
@@ -144,6 +162,7 @@ def _resolve(
     calibration: str | None,
     varied: Callable[..., ResolvedJob],
     lake: str | Path | None,
+    own: Own,
 ) -> ResolvedJob:
     for setting in sets:
         document.set(setting)
@@ -159,16 +178,17 @@ def _resolve(
     release = _release(document, source, survey, calibration)
     files = _archive(document, base, archive, survey)
     simulated = archive is None and isinstance(document.value(["archive"]), dict)
-    simulation = _simulation(document) if simulated else None
-    folder = None if simulation is None else simulated_dir(simulation)
+    simulation = _simulation(document, survey) if simulated else None
+    label = "ztf" if survey is None else survey.label
+    folder = None if simulation is None else simulated_dir(simulation, label)
     store = _lake(document, base, lake)
     catalogs = build_catalogs(document, base, folder, notes, store)
     channels = _channels(document, survey)
     as_of = _as_of(document, survey)
-    filters = build_filters(document, catalogs, store)
-    units = build_units(document, base, catalogs, store)
+    filters = build_filters(document, catalogs, store, survey)
+    units = build_units(document, base, catalogs, store, own, survey)
     selections = build_selections(document, units)
-    check_systematics(document, job, units, selections)
+    check_systematics(document, job, units, selections, base)
     document.check()
     if job is None or survey is None or release is None:
         raise AssertionError("check() has passed")
@@ -193,15 +213,15 @@ def _resolve(
         states=States(mode, as_of, job.t1.points),
         units=tuple(units),
         selections=tuple(selections),
-        systematics=_placed(job.systematics, base),
+        systematics=_placed(job.systematics, base, units),
         report=job.report or None,
         notes=tuple(notes),
         varied=varied,
     )
 
 
-def simulated_dir(simulation: SimulationEntry) -> Path:
-    """Return the folder of a simulated archive, named by what is simulated.
+def simulated_dir(simulation: SimulationEntry, survey: str = "ztf") -> Path:
+    """Return the folder of a simulated archive of a survey, named by what is simulated.
 
     It lies in ``AMPEL_SPARK_ARCHIVES``, else with what the set-up has put in place.
     """
@@ -209,6 +229,7 @@ def simulated_dir(simulation: SimulationEntry) -> Path:
     folder = Path(given).resolve() if given else share_dir() / "archives"
     # another version of the simulator may make other bytes of the same numbers
     text = f"{__version__} {simulation.model_dump_json()}"
+    text += "" if survey == "ztf" else f" {survey}"
     return folder / f"simulated-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -277,15 +298,18 @@ def _calibration_source(document: Document, base: Path, given: str | None) -> st
     return str(_absolute(source, base if given is None else Path.cwd()))
 
 
-def _placed(entry: SystematicsEntry | None, base: Path) -> SystematicsEntry | None:
-    """Return variations with absolute paths of the releases that are files beside the job."""
+def _placed(
+    entry: SystematicsEntry | None, base: Path, units: Sequence[UnitStep]
+) -> SystematicsEntry | None:
+    """Return single variations, with absolute paths of the releases that are files."""
     if entry is None:
         return None
+    unit = next(step for step in units if step.name == entry.unit)
     placed = tuple(
         v.model_copy(update={"calibration": str(_absolute(v.calibration, base))})
         if v.calibration is not None and is_path(v.calibration)
         else v
-        for v in entry.variations
+        for v in expanded(entry.variations, unit, base)
     )
     return entry.model_copy(update={"variations": placed})
 
@@ -357,10 +381,18 @@ def _archive(
     return tuple(paths)
 
 
-def _simulation(document: Document) -> SimulationEntry | None:
+def _simulation(document: Document, survey: Survey | None) -> SimulationEntry | None:
+    found = None
     with contextlib.suppress(ValidationError):
-        return SimulationEntry.model_validate(document.value(["archive", "simulate"]))
-    return None
+        found = SimulationEntry.model_validate(document.value(["archive", "simulate"]))
+    if survey is not None and survey.label not in ("ztf", "lsst"):
+        document.problem(
+            ["archive", "simulate"],
+            f"alerts of survey {survey.name} are not simulated: ztf and lsst are",
+        )
+    if survey is not None and survey.label == "lsst" and found is not None and found.objects:
+        document.problem(["archive", "simulate", "objects"], "for lsst give the number of alerts")
+    return found
 
 
 def _channels(document: Document, survey: Survey | None) -> dict[str, Channel]:

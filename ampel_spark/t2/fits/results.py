@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from astropy.cosmology import FlatLambdaCDM
 from scipy.stats import chi2
 
+from ampel_spark.t2.fits import quality
 from ampel_spark.t2.fits.points import FitPoints
 from ampel_spark.t2.unit import Column
 
@@ -71,7 +72,17 @@ COLUMNS = (
         "at_edge", "boolean", "",
         "whether a point above 3 sigma is where the model ends, within the error of t0, or beyond",
     ),
+    Column(
+        "ambiguous", "boolean", "",
+        "whether another minimum, more than an error away, costs hardly more: less than 9",
+    ),
+    Column("rival_delta", "double", "", "by how much it costs more, -2 ln likelihood"),
+    Column("rival_z", "double", "", "its redshift"),
+    Column("rival_t0", "double", "d", "its t0, JD"),
+    Column("rival_x1", "double", "", "its stretch; null for models that are not SALT"),
+    Column("rival_c", "double", "mag", "its colour; null for models that are not SALT"),
     Column("success", "boolean", "", "whether the minimum is a good one"),
+    *quality.COLUMNS,
     Column("z_source", "string", "", "value, unit, catalog or fit"),
     Column("z_distance", "double", "arcsec", "distance to where the redshift comes from"),
     Column("phase_first", "double", "d", "rest-frame phase of the first point fitted"),
@@ -103,7 +114,10 @@ class Fits:
     phases : first and last phase of the model, rest-frame days
     peak_b : shape (M,), rest-frame Bessell B maximum, mag
     peaks : shape (M, B), maximum in each band, observed, mag
+    rival, rival_delta : shape (M, K) and (M,), another solution that costs hardly more, and by how
+        much it costs more; NaN for none
     notes : by object
+    words : shape (M,), the fitter's own words for how it ended
     """
 
     names: Sequence[str]
@@ -121,7 +135,10 @@ class Fits:
     phases: tuple[float, float]
     peak_b: Array
     peaks: Array
+    rival: Array
+    rival_delta: Array
     notes: Mapping[int, Sequence[str]]
+    words: Array
 
     def __len__(self) -> int:
         return len(self.values)
@@ -150,7 +167,9 @@ def _cosmology(h0: float, om0: float) -> FlatLambdaCDM:
     return FlatLambdaCDM(H0=h0, Om0=om0)
 
 
-def columns_of(fits: Fits, points: FitPoints, bands: Sequence[str]) -> dict[str, Any]:
+def columns_of(
+    fits: Fits, points: FitPoints, bands: Sequence[str], max_reduced_chisq: float
+) -> dict[str, Any]:
     """Return the columns of the unit's table that follow from the fits and their points.
 
     Parameters
@@ -160,6 +179,8 @@ def columns_of(fits: Fits, points: FitPoints, bands: Sequence[str]) -> dict[str,
         Those that could be fitted, of the same objects.
     bands : sequence of str
         Their names.
+    max_reduced_chisq : float
+        Above it, chi square per degree of freedom is poor.
     """
     m, k = len(fits), len(fits.names)
     z, t0 = fits.values[:, 0], fits.values[:, 1]
@@ -183,6 +204,8 @@ def columns_of(fits: Fits, points: FitPoints, bands: Sequence[str]) -> dict[str,
         "n_starts": fits.n_starts,
         "at_bound": at_bound(fits).any(axis=1),
         "at_edge": _at_edge(fits, chosen, phase),
+        "ambiguous": np.isfinite(fits.rival_delta),
+        "rival_delta": fits.rival_delta,
         "success": fits.success,
         "phase_first": _ends(phase, chosen.offsets, 0),
         "phase_last": _ends(phase, chosen.offsets, 1),
@@ -194,12 +217,16 @@ def columns_of(fits: Fits, points: FitPoints, bands: Sequence[str]) -> dict[str,
         "mean_abs_pull": _divided(np.bincount(group[near], pull[near], minlength=m), n_pulls),
         "max_abs_pull": _largest(chosen, np.where(np.abs(phase) <= _PEAK, pull, -np.inf)),
     }
+    out |= {"fitter_status": texts(fits.words)}
+    out |= quality.quality_columns(_doubts(fits, chosen, out, max_reduced_chisq, phase))
     for name in SALT:
         if name in fits.names:
             i = list(fits.names).index(name)
             out[name], out[f"{name}_err"] = fits.values[:, i], fits.errors[:, i]
+            out[f"rival_{name}"] = fits.rival[:, i]
         else:
-            out[name] = out[f"{name}_err"] = np.full(m, np.nan)
+            out[name] = out[f"{name}_err"] = out[f"rival_{name}"] = np.full(m, np.nan)
+    del out["rival_x0"]
     if tuple(fits.names) != SALT:
         offsets = pa.array(np.arange(m + 1) * (k - 2), pa.int32())
         words = pa.array(list(fits.names[2:]) * m, pa.string())
@@ -213,6 +240,32 @@ def columns_of(fits: Fits, points: FitPoints, bands: Sequence[str]) -> dict[str,
     there: Array = np.all(np.where(pairs, np.isfinite(fits.covariance), True), axis=(1, 2))
     out["covariance"] = _lists(pairs.reshape(m, -1), fits.covariance[pairs], there)
     return out
+
+
+def _doubts(
+    fits: Fits, chosen: FitPoints, out: Mapping[str, Any], max_reduced_chisq: float, phase: Array
+) -> dict[str, Array]:
+    """Return which fits there are doubts about, by `quality.DOUBTS`."""
+    m, ndof = len(fits), out["ndof"]
+    near = np.bincount(chosen.group[np.abs(phase) <= _PEAK], minlength=m)
+    n_bands = np.asarray(pc.list_value_length(out["bands"]))
+    colour = list(fits.names).index("c") if "c" in fits.names else -1
+    lacking = fits.fitted & ~np.isfinite(fits.errors)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        poor = (ndof > 0) & (fits.chisq / ndof > max_reduced_chisq)
+    return {
+        "not_converged": ~fits.success,
+        "no_errors": np.any(lacking, axis=1),
+        "at_bound": out["at_bound"],
+        "poor_chisq": poor,
+        "ambiguous": out["ambiguous"],
+        "model_edge": out["at_edge"],
+        "no_rise": out["n_before"] == 0,
+        "no_decline": out["n_after"] == 0,
+        "no_peak": near == 0,
+        "one_band": (fits.fitted[:, colour] if colour >= 0 else False) & (n_bands < 2),
+        "no_freedom": ndof <= 0,
+    }
 
 
 def peak_column(band: str) -> str:
