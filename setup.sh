@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets ampel_spark up: a virtual environment with the pinned packages, the jars of Delta Lake, model data.
+# Sets ampel_spark up: a virtual environment with the pinned packages, the jars of Delta Lake, model data,
+# compiled kernels.
 #
 #   ./setup.sh [EXTRA]...      extras of setup.cfg to install as well: test, dev
 #
@@ -40,11 +41,17 @@ main() {
         step "environment" "$python" -m venv "$venv"
     fi
     local packages extras
-    packages=$(grep -vxE "jars|models" <<<"$todo" || true)
+    packages=$(grep -vxE "jars|kernels|models" <<<"$todo" || true)
     if [ -n "$packages" ]; then
         extras=$({ grep -vx package <<<"$packages" || true; } | paste -sd , -)
         step "packages" install "$project${extras:+[$extras]}"
         stamp $packages
+    fi
+    local compiling=""
+    if grep -qx kernels <<<"$todo"; then
+        # a core is enough for it, and the rest of the set-up waits for the net
+        PYTHONPATH=$project "$venv/bin/python" -m ampel_spark.warmup >>"$log" 2>&1 &
+        compiling=$!
     fi
     if grep -qx jars <<<"$todo"; then
         step "jars" fetch_jars
@@ -54,11 +61,15 @@ main() {
         step "model data" fetch_models
         stamp models
     fi
+    if [ -n "$compiling" ]; then
+        wait "$compiling" || fail "kernels"
+        stamp kernels
+    fi
     say "ready after $SECONDS s"
 }
 
 stale_parts() { # the parts that are not as this script and its files want them
-    local parts="package jars models $*"
+    local parts="package jars kernels models $*"
     [ -z "${SNCOSMO_DATA_DIR:-}" ] || parts=${parts/models/}
     for part in $parts; do
         if [ ! -f "$share/$part.stamp" ] || [ "$(key "$part")" != "$(<"$share/$part.stamp")" ] || lost "$part"; then
@@ -71,6 +82,7 @@ lost() { # has somebody removed the part since?
     case $1 in
         jars) [ ! -d "$share/jars" ] ;;
         models) [ ! -d "$share/sncosmo_data" ] ;;
+        kernels) false ;; # they are the user's, and come again on their first use
         *) ! compgen -G "$venv/lib/python*/site-packages/pyspark-$(pin pyspark).*-info" >/dev/null ;;
     esac
 }
@@ -120,7 +132,10 @@ except BlockingIOError:
 os.execv(sys.argv[2], sys.argv[2:])' "$share/lock" "$BASH" "$project/setup.sh" "$@"
 }
 
-install() { "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --editable "$1"; }
+install() { # Python compiles each module on its first import: all of them would take longer than the download
+    DIST_EXTRA_CONFIG=$project/conf/build.cfg "$venv/bin/python" -m pip install \
+        --disable-pip-version-check --no-input --no-compile --editable "$1"
+}
 
 fetch_jars() {
     local spark delta avro home
@@ -182,11 +197,15 @@ step() { # step NAME COMMAND…: one line on the terminal, and all that the comm
     set -e
     if [ $code != 0 ]; then
         echo "failed" >&2
-        tail -n 15 "$log" >&2
-        say "could not set up the $name; the whole log is $log"
-        exit 1
+        fail "$name"
     fi
     echo "$((SECONDS - begin)) s" >&2
+}
+
+fail() {
+    tail -n 15 "$log" >&2
+    say "could not set up the $1; the whole log is $log"
+    exit 1
 }
 
 main "$@"

@@ -6,11 +6,14 @@ or ``path/file.py:Class``, from the job file's folder.
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,12 +26,15 @@ from ampel_spark.errors import AmpelSparkError, ConfigError, UnitError, nearest
 from ampel_spark.problems import keys_at, refusals
 from ampel_spark.trace import modules_of
 
-__all__ = ["Kind", "build_model", "load_class", "modules_behind"]
+__all__ = ["Kind", "build_model", "load_class", "modules_behind", "probing"]
 
 _Base = TypeVar("_Base", bound=BaseModel)
 
 # Modules of the user that were imported: their file, and the digest of its content then.
 _LOADED: dict[str, tuple[Path, str]] = {}
+
+# Not empty within `probing`.
+_probing: list[bool] = []
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,12 @@ def load_class(kind: Kind[_Base], spec: str, folder: Path) -> type[_Base]:
     return cls
 
 
-def build_model(model: type[_Base], config: Mapping[str, Any] | None, what: str) -> _Base:
+def build_model(
+    model: type[_Base],
+    config: Mapping[str, Any] | None,
+    what: str,
+    context: Mapping[str, Any] | None = None,
+) -> _Base:
     """Return a class with its parameters.
 
     Parameters
@@ -97,6 +108,8 @@ def build_model(model: type[_Base], config: Mapping[str, Any] | None, what: str)
         The parameters that differ from their defaults.
     what : str
         What errors call it, as ``unit 'salt_fit'``.
+    context : mapping, optional
+        For the validators of the class.
 
     Raises
     ------
@@ -104,7 +117,7 @@ def build_model(model: type[_Base], config: Mapping[str, Any] | None, what: str)
         If parameters are unknown, missing or of the wrong type: a line for each.
     """
     try:
-        return model.model_validate(dict(config or {}))
+        return model.model_validate(dict(config or {}), context=context)
     except ValidationError as error:
         raise ConfigError("\n".join(_explained(error, model, what))) from None
 
@@ -144,8 +157,9 @@ def _explained(error: ValidationError, model: type[BaseModel], what: str) -> lis
 
 def _imported(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
-    except Exception as error:
+        with contextlib.redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
         if (
             isinstance(error, ModuleNotFoundError)
             and error.name
@@ -165,6 +179,8 @@ def _from_file(path: Path) -> ModuleType:
     name = f"user_file_{digest}_{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
+    if _probing:
+        _probe(path)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))  # so that the file can import those beside it
     importlib.invalidate_caches()
@@ -173,14 +189,55 @@ def _from_file(path: Path) -> ModuleType:
         raise _NoClassError(f"{path} is no file that Python can import")
     module = sys.modules[name] = importlib.util.module_from_spec(found)
     try:
-        found.loader.exec_module(module)
-    except Exception as error:
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no answer of a command
+            found.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _NoClassError(f"{path} fails on import: {_with_line(error)}") from error
     return module
 
 
-def _with_line(error: Exception) -> str:
+@contextlib.contextmanager
+def probing() -> Iterator[None]:
+    """Within, import a user's file in another process first: who ends it is found out.
+
+    For commands that check jobs: a file with ``os._exit(0)`` at its top would end them, and their
+    silence would be taken for a good answer.
+    """
+    _probing.append(True)
+    try:
+        yield
+    finally:
+        _probing.pop()
+
+
+def _probe(path: Path) -> None:
+    """Raise `_NoClassError` if the process ends that imports a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(ours)
+        for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+            os.dup2(os.open(os.devnull, mode), number)
+        faulthandler.disable()
+        with contextlib.suppress(BaseException):  # it is raised again where it is imported
+            spec = importlib.util.spec_from_file_location("probed", path)
+            if spec is not None and spec.loader is not None:
+                spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        os.write(theirs, b"+")
+        os._exit(0)
+    os.close(theirs)
+    came_back = os.read(ours, 1)
+    os.close(ours)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if not came_back:
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise _NoClassError(f"{path} ends the process that imports it ({how})")
+
+
+def _with_line(error: BaseException) -> str:
     """Return the words of an error, with the line of code where it arose."""
     trace = error.__traceback__
     line = ""

@@ -2,7 +2,7 @@
 
 Exit codes: 0 good; 1 the job failed; 2 usage or configuration; 3 done, but some objects ended in an
 exception, or an ingest could take nothing of its files. Errors are one clear message each;
-``AMPEL_SPARK_DEBUG=1`` shows where they come from.
+``--debug`` or ``AMPEL_SPARK_DEBUG=1`` shows where they come from.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 
 from ampel_spark import __version__
 from ampel_spark.commands.parsers import GROUPS
+from ampel_spark.commands.saying import Escaped, sentence
 from ampel_spark.errors import AmpelSparkError, ArchiveError, LakeError
+from ampel_spark.lake.lost import explained
 
 __all__ = ["main", "make_parser"]
 
@@ -34,16 +36,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv : sequence of str, optional
         The arguments; those of the process by default.
     """
+    given = [*(sys.argv[1:] if argv is None else argv)]
+    debug = "--debug" in given or os.environ.get("AMPEL_SPARK_DEBUG", "0") not in ("", "0")
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Escaped(sys.stdout), Escaped(sys.stderr)
+    try:
+        return _run([word for word in given if word != "--debug"], debug)
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _run(argv: Sequence[str], debug: bool) -> int:
     try:
         args = make_parser().parse_args(argv)
     except SystemExit as ended:  # --help, --version, or usage that argparse has explained
         return int(ended.code or 0)
     try:
-        code: int = _function(args.function)(args)
+        with explained(getattr(args, "lake", None)):
+            code: int = _function(args.function)(args)
         sys.stdout.flush()
         return code
     except AmpelSparkError as error:
-        if os.environ.get("AMPEL_SPARK_DEBUG", "0") not in ("", "0"):
+        if debug:
             raise
         _tell(error)
         # a lake or archive that fails under a job is the job's failure, and no question of usage
@@ -54,6 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ampel-spark: interrupted", file=sys.stderr)
         return 130
+    except Exception as error:  # of files, libraries and the machine: one sentence all the same
+        said = sentence(error, getattr(args, "lake", None))
+        if debug or said is None:
+            raise
+        print(f"ampel-spark: {said}", file=sys.stderr)
+        return 1
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -64,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     parser.add_argument("--version", action="version", version=f"ampel_spark {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add_commands in GROUPS:

@@ -39,7 +39,7 @@ def to_table(curve: LightCurve) -> AstropyTable:
 
     table = AstropyTable(_columns(curve), meta=_about(curve))
     for name in table.colnames:
-        unit = POINT_FIELDS[name][1]
+        unit = POINT_FIELDS[name][1] if name in POINT_FIELDS else ""
         if unit in ("d", "mag", "deg"):
             table[name].unit = unit
         elif unit:
@@ -65,6 +65,7 @@ def _columns(curve: LightCurve) -> dict[str, Any]:
     for name in ("band", "zpsys"):
         if name in columns:
             columns[name] = columns[name].astype(str)
+    columns |= {name: values for name, values in curve.points.items() if name not in POINT_FIELDS}
     columns["kind"] = np.array([KINDS[int(kind)] for kind in columns["kind"]], dtype=str)
     return columns
 

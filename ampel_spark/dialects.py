@@ -12,6 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
@@ -19,7 +21,7 @@ import yaml
 from ampel_spark.bounds import Loader
 from ampel_spark.packed import described
 
-__all__ = ["MISSING", "DialectError", "TextTable", "read_delimited", "read_words"]
+__all__ = ["MISSING", "DialectError", "TextTable", "read_delimited", "read_words", "typed"]
 
 #: Words that stand for no value, in lower case.
 MISSING = ("", "nan", "-nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nil", "-", "--", "---",
@@ -39,11 +41,17 @@ class DialectError(ValueError):
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table, the entries of its header, and its lines that have too many or too few values."""
+    """A table, the entries of its header, and its lines that have too many or too few values.
+
+    Where a file tells objects apart by itself, `heads` has a row for each, the name first, and `of`
+    the row of `heads` that each row of the table belongs to.
+    """
 
     table: pa.Table
     meta: dict[str, Any] = field(default_factory=dict)
     odd: tuple[tuple[int, str], ...] = ()
+    heads: pa.Table | None = None
+    of: npt.NDArray[np.int64] | None = None
 
 
 def read_delimited(data: bytes, text: Collection[str] = ()) -> TextTable:
@@ -120,11 +128,6 @@ def read_words(data: bytes, text: Collection[str] = ()) -> TextTable:
         If it is no such table.
     """
     lines = [(n, s) for n, s in enumerate(_decoded(data).split("\n"), 1) if s.strip()]
-    if any(s.startswith(("VARLIST:", "SNID:", "OBS:")) for _, s in lines):
-        raise DialectError(
-            "it is a light curve in SNANA's text format, which is not read: write its OBS lines as"
-            " CSV, with the names of VARLIST in the first line"
-        )
     rows = [(n, s) for n, s in lines if not s.startswith("#")]
     comments = [s for _, s in lines[: lines.index(rows[0])]] if rows else [s for _, s in lines]
     first = _words(rows[0][1]) if rows else []
@@ -147,14 +150,31 @@ def read_words(data: bytes, text: Collection[str] = ()) -> TextTable:
     if odd and not values:
         raise DialectError(_uneven(odd[0], len(_words(odd[0][1])), len(names)))
     columns = list(zip(*values, strict=True)) or [()] * len(names)
-    arrays = [pa.array(column, pa.string()) for column in columns]
-    return TextTable(
-        pa.table({
-            name: _text(array, True, False) if name in text else _typed(array, True, False, False)
-            for name, array in zip(names, arrays, strict=True)
-        }),
-        odd=tuple(odd),
-    )  # fmt: skip
+    made = {n: typed(words, n in text) for n, words in zip(names, columns, strict=True)}
+    return TextTable(pa.table(made), _entries(comments), odd=tuple(odd))
+
+
+def _entries(comments: Sequence[str]) -> dict[str, Any]:
+    """Return what comments such as ``# Requested R.A. = 1.5 deg`` say, numbers without a unit."""
+    found = (re.match(r"#+\s*([^=]{1,80}?)\s*=\s*(\S.*)", line) for line in comments)
+    entries = {}
+    for match in filter(None, found):
+        words = match[2].split()
+        entries[match[1]] = words[0] if _is_number(words[0]) and len(words) < 3 else match[2]
+    return entries
+
+
+def typed(words: Sequence[str | None], as_text: bool = False) -> pa.Array:
+    """Return words as what all of them are: integers, numbers, truth values, else text.
+
+    Parameters
+    ----------
+    words : sequence of str or None
+    as_text : bool
+        They are text, whatever they look like.
+    """
+    column = pa.array(words, pa.string())
+    return _text(column, True, False) if as_text else _typed(column, True, False, False)
 
 
 def _decoded(data: bytes) -> str:

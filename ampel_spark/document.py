@@ -32,6 +32,7 @@ __all__ = [
     "read_document",
     "read_value",
     "show_value",
+    "written",
 ]
 
 #: Keys and positions from the root of a document to one of its values.
@@ -272,6 +273,19 @@ _Loader.yaml_implicit_resolvers = {}
 for _kind, _pattern, _first, _ in _SCALARS:
     if _first:
         _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writer of YAML that puts in quotes what this module would not read as text."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def written(content: Any) -> str:
+    """Return content, as of JSON, as YAML that reads as the same."""
+    text: str = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return text
 
 
 class _Reader:

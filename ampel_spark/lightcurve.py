@@ -73,7 +73,8 @@ class LightCurve:
     name : str
         The survey's name of the object.
     points : mapping of str to ndarray with shape (N,)
-        One array for each of `POINT_FIELDS`, in order of (jd, datapoint_id).
+        One array for each of `POINT_FIELDS`, in order of (jd, datapoint_id); and for each column
+        that the survey declares and a unit asks for (`Unit.point_fields`).
     results : mapping of str to mapping
         Results of the units that this unit is tied to, as ``results["milky_way_dust"]["ebv"]``.
 
@@ -116,6 +117,7 @@ class LightCurve:
         name: str = "",
         stock: int = 0,
         results: Mapping[str, Mapping[str, Any]] | None = None,
+        own: Mapping[str, npt.ArrayLike] | None = None,
         **columns: npt.ArrayLike,
     ) -> LightCurve:
         """Return a light curve made of columns, for a notebook or a test.
@@ -124,6 +126,8 @@ class LightCurve:
         ----------
         name, stock, results
             As the attributes.
+        own : mapping of str to array-like, optional
+            Columns that a survey declares for its points, as ``rb``.
         **columns : array-like with shape (N,), or one value for all points
             Columns of `POINT_FIELDS`; ``jd`` must be given. By default, points are detections of
             positive sign with AB zero points of 25, fluxes follow from magnitudes, and all other
@@ -151,6 +155,8 @@ class LightCurve:
             points["flux"] = sign * 10.0 ** (-0.4 * (points["mag"] - points["zp"]))
         if "fluxerr" not in columns:
             points["fluxerr"] = np.abs(points["flux"]) * points["magerr"] * np.log(10.0) / 2.5
+        for field_name, value in (own or {}).items():
+            points[field_name] = np.broadcast_to(np.asarray(value), n)
         order = np.lexsort((points["datapoint_id"], points["jd"]))
         return cls("", stock, name, {k: v[order] for k, v in points.items()}, results or {})
 
@@ -297,7 +303,8 @@ class LightCurveBatch:
     def of(cls, curves: Sequence[LightCurve]) -> LightCurveBatch:
         """Return light curves as one batch, with the fields that all of them have."""
         units = sorted({unit for curve in curves for unit in curve.results})
-        fields = [k for k in POINT_FIELDS if all(k in curve.points for curve in curves)]
+        names = dict.fromkeys((*POINT_FIELDS, *(k for curve in curves for k in curve.points)))
+        fields = [k for k in names if all(k in curve.points for curve in curves)]
 
         def column(name: str, kind: Any) -> Array:
             return np.array([getattr(curve, name) for curve in curves], kind)
@@ -308,7 +315,7 @@ class LightCurveBatch:
             column("name", object),
             np.concatenate([[0], np.cumsum(list(map(len, curves)))]).astype(np.int64),
             {
-                k: np.concatenate([np.empty(0, POINT_FIELDS[k][0]), *(c.points[k] for c in curves)])
+                k: np.concatenate([_empty(k), *(curve.points[k] for curve in curves)])
                 for k in fields
             },
             {unit: [curve.results.get(unit) for curve in curves] for unit in units},
@@ -374,6 +381,11 @@ class LightCurveBatch:
             for w in (np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec))
         )
         return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+def _empty(name: str) -> Array:
+    """Return no value of a field of a point; one of the survey's own is of any type."""
+    return np.empty(0, POINT_FIELDS[name][0] if name in POINT_FIELDS else np.bool_)
 
 
 class TiedResults(Sequence[Mapping[str, Any] | None]):

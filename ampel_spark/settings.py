@@ -5,7 +5,8 @@
 
 - ``AMPEL_SPARK_PROPERTIES``, a file of properties that win over ``conf/spark``;
 - ``AMPEL_SPARK_DRIVER_MEMORY``, such as ``4g``;
-- ``AMPEL_SPARK_CONF``, a folder to read instead of ``conf``;
+- ``AMPEL_SPARK_CONF``, a folder of settings of one's own, which adds to ``conf`` (`conf_file`); its
+  folder ``spark``, where it has one, is read in place of ``conf/spark``;
 - ``AMPEL_SPARK_JARS`` and ``SNCOSMO_DATA_DIR``, the folders of the jars and of the models; by
   default those that the set-up fetched;
 - ``AMPEL_SPARK_LIMITS``, bounds of what is read of files (`ampel_spark.bounds`).
@@ -23,12 +24,15 @@ from importlib import metadata
 from pathlib import Path
 from string import Template
 
-from ampel_spark.errors import ConfigError, SetupError
+from ampel_spark.errors import ConfigError, SetupError, nearest
 
 __all__ = [
     "check_java",
     "check_packages",
     "conf_dir",
+    "conf_file",
+    "find_conf",
+    "is_path",
     "settings",
     "share_dir",
     "sncosmo_data_dir",
@@ -62,8 +66,8 @@ def settings(master: str) -> dict[str, str]:
         If the jars or a file of settings is missing.
     """
     kind = _kind(master)
-    project = Path(__file__).resolve().parents[1]
-    folder = Path(os.environ.get("AMPEL_SPARK_CONF") or project / "conf").resolve() / "spark"
+    own = _own_conf()
+    folder = (own if own and (own / "spark").is_dir() else conf_dir()) / "spark"
     cores = os.cpu_count() or 1
     facts = {
         "conf": str(folder),
@@ -75,8 +79,8 @@ def settings(master: str) -> dict[str, str]:
         "sncosmo_data": str(sncosmo_data_dir()),
     }
     files = [folder / "common.conf", folder / f"{kind}.conf"]
-    if own := os.environ.get("AMPEL_SPARK_PROPERTIES"):
-        files.append(Path(own))
+    if more := os.environ.get("AMPEL_SPARK_PROPERTIES"):
+        files.append(Path(more))
     merged: dict[str, str] = {}
     for file in files:
         merged |= _read(file, facts)
@@ -86,9 +90,58 @@ def settings(master: str) -> dict[str, str]:
 
 
 def conf_dir() -> Path:
-    """Return the folder of settings: ``AMPEL_SPARK_CONF``, or else ``conf`` beside the package."""
+    """Return the folder of the settings that come with the project: ``conf`` beside the package."""
+    return Path(__file__).resolve().parents[1] / "conf"
+
+
+def _own_conf() -> Path | None:
     given = os.environ.get("AMPEL_SPARK_CONF")
-    return Path(given).resolve() if given else Path(__file__).resolve().parents[1] / "conf"
+    return Path(given).resolve() if given else None
+
+
+def is_path(source: str) -> bool:
+    """Say whether the name of settings is the path of their file: it has a ``/`` or ``.yml``."""
+    return "/" in source or source.endswith((".yml", ".yaml"))
+
+
+def find_conf(kind: str, name: str) -> Path | None:
+    """Return the file that `conf_file` returns for a name; None where there is none."""
+    files = (folder / f"{name}.yml" for folder in _conf_dirs(kind))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _conf_dirs(kind: str) -> list[Path]:
+    return [folder / kind for folder in (_own_conf(), conf_dir()) if folder is not None]
+
+
+def conf_file(kind: str, source: str) -> Path:
+    """Return a file of settings.
+
+    Parameters
+    ----------
+    kind : str
+        Folder of such files in ``conf``, as ``surveys``.
+    source : str
+        The path of a file (see `is_path`), or the name of one in ``AMPEL_SPARK_CONF`` or in
+        ``conf``, looked for in this order.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file.
+    """
+    if is_path(source):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"there is no file {source}: a path counts from the current folder")
+        return path
+    found = find_conf(kind, source)
+    if found is not None:
+        return found
+    folders = _conf_dirs(kind)
+    known = nearest(source, (path.stem for folder in folders for path in folder.glob("*.yml")))
+    there = " or ".join(map(str, folders))
+    raise ConfigError(f"there is no {source!r} in {there}{known}")
 
 
 def share_dir() -> Path:

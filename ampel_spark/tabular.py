@@ -1,5 +1,7 @@
 """Tables in files, read into Arrow columns: CSV, ECSV, FITS, VOTable, Parquet, IPAC, snfit, text.
 
+Light curves of SNANA are known by their content, in text and in FITS.
+
 What is missing is null, and whole numbers stay whole, also with gaps. A column of arrays has lists.
 Files may be compressed.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ampel_spark import snana
 from ampel_spark.bounds import TooLargeError, cure, most_unpacked
-from ampel_spark.dialects import DialectError, TextTable, read_delimited, read_words
+from ampel_spark.dialects import DialectError, TextTable, read_delimited, read_words, typed
 from ampel_spark.errors import nearest
 from ampel_spark.packed import content_of, plain_name
 
-__all__ = ["FORMATS", "format_of", "read_file"]
+__all__ = ["FORMATS", "beside", "format_of", "read_file"]
 
 Array = npt.NDArray[Any]
 
@@ -77,6 +80,8 @@ def read_file(
         with path.open("rb") if content is None else io.BytesIO(content) as stream:
             if kind == "votable":
                 return _from_votable(stream, columns, has_ids)
+            if kind == "fits":
+                return _from_fits(stream, columns, path)
             return _READERS[kind](stream, columns)
     except DialectError:
         raise
@@ -115,7 +120,18 @@ def _from_votable(stream: IO[bytes], columns: Sequence[str] | None, has_ids: boo
     return TextTable(read.table, params | read.meta)
 
 
-def _from_fits(stream: IO[bytes], columns: Sequence[str] | None) -> TextTable:
+def beside(path: Path) -> Path | None:
+    """Return the file that is read together with a file: the HEAD of a PHOT file of SNANA."""
+    return snana.head_of(path) if format_of(path) == "fits" else None
+
+
+def _words(data: bytes, text: Collection[str]) -> TextTable:
+    return snana.read_text(data, text) if snana.is_text(data) else read_words(data, text)
+
+
+def _from_fits(
+    stream: IO[bytes], columns: Sequence[str] | None, path: Path | None = None
+) -> TextTable:
     from astropy.io import fits
 
     with fits.open(stream) as units:
@@ -124,18 +140,24 @@ def _from_fits(stream: IO[bytes], columns: Sequence[str] | None) -> TextTable:
             raise DialectError("the file has no table")
         first = tables[0]
         _check_cells(first.header.get("NAXIS2", 0), len(first.columns), stream)
-        if {"FLUXCAL", "FLUXCALERR"} <= {*first.columns.names}:
-            raise DialectError(
-                "it is a PHOT file of SNANA, which is not read: objects are told apart by its HEAD"
-                " file; write one table with a column for the name of the object (SNID)"
-            )
         names, arrays = _wanted(first.columns.names, columns), []
         for name in names:
             values, null = np.asarray(first.data[name]), first.columns[name].null  # TNULL
             none = np.zeros(values.shape, bool)
             arrays.append(_array(values, none if null in (None, "") else values == null))
         meta = dict(units[0].header) | dict(first.header)
-    return TextTable(pa.Table.from_arrays(arrays, names), meta)
+    table = pa.Table.from_arrays(arrays, names)
+    if path is None or not snana.is_phot(names):
+        return TextTable(table, meta)
+    head = snana.head_of(path)
+    if head is None:
+        raise DialectError(
+            "it is a PHOT file of SNANA, whose HEAD file names its objects, and there is"
+            f" none beside it ({re.sub('phot', 'HEAD', path.name, flags=re.I)})"
+        )
+    content = content_of(head)
+    with head.open("rb") if content is None else io.BytesIO(content) as heads:
+        return snana.joined(table, _from_fits(heads, None).table, meta)
 
 
 def _check_cells(rows: int, columns: int, stream: IO[bytes]) -> None:
@@ -203,26 +225,16 @@ def _from_snfit(stream: IO[bytes], _: Sequence[str] | None) -> TextTable:
                 )
             rows.append(words)
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    return TextTable(pa.Table.from_arrays([_numeric(words) for words in columns], names), meta)
-
-
-def _numeric(words: Iterable[str]) -> pa.Array:
-    """Return words as numbers if all of them are some, else as text."""
-    words = list(words)
-    try:
-        return pa.array([float(word) for word in words], pa.float64())
-    except ValueError:
-        return pa.array(words, pa.string())
+    return TextTable(pa.Table.from_arrays([typed(words) for words in columns], names), meta)
 
 
 _TEXTS: dict[str, Callable[[bytes, Collection[str]], TextTable]] = {
     "csv": read_delimited,
     "ecsv": read_delimited,
-    "ascii": read_words,
+    "ascii": _words,
 }
 _READERS: dict[str, Callable[[IO[bytes], Sequence[str] | None], TextTable]] = {
     "ipac": _from_ipac,
     "parquet": _from_parquet,
-    "fits": _from_fits,
     "snfit": _from_snfit,
 }

@@ -54,6 +54,7 @@ UNTRACED = {
     "ampel_spark.errors": "the words of errors",
     "ampel_spark.files": "when a file is read again, not what is in it",
     "ampel_spark.kernels": "where compiled code is kept",
+    "ampel_spark.t2.fits.recipes": "names parameters, which are in the trace themselves",
     "ampel_spark.problems": "the words of what a model refuses",
     "ampel_spark.salt.warmup": "when kernels are compiled, not what they compute",
     "ampel_spark.trace": "names what decides, and decides nothing itself",

@@ -158,7 +158,7 @@ def test_commands_that_read_start_no_spark(tmp_path: Path) -> None:
         f"main(['runs', '--lake', {str(tmp_path)!r}]); main(['tables', '--lake', {str(tmp_path)!r}])\n"
         "sys.exit('pyspark imported' if 'pyspark' in sys.modules else 0)"
     )
-    (tmp_path / "_ampel_spark.json").write_text('{"format": 2}')
+    (tmp_path / "_ampel_spark.json").write_text('{"format": 3}')
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=ENVIRONMENT)
 
 

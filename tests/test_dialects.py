@@ -68,11 +68,6 @@ def test_what_is_no_table_is_refused_in_words(data: bytes, said: str) -> None:
         read_delimited(data)
 
 
-def test_snana_is_refused_by_name() -> None:
-    with pytest.raises(DialectError, match="SNANA's text format"):
-        read_words(b"SNID: 31a\nNVAR: 2\nVARLIST: MJD FLT\nOBS: 60310.25 g\nEND:\n")
-
-
 @pytest.mark.parametrize(
     ("words", "kind", "values"),
     [

@@ -60,20 +60,27 @@ def test_the_job_of_the_release_is_shown_with_the_table_that_it_needs(tmp_path: 
     text = "".join(page.read_text().replace("\\\n", "") for page in PAGES)
     shown = re.findall(r"ampel-spark \w+ jobs/ztf_snia_dr1\.yml[^#`\n]*", text)
     assert len(shown) > 1
-    assert all(" --set t2.0.config.file=DR1/salt2_params.csv" in command for command in shown)
+    assert all("--set t2.release.config.file=DR1/sample_coords.txt" in c for c in shown)
+    assert all("--set t2.milky_way_dust.config.map=" in command for command in shown)
     job, table = PROJECT / "jobs" / "ztf_snia_dr1.yml", tmp_path / "salt2_params.csv"
     with pytest.raises(ConfigError, match=r"t2\[0\]\.config\.file: there is no file"):
         load_job(job)
     table.write_text("ztfname,z,MWebv,t0,t0_err,x1,x1_err,c,c_err\na,0.1,0.02,1,1,1,1,1,1\n")
-    # the model too is to be had elsewhere
-    load_job(job, [f"t2.0.config.file={table}", "t2.salt_fit.config.model=salt3/2.0"])
+    # the command for these, as the job's own comment has it; the model is to be had elsewhere
+    head = "".join(line.lstrip("# ") for line in job.read_text().splitlines(True) if line[0] == "#")
+    (units,) = re.findall(r"--set '(t2=.*?)'", head, re.S)
+    units = " ".join(units.split()).replace("salt2_params.csv", str(table))
+    load_job(job, [units, "t2.salt_fit.config.model=salt3/2.0"])
 
 
 def test_the_jobs_releases_and_surveys_of_the_guide_are_valid(tmp_path: Path) -> None:
     from ampel_spark.job.configuration.load import load_job
 
-    job_text, release_text, survey_text, steps, varied_text = re.findall(
+    job_text, release_text, steps, varied_text = re.findall(
         r"```yaml\n(.*?)```", (PROJECT / "docs" / "jobs.md").read_text(), re.S
+    )
+    (survey_text,) = re.findall(
+        r"```yaml\n(.*?)```", (PROJECT / "docs" / "photometry.md").read_text(), re.S
     )
     path = tmp_path / "job.yml"
     path.write_text(job_text)

@@ -32,6 +32,7 @@ case "$*" in
         while [ "$1" != --dest ]; do shift; done
         mkdir -p "$2" && cp "$WHEEL" "$2"
         ;;
+    "-m ampel_spark.warmup") echo "compile" >>"$CALLS.kernels"; exit "${COMPILED:-0}" ;;
     "-c import os, pyspark"*) echo "$SPARK_STANDIN" ;;
     *) exec "$REAL" "$@" ;;
 esac
@@ -114,6 +115,12 @@ class Machine:
         return [line.split()[0] for line in lines]
 
     @property
+    def compilations(self) -> int:
+        """How often the kernels have been compiled, beside what is fetched."""
+        path = self._calls.with_suffix(".kernels")
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    @property
     def last_call(self) -> str:
         return self._calls.read_text().splitlines()[-1]
 
@@ -149,6 +156,7 @@ def test_the_first_start_sets_everything_up_and_the_second_does_nothing_at_once(
         "model data",
     ]
     assert machine.calls == ["install", "resolve", "download"]
+    assert machine.compilations == 1
     assert [path.name for path in (machine.share / "jars").iterdir()] == ["delta.jar"]
     models = machine.share / "sncosmo_data"
     files = [str(path.relative_to(models)) for path in models.rglob("*") if path.is_file()]
@@ -158,6 +166,20 @@ def test_the_first_start_sets_everything_up_and_the_second_does_nothing_at_once(
     assert machine.set_up() == (0, "")
     assert time.perf_counter() - begin < 1.0  # 0.1 s on an idle machine
     assert len(machine.calls) == 3
+    assert machine.compilations == 1
+
+
+def test_kernels_that_cannot_be_compiled_stop_the_set_up_and_are_tried_again(
+    machine: Machine,
+) -> None:
+    code, said = machine.set_up(COMPILED="1")
+    assert code == 1
+    assert said.endswith(
+        f"could not set up the kernels; the whole log is {machine.share}/setup.log\n"
+    )
+    assert machine.set_up()[0] == 0
+    assert machine.compilations == 2
+    assert machine.calls == ["install", "resolve", "download"]
 
 
 def test_extras_are_installed_once_each(machine: Machine) -> None:

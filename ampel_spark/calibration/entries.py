@@ -8,7 +8,16 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticKnownError
 
 __all__ = ["CHANGES", "ReleaseEntry", "RuleEntry", "SelectEntry"]
 
@@ -60,14 +69,21 @@ class MagRange(_Section):
         return self
 
 
+def _channel(value: int, info: ValidationInfo) -> int:
+    """Refuse a readout channel that ZTF has not got, unless the rule names another survey."""
+    if value > 63 and {*(info.data.get("survey") or ("ztf",))} == {"ztf"}:
+        raise PydanticKnownError("less_than_equal", {"le": 63})
+    return value
+
+
 class SelectEntry(_Section):
     """Conditions on points: a rule acts on the points that meet all of them."""
 
     survey: _Several[str] | None = Field(default=None, description="surveys")
     band: _Several[str] | None = Field(default=None, description="bands, as ztfg")
     field: _Several[int] | None = Field(default=None, description="fields of the survey")
-    rcid: _Several[Annotated[int, Field(ge=0, le=63)]] | None = Field(
-        default=None, description="readout channels, 0 to 63"
+    rcid: _Several[Annotated[int, Field(ge=0), AfterValidator(_channel)]] | None = Field(
+        default=None, description="readout channels: 0 to 63, but where 'survey' names another's"
     )
     ccd: _Several[Annotated[int, Field(ge=1, le=16)]] | None = Field(
         default=None, description="CCDs of ZTF, 1 to 16: rcid // 4 + 1"
@@ -102,7 +118,8 @@ class Slope(_Section):
     over: float = Field(gt=0, description="the range of wavelength [Angstrom]")
     pivot: float = Field(gt=0, description="wavelength that stays as it is [Angstrom]")
     wavelength: dict[str, float] = Field(
-        default_factory=dict, description="of bands [Angstrom]; those of ZTF are known"
+        default_factory=dict,
+        description="of bands [Angstrom]; those of ZTF, LSST, ATLAS, PS1, SDSS and DES are known",
     )
 
 

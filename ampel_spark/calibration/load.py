@@ -29,8 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["WAVELENGTHS", "load_release"]
 
-#: Mean wavelengths of ZTF's bands [Angstrom], from sncosmo's transmissions.
-WAVELENGTHS = {"ztfg": 4813.9, "ztfr": 6421.8, "ztfi": 7883.0}
+#: Mean wavelengths of bands [Angstrom], from sncosmo's transmissions.
+WAVELENGTHS = {
+    "ztfg": 4813.9, "ztfr": 6421.8, "ztfi": 7883.0,
+    "lsstu": 3670.7, "lsstg": 4826.9, "lsstr": 6223.2, "lssti": 7546.0, "lsstz": 8690.9,
+    "lssty": 9710.3, "atlasc": 5408.7, "atlaso": 6866.3, "ps1::g": 4866.5, "ps1::r": 6214.6,
+    "ps1::i": 7544.6, "ps1::z": 8679.5, "ps1::y": 9633.2, "sdssu": 3594.3, "sdssg": 4717.6,
+    "sdssr": 6186.8, "sdssi": 7506.2, "sdssz": 8918.3, "desg": 4828.1, "desr": 6433.8,
+    "desi": 7829.0, "desz": 9177.2, "desy": 9915.6,
+}  # fmt: skip
+
+_ZTF_BANDS = ("ztfg", "ztfr", "ztfi")
 
 _NIGHT = re.compile(r"\d{4}-?\d\d-?\d\d")
 _Place = list[str | int]
@@ -93,13 +102,16 @@ def _rule(document: Document, i: int, entry: RuleEntry, base: Path, survey: Surv
     select = _selects(document, [*where, "select"], entry.select, base, survey)
     if entry.slope is not None:
         slope, known = entry.slope, WAVELENGTHS | entry.slope.wavelength
-        bands = select.band or tuple(sorted(known))
+        usual = {*_ZTF_BANDS, *entry.slope.wavelength, *_bands_of(survey)}
+        bands = select.band or tuple(sorted(usual & {*known}))
         for band in bands:
             if band not in known:
+                hint = nearest(band, known)
+                hint = hint if "mean" in hint else nearest(band, usual)
                 document.problem(
                     [*where, "slope"],
                     f"the wavelength of {band!r} is not known: give it, as "
-                    f"wavelength: {{{band}: 5000}}{nearest(band, known)}",
+                    f"wavelength: {{{band}: 5000}}{hint}",
                 )
         made["slope"] = {
             band: slope.mag * (known[band] - slope.pivot) / slope.over
@@ -124,6 +136,13 @@ def _rule(document: Document, i: int, entry: RuleEntry, base: Path, survey: Surv
         flux_scale=1.0 if entry.flux_scale is None else entry.flux_scale,
         **made,
     )
+
+
+def _bands_of(survey: Survey | None) -> set[str]:
+    """Return the bands that a survey's settings name."""
+    if survey is None or survey.photometry is None:
+        return set()
+    return {*survey.photometry.band.names.values()}
 
 
 def _selects(
@@ -185,7 +204,7 @@ def _times(
 
 def _stocks(document: Document, where: _Place, entry: SelectEntry, base: Path) -> Any:
     """Return the stock ids that ``objects`` and ``objects_in`` name, sorted."""
-    texts = [([*where, "objects"], text) for text in entry.objects or ()]
+    texts = [([*where, "objects"], text, "") for text in entry.objects or ()]
     if entry.objects_in is not None:
         place: _Place = [*where, "objects_in"]
         path = _path(base, entry.objects_in)
@@ -195,13 +214,17 @@ def _stocks(document: Document, where: _Place, entry: SelectEntry, base: Path) -
             document.problem(place, f"{path} cannot be read: {error}")
             lines = []
         words = [line.partition("#")[0].strip() for line in lines]
-        texts += [(place, word) for word in words if word]
+        texts += [(place, w, f"line {n} of {path}") for n, w in enumerate(words, start=1) if w]
     stocks = set()
-    for place, text in texts:
+    for place, text, line in texts:
         try:
             stocks.add(_stock(text))
         except ValueError as error:
-            document.problem(place, f"{error}; other objects go by their stock id")
+            # Whatever file it is, what stands in it is not shown to who wrote the job.
+            what = f"{line} names no object" if line else str(error)
+            document.problem(place, f"{what}; other objects go by their stock id")
+            if line:
+                break
     if not texts:
         document.problem([*where, "objects_in"], "the file names no object")
     return np.array(sorted(stocks), np.int64)

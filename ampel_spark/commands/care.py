@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from ampel_spark.commands.output import print_rows
 from ampel_spark.errors import ConfigError
 from ampel_spark.interface.places import lake_of
+from ampel_spark.lake.known import check_known
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.marker import FORMAT
 from ampel_spark.lake.pins import release
@@ -27,8 +30,14 @@ def maintain(args: Namespace) -> int:
     if args.upgrade:
         _upgrade(lake_of(args.lake))
     lake = check_lake(lake_of(args.lake))
+    if args.fast and args.check is None:
+        raise ConfigError("--fast goes with --check")
+    if args.check is not None:
+        return _check(lake, args)
     if args.dry_run and not args.remove_files:
         raise ConfigError("--dry-run goes with --remove-files: it tells what would be removed")
+    if args.release or args.compact or args.remove_files:
+        check_known(lake)
     if args.release:
         names = [find_run(lake, run).run_id for run in args.release]
         print(f"maintain: {release(_open(lake), names)} pins of {', '.join(names)} let go")
@@ -41,6 +50,27 @@ def maintain(args: Namespace) -> int:
     if args.pins or not (args.release or args.compact or args.remove_files or args.upgrade):
         _pins(lake, args.format)
     return 0
+
+
+def _check(lake: Path, args: Namespace) -> int:
+    from ampel_spark.lake.check import check
+
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    found = check(lake, args.check, fast=args.fast, out=say)
+    rows = [
+        {"table": each.table, "since version": each.version, "what": each.what, "cure": each.cure}
+        for each in found
+    ]
+    if args.format == "json":
+        print_rows(rows, [], "json")
+    else:
+        for row in rows:
+            since = (
+                "" if row["since version"] is None else f", since version {row['since version']}"
+            )
+            print(f"{row['table']}{since}: {row['what']}; {row['cure']}")
+        print(f"check: lake {lake}: {f'{len(rows)} faults' if rows else 'good'}")
+    return 1 if found else 0
 
 
 def _upgrade(lake: Path) -> None:

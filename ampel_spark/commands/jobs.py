@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import tempfile
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ampel_spark.classes import probing
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.interface.places import lake_of
@@ -27,7 +30,13 @@ def run(args: Namespace) -> int:
     from ampel_spark.job.configuration.load import load_job
     from ampel_spark.job.execution.inputs import as_of
 
-    job = load_job(args.job, args.set, args.archive, args.calibration, args.lake)
+    if args.no_code and not args.dry_run:
+        raise ConfigError("--no-code goes with --dry-run: a job runs the code of its units")
+    with probing() if args.dry_run else contextlib.nullcontext():
+        job = load_job(
+            args.job, args.set, args.archive, args.calibration, args.lake, code=not args.no_code,
+            before=functools.partial(_say_code, args) if args.dry_run else None,
+        )  # fmt: skip
     inputs = as_of(args.as_of, job.survey)  # one that is none is refused before anything starts
     return _go(args, job, lake_of(args.lake, job.lake), inputs)
 
@@ -109,6 +118,14 @@ def _go(args: Namespace, job: ResolvedJob, lake: Path, inputs: Inputs) -> int:
     return run_job(job, lake, inputs=inputs, report=args.report, out=out).code
 
 
+def _say_code(args: Namespace, units: Sequence[str]) -> None:
+    """Say once which code of a job is run to check it."""
+    told: set[str] = args.__dict__.setdefault("told", set())
+    if new := [unit for unit in units if unit not in told]:
+        told.update(new)
+        print(f"runs the code of {', '.join(new)} (--no-code: not)", file=sys.stderr, flush=True)
+
+
 def validate(args: Namespace) -> int:
     """Check jobs, and report all that is wrong with any of them."""
     from ampel_spark.document import DocumentError
@@ -124,9 +141,13 @@ def validate(args: Namespace) -> int:
             "problems": [],
         }
         try:
-            job = load_job(path, args.set, lake=args.lake)
-            for variation in job.systematics.variations if job.systematics else ():
-                job.varied(variation.settings, variation.calibration)
+            said_code = functools.partial(_say_code, args)
+            with probing():
+                job = load_job(
+                    path, args.set, lake=args.lake, code=not args.no_code, before=said_code
+                )
+                for variation in job.systematics.variations if job.systematics else ():
+                    job.varied(variation.settings, variation.calibration)
             row |= {"job": job.name, "hash": job.hash}
         except DocumentError as error:
             row |= {"good": False, "problems": list(error.problems)}
@@ -140,7 +161,8 @@ def validate(args: Namespace) -> int:
         rows.append(row)
         if args.format == "table":
             if row["good"]:
-                print(f"{path}: good: job {job.name}, sha256 {job.hash[:12]}")
+                without = ", its own units aside" if args.no_code else ""
+                print(f"{path}: good{without}: job {job.name}, sha256 {job.hash[:12]}")
             else:
                 print(said, file=sys.stderr)
     if args.format == "json":
@@ -159,6 +181,8 @@ def list_units(args: Namespace) -> int:
         ]
         print_rows(rows, ["unit", "summary"], args.format)
         return 0
+    if args.recipe is not None:
+        return _show_recipe(args)
     found = describe(find_unit(args.name, Path.cwd()))
     parameters = [
         {"parameter": p.name, "type": p.type, "default": p.default, "description": p.description}
@@ -182,4 +206,19 @@ def list_units(args: Namespace) -> int:
     print_rows(
         columns, ["column", "type", "unit", "description"], "table", empty="what its parameters say"
     )
+    return 0
+
+
+def _show_recipe(args: Namespace) -> int:
+    """Print a recipe of salt_fit as its file has it, or what is in it."""
+    from ampel_spark.settings import conf_file
+    from ampel_spark.t2.fits.recipes import read_recipe
+
+    if args.name != "salt_fit":
+        raise ConfigError(f"recipes are of salt_fit, not of {args.name!r}")
+    recipe = read_recipe(args.recipe)
+    if args.format == "json":
+        print(to_json([recipe.model_dump()]))
+        return 0
+    print(conf_file("recipes", args.recipe).read_text().rstrip("\n"))
     return 0

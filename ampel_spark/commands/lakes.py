@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.interface.places import lake_of
-from ampel_spark.lake.reading import open_table, read, table_info, table_names
+from ampel_spark.lake.reading import open_table, read, struct_columns, table_info, table_names
 from ampel_spark.lake.runs import find_run, runs
-from ampel_spark.lake.tables import TABLES
+from ampel_spark.lake.tables import TABLES, TableColumn
 
 if TYPE_CHECKING:
     from ampel_spark.lake.runs import Counts, Run
@@ -52,7 +52,7 @@ def show(args: Namespace) -> int:
 
 
 def _show_tiers(counts: Counts) -> None:
-    from ampel_spark.job.execution.outcomes import failures
+    from ampel_spark.job.execution.outcomes import failures, qualities
 
     _section("archive", [counts.archive] if counts.archive else [], list(counts.archive))
     for channel, tier in counts.t0.items():
@@ -65,6 +65,8 @@ def _show_tiers(counts: Counts) -> None:
     for name, tier in counts.t2.items():
         if bad := failures(tier):
             print(f"{name}: {bad}")
+        if graded := qualities(tier):
+            print(f"{name}: {graded}")
     columns = ["selection", "channel", "states", "candidates"]
     _section("T3", _named("selection", counts.t3), columns)
 
@@ -110,12 +112,17 @@ def list_tables(args: Namespace) -> int:
     ]
     columns = ["name", "rows", "files", "size", "bytes a row", "on disk", "version",
                "last_commit", "operation", "description"]  # fmt: skip
+    if any(table.lost for table in tables):
+        columns.insert(1, "lost")
     print_rows(
         found if args.format == "json" else shown,
         columns,
         args.format,
         empty=f"lake {lake} has no table yet",
     )
+    for table in tables:
+        if table.lost and args.format != "json":
+            print(f"{table.name} has lost {table.lost} of its {table.files} files")
     return 0
 
 
@@ -158,14 +165,14 @@ def _columns(lake: Any, name: str) -> list[dict[str, Any]]:
 
     there = {log.parent.name for log in lake.glob("*/_delta_log")}
     if name in there:
-        return [
-            {
-                "column": field.name,
-                "type": _type(field.type),
-                "comment": (field.metadata or {}).get("comment", ""),
-            }
+        structs = struct_columns(lake, name)
+        rows = [
+            row
             for field in open_table(lake, name).schema().fields
+            for row in (_row(field), *_fields(field.name, structs))
         ]
+        known = {row["column"] for row in rows}
+        return rows + [row for row in _declared(name) if row["column"] not in known]
     tables = TABLES | {"alerts": alerts_table()}
     if name not in tables:
         hint = nearest(name, {*there, *tables})
@@ -174,12 +181,42 @@ def _columns(lake: Any, name: str) -> list[dict[str, Any]]:
         elif "mean" not in hint:
             hint = nearest(name, table_names(lake))  # or that there is no lake
         raise LakeError(f"lake {lake} has no table {name!r}{hint}")
-    return [{"column": c.name, "type": c.type, "comment": c.comment} for c in tables[name].columns]
+    rows = [{"column": c.name, "type": c.type, "comment": c.comment} for c in tables[name].columns]
+    return rows + _declared(name)
+
+
+def _row(field: Any) -> dict[str, Any]:
+    comment = (field.metadata or {}).get("comment", "")
+    return {"column": field.name, "type": _type(field.type), "comment": comment}
+
+
+def _fields(name: str, structs: Mapping[str, Sequence[TableColumn]]) -> Iterator[dict[str, Any]]:
+    """Yield the columns that a survey declares, as conditions and units can name them."""
+    for field in structs.get(name, ()):
+        yield {"column": f"{name}.{field.name}", "type": field.type, "comment": field.comment}
+
+
+def _declared(name: str) -> list[dict[str, Any]]:
+    """Return the columns of a table that the files of ``conf/surveys`` declare."""
+    from ampel_spark.job.configuration.load import conf_dir, load_survey
+
+    if name not in ("alerts", "datapoints"):
+        return []
+    found = {}
+    for path in sorted((conf_dir() / "surveys").glob("*.yml")):
+        survey = load_survey(path.stem)
+        own = survey.columns.alerts if name == "alerts" else survey.columns.points
+        for key, column in own.items():
+            shown = {"type": column.type, "comment": column.comment}
+            found[f"{survey.label}.{key}"] = {"column": f"{survey.label}.{key}", **shown}
+    return list(found.values())
 
 
 def _type(kind: Any) -> str:
     """Return a Delta type as Spark SQL names it."""
     names = {"long": "bigint", "integer": "int"}
+    if hasattr(kind, "fields"):
+        return "struct"
     if hasattr(kind, "element_type"):
         return f"array<{_type(kind.element_type)}>"
     text = str(getattr(kind, "type", kind))

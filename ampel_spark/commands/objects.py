@@ -12,12 +12,13 @@ from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.interface.places import lake_of
 from ampel_spark.interface.run_view import RunView
-from ampel_spark.lake.reading import read, table_names
-from ampel_spark.lake.runs import find_run, runs
+from ampel_spark.lake.reading import read, struct_columns, table_names
+from ampel_spark.lake.runs import find_run, runs, whole
 
 if TYPE_CHECKING:
     from ampel_spark.lake.runs import Run
     from ampel_spark.t0.gaia import StarCatalog
+    from ampel_spark.t0.quantities import OwnQuantities
 
 __all__ = ["explain", "show_object"]
 
@@ -122,7 +123,7 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
             unknown = str(error)  # the other runs are explained all the same
     judged = ChannelFilter(
         args.channel,
-        make_filter(step["filter"], step["config"]),
+        make_filter(step["filter"], step["config"], own=_own(lake, alert["survey"])),
         rights,
         history=step["history"],
         gaia=stars,
@@ -150,6 +151,14 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
     return _Explained(run.run_id, head, about, rows, unknown)
 
 
+def _own(lake: Path, survey: str) -> OwnQuantities:
+    """Return the columns that the lake has of a survey's alerts beside those of all."""
+    from ampel_spark.t0.quantities import OwnQuantities
+
+    fields = struct_columns(lake, "alerts").get(survey, ())
+    return OwnQuantities(survey, {field.name: field.type for field in fields})
+
+
 def _runs(lake: Path, args: Namespace) -> list[Run]:
     """Return the runs that are asked for, the oldest first: one, or all that have the channel."""
     newest = find_run(lake, args.run or "latest")
@@ -157,7 +166,9 @@ def _runs(lake: Path, args: Namespace) -> list[Run]:
         RunView(lake, newest).access(args.channel)
         return [newest]
     having = [
-        run for run in reversed(runs(lake)) if args.channel is None or args.channel in run.channels
+        whole(lake, run)
+        for run in reversed(runs(lake))
+        if args.channel is None or args.channel in run.channels
     ]
     if not having:
         RunView(lake, newest).access(args.channel)
@@ -240,7 +251,8 @@ def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
 
         stored = Stored.open(folder_of(lake, catalog["lake"]), catalog["version"])
         return [Path(file) for file in stored.files]
-    folder = simulated_dir(SimulationEntry.model_validate(job["archive"]["simulate"]))
+    simulation = SimulationEntry.model_validate(job["archive"]["simulate"])
+    folder = simulated_dir(simulation, Path(job["survey"]).stem)
     return [folder / str(catalog["simulated"])]
 
 

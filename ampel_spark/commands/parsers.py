@@ -81,8 +81,14 @@ def _jobs(commands: Any) -> None:
         sub.add_argument(
             "--dry-run",
             action="store_true",
-            help="tell what would be read, is present and is to be computed, and write nothing",
+            help="tell what would be read, is present and is to be computed, and write nothing; "
+            "the code of the job's own units runs",
         )
+    run.add_argument(
+        "--no-code",
+        action="store_true",
+        help="with --dry-run: leave out the job's own units and their code",
+    )
     reproduce = add_command(
         commands, "reproduce", "jobs.reproduce",
         "run a run again in a new lake, from the versions that it read, and compare all it wrote",
@@ -102,7 +108,7 @@ def _archives(commands: Any) -> None:
     add(
         "--survey",
         default="ztf",
-        help="file of conf/surveys that says what they are (default: ztf)",
+        help="what they are: name of a file of conf/surveys, or the path of one (default: ztf)",
     )
     add("--schema", type=Path, metavar="FILE", help="Avro schema (.avsc) of packets without theirs")
     add("--cutouts", action="store_true", help="keep ZTF's image cutouts too, also of files read")
@@ -116,6 +122,10 @@ def _archives(commands: Any) -> None:
         lake=False, works=True,
     )  # fmt: skip
     simulate.add_argument("out", type=Path, metavar="OUT", help="folder to write it to")
+    simulate.add_argument(
+        "--survey", choices=("ztf", "lsst"), default="ztf",
+        help="whose alerts (default: ztf); lsst: Rubin's, in schema 11.0",
+    )  # fmt: skip
     size = simulate.add_mutually_exclusive_group()
     size.add_argument("--alerts", type=int, help="how many alerts (default: 6000)")
     size.add_argument("--objects", type=int, help="how many objects, instead")
@@ -164,6 +174,10 @@ def _lakes(commands: Any) -> None:
     add("--upgrade", action="store_true", help="bring a lake of an older format to this one")
     add("--pins", action="store_true",
         help="list the versions that runs pin (also without options)")  # fmt: skip
+    add("--check", nargs="*", metavar="TABLE", default=None,
+        help="look for damage: of all tables, or of these")  # fmt: skip
+    add("--fast", action="store_true",
+        help="with --check: look only at what a run looks at when it starts")  # fmt: skip
     add("--release", nargs="+", metavar="RUN", help="let the pins of runs go")
     add("--compact", action="store_true", help="write small files together, ordered by object")
     add("--remove-files", action="store_true", help="remove files that neither the newest version, "
@@ -181,8 +195,15 @@ def _checks(commands: Any) -> None:
     )  # fmt: skip
     units.add_argument("name", nargs="?", metavar="NAME",
                        help="a unit, module:Class or path/file.py:Class")  # fmt: skip
+    units.add_argument("--recipe", metavar="RECIPE",
+                       help="print a recipe of salt_fit: jla, ztf_dr1, pantheon_plus, "
+                       "dovekie")  # fmt: skip
     validate = add_command(
-        commands, "validate", "jobs.validate", "check jobs, and tell all that is wrong with them"
+        commands, "validate", "jobs.validate",
+        "check jobs, and tell all that is wrong with them; the code of their own units runs",
+    )  # fmt: skip
+    validate.add_argument(
+        "--no-code", action="store_true", help="check what needs no code of the job's own units"
     )
     validate.add_argument("jobs", nargs="+", type=Path, metavar="JOB.yml")
     _set(validate, "change the jobs first")

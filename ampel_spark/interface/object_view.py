@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from ampel_spark.errors import ConfigError, LakeError, nearest
 from ampel_spark.interface.run_view import RunView
 from ampel_spark.journal import journal
-from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.reading import read, struct_columns, table_names
 from ampel_spark.lake.runs import catalogs_by_run, runs
 from ampel_spark.t2.results import Results
 
@@ -218,17 +218,18 @@ class ObjectView:
         from ampel_spark.t1.rebuild import ALERT_COLUMNS, POINT_COLUMNS, rebuild
 
         found = self._state(state, channel)
+        survey, lake = found["survey"], self.run.lake
+        own = struct_columns(lake, "datapoints", found["datapoints_version"]).get(survey, ())
         rows = {
             "alerts": (list(ALERT_COLUMNS), self._known()),
-            "datapoints": (list(POINT_COLUMNS), self._mine()),
+            "datapoints": ([*POINT_COLUMNS, *([survey] if own else [])], self._mine()),
         }
         alerts, points = (
-            read(
-                self.run.lake, name, columns, filters, version=found[f"{name}_version"]
-            ).to_pylist()
+            read(lake, name, columns, filters, version=found[f"{name}_version"]).to_pylist()
             for name, (columns, filters) in rows.items()
         )
-        curve = rebuild(found, found, alerts, points, self.run.release())
+        types = {field.name: field.type for field in own}
+        curve = rebuild(found, found, alerts, points, self.run.release(), types)
         return replace(curve, results=self.results(found["state_id"]))
 
     def plot(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import ConfigError, SetupError
+from ampel_spark.lake.lost import check_whole
 from ampel_spark.lake.reading import check_columns, dataset, open_table
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class TableView:
         known = [field.name for field in table.schema().fields]
         names = tuple(known if columns is None else columns)
         check_columns(lake, name, [*names, *(where or {})], known)
+        check_whole(lake / name, version)
         return cls(lake, name, table.version(), names, dict(where or {}), until)
 
     def __len__(self) -> int:

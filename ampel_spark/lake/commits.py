@@ -118,7 +118,11 @@ def _checkpointed(lake: Lake, table: Table, version: int) -> int:
 
 def written(lake: Lake, table: Table, rows: DataFrame | pa.Table) -> list[Part]:
     """Write rows as parts of a table, by tasks of Spark or, for an Arrow table, in this process."""
-    folder, schema = lake.path(table.name), arrow_schema(table)
+    return _written(lake, table, rows, arrow_schema(table))
+
+
+def _written(lake: Lake, table: Table, rows: DataFrame | pa.Table, schema: pa.Schema) -> list[Part]:
+    folder = lake.path(table.name)
     if isinstance(rows, pa.Table):
         if not len(rows):
             return []
@@ -128,7 +132,7 @@ def written(lake: Lake, table: Table, rows: DataFrame | pa.Table) -> list[Part]:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     write = functools.partial(write_part, folder, schema, table.extremes, _GROUP)
-    made = rows.select(*table.names).mapInArrow(write, from_arrow_schema(TOLD)).collect()
+    made = rows.select(*schema.names).mapInArrow(write, from_arrow_schema(TOLD)).collect()
     return [Part(**json.loads(row["report"])) for row in made]
 
 
@@ -339,13 +343,16 @@ def _lacking(lake: Lake, table: Table, rows: pa.Table, version: int) -> pa.Table
 def _rewritten_here(lake: Lake, table: Table, version: int, condition: pc.Expression) -> Change:
     """Return the files with rows that meet a condition, and parts of their other rows."""
     removed, stay = [], []
-    for file in dataset(lake.root, table.name, version).get_fragments(condition):
-        rows = file.to_table(arrow_schema(table))
+    data = dataset(lake.root, table.name, version)
+    # All columns that the table has, whether `table` names them or not.
+    for file in data.get_fragments(condition):
+        rows = file.to_table(data.schema)
         left = rows.filter(~condition)
         if len(left) < len(rows):
             removed.append(Path(file.path).name)
             stay.append(left)
-    return Change(written(lake, table, pa.concat_tables(stay)) if stay else [], removed)
+    parts = _written(lake, table, pa.concat_tables(stay), data.schema) if stay else []
+    return Change(parts, removed)
 
 
 def _rewritten(
@@ -357,7 +364,10 @@ def _rewritten(
 ) -> Change:
     """Return the files that hold rows which `mark` marks, and parts of their other rows."""
     from pyspark.sql import functions as f
+    from pyspark.sql.pandas.types import to_arrow_schema
 
+    # All columns that the table has, whether `table` names them or not.
+    schema = lake.read(table.name, version).schema
     there = lake.read(table.name, version).withColumn(_FILE, f.col("_metadata.file_name"))
     there = there if within is None else there.where(within)
     found = mark(there).where(_GOES).select(_FILE).distinct().collect()
@@ -365,8 +375,8 @@ def _rewritten(
     if not removed:
         return Change()
     paths = [f"{lake.path(table.name)}/{name}" for name in removed]
-    rows = lake.spark.read.schema(table.schema()).parquet(*paths)
-    return Change(written(lake, table, _staying(mark(rows))), removed)
+    rows = _staying(mark(lake.spark.read.schema(schema).parquet(*paths)))
+    return Change(_written(lake, table, rows, to_arrow_schema(schema)), removed)
 
 
 def _staying(marked: DataFrame) -> DataFrame:

@@ -14,7 +14,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.log import CHECKPOINTS, create, newest_version, widen
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 __all__ = ["Lake"]
 
@@ -76,7 +77,7 @@ class Lake:
 
     def ensure(self, table: Table) -> None:
         """Make a table where it is absent, and add columns that it lacks."""
-        if self._ensured.get(table.name) is table and self.has(table.name):
+        if self._ensured.get(table.name) == table and self.has(table.name):
             return
         self._ensure(table)
         self._ensured[table.name] = table
@@ -199,8 +200,8 @@ class Lake:
         There are ``archive``: one ingest at a time; and that under which runs pin versions.
         """
         folder = self.root / "_locks"
-        folder.mkdir(exist_ok=True)
-        with (folder / name).open("w") as stream:
+        _make_folder(folder)
+        with _opened(folder / name) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
@@ -211,14 +212,14 @@ class Lake:
         What drivers that were killed left behind goes too: they no longer hold its lock.
         """
         staging = self.root / "_staging"
-        staging.mkdir(exist_ok=True)
+        _make_folder(staging)
         folder, mine = staging / name, staging / f"{name}.lock"
         for other in staging.glob("*.lock"):
             with other.open("w") as stream, contextlib.suppress(BlockingIOError):
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(other.with_suffix(""), ignore_errors=True)
                 other.unlink(missing_ok=True)
-        with mine.open("w") as stream:
+        with _opened(mine) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -235,6 +236,22 @@ class Lake:
         return {name: version for name, version in found.items() if version is not None}
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder that is as open as the one it is in, whatever the umask of who comes first."""
+    if not folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):  # somebody else made it meanwhile
+            folder.chmod(folder.parent.stat().st_mode & 0o7777)
+
+
+def _opened(path: Path) -> IO[str]:
+    """Open a file that locks something: everybody may who may write in its folder."""
+    stream = path.open("a")
+    with contextlib.suppress(PermissionError):  # it is another's
+        path.chmod(path.parent.stat().st_mode & 0o666)
+    return stream
+
+
 def _wider(there: DeltaTable, table: Table) -> dict[str, Any]:
     """Return the metadata of a table with the columns that it lacks; empty if it lacks none.
 
@@ -246,23 +263,41 @@ def _wider(there: DeltaTable, table: Table) -> dict[str, Any]:
     from pyspark.sql.types import StructType
 
     schema = StructType.fromJson(json.loads(there.schema().to_json()))
-    types = {column.name: column.dataType for column in schema}
-    for column in table.schema():
-        if types.get(column.name, column.dataType) != column.dataType:
-            raise LakeError(
-                f"table {table.name}: column {column.name} is "
-                f"{types[column.name].simpleString()} in the lake and "
-                f"{column.dataType.simpleString()} now; "
-                "give the unit's entry in the job another name"
-            )
-    lacking = [column for column in table.schema() if column.name not in types]
-    if not lacking:
+    merged = _merged(schema, table.schema(), f"table {table.name}: column ")
+    if merged == schema:
         return {}
     about = there.metadata()
     return {
         "id": str(about.id), "description": about.description,
         "format": {"provider": "parquet", "options": {}},
-        "schemaString": StructType([*schema, *lacking]).json(),
+        "schemaString": merged.json(),
         "partitionColumns": about.partition_columns,
         "configuration": about.configuration, "createdTime": about.created_time,
     }  # fmt: skip
+
+
+def _merged(there: StructType, wanted: StructType, where: str) -> StructType:
+    """Return columns with those that they lack; structs with their fields merged likewise.
+
+    Raises
+    ------
+    LakeError
+        If a column has another type.
+    """
+    from pyspark.sql.types import StructField, StructType
+
+    new = {column.name: column for column in wanted}
+    merged = []
+    for column in there:
+        other = new.pop(column.name, column)
+        one, two = column.dataType, other.dataType
+        if isinstance(one, StructType) and isinstance(two, StructType):
+            fields = _merged(one, two, f"{where}{column.name}.")
+            column = StructField(column.name, fields, True, column.metadata)
+        elif one != two:
+            raise LakeError(
+                f"{where}{column.name} is {one.simpleString()} in the lake and"
+                f" {two.simpleString()} now; give the unit's entry in the job another name"
+            )
+        merged.append(column)
+    return StructType([*merged, *new.values()])

@@ -10,6 +10,7 @@ Delta transaction log protocol: https://github.com/delta-io/delta/blob/master/PR
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -23,11 +24,29 @@ from typing import Any
 import ampel_spark
 from ampel_spark.errors import LakeError
 
-__all__ = ["CHECKPOINTS", "add_files", "change_files", "create", "newest_version",
-           "replace_files", "widen"]  # fmt: skip
+__all__ = [
+    "CHECKPOINTS",
+    "PREVIOUS",
+    "add_files",
+    "change_files",
+    "commit_hash",
+    "commit_path",
+    "create",
+    "hash_of",
+    "is_as_written",
+    "metadata_of",
+    "newest_version",
+    "replace_files",
+    "widen",
+]
 
 #: Commits from one checkpoint to the next: it costs some seconds, reading fifty far less than one.
 CHECKPOINTS = 50
+
+#: Key of a commit's information: the hash of the commit before it, where this package wrote it.
+PREVIOUS = "ampelSparkPrevious"
+#: Key of a commit's information: the hash of the commit without this key.
+CONTENT = "ampelSparkContent"
 
 # What a file system says that has none.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -45,6 +64,38 @@ def newest_version(table: str | Path) -> int | None:
     return max(
         (int(found[1]) for name in names if (found := _COMMIT.fullmatch(name))), default=None
     )
+
+
+def commit_path(table: str | Path, version: int) -> Path:
+    """Return the file of a commit."""
+    return Path(table) / "_delta_log" / f"{version:020d}.json"
+
+
+def commit_hash(table: str | Path, version: int) -> str | None:
+    """Return the hash of a commit's file, by which it is known; None where it is not there.
+
+    A version's number may be taken by another commit, after the first one was lost.
+    """
+    try:
+        return hash_of(commit_path(table, version).read_bytes())
+    except OSError:
+        return None
+
+
+def metadata_of(table: str | Path, version: int) -> dict[str, Any]:
+    """Return the user metadata of a commit; empty where it has none, or cannot be read."""
+    try:
+        with commit_path(table, version).open() as stream:
+            info = json.loads(stream.readline())["commitInfo"]
+        found = json.loads(info.get("userMetadata") or "{}")
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # `ampel_spark.lake.check` says what is wrong with the log
+    return found if isinstance(found, dict) else {}
+
+
+def hash_of(data: bytes) -> str:
+    """Return the hash by which commits and files are known: 32 hexadecimal digits."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def create(table: str | Path, schema: str, comment: str, properties: Mapping[str, str]) -> bool:
@@ -86,7 +137,7 @@ def add_files(
         Folder of a table with in-commit timestamps.
     files : sequence of mapping
         ``path`` in the folder, ``size`` [B], ``rows``, and of these rows ``least``, ``most`` and
-        ``nulls`` by column.
+        ``nulls`` by column; ``digest``, the hash of the file, where it is known.
     metadata : mapping
         Goes into the commit's user metadata as JSON.
     """
@@ -205,14 +256,21 @@ def _next(
     before = newest_version(table)
     if before is None:
         raise FileNotFoundError(f"{table} is no Delta table")
-    with (Path(table) / "_delta_log" / f"{before:020d}.json").open() as stream:
-        last = json.loads(stream.readline())["commitInfo"]["inCommitTimestamp"]
+    commit = commit_path(table, before).read_bytes()
+    try:
+        last = json.loads(commit.partition(b"\n")[0])["commitInfo"]["inCommitTimestamp"]
+    except (ValueError, KeyError, TypeError):
+        raise LakeError(
+            f"commit {before} of {table} is damaged: put back {commit_path(table, before)} from a"
+            " copy of the lake (`ampel-spark maintain --check` finds out what else is)"
+        ) from None
     # Times of commits grow, whatever the clock does.
     info = _commit_info(max(int(time.time() * 1000), last + 1), operation, parameters)
     sums = {"numFiles": len(files), "numOutputRows": sum(file["rows"] for file in files),
             "numOutputBytes": sum(file["size"] for file in files)}  # fmt: skip
     info["commitInfo"] |= {
         "readVersion": before,
+        PREVIOUS: hash_of(commit),
         "operationMetrics": {name: str(number) for name, number in sums.items()},
     }
     return before, info
@@ -223,7 +281,7 @@ def _link(table: str | Path, version: int, lines: Sequence[Mapping[str, Any]]) -
     log = Path(table) / "_delta_log"
     partial, commit = log / f".{uuid.uuid4()}.tmp", log / f"{version:020d}.json"
     try:
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        partial.write_text(_text(lines))
         os.link(partial, commit)
     except FileExistsError:
         # A network file system that lost its answer, and was asked again, finds our own link.
@@ -238,6 +296,43 @@ def _link(table: str | Path, version: int, lines: Sequence[Mapping[str, Any]]) -
     finally:
         partial.unlink(missing_ok=True)
     return True
+
+
+def _text(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of a commit, whose information has the hash of all of it."""
+    first, *rest = lines
+    text = "".join(json.dumps(line) + "\n" for line in (first, *rest))
+    about = {**first["commitInfo"], CONTENT: hash_of(text.encode())}
+    return "".join(json.dumps(line) + "\n" for line in ({"commitInfo": about}, *rest))
+
+
+def is_as_written(data: bytes, before: bytes | None = None) -> bool:
+    """Say whether a commit is as it was written; of one without hashes, nothing is known.
+
+    Parameters
+    ----------
+    data : bytes
+        Its file.
+    before : bytes, optional
+        The file of the commit before it, on which it has to be made.
+
+    Raises
+    ------
+    ValueError
+        If it is no commit.
+    """
+    head, _, rest = data.partition(b"\n")
+    first = json.loads(head)
+    info = first.get("commitInfo", {})
+    previous = info.get(PREVIOUS)
+    if CONTENT not in info:
+        # Another writer's commit says at least what it is, as one after ours has to.
+        ours = before is not None and CONTENT.encode() in before.partition(b"\n")[0]
+        return previous is None and ("commitInfo" in first or not ours)
+    digest = info.pop(CONTENT)
+    if before is not None and previous != hash_of(before):
+        return False
+    return bool(digest == hash_of(json.dumps(first).encode() + b"\n" + rest))
 
 
 def _commit_info(
@@ -270,6 +365,7 @@ def _action(file: Mapping[str, Any], *, changes: bool = True) -> dict[str, Any]:
             "modificationTime": int(time.time() * 1000),
             "dataChange": changes,
             "stats": json.dumps(stats),
+            **({"tags": {"blake2b": file["digest"]}} if file.get("digest") else {}),
         }
     }
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from ampel_spark.errors import LakeError
 
-__all__ = ["FORMAT", "MARKER", "check_format", "mark", "read_marker", "write_marker"]
+__all__ = ["FORMAT", "MARKER", "check_format", "check_path", "mark", "read_marker", "write_marker"]
 
 #: Version of the lake's format; a lake of another one is refused.
-FORMAT = 2
+FORMAT = 3
 
 #: File that marks a folder as a lake.
 MARKER = "_ampel_spark.json"
@@ -38,6 +38,7 @@ def mark(root: str | Path) -> Path:
         If `root` is something else than a lake of this format.
     """
     root = Path(root).resolve()
+    check_path(root)
     if _is_marked(root):
         return root
     # Another process or thread may be making the same lake, and be further by now.
@@ -50,6 +51,22 @@ def mark(root: str | Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     write_marker(root, {"format": FORMAT})
     return root
+
+
+def check_path(root: Path) -> None:
+    """Refuse the path of a lake that readers of Delta would take for another.
+
+    Raises
+    ------
+    LakeError
+        If it has a character in it that means something in an address.
+    """
+    odd = sorted({character for character in str(root) if character in "#?\\%" or character < " "})
+    if odd:
+        raise LakeError(
+            f"the path of lake {root} has {' and '.join(map(repr, odd))} in it, which readers of"
+            " its tables take for something else: name another folder"
+        )
 
 
 def check_format(root: Path) -> None:
@@ -89,6 +106,8 @@ def read_marker(root: Path) -> dict[str, Any]:
     marker = root / MARKER
     try:
         found = json.loads(marker.read_text())
+    except OSError as error:
+        raise LakeError(f"{marker} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise LakeError(f"{marker} cannot be read ({error}): is {root} a lake?") from None
     if not isinstance(found, dict):

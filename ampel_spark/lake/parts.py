@@ -7,6 +7,8 @@ but readers do not see it before a commit names it; parts of a killed driver are
 from __future__ import annotations
 
 import datetime
+import hashlib
+import io
 import math
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +20,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
+from ampel_spark.lake.tables import struct_fields
 from ampel_spark.lake.tasks import tell
 
 if TYPE_CHECKING:
@@ -47,9 +50,11 @@ _LONGEST = 32
 
 
 def arrow_type(name: str) -> pa.DataType:
-    """Return the Arrow type of a Spark SQL type, as ``bigint`` or ``array<double>``."""
+    """Return the Arrow type of a Spark SQL type, as ``bigint``, ``array<double>`` or a struct."""
     if name.startswith("array<"):
         return pa.list_(arrow_type(name[6:-1]))
+    if name.startswith("struct<"):
+        return pa.struct([(f, arrow_type(kind)) for f, kind in struct_fields(name)])
     return _ARROW[name]
 
 
@@ -70,6 +75,8 @@ class Part:
         The file's size in bytes, and its number of rows.
     least, most, nulls : mapping of str
         The smallest and largest value, and the number of nulls, of the columns with statistics.
+    digest : str
+        Hash of the file, by which `ampel_spark.lake.check` finds what changed in it.
     """
 
     name: str
@@ -78,11 +85,34 @@ class Part:
     least: Mapping[str, Any]
     most: Mapping[str, Any]
     nulls: Mapping[str, int]
+    digest: str = ""
 
     def as_file(self) -> dict[str, Any]:
         """Return the file as `ampel_spark.lake.log` takes it."""
         return {"path": self.name, "size": self.size, "rows": self.rows, "least": self.least,
-                "most": self.most, "nulls": self.nulls}  # fmt: skip
+                "most": self.most, "nulls": self.nulls, "digest": self.digest}  # fmt: skip
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is written from its begin to its end, and hashed on the way."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("wb")
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._hash.update(data)
+        return self._stream.write(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
 
 
 class PartWriter:
@@ -105,9 +135,13 @@ class PartWriter:
         self._extremes: dict[str, list[Any]] = {name: [] for name in noted}
         self._nulls = dict.fromkeys(noted, 0)
         words = [f.name for f in schema if pa.types.is_string(f.type)]
+        plain = [f.name for f in schema if not pa.types.is_struct(f.type)]
+        self._sink = _Hashed(self._path)
+        # Sums of pages are verified whenever these are read, the hash of the file when it is asked.
         self._file = parquet.ParquetWriter(
-            self._path, schema, compression="zstd", compression_level=1, use_dictionary=words
-        )
+            self._sink, schema, compression="zstd", compression_level=1, use_dictionary=words,
+            write_statistics=plain, write_page_checksum=True,
+        )  # fmt: skip
 
     def write(self, rows: pa.Table) -> None:
         """Write rows as one row group."""
@@ -125,6 +159,7 @@ class PartWriter:
     def close(self) -> Part:
         """Finish the file, and return its part."""
         self._file.close()
+        self._sink.close()
         known = {name: values for name, values in self._extremes.items() if values}
         return Part(
             self._path.name,
@@ -133,6 +168,7 @@ class PartWriter:
             {name: _below(min(values)) for name, values in known.items()},
             {name: _above(max(values)) for name, values in known.items()},
             self._nulls,
+            self._sink.hexdigest(),
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import TYPE_CHECKING
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.files import files_in
 from ampel_spark.lake.log import newest_version
+from ampel_spark.lake.lost import check_whole, explained, lost_files
 from ampel_spark.lake.marker import MARKER, check_format
+from ampel_spark.lake.tables import TableColumn
+from ampel_spark.lake.whole import check_commits, check_sizes, cure
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,9 +39,14 @@ __all__ = [
     "read",
     "removed_versions",
     "stream",
+    "struct_columns",
     "table_info",
     "table_names",
+    "verified",
 ]
+
+# Types that Delta calls otherwise than Spark SQL.
+_SPARK = {"long": "bigint", "integer": "int"}
 
 #: Note of a lake: the versions of tables that lost files.
 GONE = "_removed.json"
@@ -60,6 +69,8 @@ class TableInfo:
         When the newest version was written, UTC.
     operation : str
         What wrote it.
+    lost : int
+        Data files of the newest version that are not there, or of another size.
     """
 
     name: str
@@ -71,6 +82,7 @@ class TableInfo:
     bytes_on_disk: int
     last_commit: datetime.datetime
     operation: str
+    lost: int = 0
 
     @property
     def bytes_per_row(self) -> float | None:
@@ -147,18 +159,30 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
                 f"table {name!r} of lake {root} has no version {version}: "
                 f"it goes from 0 to {newest}"
             )
+    check_commits(root, name)
     try:
-        return DeltaTable(str(root / name), version=version)
+        table = DeltaTable(str(root / name), version=version)
     except DeltaError as error:
+        check_whole(root / name)
         which = "" if version is None else f"version {version} of "
-        raise LakeError(f"{which}table {name!r} of lake {root} cannot be read: {error}") from None
+        # Its own words, without the places in its code.
+        what = " ".join(re.split(r"\n\s*0: ", str(error))[0].split())
+        raise LakeError(
+            f"{which}table {name!r} of lake {root} cannot be read: {what}; {cure(root, name)}"
+        ) from None
+    if version is None and table.version() != newest_version(root / name):
+        check_whole(root / name)  # a commit in between is lost
+    return table
 
 
 def removed_versions(root: Path) -> dict[str, list[int]]:
     """Return the versions that lost files to maintenance, by table."""
     note = root / GONE
-    found: dict[str, list[int]] = json.loads(note.read_text()) if note.is_file() else {}
-    return found
+    try:
+        found: dict[str, list[int]] = json.loads(note.read_text()) if note.is_file() else {}
+        return {name: [*map(int, versions)] for name, versions in found.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LakeError(f"{note} is damaged ({error}): copy it again") from None
 
 
 def check_version(root: Path, name: str, version: int) -> None:
@@ -202,7 +226,8 @@ def read(
     """
     data = dataset(lake, name, version)
     check_columns(lake, name, columns or (), data.schema.names)
-    return data.to_table(columns=list(columns) if columns is not None else None, filter=filters)
+    with explained(lake):
+        return data.to_table(columns=list(columns) if columns is not None else None, filter=filters)
 
 
 def check_columns(
@@ -230,8 +255,24 @@ def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
     LakeError
         If there is no such lake, table or version.
     """
-    files = files_in(Path(lake).expanduser() / name)
-    return open_table(lake, name, version).to_pyarrow_dataset(filesystem=files)
+    root = Path(lake).expanduser()
+    table = open_table(root, name, version)
+    check_sizes(root, name, table)
+    return verified(table.to_pyarrow_dataset(filesystem=files_in(root / name)))
+
+
+def verified(data: Dataset) -> Dataset:
+    """Return a dataset of Parquet files that verifies the sums of the pages that it reads."""
+    from pyarrow import dataset as ds
+
+    options = ds.ParquetFragmentScanOptions(pre_buffer=True, page_checksum_verification=True)
+    form = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    fragments = [
+        form.make_fragment(f.path, filesystem=f.filesystem,
+                           partition_expression=f.partition_expression)
+        for f in data.get_fragments()
+    ]  # fmt: skip
+    return ds.FileSystemDataset(fragments, data.schema, form, data.filesystem)
 
 
 def stream(
@@ -257,9 +298,37 @@ def stream(
     """
     data = dataset(lake, name, version)
     for file in data.get_fragments(filters):
-        for group in file.split_by_row_group(filters, data.schema):
-            rows = group.to_table(data.schema, columns=list(columns), filter=filters)
+        with explained(lake):
+            groups = file.split_by_row_group(filters, data.schema)
+        for group in groups:
+            with explained(lake):
+                rows = group.to_table(data.schema, columns=list(columns), filter=filters)
             yield from rows.to_batches()
+
+
+def struct_columns(
+    lake: str | Path, name: str, version: int | None = None
+) -> dict[str, tuple[TableColumn, ...]]:
+    """Return the structs of a table with their fields, by name; none where there is no table.
+
+    In ``alerts`` and ``datapoints`` they are the columns that surveys declare, by survey.
+    """
+    if newest_version(Path(lake).expanduser() / name) is None:
+        return {}
+    table = open_table(lake, name, version)
+    schema = json.loads(table.schema().to_json())
+    return {
+        column["name"]: tuple(
+            TableColumn(
+                field["name"],
+                _SPARK.get(field["type"], field["type"]),
+                field["metadata"].get("comment", ""),
+            )
+            for field in column["type"]["fields"]
+        )
+        for column in schema["fields"]
+        if isinstance(column["type"], dict) and column["type"]["type"] == "struct"
+    }
 
 
 def table_info(lake: str | Path, name: str) -> TableInfo:
@@ -281,6 +350,7 @@ def table_info(lake: str | Path, name: str) -> TableInfo:
         bytes_on_disk=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
         last_commit=datetime.datetime.fromtimestamp(commit["timestamp"] / 1000, datetime.UTC),
         operation=str(commit.get("operation", "")),
+        lost=len(lost_files(folder)),
     )
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError, nearest
+from ampel_spark.lake.log import commit_hash, metadata_of, newest_version
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.lake.whole import Named, cure, unlike
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
@@ -37,17 +39,19 @@ __all__ = [
     "catalogs_by_run",
     "find_run",
     "flattened",
+    "named_by",
     "new_run_id",
     "preference",
     "record",
     "runs",
     "utc_now",
+    "whole",
 ]
 
 #: Statuses of a run; it is killed where its driver ended without recording it.
 RUNNING, GOOD, PARTIAL, FAILED, KILLED = "running", "good", "partial", "failed", "killed"
 
-_CATALOG, _CALIBRATION, _AS_OF = "catalog ", "calibration ", "as_of_jd"
+_CATALOG, _CALIBRATION, _COMMIT, _AS_OF = "catalog ", "calibration ", "commit ", "as_of_jd"
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,16 @@ class RunInputs:
         By the name in the job.
     calibrations : mapping of str to str
         Content hashes of calibration releases, by name.
+    commits : mapping of str to str
+        Hashes of the commits of the versions that the record names, as ``alerts 3``; see
+        `ampel_spark.lake.known`.
     """
 
     tables: Mapping[str, int] = field(default_factory=dict)
     as_of_jd: float | None = None
     catalogs: Mapping[str, CatalogInput] = field(default_factory=dict)
     calibrations: Mapping[str, str] = field(default_factory=dict)
+    commits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def catalog_hashes(self) -> dict[str, str]:
@@ -116,6 +124,7 @@ class RunInputs:
         if self.as_of_jd is not None:
             found[_AS_OF] = self.as_of_jd
         found |= {f"{_CATALOG}{name}": c.to_json() for name, c in self.catalogs.items()}
+        found |= {f"{_COMMIT}{name}": digest for name, digest in self.commits.items()}
         return found | {f"{_CALIBRATION}{name}": h for name, h in self.calibrations.items()}
 
     @classmethod
@@ -123,7 +132,8 @@ class RunInputs:
         """Return the inputs of what `to_json` gave."""
         catalogs = {name: CatalogInput.from_json(c) for name, c in _under(value, _CATALOG)}
         named = {k: v for k, v in value.items() if " " not in k and k != _AS_OF}
-        return cls(named, value.get(_AS_OF), catalogs, dict(_under(value, _CALIBRATION)))
+        releases, commits = (dict(_under(value, prefix)) for prefix in (_CALIBRATION, _COMMIT))
+        return cls(named, value.get(_AS_OF), catalogs, releases, commits)
 
 
 @dataclass(frozen=True)
@@ -193,7 +203,8 @@ class Counts:
     t1 : dict
         ``states, objects, new``, and the same by channel under ``channels``.
     t2 : dict
-        By unit: ``wanted, present, computed, statuses, median_ms, seconds, messages``.
+        By unit: ``wanted, present, computed, statuses, median_ms, seconds, messages``, and
+        ``qualities, doubts`` where it grades its results.
     t3 : dict
         By selection: ``channel, losses, candidates``.
     seconds : dict
@@ -361,9 +372,22 @@ def record(lake: Lake, run: Run) -> None:
     from ampel_spark.lake.parts import arrow_schema
 
     table = TABLES["runs"]
+    known = _commits(lake.root, run)
+    run = replace(run, inputs=replace(run.inputs, commits=known))
     rows = pa.Table.from_pylist([run.to_row()], arrow_schema(table))
     mine = pc.field("run_id") == run.run_id
     replace_rows(lake, table, rows, mine, {"run_id": run.run_id})
+
+
+def _commits(root: Path, run: Run) -> dict[str, str]:
+    """Return the hashes of the commits of the versions that a run read and wrote."""
+    found: dict[str, str] = {}
+    for versions in (run.inputs.tables, run.outputs):
+        for name, version in versions.items():
+            digest = commit_hash(root / name, version) if isinstance(version, int) else None
+            if digest is not None:
+                found[f"{name} {version}"] = digest
+    return found
 
 
 def runs(lake: str | Path) -> list[Run]:
@@ -379,6 +403,7 @@ def runs(lake: str | Path) -> list[Run]:
     if "runs" not in table_names(lake):
         return []
     found = [Run.from_row(row) for row in read(lake, "runs").to_pylist()]
+    _check_complete(Path(lake).expanduser(), {run.run_id for run in found})
     found = [
         replace(run, status=KILLED)
         if run.status == RUNNING and not _is_alive(Path(lake), run.run_id)
@@ -409,12 +434,12 @@ def find_run(lake: str | Path, text: str = "latest") -> Run:
             f"lake {lake} has no run yet: `ampel-spark run JOB.yml --lake {lake}` makes one"
         )
     if text == "latest":
-        return next((run for run in found if run.status != KILLED), found[0])
+        return whole(lake, next((run for run in found if run.status != KILLED), found[0]))
     fitting = [run for run in found if run.run_id == text] or [
         run for run in found if run.run_id.startswith(text)
     ]
     if len(fitting) == 1:
-        return fitting[0]
+        return whole(lake, fitting[0])
     ids = [run.run_id for run in fitting or found]
     shown = ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
     if fitting:
@@ -423,6 +448,44 @@ def find_run(lake: str | Path, text: str = "latest") -> Run:
     raise LakeError(
         f"lake {lake} has no run {text!r}{near if 'mean' in near else f'; its newest: {shown}'}"
     )
+
+
+def _check_complete(root: Path, known: set[str]) -> None:
+    """Refuse a lake whose newest pins are of a run without a record: a run records itself first."""
+    newest = newest_version(root / "pins")
+    for version in range(-1 if newest is None else newest, -1, -1):
+        run_id = metadata_of(root / "pins", version).get("run_id")
+        if run_id is not None and run_id not in known:
+            raise LakeError(
+                f"table 'runs' of lake {root} lacks the record of run {run_id}, which pins names:"
+                f" its last commits are lost; {cure(root, 'runs')}"
+            )
+        if run_id is not None:
+            return
+
+
+def named_by(run: Run) -> Iterator[Named]:
+    """Yield the versions of tables that a record names."""
+    for versions in (run.inputs.tables, run.outputs):
+        for name, version in versions.items():
+            if isinstance(version, int):
+                digest = run.inputs.commits.get(f"{name} {version}")
+                yield Named(name, version, digest, f"the record of run {run.run_id}")
+
+
+def whole(lake: str | Path, run: Run) -> Run:
+    """Return a run of a lake whose tables, as far as they are there, have what it read and wrote.
+
+    Raises
+    ------
+    LakeError
+        If one of them ends before that, or has another commit in its place.
+    """
+    root = Path(lake).expanduser()
+    there = [one for one in named_by(run) if newest_version(root / one.table) is not None]
+    for name, said in unlike(root, there).items():
+        raise LakeError(f"table {name!r} of lake {root} {said}: {cure(root, name)}")
+    return run
 
 
 def flattened(value: Any, path: str = "") -> dict[str, Any]:

@@ -27,6 +27,7 @@ def scan(
     ----------
     path : str
     columns : sequence of str
+        Those that a file lacks are null.
     among : (str, Arrow array)
         A column of numbers, and the values of it that are looked for.
     between : (str, float, float), optional
@@ -39,7 +40,7 @@ def scan(
         return
     if between is not None:
         wanted[between[0]] = between[1:]
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(path, page_checksum_verification=True) as file:
         for group in groups_with(file, wanted):
             small = file.metadata.row_group(group).num_rows <= _SMALL
             first = [*wanted, *columns] if small else [*wanted]
@@ -52,7 +53,14 @@ def scan(
             if pc.any(mine).as_py():
                 if not small:
                     rows = file.read_row_group(group, columns=list(columns))
-                yield rows.filter(mine).select(list(columns))
+                yield _with_nulls(rows.filter(mine), columns)
+
+
+def _with_nulls(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    for name in columns:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(len(rows)))
+    return rows.select(list(columns))
 
 
 def groups_with(

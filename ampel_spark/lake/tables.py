@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pyspark.sql.types import DataType, StructType
+    from pyspark.sql.types import DataType, StructField, StructType
 
 __all__ = [
     "INCOMPARABLE",
@@ -23,6 +23,7 @@ __all__ = [
     "columns_of",
     "result_table",
     "spark_type",
+    "struct_fields",
 ]
 
 
@@ -34,11 +35,30 @@ _MOST = 32
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column: its name, Spark SQL type, and its meaning with the unit in brackets."""
+    """A column: its name, Spark SQL type, and its meaning with the unit in brackets.
+
+    A struct has its own columns as `fields`.
+    """
 
     name: str
     type: str
     comment: str
+    fields: tuple[TableColumn, ...] = ()
+
+    @classmethod
+    def struct(cls, name: str, fields: Sequence[TableColumn], comment: str) -> TableColumn:
+        """Return a column that is a struct of scalars."""
+        kind = ",".join(f"{f.name}:{f.type}" for f in fields)
+        return cls(name, f"struct<{kind}>", comment, tuple(fields))
+
+    def schema(self) -> StructField:
+        """Return the column as Spark has it, with comments."""
+        from pyspark.sql.types import StructField, StructType
+
+        kind = StructType([f.schema() for f in self.fields]) if self.fields else None
+        return StructField(
+            self.name, kind or spark_type(self.type), True, {"comment": self.comment}
+        )
 
 
 @dataclass(frozen=True)
@@ -67,14 +87,9 @@ class Table:
 
     def schema(self) -> StructType:
         """Return the Spark schema, with comments."""
-        from pyspark.sql.types import StructField, StructType
+        from pyspark.sql.types import StructType
 
-        return StructType(
-            [
-                StructField(c.name, spark_type(c.type), True, {"comment": c.comment})
-                for c in self.columns
-            ]
-        )
+        return StructType([c.schema() for c in self.columns])
 
     @property
     def extremes(self) -> tuple[str, ...]:
@@ -103,7 +118,7 @@ INCOMPARABLE = frozenset(
 
 
 def spark_type(name: str) -> DataType:
-    """Return the Spark type of a Spark SQL type name (scalars and arrays of scalars).
+    """Return the Spark type of a Spark SQL type name (scalars, arrays and structs of scalars).
 
     Unlike Spark's own DDL parser it needs no session.
     """
@@ -121,13 +136,21 @@ def spark_type(name: str) -> DataType:
     }
     if name.startswith("array<") and name.endswith(">"):
         return t.ArrayType(spark_type(name[6:-1]))
+    if name.startswith("struct<"):
+        return t.StructType([t.StructField(f, spark_type(kind)) for f, kind in struct_fields(name)])
     return scalars[name]
+
+
+def struct_fields(name: str) -> list[tuple[str, str]]:
+    """Return names and types of the fields of ``struct<rb:float,nbad:int>``."""
+    return [(f, kind) for f, _, kind in (p.partition(":") for p in name[7:-1].split(","))]
 
 
 def columns_of(text: str) -> tuple[TableColumn, ...]:
     """Read columns from lines ``name | type | comment``; empty lines and ``#`` are skipped."""
-    rows = (line.split("|", 2) for line in text.splitlines() if line.strip() and line[0] != "#")
-    return tuple(TableColumn(*(part.strip() for part in row)) for row in rows)
+    lines = (line for line in text.splitlines() if line.strip() and line[0] != "#")
+    rows = ([part.strip() for part in line.split("|", 2)] for line in lines)
+    return tuple(TableColumn(name, kind, comment) for name, kind, comment in rows)
 
 
 _RUN = "run_id | string | run that wrote the row\n"
@@ -381,6 +404,8 @@ def result_table(name: str, columns: Sequence[TableColumn]) -> Table:
     head = columns_of(
         """
 state_id | string | state
+subject_id | string | object and what the unit read of it, where it looks at no photometry: states \
+that have it alike share the result; else null
 stock | bigint | object
 name | string | the survey's name of the object
 trace_id | string | unit, parameters, code and files that computed it

@@ -1,10 +1,10 @@
 """The hash over what a unit was tied to: the first part of a result's ``input_hash``.
 
 A result of a tied unit is called by its key, and so is what goes into the hash: for each tied unit
-in order of name its name, ``trace_id``, ``input_hash`` and ``state_id``, empty where it has no
-result. A result stays as it is under its key, an exception excepted, which is tried again: of an
-exception the number of attempts goes in as well, so that what read one attempt is stale after the
-next.
+in order of name its name, ``trace_id``, ``input_hash`` and ``state_id`` (of a unit that looks at no
+photometry ``subject_id`` in its place), empty where it has no result. A result stays as it is under
+its key, an exception excepted, which is tried again: of an exception the number of attempts goes in
+as well, so that what read one attempt is stale after the next.
 
 These texts are hashed by XXH64, one after the other, each with the hash so far as its seed (42 at
 first), as Spark's ``xxhash64`` does: `hash_column` in Spark and `key_hash` in Python agree.
@@ -79,9 +79,15 @@ def keys_at(results: pa.Table | None, rows: Sequence[int]) -> list[dict[str, Any
     there = [at for at in rows if at >= 0]
     if results is None or not there:
         return [None] * len(rows)
-    names = [name for name in READ if name in results.column_names]
-    found = iter(results.select(names).take(pa.array(there)).to_pylist())
+    names = [name for name in (*READ, "subject_id") if name in results.column_names]
+    found = iter(map(_called, results.select(names).take(pa.array(there)).to_pylist()))
     return [next(found) if at >= 0 else None for at in rows]
+
+
+def _called(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a key with the subject in the place of the state, where the result has one."""
+    subject = row.pop("subject_id", None)
+    return row if subject is None else row | {"state_id": subject}
 
 
 def tied_hash(input_hash: str | None) -> int:

@@ -19,22 +19,22 @@ from numpy.typing import NDArray
 
 __all__ = ["alert_schema", "container_head", "encode_rows", "record", "string", "varint"]
 
-_FIXED = {"float": "<f4", "double": "<f8"}
+_FIXED = {"float": "<f4", "double": "<f8", "boolean": "u1"}
 _INTEGERS = ("int", "long")
 
 Column = NDArray[Any] | Sequence[Any] | float | int | str | None
 
 
 @functools.cache
-def alert_schema() -> dict[str, Any]:
-    """Return the survey's alert schema, version 4.02, as one nested document."""
-    text = (resources.files(__package__) / "ztf_alert_4.02.json").read_text()
+def alert_schema(name: str = "ztf_alert_4.02") -> dict[str, Any]:
+    """Return a survey's alert schema as one nested document: ZTF's, or ``lsst_alert_11.0``."""
+    text = (resources.files(__package__) / f"{name}.json").read_text()
     schema: dict[str, Any] = json.loads(text)
     return schema
 
 
 @functools.cache
-def record(name: str) -> tuple[tuple[str, str, bool], ...]:
+def record(name: str, schema: str = "ztf_alert_4.02") -> tuple[tuple[str, str, bool], ...]:
     """Return name, type and nullability of the fields of a flat record of the schema.
 
     Parameters
@@ -42,10 +42,13 @@ def record(name: str) -> tuple[tuple[str, str, bool], ...]:
     name : str
         The packet's field that holds the record or an array of it: ``candidate``,
         ``prv_candidates``, ``fp_hists``.
+    schema : str, optional
+        Name of the schema, see `alert_schema`.
     """
-    (found,) = (field["type"] for field in alert_schema()["fields"] if field["name"] == name)
+    fields = alert_schema(schema)["fields"]
+    (found,) = (field["type"] for field in fields if field["name"] == name)
     if isinstance(found, list):
-        found = found[1]["items"]
+        found = found[1].get("items", found[1])
     return tuple(
         (field["name"], field["type"][-1], True)
         if isinstance(field["type"], list)
@@ -109,9 +112,9 @@ def encode_rows(
     return [b"".join(row) for row in zip(*pieces, strict=True)]
 
 
-def container_head() -> tuple[bytes, bytes]:
-    """Return header and sync marker of an uncompressed Avro file with the alert schema."""
-    text = json.dumps(alert_schema(), sort_keys=True, separators=(",", ":")).encode()
+def container_head(schema: str = "ztf_alert_4.02") -> tuple[bytes, bytes]:
+    """Return header and sync marker of an uncompressed Avro file with an alert schema."""
+    text = json.dumps(alert_schema(schema), sort_keys=True, separators=(",", ":")).encode()
     sync = hashlib.md5(text, usedforsecurity=False).digest()
     entries = [(b"avro.codec", b"null"), (b"avro.schema", text)]
     body = b"".join(varint(len(data)) + data for entry in entries for data in entry)

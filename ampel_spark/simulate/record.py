@@ -31,7 +31,7 @@ __all__ = [
 TABLES = ("truth.parquet", "hosts.parquet", "stars.parquet")
 
 _RECORD, _MARK, _SPOOL = "simulation.json", ".simulating", ".spool"
-_PREFIX, _SUFFIX = "ztf_public_", ".tar.gz"
+_PREFIXES, _SUFFIX = {"ztf": "ztf_public_", "lsst": "lsst_alerts_"}, ".tar.gz"
 _PACKAGES = ("numpy", "scipy", "sncosmo", "astropy", "astropy-healpix", "pyarrow")
 
 
@@ -42,7 +42,8 @@ class Simulation:
     Attributes
     ----------
     path : Path
-        The folder: nightly ``ztf_public_YYYYMMDD.tar.gz``, tables, ``simulation.json``.
+        The folder: nightly ``ztf_public_YYYYMMDD.tar.gz`` (``lsst_alerts_…``), tables,
+        ``simulation.json``.
     parameters : dict
         The parameters of the simulation.
     alerts : int
@@ -65,7 +66,8 @@ class Simulation:
     @property
     def archives(self) -> list[Path]:
         """The nightly files, in order."""
-        return [self.path / archive_name(night) for night in self.nights]
+        survey = self.parameters.get("survey", "ztf")
+        return [self.path / archive_name(night, survey) for night in self.nights]
 
     @property
     def truth(self) -> Path:
@@ -83,9 +85,9 @@ class Simulation:
         return self.path / TABLES[2]
 
 
-def archive_name(night: str) -> str:
+def archive_name(night: str, survey: str = "ztf") -> str:
     """Return the name of a nightly file."""
-    return f"{_PREFIX}{night}{_SUFFIX}"
+    return f"{_PREFIXES[survey]}{night}{_SUFFIX}"
 
 
 def existing(out: Path, parameters: dict[str, Any]) -> Simulation | None:
@@ -153,7 +155,7 @@ def clear(out: Path) -> Path:
     for path in out.iterdir():
         if path.name == _SPOOL:
             shutil.rmtree(path)
-        elif path.name in TABLES or path.name.startswith(_PREFIX):
+        elif path.name in TABLES or path.name.startswith(tuple(_PREFIXES.values())):
             path.unlink()
     (out / _SPOOL).mkdir()
     return out / _SPOOL
@@ -189,10 +191,11 @@ def of_file(path: Path, rows: int) -> dict[str, Any]:
 
 
 def _simulation(out: Path, record: dict[str, Any], *, fresh: bool) -> Simulation:
+    prefix = _PREFIXES[record["parameters"].get("survey", "ztf")]
     nights = {
-        name.removeprefix(_PREFIX).removesuffix(_SUFFIX): facts["rows"]
+        name.removeprefix(prefix).removesuffix(_SUFFIX): facts["rows"]
         for name, facts in record["files"].items()
-        if name.startswith(_PREFIX)
+        if name.startswith(prefix)
     }
     return Simulation(out, record["parameters"], record["alerts"], record["objects"], nights, fresh)
 

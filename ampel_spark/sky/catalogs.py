@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.files import stamp
-from ampel_spark.sky.matching import How, Motion, Pairs, match, within_counts
+from ampel_spark.sky.matching import How, Motion, Pairs, engine_for, match, within_counts
 from ampel_spark.sky.sources import OWN, CatalogSettings, read_source
 from ampel_spark.sky.store import Stored, is_stored
 from ampel_spark.sky.tiles import Tiles, canonical, cut
@@ -199,7 +199,7 @@ class Catalog:
         min_radius: ArrayLike = 0.0,
         where: Condition | None = None,
         epoch: ArrayLike | None = None,
-        engine: str = "grid",
+        engine: str | None = None,
     ) -> Pairs:
         """Match positions to rows.
 
@@ -209,6 +209,8 @@ class Catalog:
         ----------
         where : Condition, optional
             Rows that do not meet it are ignored (AMPEL's pre_filter).
+        engine : str, optional
+            By default the fastest for so many positions and rows.
         """
         rows = np.arange(len(self), dtype=np.int64)
         if where is not None:
@@ -217,7 +219,7 @@ class Catalog:
             ra, dec, self.ra[rows], self.dec[rows], radius, how=how, k=k, min_radius=min_radius,
             key=None if self.key is None else self.key[rows],
             motion=None if self.motion is None else self.motion.take(rows),
-            epoch=epoch, engine=engine,
+            epoch=epoch, engine=engine or engine_for(np.size(ra), len(rows)),
         )  # fmt: skip
         return Pairs(pairs.left, rows[pairs.row], pairs.distance)
 

@@ -68,13 +68,21 @@ class CatalogSettings(BaseModel):
     url: str = ""
 
     def kept(self, there: Sequence[str]) -> dict[str, str]:
-        """Return the kept columns: name here → name there; an index only where asked."""
+        """Return the kept columns: name here → name there; an index only where asked.
+
+        Where all are kept, one whose name has a meaning here is called with ``_`` behind it.
+        """
         if isinstance(self.columns, dict):
             return dict(self.columns)
         used = {self.ra, self.dec, self.id, self.pmra, self.pmdec, self.epoch}
         if self.columns is not None:
             return {name: name for name in self.columns}
-        return {n: n for n in there if n not in used and not _INDEX.fullmatch(n)}
+        taken = {n for n in OWN if n != "id" or self.id is not None}
+        return {
+            f"{n}_" if n.lower() in taken and n != "id" else n: n
+            for n in there
+            if n not in used and not _INDEX.fullmatch(n)
+        }
 
 
 def read_source(paths: Sequence[str | Path], settings: CatalogSettings, name: str = "") -> pa.Table:

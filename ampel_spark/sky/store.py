@@ -199,7 +199,7 @@ class Stored:
             )
             groups = np.flatnonzero(wanted).tolist()
             if groups:
-                with pq.ParquetFile(file) as reader:
+                with pq.ParquetFile(file, page_checksum_verification=True) as reader:
                     part = reader.read_row_groups(groups, columns=list(names), use_threads=False)
                 parts.append(part.filter(pa.array(in_ranges(part["hpx"].to_numpy(), ranges))))
         return pa.concat_tables(parts, promote_options="permissive").combine_chunks()
@@ -373,7 +373,7 @@ def _write_rows(folder: Path, rows: pa.Table, name: str) -> int:
         file = folder / f"part-{uuid.uuid4()}.parquet"
         pq.write_table(
             part, file, row_group_size=_GROUP, compression="snappy", use_dictionary=text,
-            write_statistics=["hpx"],
+            write_statistics=["hpx"], write_page_checksum=True,
         )  # fmt: skip
         hpx = part["hpx"]
         stats = {

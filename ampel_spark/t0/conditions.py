@@ -8,8 +8,9 @@
     isdiffpos in [t, 1]
     drb >= 0.5 or missing
 
-They are in the one language, `ampel_spark.expressions`, over the columns of the alerts table and
-``tspan``, ``archive_tspan`` and ``gal_lat``. Two things are T0's own. Beside a column of text, a
+They are in the one language, `ampel_spark.expressions`, over the columns of the alerts table, those
+that the survey declares (``reliability``, or ``lsst.reliability``), and ``tspan``,
+``archive_tspan`` and ``gal_lat``. Two things are T0's own. Beside a column of text, a
 word without quotes is text after ``==`` and ``!=`` too, and so is a number. And what is hardly
 meant is refused: a real number compared by ``==``, a text compared by ``<``.
 """
@@ -26,7 +27,7 @@ from ampel_spark.expressions.kinds import NUMBER, STRING
 from ampel_spark.expressions.operations import COMPARISONS
 from ampel_spark.expressions.syntax import Call, Literal, Name, Node, names_in
 from ampel_spark.t0.cuts import Cut
-from ampel_spark.t0.quantities import column_types
+from ampel_spark.t0.quantities import OwnQuantities, column_types
 
 __all__ = ["parse_condition", "quantities"]
 
@@ -49,9 +50,25 @@ _OURS = frozenset(
 )
 
 
+def quantities(own: OwnQuantities | None = None) -> dict[str, str]:
+    """Return what a condition may name: quantity → its Spark SQL type.
+
+    Parameters
+    ----------
+    own : OwnQuantities, optional
+        What the survey declares.
+    """
+    common = _common()
+    return common if own is None else own.names() | common | _declared(own)
+
+
+def _declared(own: OwnQuantities) -> dict[str, str]:
+    """Return declared columns whose plain names are theirs: what is made of columns comes first."""
+    return {n: t for n, t in own.types.items() if own.canonical(n) != n}
+
+
 @functools.cache
-def quantities() -> dict[str, str]:
-    """Return what a condition may name: quantity → its Spark SQL type."""
+def _common() -> dict[str, str]:
     return {
         name: type_name
         for name, type_name in column_types().items()
@@ -59,7 +76,7 @@ def quantities() -> dict[str, str]:
     }
 
 
-def parse_condition(text: str) -> Cut:
+def parse_condition(text: str, own: OwnQuantities | None = None) -> Cut:
     """Read a condition, and return the cut that rejects alerts for which it is not true.
 
     The cut records the value of the first comparison's left side (or of its right side, where the
@@ -70,6 +87,8 @@ def parse_condition(text: str) -> Cut:
     ----------
     text : str
         The condition.
+    own : OwnQuantities, optional
+        What the survey declares.
 
     Raises
     ------
@@ -86,7 +105,7 @@ def parse_condition(text: str) -> Cut:
         given = parse(text)
     except ConfigError as error:
         raise ConfigError(f"condition {text!r} cannot be read: {error}") from None
-    types = quantities()
+    types = quantities(own)
     condition = Expression(given.text, _with_words(given.root, given.text, types))
     for name in condition.names:
         _check_name(text, name, types)
@@ -101,7 +120,20 @@ def parse_condition(text: str) -> Cut:
             f"condition {text!r} cannot be read: it is a {kind} and no condition, as 'rb >= 0.3',"
             " 'isdiffpos in [t, 1]' or 'drb >= 0.5 or missing'"
         )
-    return Cut.unless(_name(condition.root) or " ".join(text.split()), condition)
+    name = _name(condition.root) or " ".join(text.split())
+    if own is not None:
+        condition = Expression(given.text, _canonical(condition.root, own))
+    return Cut.unless(name, condition)
+
+
+def _canonical(node: Node, own: OwnQuantities) -> Node:
+    """Return a tree in which each column has the one form of its name."""
+    if isinstance(node, Name):
+        return Name(own.canonical(node.name), node.at, node.size)
+    if isinstance(node, Call):
+        parts = tuple(_canonical(part, own) for part in node.arguments)
+        return Call(node.operation, parts, node.at, node.size)
+    return node
 
 
 def _with_words(node: Node, text: str, types: Mapping[str, str]) -> Node:

@@ -76,7 +76,7 @@ def explain(
     if judged.release is not None and judged.calibrates:
         alert = calibrated_alert(alert, judged.release)
     history = history_of(alert, earlier, judged.access, judged.history)
-    row = AlertRow({**alert, **history, **_star(alert, judged)})
+    row = AlertRow({**alert, **history, **_star(alert, judged)}, judged.filter.own)
     off = stars_off or ("no catalogue of stars" if judged.gaia is None else "")
     return [
         _result(position, cut, row, off if cut.needs_stars else "")

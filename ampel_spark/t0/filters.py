@@ -24,6 +24,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -32,6 +34,7 @@ from ampel_spark.classes import Kind, build_model, load_class
 from ampel_spark.errors import ConfigError
 from ampel_spark.t0.conditions import parse_condition
 from ampel_spark.t0.cuts import Cut
+from ampel_spark.t0.quantities import OwnQuantities
 
 __all__ = [
     "FILTERS",
@@ -54,6 +57,17 @@ class Filter(BaseModel):
     """Base class of filters: annotated fields are parameters, `cuts` is what they do."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    _own: OwnQuantities | None = PrivateAttr(None)
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep what the survey declares: ``own`` of the context that the model is validated in."""
+        self._own = (context or {}).get("own")
+
+    @property
+    def own(self) -> OwnQuantities | None:
+        """What the survey declares for its alerts, beside the columns of all."""
+        return self._own
 
     @field_validator("*")
     @classmethod
@@ -242,9 +256,9 @@ class All(Filter):
         return []
 
 
-def _readable(text: str) -> str:
+def _readable(text: str, info: ValidationInfo) -> str:
     try:
-        parse_condition(text)
+        parse_condition(text, (info.context or {}).get("own"))
     except ConfigError as error:
         # the error that is made of it names the value
         raise ValueError(str(error).removeprefix(f"condition {text!r}").lstrip(": ")) from None
@@ -274,11 +288,11 @@ class Conditions(Filter):
 
     def cuts(self) -> list[Cut]:
         """Return one cut for each condition, under the condition's own text."""
-        return [parse_condition(text) for text in self.conditions]
+        return [parse_condition(text, self.own) for text in self.conditions]
 
     def groups(self) -> list[list[Cut]]:
         """Return the cuts of each list of `by_group`."""
-        return [[parse_condition(text) for text in texts] for texts in self.by_group]
+        return [[parse_condition(text, self.own) for text in texts] for texts in self.by_group]
 
 
 #: The filters that a job can name.
@@ -288,7 +302,10 @@ FILTERS: dict[str, type[Filter]] = {
 
 
 def make_filter(
-    name: str, config: Mapping[str, Any] | None = None, folder: Path = Path()
+    name: str,
+    config: Mapping[str, Any] | None = None,
+    folder: Path = Path(),
+    own: OwnQuantities | None = None,
 ) -> Filter:
     """Build a filter from a job's ``filter`` and ``config``.
 
@@ -300,6 +317,8 @@ def make_filter(
         The parameters that differ from their defaults.
     folder : Path, optional
         Folder of the job file, from which a relative path starts.
+    own : OwnQuantities, optional
+        What the survey declares for its alerts.
 
     Raises
     ------
@@ -308,7 +327,7 @@ def make_filter(
     """
     known = {key: f"{cls.__module__}:{cls.__qualname__}" for key, cls in FILTERS.items()}
     model = load_class(Kind("filter", Filter, known, ConfigError), name, folder)
-    return build_model(model, config, f"filter {name!r}")
+    return build_model(model, config, f"filter {name!r}", {"own": own})
 
 
 def _below(name: str, quantity: str, threshold: float) -> Cut:

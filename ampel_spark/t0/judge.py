@@ -28,7 +28,7 @@ from ampel_spark.t0.cuts import Cut
 from ampel_spark.t0.filters import DecentFilter
 from ampel_spark.t0.gaia import GaiaRule, veto_column
 from ampel_spark.t0.history import archive_history, packet_history, visible
-from ampel_spark.t0.quantities import GAIA, HISTORY, Quantities, base_columns
+from ampel_spark.t0.quantities import GAIA, HISTORY, Quantities, base_columns, flat_types
 from ampel_spark.t0.selection import ChannelFilter
 
 __all__ = ["judge"]
@@ -109,7 +109,7 @@ def _check_channels(filters: Sequence[ChannelFilter]) -> None:
 
 
 def _check(alerts: DataFrame, filters: Sequence[ChannelFilter]) -> None:
-    have = set(alerts.columns)
+    have = {*flat_types(dict(alerts.dtypes))}
     for s in filters:
         cuts = [*s.cuts(), *(cut for group in s.filter.groups() for cut in group)]
         for cut in cuts:
@@ -117,8 +117,15 @@ def _check(alerts: DataFrame, filters: Sequence[ChannelFilter]) -> None:
             if lacking := sorted(needed - have):
                 raise ConfigError(
                     f"channel {s.channel}: cut {cut.name!r} needs the column {lacking[0]!r}, which"
-                    " the alerts of this survey do not have"
+                    f" the alerts of this survey do not have{_cure(lacking[0])}"
                 )
+
+
+def _cure(column: str) -> str:
+    """Say how alerts get a column that their survey declares."""
+    if "." not in column:
+        return ""
+    return " yet: they were read before the survey's file declared it; read them into a new lake"
 
 
 def _with_history(alerts: DataFrame, filters: Sequence[ChannelFilter]) -> DataFrame:

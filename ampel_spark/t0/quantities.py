@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ampel_spark.archive.reading.ztf import alerts_table
+from ampel_spark.archive.reading.ztf import SURVEY, alerts_table, candidate_columns
 from ampel_spark.expressions import Expression, parse
 from ampel_spark.expressions.kinds import NUMBER
 from ampel_spark.expressions.sql import Term, column
+from ampel_spark.lake.tables import TableColumn, struct_fields
 from ampel_spark.t0.galactic import galactic_latitude, galactic_latitude_sql
 
 __all__ = [
@@ -24,9 +25,11 @@ __all__ = [
     "GAIA",
     "HISTORY",
     "AlertRow",
+    "OwnQuantities",
     "Quantities",
     "base_columns",
     "column_types",
+    "flat_types",
 ]
 
 #: Quantities of the history that a channel may see, and their types.
@@ -83,6 +86,53 @@ def column_types() -> dict[str, str]:
     return {c.name: c.type for c in alerts_table().columns} | _MORE
 
 
+@dataclass(frozen=True)
+class OwnQuantities:
+    """The columns that a survey declares for its alerts.
+
+    They are named plainly (``reliability``) or with the survey (``lsst.reliability``); the one form
+    of both is the second. ZTF's candidate columns are named with the survey as well (``ztf.rb``).
+
+    Attributes
+    ----------
+    survey : str
+        What the tables call the survey.
+    types : mapping of str to str
+        Their Spark SQL types.
+    """
+
+    survey: str
+    types: Mapping[str, str]
+
+    def names(self) -> dict[str, str]:
+        """Return all names that the survey adds, with types."""
+        found = {f"{self.survey}.{c.name}": c.type for c in self._candidate()} | dict(self.types)
+        return found | {f"{self.survey}.{name}": kind for name, kind in self.types.items()}
+
+    def canonical(self, name: str) -> str:
+        """Return the one form of a name: what `Quantities` and `AlertRow` take."""
+        if name in self.types and name not in _MORE:
+            return f"{self.survey}.{name}"
+        survey, _, rest = name.partition(".")
+        if survey == self.survey and rest not in self.types:
+            return rest or name
+        return name
+
+    def _candidate(self) -> tuple[TableColumn, ...]:
+        return candidate_columns() if self.survey == SURVEY else ()
+
+
+def flat_types(types: Mapping[str, str]) -> dict[str, str]:
+    """Return types of columns, those of structs with the fields' names: ``lsst.reliability``."""
+    fields = {
+        f"{name}.{field}": kind
+        for name, whole in types.items()
+        if whole.startswith("struct<")
+        for field, kind in struct_fields(whole)
+    }
+    return {**types, **fields}
+
+
 def base_columns(quantity: str) -> tuple[str, ...]:
     """Return the columns of the alerts table from which `quantity` is made."""
     made = ("ra", "dec") if quantity in GAIA else DERIVED.get(quantity, (quantity,))
@@ -103,7 +153,7 @@ class Quantities:
     """
 
     def __init__(self, types: Mapping[str, str], made: Mapping[str, str]) -> None:
-        self.types = {**types, **_MORE}
+        self.types = {**flat_types(types), **_MORE}
         self._made = made
 
     def __getitem__(self, quantity: str) -> Term:
@@ -114,7 +164,8 @@ class Quantities:
             return whole._replace(sql=self._made[quantity])
         derived = DERIVED.get(quantity)
         if derived is None:
-            return column(f"`{quantity}`", self.types[quantity])
+            name = ".".join(f"`{part}`" for part in quantity.split("."))
+            return column(name, self.types[quantity])
         if isinstance(derived, str):
             return parse(derived).term(self.types, self.__getitem__)
         return Term(derived.spark(*(self[name].sql for name in derived.columns)), NUMBER)
@@ -127,10 +178,13 @@ class AlertRow:
     ----------
     values : mapping
         Row of the alerts table, with the history and the star in question.
+    own : OwnQuantities, optional
+        What the alert's survey declares.
     """
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], own: OwnQuantities | None = None) -> None:
         self._values = values
+        self._types = column_types() | ({} if own is None else own.names())
 
     def value(self, quantity: str) -> Any:
         """Return a quantity, None where it is missing."""
@@ -138,14 +192,16 @@ class AlertRow:
         if isinstance(derived, str):
             return self.evaluate(parse(derived))
         if derived is None:
-            found = self._values.get(quantity)
+            found: Any = self._values
+            for name in quantity.split("."):
+                found = None if found is None else found.get(name)
             return None if isinstance(found, float) and math.isnan(found) else found
         inputs = [self.value(name) for name in derived.columns]
         return None if None in inputs else derived.plain(*inputs)
 
     def evaluate(self, expression: Expression) -> Any:
         """Return the value of an expression, None where it is unknown."""
-        return expression.evaluate(column_types(), self).reshape(-1).tolist()[0]
+        return expression.evaluate(self._types, self).reshape(-1).tolist()[0]
 
     def __getitem__(self, quantity: str) -> Any:
         """Return a quantity as an array."""

@@ -19,6 +19,9 @@ OnStockMatch = Literal["none", "bypass", "overrule", "silent_overrule"]
 History = Literal["packet", "archive"]
 Photometry = Literal["issued", "calibrated"]
 
+# The declared column that says which alerts are of bodies of the solar system.
+_SOLAR_SYSTEM = "solar_system"
+
 # What runs the filters: its code is in their traces.
 _JUDGE = f"{__name__.rpartition('.')[0]}.judge"
 
@@ -90,8 +93,28 @@ class ChannelFilter:
         return self.release is not None and bool(self.release.rules)
 
     def cuts(self) -> list[Cut]:
-        """Return the cuts in the order in which an alert meets them: a mask, the filter's."""
-        return [*([MASKED] if self.calibrates else []), *self.filter.cuts()]
+        """Return the cuts in the order in which an alert meets them.
+
+        These are a mask, what keeps bodies of the solar system apart, and the filter's.
+        """
+        masks = [MASKED] if self.calibrates else []
+        return [*masks, *_apart(self.filter), *self.filter.cuts()]
+
+
+def _apart(alert_filter: Filter) -> list[Cut]:
+    """Return the cut that keeps bodies of the solar system out of a channel.
+
+    It is there where the survey's file declares which alerts are of such (a column
+    ``solar_system``), and the filter says nothing of it by itself.
+    """
+    own = alert_filter.own
+    if own is None or _SOLAR_SYSTEM not in own.types:
+        return []
+    name = own.canonical(_SOLAR_SYSTEM)
+    cuts = [*alert_filter.cuts(), *(cut for group in alert_filter.groups() for cut in group)]
+    if any(name in cut.quantities() for cut in cuts):
+        return []
+    return [Cut.where(_SOLAR_SYSTEM, name)]
 
 
 def cuts_off(judged: ChannelFilter) -> list[str]:
@@ -126,7 +149,9 @@ def trace(
     content = {
         "class": cls.__qualname__,
         "parameters": plain(alert_filter, cls.__qualname__),
-        "cuts": plain([alert_filter.cuts(), alert_filter.groups()], cls.__qualname__),
+        "cuts": plain(
+            [[*_apart(alert_filter), *alert_filter.cuts()], alert_filter.groups()], cls.__qualname__
+        ),
         "access": None if access is None else sorted(access),
         "on_stock_match": on_stock_match,
         "history": history,

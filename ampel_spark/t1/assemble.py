@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,7 +30,15 @@ from ampel_spark.lightcurve import (
 from ampel_spark.t1.links import links, state_ids
 from ampel_spark.t1.photometry import canonical, integers, newest, unsuperseded
 
-__all__ = ["KIND_CODES", "LIGHT_CURVE_SCHEMA", "POINT_TYPES", "assemble", "batch_of"]
+__all__ = [
+    "KIND_CODES",
+    "LIGHT_CURVE_SCHEMA",
+    "POINT_TYPES",
+    "assemble",
+    "batch_of",
+    "light_curve_schema",
+    "own_kind",
+]
 
 Array = npt.NDArray[Any]
 
@@ -36,6 +46,8 @@ Array = npt.NDArray[Any]
 KIND_CODES = {"detection": DETECTION, "upper_limit": UPPER_LIMIT, "forced": FORCED}
 
 _TYPES = {"i8": pa.int64(), "i4": pa.int32(), "i1": pa.int8(), "f8": pa.float64(), "O": pa.string()}
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 #: Arrow types of the fields of a point.
 POINT_TYPES = {name: _TYPES[kind] for name, (kind, _) in POINT_FIELDS.items()}
@@ -61,7 +73,30 @@ LIGHT_CURVE_SCHEMA = pa.schema(
 )
 
 
-def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.RecordBatch:
+# What columns that a survey declares are in light curves. Ids and flags keep all their bits.
+_OWN_KINDS = {"bigint": "i8", "string": "O"}
+
+
+def own_kind(type_name: str) -> str:
+    """Return what a declared column is in a light curve: ``f8``, ``i8`` or ``O``.
+
+    Parameters
+    ----------
+    type_name : str
+        Its type, as Spark SQL has it.
+    """
+    return _OWN_KINDS.get(type_name, "f8")
+
+
+def light_curve_schema(own: Mapping[str, str]) -> pa.Schema:
+    """Return `LIGHT_CURVE_SCHEMA` with further fields of points, by name and kind."""
+    fields = [pa.field(f"lc_{name}", pa.list_(_TYPES[kind])) for name, kind in own.items()]
+    return pa.schema([*LIGHT_CURVE_SCHEMA, *fields])
+
+
+def assemble(
+    batch: pa.RecordBatch, release: Release | None = None, own: Mapping[str, str] = _NOTHING
+) -> pa.RecordBatch:
     """Return states with their light curves, assembled from collected datapoints.
 
     Parameters
@@ -71,11 +106,14 @@ def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.Record
         fields of a point and ``revision``, sorted by (datapoint_id, revision).
     release : Release, optional
         The calibration release to apply; by default none.
+    own : mapping of str to str, optional
+        Further fields of points by name, with their kinds (`own_kind`): columns that the survey
+        declares, which are no part of a state's id.
 
     Returns
     -------
     RecordBatch
-        States with `LIGHT_CURVE_SCHEMA`, their points in order of (jd, datapoint_id). A request
+        States with `light_curve_schema`, their points in order of (jd, datapoint_id). A request
         without remaining points has no row. ``rules`` are the numbers of the release's rules that
         changed or masked a point of the state.
     """
@@ -83,11 +121,13 @@ def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.Record
     flat = lists.flatten()
     lengths = np.asarray(lists.value_lengths().fill_null(0))
     group = np.repeat(np.arange(len(lengths)), lengths)
-    points = {name: _numpy(flat.field(name), kind) for name, (kind, _) in POINT_FIELDS.items()}
+    kinds = {name: kind for name, (kind, _) in POINT_FIELDS.items()} | dict(own)
+    points = {name: _numpy(flat.field(name), kind) for name, kind in kinds.items()}
 
     group, points = _kept(newest(points, group), group, points)
-    # Forced photometry without a flux is no measurement, even if an earlier revision had a flux.
-    group, points = _kept((points["kind"] != FORCED) | np.isfinite(points["flux"]), group, points)
+    # A point without its value is no measurement, even if an earlier revision had one: forced
+    # photometry without a flux, a detection or a limit that the survey withdrew.
+    group, points = _kept(np.isfinite(_measured(points)), group, points)
     group, points = _kept(unsuperseded(points, group), group, points)
     touched = None
     if release is not None and release.rules:
@@ -111,14 +151,21 @@ def assemble(batch: pa.RecordBatch, release: Release | None = None) -> pa.Record
         **_summary(points, group, len(batch)),
     }
     order = np.lexsort((ids, points["jd"], group))
-    for name, (kind, _) in POINT_FIELDS.items():
+    for name, kind in kinds.items():
         made[f"lc_{name}"] = _list(_arrow(points[name][order], kind), offsets)
-    arrays = [made[f.name] if f.name in made else batch.column(f.name) for f in LIGHT_CURVE_SCHEMA]
+    schema = light_curve_schema(own)
+    arrays = [made[f.name] if f.name in made else batch.column(f.name) for f in schema]
     table = pa.RecordBatch.from_arrays(
-        [a.cast(f.type) for a, f in zip(arrays, LIGHT_CURVE_SCHEMA, strict=True)],
-        schema=LIGHT_CURVE_SCHEMA,
+        [a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema
     )
     return table.filter(pa.array(counts > 0))
+
+
+def _measured(points: dict[str, Array]) -> Array:
+    """Return what is measured of each point by its kind: flux, magnitude or limit."""
+    kind = points["kind"]
+    found = np.where(kind == FORCED, points["flux"], points["mag"])
+    return np.where(kind == UPPER_LIMIT, points["limit_mag"], found)
 
 
 def _calibrated(
@@ -168,10 +215,15 @@ def batch_of(batch: pa.RecordBatch) -> LightCurveBatch:
     Parameters
     ----------
     batch : RecordBatch
-        ``state_id, stock, name`` and one or more of the ``lc_`` columns of `LIGHT_CURVE_SCHEMA`;
+        ``state_id, stock, name`` and one or more of the ``lc_`` columns of `light_curve_schema`;
         the result has these fields of a point alone, each read on first use.
     """
-    there = [name for name in POINT_FIELDS if f"lc_{name}" in batch.schema.names]
+    kinds = {name: kind for name, (kind, _) in POINT_FIELDS.items()} | {
+        f.name[3:]: _kind_of(f.type)
+        for f in batch.schema
+        if f.name.startswith("lc_") and f.name[3:] not in POINT_FIELDS
+    }
+    there = [name for name in kinds if f"lc_{name}" in batch.schema.names]
     lengths = np.asarray(batch.column(f"lc_{there[0]}").value_lengths().fill_null(0))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
@@ -188,7 +240,7 @@ def batch_of(batch: pa.RecordBatch) -> LightCurveBatch:
         {
             name: functools.partial(lambda name: _coded(flat(name)), name)
             for name in there
-            if POINT_FIELDS[name][0] == "O"
+            if kinds[name] == "O"
         }
     )
     return LightCurveBatch(
@@ -196,11 +248,13 @@ def batch_of(batch: pa.RecordBatch) -> LightCurveBatch:
         stock=batch.column("stock").to_numpy(zero_copy_only=False),
         name=np.array(batch.column("name").to_pylist(), dtype=object),
         offsets=offsets,
-        points=Lookup(
-            {name: functools.partial(decoded, name, POINT_FIELDS[name][0]) for name in there}
-        ),
+        points=Lookup({name: functools.partial(decoded, name, kinds[name]) for name in there}),
         words=words,
     )
+
+
+def _kind_of(lists: pa.ListType) -> str:
+    return next(kind for kind, type_ in _TYPES.items() if type_ == lists.value_type)
 
 
 def _coded(column: pa.Array) -> tuple[Array, Array]:

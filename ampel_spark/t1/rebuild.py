@@ -15,7 +15,14 @@ import pyarrow as pa
 from ampel_spark.calibration.release import Release
 from ampel_spark.errors import LakeError
 from ampel_spark.lightcurve import POINT_FIELDS, LightCurve
-from ampel_spark.t1.assemble import KIND_CODES, POINT_TYPES, assemble, batch_of
+from ampel_spark.t1.assemble import (
+    KIND_CODES,
+    POINT_TYPES,
+    assemble,
+    batch_of,
+    light_curve_schema,
+    own_kind,
+)
 from ampel_spark.t1.states import ALL, LAST_ID
 
 __all__ = ["ALERT_COLUMNS", "POINT_COLUMNS", "rebuild"]
@@ -34,6 +41,7 @@ def rebuild(
     alerts: Sequence[_Row],
     datapoints: Sequence[_Row],
     release: Release | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> LightCurve:
     """Return the light curve of a state.
 
@@ -49,6 +57,9 @@ def rebuild(
         Datapoints of the object, in the version that `link` names: `POINT_COLUMNS`.
     release : Release, optional
         The calibration release that `link` names; without it points are as issued.
+    own : mapping of str to str, optional
+        Columns that the survey declares, with their Spark SQL types: `datapoints` have them in a
+        mapping under the survey's name.
 
     Raises
     ------
@@ -62,15 +73,17 @@ def rebuild(
         LAST_ID if link["as_of_alert_id"] is None else link["as_of_alert_id"],
     )
     seen = _first_seen(alerts, datapoints, access)
+    more = {name: own_kind(kind) for name, kind in (own or {}).items()}
     points = [
-        {**row, "kind": KIND_CODES[row["kind"]]}
+        {**row, **_own(row, state["survey"], more), "kind": KIND_CODES[row["kind"]]}
         for row in datapoints
         if row["kind"] in kinds
         and row["programid"] in access
         and seen.get((row["datapoint_id"], row["revision"]), (math.inf, 0)) <= until
     ]
     points.sort(key=lambda row: (row["datapoint_id"], row["revision"]))
-    kind = pa.struct([("revision", pa.int32()), *POINT_TYPES.items()])
+    types = [(name, light_curve_schema(more).field(f"lc_{name}").type.value_type) for name in more]
+    kind = pa.struct([("revision", pa.int32()), *POINT_TYPES.items(), *types])
     batch = pa.RecordBatch.from_arrays(
         [
             pa.array([0], pa.int64()),
@@ -81,7 +94,7 @@ def rebuild(
         ],
         names=["request", "survey", "stock", "name", "points"],
     )
-    found = assemble(batch, release)
+    found = assemble(batch, release, more)
     if found.num_rows != 1 or found["state_id"][0].as_py() != state["state_id"]:
         raise LakeError(
             f"the light curve of state {state['state_id']} ({state['name']}) cannot be made again: "
@@ -89,6 +102,16 @@ def rebuild(
             f"{link['calibration']} give another one; was the lake changed by hand?"
         )
     return batch_of(found)[0]
+
+
+def _own(row: _Row, survey: str, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a survey declares for a point; real numbers and truth values as floats."""
+    said = row.get(survey) or {}
+    found = {name: said.get(name) for name in kinds}
+    return {
+        name: float(value) if value is not None and kinds[name] == "f8" else value
+        for name, value in found.items()
+    }
 
 
 def _first_seen(

@@ -8,7 +8,7 @@ newest revision that was known by then.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,12 @@ import pyarrow as pa
 
 from ampel_spark.calibration.release import Release
 from ampel_spark.lightcurve import POINT_FIELDS
-from ampel_spark.t1.assemble import KIND_CODES, LIGHT_CURVE_SCHEMA, assemble
+from ampel_spark.t1.assemble import KIND_CODES, assemble, light_curve_schema, own_kind
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-__all__ = ["ALL", "LAST_ID", "Wanted", "light_curves", "requests", "visible_points"]
+__all__ = ["ALL", "LAST_ID", "Wanted", "light_curves", "requests", "visible_points", "with_own"]
 
 #: The time of a state without a limit in time: later than any alert.
 ALL = 9e9
@@ -160,10 +160,40 @@ def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFr
     return rows.withColumn("request", f.xxhash64("survey", "stock", "until_jd", "until_alert_id"))
 
 
+def with_own(datapoints: DataFrame, survey: str, own: Mapping[str, str]) -> DataFrame:
+    """Return datapoints with columns that a survey declares in the place of the surveys' structs.
+
+    Parameters
+    ----------
+    datapoints : DataFrame
+        The table ``datapoints``.
+    survey : str
+        What the tables call the survey.
+    own : mapping of str to str
+        Their Spark SQL types by name. What the table does not have is null.
+    """
+    from pyspark.sql import functions as f
+    from pyspark.sql.types import StructType
+
+    structs = {c.name: c.dataType for c in datapoints.schema if isinstance(c.dataType, StructType)}
+    there = structs[survey].names if survey in structs else []
+    columns = [
+        f.col(f"`{survey}`.`{name}`").alias(name)
+        if name in there
+        else f.lit(None).cast(kind).alias(name)
+        for name, kind in own.items()
+    ]
+    return datapoints.select(*(n for n in datapoints.columns if n not in structs), *columns)
+
+
 def light_curves(
-    wanted: DataFrame, points: DataFrame, kinds: Sequence[str], release: Release | None = None
+    wanted: DataFrame,
+    points: DataFrame,
+    kinds: Sequence[str],
+    release: Release | None = None,
+    own: Mapping[str, str] | None = None,
 ) -> DataFrame:
-    """Return the requested states, each once, with their light curves (`LIGHT_CURVE_SCHEMA`).
+    """Return the requested states, each once, with their light curves (`light_curve_schema`).
 
     Parameters
     ----------
@@ -175,10 +205,13 @@ def light_curves(
         The kinds of datapoints in the states.
     release : Release, optional
         The calibration release to apply; by default none.
+    own : mapping of str to str, optional
+        Further fields of points, columns of `points`: their Spark SQL types by name.
     """
     from pyspark.sql import functions as f
     from pyspark.sql.pandas.types import from_arrow_schema
 
+    more = {name: own_kind(kind) for name, kind in (own or {}).items()}
     each = wanted.select(
         "request", "survey", "stock", "name", "until_jd", "until_alert_id"
     ).dropDuplicates(["request"])
@@ -190,6 +223,7 @@ def light_curves(
         "datapoint_id",
         "revision",
         *(c for name, c in zip(POINT_FIELDS, fields, strict=True) if name != "datapoint_id"),
+        *(f.col(name).cast(_SPARK[kind]).alias(name) for name, kind in more.items()),
     )
     joined = (
         each.join(usable, ["survey", "stock"])
@@ -203,8 +237,11 @@ def light_curves(
         .groupBy("request", "survey", "stock", "name")
         .agg(f.array_sort(f.collect_list(struct)).alias("points"))
     )
-    task = functools.partial(_assemble_task, release)
-    return joined.mapInArrow(task, from_arrow_schema(LIGHT_CURVE_SCHEMA))
+    task = functools.partial(_assemble_task, release, more)
+    return joined.mapInArrow(task, from_arrow_schema(light_curve_schema(more)))
+
+
+_SPARK = {"f8": "double", "i8": "bigint", "O": "string"}
 
 
 def _kind_code() -> Column:
@@ -217,7 +254,7 @@ def _kind_code() -> Column:
 
 
 def _assemble_task(
-    release: Release | None, batches: Iterable[pa.RecordBatch]
+    release: Release | None, own: Mapping[str, str], batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        yield assemble(batch, release)
+        yield assemble(batch, release, own)

@@ -38,6 +38,7 @@ UNITS = {
     "catalog_match": "ampel_spark.t2.units.catalog_match:CatalogMatch",
     "light_curve_summary": "ampel_spark.t2.units.light_curve_summary:LightCurveSummary",
     "milky_way_dust": "ampel_spark.t2.units.milky_way_dust:MilkyWayDust",
+    "object_header": "ampel_spark.t2.units.object_header:ObjectHeader",
     "object_table": "ampel_spark.t2.units.object_table:ObjectTable",
     "redshift_digest": "ampel_spark.t2.units.redshift_digest:RedshiftDigest",
     "salt_fit": "ampel_spark.t2.units.salt_fit:SaltFit",
@@ -46,7 +47,7 @@ UNITS = {
 
 #: The columns that every unit's table has beside the unit's own.
 RESERVED = (
-    *("state_id", "stock", "name", "trace_id", "input_hash"),
+    *("state_id", "subject_id", "stock", "name", "trace_id", "input_hash"),
     *("status", "message", "duration_ms", "attempts", "run_id"),
 )
 

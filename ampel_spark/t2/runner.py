@@ -8,6 +8,7 @@ else it read, such as tiles of a catalogue (`Unit.inputs`).
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import json
 import math
@@ -24,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ampel_spark.archive.reading.columns import row_hashes
 from ampel_spark.bounds import cure, limit
 from ampel_spark.errors import UnitError
 from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
@@ -45,11 +47,16 @@ __all__ = [
     "REPLACEABLE",
     "compute",
     "compute_batch",
+    "has_subjects",
+    "hashed_fields",
     "input_fields",
     "light_curves",
+    "one_each",
+    "own_fields",
     "reads_inputs",
     "result_schema",
     "results_of",
+    "shared",
     "stale",
     "unit_table",
     "wanted",
@@ -63,6 +70,8 @@ REPLACEABLE = f"t.status = {EXCEPTION} AND coalesce(t.attempts, 1) < {MAX_ATTEMP
 #: Columns that `stale` looks at of results that are there.
 PRESENT = ("state_id", "trace_id", "input_hash", "status", "attempts")
 
+#: What an object's table says of it, beside a light curve.
+_HEADER = "tie__header"
 #: A task takes up to so many times `Unit.states_per_task` where there are very many light curves.
 _MOST = 125
 #: Light curves that a fast unit gets at a time.
@@ -93,6 +102,7 @@ def result_schema(columns: Sequence[Column]) -> pa.Schema:
     return pa.schema(
         [
             ("state_id", pa.string()),
+            ("subject_id", pa.string()),
             ("stock", pa.int64()),
             ("name", pa.string()),
             ("trace_id", pa.string()),
@@ -122,13 +132,15 @@ def wanted(
         Results of other units, one row per state, by the entry's name. They have the columns named
         here, and `ampel_spark.lake.ties.READ`.
     unit : Unit, optional
-        Its `inputs` are part of the hash: of one that `reads_inputs`, `states` have to have the
-        ``lc_`` columns of its `input_fields`.
+        Its `inputs` are part of the hash, and so is what the survey declares of points and the
+        unit reads. `states` have to have the ``lc_`` columns of its `hashed_fields`, and, of one
+        that `reads_inputs` or `has_subjects`, stock and name.
 
     Returns
     -------
     DataFrame
-        `states` with ``tie_<name>`` (a struct; null where there is no result) and ``input_hash``.
+        `states` with ``tie_<name>`` (a struct; null where there is no result) and ``input_hash``,
+        and for a unit that `has_subjects` with ``subject_id``.
     """
     from pyspark.sql import functions as f
 
@@ -137,11 +149,18 @@ def wanted(
         # By name: a job's record may give columns in another order.
         fields = ["status", *sorted(c.name for c in columns)]
         tie = f.struct(*fields).alias(f"tie_{name}")
-        key = f.struct(*READ).alias(f"_key_{name}")
+        key = f.struct(*_key_columns(results)).alias(f"_key_{name}")
         rows = rows.join(results.select("state_id", tie, key), "state_id", "left")
     hashed = hash_column({name: f"_key_{name}" for name in ties})
+    reported: list[SparkColumn] = []
     if unit is not None and reads_inputs(unit):
-        hashed = f.concat(hashed, f.lit(":"), _inputs_column(unit, rows))
+        reported.append(_reported(unit, rows, _inputs_of))
+    if unit is not None and own_fields(unit):
+        reported.append(_own_hash(unit, rows))
+    if reported:
+        hashed = f.concat(hashed, f.lit(":"), f.concat_ws(",", *reported))
+    if unit is not None and has_subjects(unit):
+        rows = rows.withColumn("subject_id", _reported(unit, rows, _subjects_of))
     return rows.withColumn("input_hash", hashed).drop(*(f"_key_{name}" for name in ties))
 
 
@@ -150,32 +169,158 @@ def reads_inputs(unit: Unit) -> bool:
     return type(unit).inputs is not Unit.inputs
 
 
+def has_subjects(unit: Unit) -> bool:
+    """Say whether a unit looks at no photometry: its results belong to objects."""
+    return type(unit).subjects is not Unit.subjects
+
+
 def input_fields(unit: Unit) -> tuple[str, ...]:
-    """Return the fields of points that `wanted` needs for a unit that `reads_inputs`."""
+    """Return the fields of points that `wanted` needs of a unit's light curves."""
     return tuple(dict.fromkeys(("jd", *unit.input_fields)))
 
 
-def _inputs_column(unit: Unit, rows: DataFrame) -> SparkColumn:
-    """Return `Unit.inputs` of light curves as a column."""
+def own_fields(unit: Unit) -> tuple[str, ...]:
+    """Return the fields of points that a unit reads and that not all surveys have."""
+    return tuple(name for name in unit.point_fields() or () if name not in POINT_FIELDS)
+
+
+def hashed_fields(unit: Unit) -> tuple[str, ...]:
+    """Return the fields of points that `wanted` needs for a unit; none for nearly all units."""
+    inputs = input_fields(unit) if reads_inputs(unit) or has_subjects(unit) else ()
+    return tuple(dict.fromkeys((*inputs, *own_fields(unit))))
+
+
+def _own_hash(unit: Unit, rows: DataFrame) -> SparkColumn:
+    """Return a hash over the `own_fields` of light curves as a column."""
+    from pyspark.sql.pandas.functions import arrow_udf
+
+    def hashes(*points: pa.Array) -> pa.Array:
+        return pa.array(_own_hashes(points), pa.string())
+
+    hashes.__annotations__ = {"points": pa.Array, "return": pa.Array}
+    names = [f"lc_{name}" for name in own_fields(unit)]
+    column: SparkColumn = arrow_udf(hashes, "string")(*(rows[name] for name in names))  # type: ignore[call-overload]
+    return column
+
+
+def _key_columns(results: DataFrame) -> list[Any]:
+    """Return what calls a tied result: its subject, where it has one, in place of the state."""
+    from pyspark.sql import functions as f
+
+    if "subject_id" not in results.columns:
+        return list(READ)
+    called = f.coalesce("subject_id", "state_id").alias("state_id")
+    return [called if name == "state_id" else name for name in READ]
+
+
+def _inputs_of(unit: Unit, batch: LightCurveBatch) -> Sequence[str] | None:
+    return unit.inputs(batch)
+
+
+def _subjects_of(unit: Unit, batch: LightCurveBatch) -> Sequence[str | None]:
+    """Return the ids of the subjects of light curves: a hash over the object and what is read."""
+    read = unit.subjects(batch)
+    if read is None:
+        return [None] * len(batch)
+    return [
+        hashlib.blake2b(f"{stock}\0{name}\0{text}".encode(), digest_size=16).hexdigest()
+        for stock, name, text in zip(batch.stock.tolist(), batch.name.tolist(), read, strict=True)
+    ]
+
+
+def _reported(
+    unit: Unit,
+    rows: DataFrame,
+    report: Callable[[Unit, LightCurveBatch], Sequence[str | None] | None],
+) -> SparkColumn:
+    """Return what a unit says of light curves as a column: `Unit.inputs`, or its subjects."""
+    from pyspark.sql import functions as f
     from pyspark.sql.pandas.functions import arrow_udf
 
     from ampel_spark.t2.registry import packed
 
-    data, fields = packed(unit), input_fields(unit)
+    data = packed(unit)
+    names = [f"lc_{name}" for name in input_fields(unit)]
+    if unit.reads_header:
+        names.append(_HEADER)
 
-    def reported(*points: pa.Array) -> pa.Array:
-        n = len(points[0])
-        names = [f"lc_{name}" for name in fields]
-        none = pa.nulls(n, pa.string())
-        columns = [none, pa.array(np.zeros(n, np.int64)), none, *points]
-        batch = pa.RecordBatch.from_arrays(columns, names=["state_id", "stock", "name", *names])
-        found = _unpacked(data).inputs(batch_of(batch))
+    def reported(stock: pa.Array, name: pa.Array, *columns: pa.Array) -> pa.Array:
+        n = len(stock)
+        head = {"state_id": pa.nulls(n, pa.string()), "stock": stock, "name": name}
+        arrays = head | dict(zip(names, columns, strict=True))
+        batch = pa.RecordBatch.from_arrays([*arrays.values()], names=[*arrays])
+        found = report(_unpacked(data), _with_ties(batch_of(batch), batch))
         return pa.array([""] * n if found is None else found, pa.string())
 
     # Annotations are strings in this module, and Spark looks for the types themselves.
-    reported.__annotations__ = {"points": pa.Array, "return": pa.Array}
-    column: SparkColumn = arrow_udf(reported, "string")(*(rows[f"lc_{name}"] for name in fields))  # type: ignore[call-overload]
+    kinds = {"stock": pa.Array, "name": pa.Array, "columns": pa.Array, "return": pa.Array}
+    reported.__annotations__ = kinds
+    there = [
+        rows[name] if name in rows.columns else f.lit(default)
+        for name, default in (("stock", 0), ("name", ""))
+    ]
+    column: SparkColumn = arrow_udf(reported, "string")(*there, *(rows[name] for name in names))  # type: ignore[call-overload]
     return column
+
+
+def shared(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
+    """Return results of subjects for those of `rows` that have none of their own.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of `wanted`, for a unit that `has_subjects`.
+    present : DataFrame
+        Results that are there, with all columns.
+    trace_id : str
+
+    Returns
+    -------
+    DataFrame
+        With the columns of `present`: the same results, each for another state.
+    """
+    from pyspark.sql import functions as f
+
+    key, subject = ["state_id", "input_hash"], ["subject_id", "input_hash"]
+    mine = present.where((f.col("trace_id") == trace_id) & f.col("subject_id").isNotNull())
+    wanted = rows.select("state_id", *subject)
+    failed = _is_tried_again()
+    standing = mine.where(~failed)
+    found = wanted.join(standing.select(*key), key, "left_anti").join(_first(standing), subject)
+    # Where all that a subject has is an exception, states without any result have it too.
+    absent = wanted.join(mine.select(*key), key, "left_anti")
+    absent = absent.join(standing.select(*subject), subject, "left_anti")
+    broken = absent.join(_first(mine.where(failed)), subject)
+    return found.select(*present.columns).unionByName(broken.select(*present.columns))
+
+
+def _first(results: DataFrame) -> DataFrame:
+    """Return one result of each subject, the first by its state, without the state."""
+    return one_each(results).drop("state_id")
+
+
+def _is_tried_again() -> SparkColumn:
+    """Return the condition on a result that it is an exception which is tried again."""
+    from pyspark.sql import functions as f
+
+    attempts = f.coalesce("attempts", f.lit(1))
+    return (f.col("status") == EXCEPTION) & (attempts < MAX_ATTEMPTS)
+
+
+def one_each(rows: DataFrame) -> DataFrame:
+    """Return one of the `rows` of each subject, the first by its state."""
+    from pyspark.sql import functions as f
+
+    subject = ["subject_id", "input_hash"]
+    first = rows.groupBy(*subject).agg(f.min("state_id").alias("state_id"))
+    return rows.join(
+        first.select("state_id", "input_hash"), ["state_id", "input_hash"], "left_semi"
+    )
+
+
+def _own_hashes(points: Sequence[pa.ListArray]) -> list[str]:
+    """Return a hash over fields of the points of each light curve, hexadecimal."""
+    return [f"{number:016X}" for number in row_hashes(points).view(np.uint64).tolist()]
 
 
 def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
@@ -195,7 +340,7 @@ def stale(rows: DataFrame, present: DataFrame, trace_id: str) -> DataFrame:
     mine = present.where(f.col("trace_id") == trace_id).select(
         *key, "status", f.coalesce("attempts", f.lit(1)).alias("attempts")
     )
-    failed = (f.col("status") == EXCEPTION) & (f.col("attempts") < MAX_ATTEMPTS)
+    failed = _is_tried_again()
     again = mine.where(failed).drop("status")
     left = rows.join(mine.where(~failed).select(*key), key, "left_anti")
     return left.join(f.broadcast(again), key, "left").fillna(0, "attempts")
@@ -372,7 +517,8 @@ class _EndedUnit(Unit):
 def _fields(unit: Unit) -> list[str]:
     """Return the columns of light curves that a unit gets."""
     read = unit.point_fields()
-    return [f"lc_{name}" for name in POINT_FIELDS if read is None or name in read]
+    common = [name for name in POINT_FIELDS if read is None or name in read]
+    return [f"lc_{name}" for name in (*common, *own_fields(unit))]
 
 
 def _task_on_files(
@@ -448,6 +594,11 @@ def compute_batch(unit: Unit, batch: pa.RecordBatch, trace_id: str) -> pa.Record
         "state_id": batch.column("state_id"),
         "stock": batch.column("stock"),
         "name": batch.column("name"),
+        "subject_id": (
+            batch.column("subject_id")
+            if "subject_id" in batch.schema.names
+            else pa.nulls(n, pa.string())
+        ),
         "trace_id": pa.repeat(trace_id, n),
         "input_hash": batch.column("input_hash"),
         "attempts": pa.array(before + 1, pa.int32()),

@@ -107,8 +107,10 @@ class Unit(BaseModel):
     libraries: ClassVar[Sequence[str]] = ()
     #: Parameters that are no part of the trace, as `inputs` tells what they name.
     untraced: ClassVar[Sequence[str]] = ()
-    #: Fields of points that `inputs` looks at.
+    #: Fields of points that `inputs` and `subjects` look at.
     input_fields: ClassVar[Sequence[str]] = ("kind", "jd", "ra", "dec")
+    #: Whether the unit reads what the object's table says of it (`object_header`).
+    reads_header: ClassVar[bool] = False
 
     def output_columns(self) -> Sequence[Column]:
         """Columns of this unit's table; a function because parameters may decide."""
@@ -147,8 +149,27 @@ class Unit(BaseModel):
         """
         return None
 
+    def subjects(self, batch: LightCurveBatch) -> Sequence[str] | None:
+        """Say what is read of each object, where the unit looks at no photometry.
+
+        Such as its position, as text. A result then belongs to the object and to this text: states
+        that have both alike share it, and a calibration release makes none of them stale. `batch`
+        holds the `input_fields` of the points alone, and the names.
+
+        Returns
+        -------
+        sequence of str with length M, or None
+            None, the default: the unit looks at light curves, and a result belongs to a state.
+        """
+        return None
+
     def point_fields(self) -> Sequence[str] | None:
-        """Fields of a point that the unit reads (`POINT_FIELDS`), for speed; None for all."""
+        """Fields of a point that the unit reads, for speed; None for all of `POINT_FIELDS`.
+
+        Columns that the survey's file declares for its points (``rb``, ``snr``) are there for a
+        unit that names them: NaN where a point has none, -1 in ``bigint``, an empty word in
+        ``string``. What they hold is part of the result's input hash.
+        """
         return None
 
     def states_per_task(self) -> int:

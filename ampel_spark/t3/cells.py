@@ -32,12 +32,13 @@ class Head:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: the text to show, the value to sort by (empty for none), and a link."""
+    """A cell: the text to show, the value to sort by (empty for none), a link, and a doubt."""
 
     text: str
     value: str
     numeric: bool = True
     link: str = ""
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def candidate_table(
     names = [str(name) for name in table.get("name", ())]
     columns = [
         [Cell(number(rank), str(rank)) for rank in table.get("rank", ())],
-        [Cell(name, name, False, links.get(name, "")) for name in names],
+        [
+            Cell(name, name, False, links.get(name, ""), selected.doubts.get(name, ""))
+            for name in names
+        ],
     ]
     for label in table.columns:
         if label in _HIDDEN or (_is_error(label, table.columns) and _counts(table[label[:-4]])):

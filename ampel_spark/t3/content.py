@@ -125,6 +125,7 @@ class StateCount:
     upper_limits: int
     #: Which states: ``latest``, ``alert``, ``as of 2018-06-01``.
     which: str = "latest"
+    forced: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,9 @@ class UnitRun:
     messages: Sequence[tuple[str, int]] = ()
     #: Median time for one result, ms.
     median_ms: float | None = None
+    #: Results by grade, and by what keeps them from being good, of a unit that grades them.
+    qualities: Mapping[str, int] = field(default_factory=dict)
+    doubts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,8 @@ class Selected:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     #: Paths of the exported files.
     exports: Sequence[str] = ()
+    #: What there are doubts about, by the candidate's name.
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Export of candidates as CSV and Parquet files, for tools that do not read the lake.
+"""Export of candidates to files, for tools that do not read the lake.
+
+CSV, Parquet and ECSV have them as they are; FITRES is SNANA's table, and ``sncosmo`` a folder with
+their light curves (`ampel_spark.t3.fitres`).
 
 The same candidates give the same bytes. NaN is written as null.
 """
@@ -9,7 +12,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +24,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ampel_spark.errors import ConfigError, nearest
+from ampel_spark.lightcurve import LightCurve
+from ampel_spark.t3.fitres import fitres_text, light_curve_text
 
-__all__ = ["export", "write_csv", "write_parquet"]
+__all__ = ["SAFE_CSV", "export", "write_csv", "write_ecsv", "write_fitres", "write_parquet",
+           "write_sncosmo"]  # fmt: skip
+
+#: Environment variable: mark texts that a spreadsheet would take for formulas by ``'`` before them.
+SAFE_CSV = "AMPEL_SPARK_SAFE_CSV"
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export(
@@ -32,13 +44,16 @@ def export(
     run_id: str,
     units: Mapping[str, str] | None = None,
     descriptions: Mapping[str, str] | None = None,
+    curves: Callable[[], Mapping[str, LightCurve]] | None = None,
 ) -> Path:
     """Write candidates to `path`, and return the path.
 
     Parameters
     ----------
     kind : str
-        ``csv`` (see `write_csv`) or ``parquet`` (see `write_parquet`).
+        ``csv``, ``parquet``, ``ecsv``, ``fitres`` or ``sncosmo``; see the functions `write_…`.
+    curves : callable, optional
+        Gives the light curves by state, which ``sncosmo`` writes.
     path, candidates, run_id, units, descriptions
         As for `write_csv`.
 
@@ -47,9 +62,17 @@ def export(
     ConfigError
         If `kind` is unknown.
     """
-    writers = {"csv": write_csv, "parquet": write_parquet}
+    if kind == "sncosmo" and curves is not None:
+        write_sncosmo(path, candidates, curves(), run_id)
+        return path
+    writers = {
+        "csv": write_csv,
+        "parquet": write_parquet,
+        "ecsv": write_ecsv,
+        "fitres": write_fitres,
+    }
     if kind not in writers:
-        raise ConfigError(f"there is no export {kind!r}{nearest(kind, writers)}")
+        raise ConfigError(f"there is no export {kind!r}{nearest(kind, (*writers, 'sncosmo'))}")
     writers[kind](path, candidates, run_id=run_id, units=units, descriptions=descriptions)
     return path
 
@@ -133,6 +156,82 @@ def write_parquet(
     _replace(path, buffer.getvalue())
 
 
+def write_ecsv(
+    path: Path,
+    candidates: pa.Table | pd.DataFrame,
+    *,
+    run_id: str,
+    units: Mapping[str, str] | None = None,
+    descriptions: Mapping[str, str] | None = None,
+) -> None:
+    """Write an ECSV file, as astropy reads it, with units, meanings and the run in its head.
+
+    Parameters are as for `write_csv`.
+    """
+    from astropy.table import Column, MaskedColumn, Table
+
+    table = Table(meta={"run_id": run_id})
+    for name, values in _table(candidates).to_pydict().items():
+        known = [v if isinstance(v, list) else v is not None for v in values]
+        unit, text = (units or {}).get(name) or None, (descriptions or {}).get(name)
+        if any(isinstance(v, list) for v in values):
+            words = ["" if v is None else str(_cell(v)) for v in values]
+            table[name] = Column(words, unit=unit, description=text)
+        else:
+            filled = _filled(values)
+            mask = [not good for good in known]
+            table[name] = MaskedColumn(filled, mask=mask, unit=unit, description=text)
+    written = io.StringIO()
+    table.write(written, format="ascii.ecsv")
+    _replace(path, written.getvalue().encode())
+
+
+def write_fitres(
+    path: Path,
+    candidates: pa.Table | pd.DataFrame,
+    *,
+    run_id: str,
+    units: Mapping[str, str] | None = None,
+    descriptions: Mapping[str, str] | None = None,
+) -> None:
+    """Write a FITRES table, SNANA's.
+
+    Parameters are as for `write_csv`.
+    """
+    _replace(path, fitres_text(_table(candidates), run_id, descriptions or {}).encode())
+
+
+def write_sncosmo(
+    path: Path,
+    candidates: pa.Table | pd.DataFrame,
+    curves: Mapping[str, LightCurve],
+    run_id: str,
+) -> None:
+    """Write the light curves of candidates, a file each, as ``sncosmo.read_lc`` reads them.
+
+    Parameters
+    ----------
+    path : Path
+        A folder; its files are called ``NAME.dat``.
+    candidates : pyarrow Table or pandas DataFrame
+        With ``name`` and ``state_id``; numbers go into the heads of the files.
+    curves : mapping of str to LightCurve
+        By state.
+    run_id : str
+    """
+    for row in _table(candidates).to_pylist():
+        facts = {k: v for k, v in row.items() if not isinstance(v, list)} | {"run_id": run_id}
+        name = re.sub(r"[^\w.+-]", "_", str(row["name"]))
+        text = light_curve_text(curves[row["state_id"]], facts)
+        _replace(path / f"{name}.dat", text.encode())
+
+
+def _filled(values: list[Any]) -> list[Any]:
+    """Return values with something of their kind for null, which is masked."""
+    kind = next((type(v) for v in values if v is not None), float)
+    return [kind() if v is None else v for v in values]
+
+
 def _table(candidates: pa.Table | pd.DataFrame) -> pa.Table:
     if isinstance(candidates, pa.Table):
         known = [_known(column) for column in candidates.columns]
@@ -156,7 +255,10 @@ def _cell(value: Any) -> str | int:
     if isinstance(value, list):
         known = [None if isinstance(v, float) and np.isnan(v) else v for v in value]
         return json.dumps(known, ensure_ascii=False)
-    return value if isinstance(value, int) else str(value)
+    text = value if isinstance(value, int) else str(value)
+    if isinstance(value, str) and value[:1] in _FORMULA and os.environ.get(SAFE_CSV):
+        return f"'{value}"
+    return text
 
 
 def _datatype(arrow: pa.DataType) -> str:

@@ -65,12 +65,14 @@ def objects(make: Make, seed: int, n: int, nights: int) -> list[list[Body]]:
         forced: list[Body] = []
         for night in seen.tolist():
             candid = 1_000_000 * (night + 1) + i
-            own = make.detection(candid, JD + night + i * 1e-6, 18 + round(random.random(), 3))
+            mag = 18 + round(random.random(), 3)
+            own = make.detection(candid, JD + night + i * 1e-6, mag, rb=(i % 8) / 8)
             history = []
             for body in shown:
                 changed = dict(body)
                 if "magpsf" in body:
                     changed["magpsf"] = body["magpsf"] + float(random.choice(steps))
+                    changed["rb"] = night / 64  # every packet says another
                 else:
                     changed["pid"] = int(random.integers(5))
                 if random.random() < 0.85:

@@ -14,7 +14,7 @@ from ampel_spark.archive.ids import stock_of
 from ampel_spark.calibration.load import WAVELENGTHS, load_release
 from ampel_spark.calibration.release import RAW
 from ampel_spark.errors import ConfigError
-from ampel_spark.job.configuration.load import load_calibration, load_job
+from ampel_spark.job.configuration.load import load_calibration, load_job, load_survey
 from tests.conftest import PROJECT
 
 CONF = PROJECT / "conf" / "calibrations"
@@ -225,3 +225,23 @@ def test_a_job_names_a_release_or_a_file_and_the_command_line_wins(tmp_path: Pat
     assert load_job(job, calibration="zp_g_10mmag").resolved["calibration"] == "zp_g_10mmag"
     with pytest.raises(ConfigError, match=r"--calibration zp_g_10: there is no .* mean 'zp_g"):
         load_job(job, calibration="zp_g_10")
+
+
+def test_rules_for_other_surveys_know_their_channels_and_bands(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text("""\
+name: mine
+rules:
+- {select: {survey: lsst, rcid: [64, 188], band: [lsstg, ztfr]}, zero_point: 0.01}
+- {select: {band: [lssty, atlaso]}, slope: {mag: 0.005, over: 7000, pivot: 5500}}
+- {slope: {mag: 0.005, over: 7000, pivot: 5500}}
+""")
+    one, two, three = load_release(path, load_survey("atlas")).rules
+    assert one.select.rcid == (64, 188)
+    # the mean of the transmission, in sncosmo's own file of it
+    assert two.slope == {"atlaso": 0.005 * (6866.3 - 5500) / 7000,
+                         "lssty": 0.005 * (9710.3 - 5500) / 7000}  # fmt: skip
+    assert three.slope is not None
+    assert {*three.slope} == {"ztfg", "ztfr", "ztfi", "atlasc", "atlaso"}
+    third = load_release(path).rules[2].slope or {}
+    assert {*third} == {"ztfg", "ztfr", "ztfi"}

@@ -45,7 +45,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Path:
-    (tmp_path / "_ampel_spark.json").write_text('{"format": 2}\n')
+    (tmp_path / "_ampel_spark.json").write_text('{"format": 3}\n')
     return tmp_path
 
 
@@ -136,7 +136,7 @@ def test_an_earlier_version_is_read_as_it_was(lake: Path) -> None:
 
 
 def test_the_size_of_a_table_is_that_of_its_rows_and_files(tmp_path: Path) -> None:
-    (tmp_path / "_ampel_spark.json").write_text('{"format": 2}\n')
+    (tmp_path / "_ampel_spark.json").write_text('{"format": 3}\n')
     for part in (range(3), range(3, 10)):
         write_deltalake(
             str(tmp_path / "truth"),
@@ -207,7 +207,7 @@ def test_what_is_no_lake_is_told_with_the_cure(tmp_path: Path) -> None:
 
 def test_a_lake_of_another_format_is_refused(empty: Path) -> None:
     (empty / "_ampel_spark.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(LakeError, match="has format 99, this version reads format 2"):
+    with pytest.raises(LakeError, match="has format 99, this version reads format 3"):
         read(empty, "alerts")
 
 

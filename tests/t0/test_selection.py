@@ -22,6 +22,8 @@ from ampel_spark.t0 import (
 )
 from ampel_spark.t0 import selection as module
 from ampel_spark.t0.cuts import Cut
+from ampel_spark.t0.explain import explain
+from ampel_spark.t0.quantities import OwnQuantities
 from tests.t0.packets import HU_RAPID
 
 STARS = StarCatalog("stars", ("stars.parquet",), "0" * 32)
@@ -150,3 +152,30 @@ def test_every_module_that_decides_is_in_the_trace() -> None:
     language = {path.stem for path in Path(expressions.__file__).parent.glob("*.py")}
     named = {name.rpartition(".")[2] for name in code if ".expressions." in name}
     assert named == language - {"__init__"}
+
+
+@pytest.mark.parametrize(
+    ("condition", "body", "other"),
+    [
+        ("reliability > 0.5", False, True),
+        ("solar_system or not solar_system", True, True),
+        ("solar_system", True, False),
+        ("lsst.solar_system", True, False),
+    ],
+)
+def test_bodies_of_the_solar_system_are_in_channels_that_name_them(
+    condition: str, body: bool, other: bool
+) -> None:
+    own = OwnQuantities("lsst", {"solar_system": "boolean", "reliability": "float"})
+    judged = ChannelFilter("C", make_filter("Conditions", {"conditions": [condition]}, own=own))
+    for is_body, is_in in ((True, body), (False, other)):
+        alert = {"lsst": {"solar_system": is_body, "reliability": 0.9}, "datapoint_ids": [],
+                 "datapoint_jds": [], "datapoint_programids": []}  # fmt: skip
+        assert all(cut.passed for cut in explain(alert, judged)) is is_in
+
+
+def test_what_keeps_the_solar_system_apart_is_in_the_trace() -> None:
+    own = OwnQuantities("lsst", {"reliability": "float"})
+    both = OwnQuantities("lsst", {"solar_system": "boolean", "reliability": "float"})
+    found = [trace(make_filter("All", {}, own=each)) for each in (None, own, both)]
+    assert found[0] == found[1] != found[2]

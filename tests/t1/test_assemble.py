@@ -120,3 +120,11 @@ def test_light_curves_come_back_as_arrays(objects) -> None:
     assert first.detections.band.tolist() == ["ztfg"] * len(first.detections)
     assert np.isnan(first.upper_limits.mag).all()
     assert first.position() == pytest.approx((10.0, 1.0))
+
+
+def test_a_source_that_the_survey_withdrew_leaves_the_state() -> None:
+    shown = [point(1, 2458000.5), point(2, 2458001.5)]
+    gone = point(2, 2458001.5, 1, mag=None, magerr=None, sign=None)
+    (row,) = assemble(batch([[*shown, gone]])).to_pylist()
+    assert row["datapoint_ids"] == [1]
+    assert assemble(batch([[shown[1], gone]])).num_rows == 0

@@ -292,7 +292,7 @@ def test_bands_that_cannot_be_fitted_are_dropped_and_said_so(
     )
     assert "dropped 6 points in lsstu: not among the unit's bands" in row["message"]
     # far away, g is beyond the blue end of the model; nothing but r is left
-    far = fitted(curve, redshift=1.2, bands=["ztfg", "ztfr", "lsstu"])
+    far = fitted(curve, redshift=1.2, bands=["ztfg", "ztfr", "lsstu"], wave_range="all")
     assert far["bands"] == ["ztfr"]
     assert "in ztfg: outside the model's wavelengths at z 1.2" in far["message"]
     # what is in the data folder is part of the trace

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pyarrow import parquet
 
-from ampel_spark.archive.committing.staging import INDEX, OTHERS, POINTS, stage
+from ampel_spark.archive.committing.declared import ArchiveTables
+from ampel_spark.archive.committing.staging import INDEX, OTHERS, points_schema, stage
 from ampel_spark.archive.reading.files import ArchiveFile
 from ampel_spark.archive.reading.packets import read_batches
 from ampel_spark.archive.reading.readers import Reader
@@ -43,6 +44,7 @@ class Members:
     Attributes
     ----------
     spark : SparkSession
+    tables : ArchiveTables
     indexed, left : tuple of str
         The files of `index` and of `others`.
     alerts : tuple of Part
@@ -60,6 +62,7 @@ class Members:
     """
 
     spark: SparkSession
+    tables: ArchiveTables
     indexed: tuple[str, ...]
     left: tuple[str, ...]
     alerts: tuple[Part, ...]
@@ -82,7 +85,8 @@ class Members:
     @property
     def points(self) -> DataFrame:
         """Datapoints as packets show them."""
-        return _read(self.spark, POINTS, list(self.places.values()))
+        schema = points_schema(self.tables.points)
+        return _read(self.spark, schema, list(self.places.values()))
 
 
 def decode(
@@ -90,6 +94,7 @@ def decode(
     files: list[ArchiveFile],
     folder: str,
     run_id: str,
+    tables: ArchiveTables,
     reader: Reader = read_batches,
 ) -> Members:
     """Decode `files` into staging in `folder`; the big files first, each in one task."""
@@ -101,12 +106,13 @@ def decode(
         lightest = loads.index(min(loads))
         bins[lightest].append((file.path, lightest))
         loads[lightest] += file.size + 100_000  # a file costs something to open, however small
-    work = functools.partial(stage, reader, folder, run_id)
+    work = functools.partial(stage, reader, tables, folder, run_id)
     tasks = run_tasks(spark, work, [row for rows in bins for row in rows], "path string, task int")
     ids = [i for task in tasks for i in task["ids"] or ()]
     jds = [jd for task in tasks for jd in task["span"] or ()]
     return Members(
         spark,
+        tables,
         tuple(task["index"] for task in tasks if task["index"]),
         tuple(task["others"] for task in tasks if task["others"]),
         tuple(Part(**task["alerts"]) for task in tasks if task["alerts"]),

@@ -31,6 +31,7 @@ __all__ = [
     "CHUNK_TABLES",
     "Chunk",
     "Pinned",
+    "bad_before",
     "chunks",
     "looked_at",
     "night_of",
@@ -208,6 +209,42 @@ def to_read(
     first = [*(f for f in new.values() if f.path in paths or f.sha256 in in_vain), *again]
     rest = [file for file in new.values() if file not in first]
     return [Chunk(first, sorted(paths)), *([Chunk(rest)] if rest else [])]
+
+
+def bad_before(lake: Lake, files: Sequence[ArchiveFile]) -> Iterator[tuple[bool, str]]:
+    """Yield what was wrong with files that were read before.
+
+    Parameters
+    ----------
+    lake : Lake
+    files : sequence of ArchiveFile
+        Those whose hash is not known are left out.
+
+    Yields
+    ------
+    bool
+        Whether nothing of the file could be taken.
+    str
+        What to say of it.
+    """
+    paths = {file.sha256: file.path for file in files if file.sha256 is not None}
+    columns = ["path", "sha256", "stored", "duplicate", "quarantined", "broken"]
+    known = lake.arrow("archive_files", columns).to_pylist() if paths else []
+    rows = [row for row in known if row["sha256"] in paths]
+    rows = [
+        r for r in rows if r["broken"] or (r["quarantined"] and not r["stored"] + r["duplicate"])
+    ]
+    if not rows:
+        return
+    noted = lake.arrow("quarantine", ["file", "member", "detail"]).to_pylist()
+    why = {row["file"]: row["detail"] for row in noted if row["member"] is None}
+    for row in rows:
+        in_vain = not row["stored"] + row["duplicate"]
+        if row["broken"]:
+            said = f"broken: {paths[row['sha256']]}: {why.get(row['path'], 'see quarantine')}"
+        else:
+            said = f"and nothing taken: {paths[row['sha256']]}: {row['quarantined']} quarantined"
+        yield in_vain, said
 
 
 def _giving_way(

@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 from pyarrow import parquet
 
 from ampel_spark.archive.committing.accounts import Members
+from ampel_spark.archive.committing.declared import ArchiveTables
 from ampel_spark.archive.committing.lookup import look_up_slices
 from ampel_spark.archive.committing.revisions import Sources, resolve
-from ampel_spark.archive.committing.staging import POINTS, write_values
+from ampel_spark.archive.committing.staging import points_schema, write_values
 from ampel_spark.lake.commits import add_parts, update
 from ampel_spark.lake.parts import Part, arrow_schema
-from ampel_spark.lake.tables import TABLES
 from ampel_spark.lake.tasks import run_tasks
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ def merge_datapoints(
     """
     from pyspark.sql import functions as f
 
-    lake.ensure(TABLES["sightings"])
-    lake.ensure(TABLES["datapoints"])
+    tables = members.tables
+    lake.ensure(tables.sightings)
+    lake.ensure(tables.datapoints)
     found = _looked_up(lake, files, members, folder)
     parts = _written(lake, found.places, members, metadata) if found.places else []
     resolved = _Resolved()
@@ -85,19 +86,21 @@ def merge_datapoints(
         since = min((part.least.get("jd", 0.0) for part in members.alerts), default=0.0)
         alerts = tuple(lake.files_between("alerts", "jd", since, math.inf))
         keys = tuple(found.changes)
-        resolved = _resolve(lake, keys, found.varied, metadata, folder, members.span,
+        resolved = _resolve(lake, tables, keys, found.varied, metadata, folder, members.span,
                             new=tuple(files), alerts=alerts)  # fmt: skip
     changed = []
     if found.earlier:
         spark = lake.spark
         earlier = spark.read.parquet(*found.changes).where("change = 'earlier'").select("place")
-        shown = _read(lake, POINTS, files).join(earlier, "place", "left_semi")
+        shown = _read(lake, points_schema(tables.points), files)
+        shown = shown.join(earlier, "place", "left_semi")
         changed.append(shown.withColumn("revision", f.lit(0)))
-    _commit(lake, parts, resolved, changed, metadata, members.span)
+    _commit(lake, tables, parts, resolved, changed, metadata, members.span)
 
 
 def withdraw(
     lake: Lake,
+    tables: ArchiveTables,
     alerts: DataFrame,
     metadata: Mapping[str, Any],
     folder: str,
@@ -109,6 +112,7 @@ def withdraw(
     ----------
     lake, metadata, folder
         As for `merge_datapoints`.
+    tables : ArchiveTables
     alerts : DataFrame
         Rows of the alerts table, which are still there.
     span : (float, float)
@@ -123,9 +127,9 @@ def withdraw(
     gone = staged_files(alerts.select("alert_id"), f"{folder}/gone")
     count = sum(parquet.read_metadata(path).num_rows for path in keys)
     every = tuple(lake.files_between("alerts", "jd", -math.inf, math.inf))
-    resolved = _resolve(lake, tuple(keys), count, metadata, folder, span, gone=tuple(gone),
-                        alerts=every)  # fmt: skip
-    _commit(lake, [], resolved, [], metadata, span)
+    resolved = _resolve(lake, tables, tuple(keys), count, metadata, folder, span,
+                        gone=tuple(gone), alerts=every)  # fmt: skip
+    _commit(lake, tables, [], resolved, [], metadata, span)
 
 
 def staged_files(rows: DataFrame, folder: str) -> list[str]:
@@ -183,7 +187,8 @@ def _written(
     lake: Lake, found: list[str], members: Members, metadata: Mapping[str, Any]
 ) -> list[Part]:
     """Write new datapoints as parts of the table: by the tasks that they were staged by."""
-    write = functools.partial(write_values, found, lake.path("datapoints"), metadata["run_id"])
+    table = members.tables.datapoints
+    write = functools.partial(write_values, found, table, lake.path(table.name), metadata["run_id"])
     staged = sorted(members.places.items())
     here = members.shown <= _HERE
     reports = run_tasks(lake.spark, write, staged, "task int, points string", here=here)
@@ -192,6 +197,7 @@ def _written(
 
 def _resolve(
     lake: Lake,
+    tables: ArchiveTables,
     keys: tuple[str, ...],
     count: int,
     metadata: Mapping[str, Any],
@@ -217,7 +223,7 @@ def _resolve(
         near,
         slices,
     )
-    work = functools.partial(resolve, sources, folder, str(lake.root), metadata["run_id"])
+    work = functools.partial(resolve, sources, tables, folder, str(lake.root), metadata["run_id"])
     reports = run_tasks(lake.spark, work, [(i,) for i in range(slices)], "task int", here=here)
     return _Resolved(
         [Part(**each["inserted"]) for each in reports if each["inserted"]],
@@ -229,6 +235,7 @@ def _resolve(
 
 def _commit(
     lake: Lake,
+    tables: ArchiveTables,
     parts: Sequence[Part],
     resolved: _Resolved,
     changed: Sequence[DataFrame],
@@ -236,7 +243,7 @@ def _commit(
     span: tuple[float, float],
 ) -> None:
     """Commit what is new, and, where that is not all, what changes or goes."""
-    points, sightings = TABLES["datapoints"], TABLES["sightings"]
+    points, sightings = tables.datapoints, tables.sightings
     if resolved.added:
         add_parts(lake, sightings, resolved.added, metadata)
     if resolved.gone:

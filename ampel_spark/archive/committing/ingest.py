@@ -32,20 +32,24 @@ from ampel_spark.archive.committing.chunks import (
     CHUNK_BYTES,
     CHUNK_TABLES,
     Chunk,
+    bad_before,
     chunks,
     looked_at,
     to_read,
     undo_unfinished,
 )
 from ampel_spark.archive.committing.datapoints import merge_datapoints, staged_files, withdraw
+from ampel_spark.archive.committing.declared import ArchiveTables, archive_tables
 from ampel_spark.archive.committing.staging import how_far
 from ampel_spark.archive.reading import ztf
-from ampel_spark.archive.reading.files import find_files, left_out, sizes_of
+from ampel_spark.archive.reading.files import ArchiveFile, find_files, left_out, sizes_of
 from ampel_spark.archive.reading.readers import Reader, check_settings, name_patterns, reader_of
 from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.errors import ArchiveError
 from ampel_spark.lake.commits import add_parts, delete, insert, replace, written
+from ampel_spark.lake.known import HASHES, check_known, hashes
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.lost import explained
 from ampel_spark.lake.parts import arrow_schema
 from ampel_spark.lake.progress import INTERVAL, progress
 from ampel_spark.lake.runs import new_run_id, utc_now
@@ -68,7 +72,10 @@ _EVER = (0.0, 1e7)
 
 @dataclass(frozen=True)
 class Ingested:
-    """What an ingest did: files read, known already, broken or empty, and the packets' accounts."""
+    """What an ingest did: files read, known already, broken or empty, and the packets' accounts.
+
+    `known_bad` of the files known were broken, or held nothing that could be taken.
+    """
 
     files: int
     known: int
@@ -78,8 +85,17 @@ class Ingested:
     quarantined: int
     broken: int
     empty: int = 0
+    known_bad: int = 0
+
+    @property
+    def code(self) -> int:
+        """Exit code: 3 where files had content, and nothing of any of them was ever taken."""
+        bad = self.broken + self.quarantined + self.known_bad
+        taken = self.stored + self.duplicate + self.known - self.known_bad
+        return 3 if bad and not taken else 0
 
 
+@explained()
 def ingest(
     spark: SparkSession,
     lake: str | Path | Lake,
@@ -136,6 +152,7 @@ def ingest(
     for line in left_out(paths, patterns):
         out(f"ingest: {line}")
     with lake.lock("archive"):
+        check_known(lake.root)
         for unfinished in undo_unfinished(lake, run_id):
             out(f"ingest: took back chunk {unfinished}, which was never finished")
         files = looked_at(lake, files)  # another ingest may have read some meanwhile
@@ -151,14 +168,27 @@ def ingest(
         known = sum(file.sha256 is not None and file.sha256 not in to_come for file in files)
         if known:
             out(f"ingest: {known} of {len(files)} files were read before")
+        before = _say_bad_before(lake, [f for f in files if f.sha256 not in to_come], out)
         reader = reader_of(survey, schema)
+        tables = archive_tables(lake, survey)
         sums = _Sums(sum(len(chunk.files) for chunk in plan))
         for number, chunk in enumerate(plan):
-            sums.add(_ingest_chunk(lake, chunk, reader, survey, run_id, number, out, interval))
+            chunk_of = functools.partial(_ingest_chunk, lake, chunk, reader, survey, tables)
+            sums.add(chunk_of(run_id, number, out, interval))
             out(sums.so_far())
         for line in sums.odd_ones(lake):
             out(line)
-    return Ingested(sums.files, known, **sums.totals)
+    return Ingested(sums.files, known, **sums.totals, known_bad=before)
+
+
+def _say_bad_before(lake: Lake, files: list[ArchiveFile], out: Callable[[str], None]) -> int:
+    """Say what was wrong with files read before; return of how many nothing could be taken."""
+    before = [*bad_before(lake, files)]
+    for _, line in before[:_SHOWN]:
+        out(f"ingest: read before, {line}")
+    if len(before) > _SHOWN:
+        out(f"ingest: read before, broken or not taken: {len(before) - _SHOWN} files more")
+    return sum(in_vain for in_vain, _ in before)
 
 
 class _Sums:
@@ -210,8 +240,8 @@ class _Sums:
             yield f"ingest: broken: {len(self._broken) - _SHOWN} files more"
         if self._entries:
             yield (
-                f"ingest: {self._entries} packets lack entries of their history that cannot be"
-                " (bad_entry)"
+                f"ingest: {self._entries} packets lack entries of their history, or values of the"
+                " survey's own columns, that cannot be (bad_entry)"
             )
         if self._broken or self._entries or self.totals["quarantined"]:
             yield f"ingest: the reasons are in table quarantine of {lake.root}"
@@ -222,6 +252,7 @@ def _ingest_chunk(
     chunk: Chunk,
     reader: Reader,
     survey: Survey,
+    tables: ArchiveTables,
     run_id: str,
     number: int,
     out: Callable[[str], None],
@@ -238,12 +269,12 @@ def _ingest_chunk(
     with lake.staging(f"ingest-{name}") as folder:
         far = functools.partial(how_far, folder, {file.path: file.size for file in files})
         with progress(lake.spark, "ingest: reading", out, interval, far):
-            members = decode(lake.spark, files, folder, run_id, reader)
+            members = decode(lake.spark, files, folder, run_id, tables, reader)
         if survey.reader != "ztf_avro":
             check_settings(members.others)
         check_read(members, files)
         if chunk.replaced:
-            _give_way(lake, chunk.replaced, info, folder)
+            _give_way(lake, tables, chunk.replaced, info, folder)
         fates = sort_packets(lake, members, f"{folder}/repeated")
         accounts = accounts_of(members, fates, files)
         info["nights"] = sorted({n for a in accounts.values() for n in a["nights"]})
@@ -268,7 +299,7 @@ def _add_alerts(
     lake: Lake, members: Members, fates: DataFrame | None, info: Mapping[str, Any], folder: str
 ) -> None:
     """Add the stored alerts: the staged parts as they are, where all of them are to be stored."""
-    table = ztf.alerts_table()
+    table = members.tables.alerts
     lake.ensure(table)
     staged = [f"{folder}/{part.name}" for part in members.alerts]
     if fates is None:
@@ -293,7 +324,10 @@ def _mark(
     info: Mapping[str, Any],
 ) -> None:
     """Commit the marker of a chunk: its files, and the versions that belong together."""
-    versions = {f"{name}_version": lake.version(name) for name in CHUNK_TABLES}
+    numbers = {name: lake.version(name) or 0 for name in CHUNK_TABLES}
+    versions = {f"{name}_version": number for name, number in numbers.items()}
+    # By number and by content: a number may be taken again, after a commit was lost.
+    info = {**info, HASHES: hashes(lake.root, numbers)}
     table = TABLES["archive_files"]
     rows = []
     for file in chunk.files:
@@ -311,13 +345,15 @@ def _mark(
     replace(lake, table, pa.Table.from_pylist(rows, arrow_schema(table)), gone, info)
 
 
-def _give_way(lake: Lake, paths: list[str], info: Mapping[str, Any], folder: str) -> None:
+def _give_way(
+    lake: Lake, tables: ArchiveTables, paths: list[str], info: Mapping[str, Any], folder: str
+) -> None:
     """Take back all that was read from files."""
     from pyspark.sql import functions as f
 
     condition = _one_of("file", paths)
-    withdraw(lake, lake.read("alerts").where(f.expr(condition)), info, folder, _EVER)
-    for table in (ztf.alerts_table(), TABLES["quarantine"]):
+    withdraw(lake, tables, lake.read("alerts").where(f.expr(condition)), info, folder, _EVER)
+    for table in (tables.alerts, TABLES["quarantine"]):
         delete(lake, table, condition, info)
 
 

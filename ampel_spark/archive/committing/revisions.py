@@ -4,28 +4,36 @@ An alert lists what it shows, and values last from the alert that first showed t
 that first showed others. So what an alert of the lake showed is told by its lists and by the stored
 values; a new alert brings its own. It is done one datapoint at a time: few have more than one set
 of values.
+
+What a survey declares for its points (`surveys.OwnColumns`) makes no revision. Values come with
+what the first alert that showed them said, in the order of alerts; if that alert no longer counts,
+with nothing.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
+from ampel_spark.archive.committing.declared import ArchiveTables
+from ampel_spark.archive.reading.own import as_struct
 from ampel_spark.archive.reading.ztf import POINT_COLUMNS
 from ampel_spark.lake.parts import PartWriter, arrow_schema
 from ampel_spark.lake.scan import scan
-from ampel_spark.lake.tables import TABLES, Table
+from ampel_spark.lake.tables import Table
 from ampel_spark.lake.tasks import tell
 
-__all__ = ["TOLERANCE", "Sighting", "Sources", "changes", "history", "resolve", "revisions"]
+__all__ = ["TOLERANCE", "Sighting", "Sources", "changes", "history", "once", "resolve", "revisions"]
 
 #: Magnitudes by which a value must differ to be a revision.
 TOLERANCE = 1e-3
@@ -42,11 +50,15 @@ Values = Mapping[str, Any]
 
 
 class Sighting(NamedTuple):
-    """Values of a datapoint, and the alert that showed them: its time [JD] and its id."""
+    """Values of a datapoint, and the alert that showed them: its time [JD] and its id.
+
+    `own` stands for what the survey declares, as that alert had it; None for nothing.
+    """
 
     jd: float
     alert_id: int
     values: Values
+    own: Any = None
 
     @property
     def name(self) -> tuple[float, int, int]:
@@ -127,7 +139,18 @@ def history(
             continue
         if not runs or runs[-1].values["value_hash"] != showed.values["value_hash"]:
             runs.append(Sighting(jd, alert_id, showed.values))
-    return runs
+    first = _first_own([*begins, *own], gone)
+    return [run._replace(own=first.get(run.values["value_hash"])) for run in runs]
+
+
+def _first_own(sightings: Iterable[Sighting], gone: frozenset[int]) -> dict[int, Any]:
+    """Return what the first alert said that showed some values, by their hash."""
+    first: dict[int, Sighting] = {}
+    for sighting in sightings:
+        before = first.setdefault(sighting.values["value_hash"], sighting)
+        if sighting[:2] < before[:2] or (sighting[:2] == before[:2] and before.own is None):
+            first[sighting.values["value_hash"]] = sighting
+    return {hash_: None if s.alert_id in gone else s.own for hash_, s in first.items()}
 
 
 def revisions(runs: Sequence[Sighting]) -> list[Sighting]:
@@ -140,9 +163,21 @@ def revisions(runs: Sequence[Sighting]) -> list[Sighting]:
 
 
 def changes(
-    kept: Sequence[Sighting], stored: Mapping[int, Sighting]
+    kept: Sequence[Sighting],
+    stored: Mapping[int, Sighting],
+    same: Callable[[Any, Any], bool] = operator.eq,
 ) -> tuple[dict[int, Sighting], dict[int, Sighting | None]]:
-    """Return revisions to insert, and those to change, or to remove (None), by number."""
+    """Return revisions to insert, and those to change, or to remove (None), by number.
+
+    Parameters
+    ----------
+    kept : sequence of Sighting
+        The revisions.
+    stored : mapping of int to Sighting
+        Those that the lake has.
+    same : callable, optional
+        Says whether two values of `Sighting.own` are one.
+    """
     inserted: dict[int, Sighting] = {}
     changed: dict[int, Sighting | None] = {}
     for number in range(max(len(kept), len(stored))):
@@ -150,7 +185,11 @@ def changes(
         if was is None:
             if now is not None:
                 inserted[number] = now
-        elif now is None or (now.alert_id, now.name[2]) != (was.alert_id, was.name[2]):
+        elif (
+            now is None
+            or (now.alert_id, now.name[2]) != (was.alert_id, was.name[2])
+            or not same(now.own, was.own)
+        ):
             changed[number] = now
     return inserted, changed
 
@@ -179,13 +218,19 @@ def _apart(a: Values, b: Values, *names: str) -> bool:
 
 
 def resolve(
-    sources: Sources, folder: str, root: str, run_id: str, batches: Iterable[pa.RecordBatch]
+    sources: Sources,
+    tables: ArchiveTables,
+    folder: str,
+    root: str,
+    run_id: str,
+    batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     """Put all sightings of some datapoints in order again, and write what changes by that.
 
     Parameters
     ----------
     sources : Sources
+    tables : ArchiveTables
     folder : str
         For staging.
     root : str
@@ -208,29 +253,85 @@ def resolve(
                 i for path in sources.gone
                 for i in parquet.read_table(path, columns=["alert_id"])["alert_id"].to_pylist()
             )  # fmt: skip
-            for key, known in _known(sources, number).items():
+            said = _Said(tables.points)
+            own = said.name
+            for key, known in _known(sources, number, said).items():
                 begins = [*known.stored.values(), *known.several]
                 runs = history(begins, known.shown, known.own, forgotten)
-                to_insert, to_change = changes(revisions(runs), known.stored)
-                inserted += [_row(key, s, n) for n, s in to_insert.items()]
-                changed += [_row(key, s, n) for n, s in to_change.items()]
-                several = {s.name: s for s in (runs if len(runs) > 1 else [])}
+                to_insert, to_change = changes(revisions(runs), known.stored, said.same)
+                inserted += [_row(key, s, n, own) for n, s in to_insert.items()]
+                changed += [_row(key, s, n, own) for n, s in to_change.items()]
+                several = {s.name: s for s in (once(runs) if len(runs) > 1 else [])}
                 before = {s.name: s for s in known.several}
-                added += [_row(key, s) for name, s in several.items() if name not in before]
+                added += [_row(key, s, 0, own) for name, s in several.items() if name not in before]
                 gone += [_row(key, s) for name, s in before.items() if name not in several]
-            points, sightings = TABLES["datapoints"], TABLES["sightings"]
+            points, sightings = tables.datapoints, tables.sightings
             yield tell(
                 {
-                    "inserted": _part(root, points, inserted, run_id),
-                    "added": _part(root, sightings, added, run_id),
-                    "changed": _staged(folder, points, changed, run_id),
-                    "gone": _staged(folder, sightings, gone, run_id),
+                    "inserted": _part(root, points, inserted, run_id, said),
+                    "added": _part(root, sightings, added, run_id, said),
+                    "changed": _staged(folder, points, changed, run_id, said),
+                    "gone": _staged(folder, sightings, gone, run_id, said),
                 }
             )
 
 
-def _known(sources: Sources, number: int) -> dict[tuple[Any, ...], _Known]:
-    """Return what is known of the datapoints of a slice."""
+def once(runs: Iterable[Sighting]) -> Iterator[Sighting]:
+    """Yield runs; of several with the same values, the first alone has the survey's own columns."""
+    seen: set[int] = set()
+    for run in runs:
+        again = run.name[2] in seen
+        seen.add(run.name[2])
+        yield run._replace(own=None) if again else run
+
+
+class _Said:
+    """What a survey declares of sightings: a struct that stays in Arrow, and rows' numbers in it.
+
+    Parameters
+    ----------
+    field : Arrow field or None
+        The struct; None where the survey declares nothing.
+    """
+
+    def __init__(self, field: pa.Field | None) -> None:
+        self.name: str | None = None if field is None else field.name
+        self._type = None if field is None else field.type
+        self._parts: list[pa.Array] = []
+        self._count = 0
+        self._whole: pa.Array | None = None
+
+    def numbers(self, rows: pa.Table) -> list[int | None]:
+        """Keep the struct of some rows; return its number for each, None where it is null."""
+        column = rows[self.name].combine_chunks()
+        there = np.asarray(column.is_valid())
+        if not there.any():
+            return [None] * len(rows)
+        self._parts.append(as_struct(column, self._type))
+        self._count += len(rows)
+        first = self._count - len(rows)
+        return [first + i if t else None for i, t in enumerate(there.tolist())]
+
+    def take(self, numbers: Sequence[int | None]) -> pa.Array:
+        """Return the structs that have some numbers."""
+        if not self._parts:
+            return pa.nulls(len(numbers), self._type)
+        if self._whole is None:
+            self._whole = pa.concat_arrays(self._parts)
+        return self._whole.take(pa.array(numbers, pa.int64()))
+
+    def same(self, one: int | None, two: int | None) -> bool:
+        """Say whether two numbers stand for the same values."""
+        if one == two or one is None or two is None:
+            return one == two
+        a, b = self.take([one, two]).to_pylist()
+        return bool(a == b)
+
+
+def _known(sources: Sources, number: int, said: _Said) -> dict[tuple[Any, ...], _Known]:
+    """Return what is known of the datapoints of a slice; `said` takes the survey's columns."""
+    own = said.name
+    more = () if own is None else (own,)
     found: dict[tuple[Any, ...], _Known] = {}
     varied = pc.field("change") == "varied"
     for path in sources.keys:
@@ -240,11 +341,14 @@ def _known(sources: Sources, number: int) -> dict[tuple[Any, ...], _Known]:
     stocks = pa.array(sorted({key[1] for key in found}), pa.int64())
     ids = pa.array(sorted({key[2] for key in found}), pa.int64())
 
-    def rows(paths: Sequence[str], *more: str, near: bool = True) -> Iterator[tuple[_Known, Any]]:
+    def rows(paths: Sequence[str], *also: str, near: bool = True) -> Iterator[tuple[_Known, Any]]:
         span = ("jd", *sources.span) if near else None
         for path in paths:
-            for part in scan(path, [*_STORED, *more], ("stock", stocks), span):
+            for part in scan(path, [*_STORED, *more, *also], ("stock", stocks), span):
                 mine = part.filter(pc.is_in(part["datapoint_id"], value_set=ids))
+                if own is not None:
+                    numbers = pa.array(said.numbers(mine), pa.int64())
+                    mine = mine.set_column(mine.column_names.index(own), own, numbers)
                 for row in mine.to_pylist():
                     known = found.get(_key(row))
                     if known is not None:
@@ -253,12 +357,12 @@ def _known(sources: Sources, number: int) -> dict[tuple[Any, ...], _Known]:
     # What older alerts showed is in the stored values, whatever a later one brings.
     since = math.inf if sources.new else 0.0
     for known, row in rows(sources.new, near=False):
-        known.own.append(_sighting(row))
+        known.own.append(_sighting(row, own))
         since = min(since, row["first_alert_jd"])
     for known, row in rows(sources.datapoints, "revision"):
-        known.stored[row["revision"]] = _sighting(row)
+        known.stored[row["revision"]] = _sighting(row, own)
     for known, row in rows(sources.sightings):
-        known.several.append(_sighting(row))
+        known.several.append(_sighting(row, own))
     for key, alert in _shown(sources, stocks, since):
         if key in found:
             found[key].shown.append(alert)
@@ -281,40 +385,50 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in KEY)
 
 
-def _sighting(row: Mapping[str, Any]) -> Sighting:
+def _sighting(row: Mapping[str, Any], own: str | None) -> Sighting:
     jd, alert_id = (row[name] for name in _FIRST)
-    return Sighting(jd, alert_id, {name: row[name] for name in VALUES})
+    values = {name: row[name] for name in VALUES}
+    return Sighting(jd, alert_id, values, row[own] if own else None)
 
 
-def _row(key: tuple[Any, ...], sighting: Sighting | None, number: int = 0) -> dict[str, Any]:
+def _row(
+    key: tuple[Any, ...], sighting: Sighting | None, number: int = 0, own: str | None = None
+) -> dict[str, Any]:
     row = dict(zip(KEY, key, strict=True)) | {"revision": number}
     if sighting is None:
         return row
     first = dict(zip(_FIRST, sighting[:2], strict=True))
-    return row | first | dict(sighting.values)
+    return row | first | dict(sighting.values) | ({own: sighting.own} if own else {})
 
 
-def _table(table: Table, rows: list[dict[str, Any]], run_id: str) -> pa.Table:
-    made = pa.Table.from_pylist([row | {"run_id": run_id} for row in rows], arrow_schema(table))
+def _table(table: Table, rows: list[dict[str, Any]], run_id: str, said: _Said) -> pa.Table:
+    schema = arrow_schema(table)
+    plain = pa.schema([field for field in schema if field.name != said.name])
+    made = pa.Table.from_pylist([row | {"run_id": run_id} for row in rows], plain)
+    if said.name is not None:
+        numbers = [row.get(said.name) for row in rows]
+        made = made.append_column(schema.field(said.name), said.take(numbers))
     order = ("stock", "jd", "datapoint_id", "survey", *_FIRST)
     return made.sort_by([(name, "ascending") for name in order])
 
 
 def _part(
-    root: str, table: Table, rows: list[dict[str, Any]], run_id: str
+    root: str, table: Table, rows: list[dict[str, Any]], run_id: str, said: _Said
 ) -> dict[str, Any] | None:
     if not rows:
         return None
-    made = _table(table, rows, run_id)
+    made = _table(table, rows, run_id, said)
     writer = PartWriter(Path(root) / table.name, arrow_schema(table), table.extremes)
     for first in range(0, len(made), _GROUP):
         writer.write(made.slice(first, _GROUP))
     return asdict(writer.close())
 
 
-def _staged(folder: str, table: Table, rows: list[dict[str, Any]], run_id: str) -> str | None:
+def _staged(
+    folder: str, table: Table, rows: list[dict[str, Any]], run_id: str, said: _Said
+) -> str | None:
     if not rows:
         return None
     path = f"{folder}/resolved-{uuid.uuid4()}.parquet"
-    parquet.write_table(_table(table, rows, run_id), path, compression="lz4")
+    parquet.write_table(_table(table, rows, run_id, said), path, compression="lz4")
     return path

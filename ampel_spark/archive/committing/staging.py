@@ -21,15 +21,17 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
+from ampel_spark.archive.committing.declared import ArchiveTables
 from ampel_spark.archive.reading.columns import row_hashes
 from ampel_spark.archive.reading.files import EMPTY
+from ampel_spark.archive.reading.own import OWN, as_struct
 from ampel_spark.archive.reading.readers import Reader
 from ampel_spark.archive.reading.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.parts import PartWriter, arrow_schema, arrow_type
-from ampel_spark.lake.tables import TABLES
+from ampel_spark.lake.tables import Table
 from ampel_spark.lake.tasks import ahead, tell
 
-__all__ = ["INDEX", "OTHERS", "POINTS", "how_far", "stage", "write_values"]
+__all__ = ["INDEX", "OTHERS", "how_far", "points_schema", "stage", "write_values"]
 
 INDEX = pa.schema(
     [
@@ -44,8 +46,8 @@ INDEX = pa.schema(
 OTHERS = pa.schema(
     [(name, pa.string()) for name in ("row", "file", "member", "sha256", "reason", "detail")]
 )
-#: A datapoint as an alert shows it. `place` is the number of the task and of the row in its file.
-POINTS = pa.schema(
+# A datapoint as an alert shows it. `place` is the number of the task and of the row in its file.
+_POINTS = pa.schema(
     [
         ("survey", pa.string()),
         ("stock", pa.int64()),
@@ -56,6 +58,12 @@ POINTS = pa.schema(
         *((name, arrow_type(kind)) for name, kind in POINT_COLUMNS),
     ]
 )
+
+
+def points_schema(own: pa.Field | None) -> pa.Schema:
+    """Return the schema of staged datapoints; `own` is the struct of the survey's own columns."""
+    return _POINTS if own is None else _POINTS.append(own)
+
 
 #: Bits of a place that are the row's number.
 ROW_BITS = 40
@@ -69,10 +77,11 @@ _GROUP = {"alerts": 16_000, "points": 64_000, "index": 100_000, "others": 10_000
 # Rows of ``datapoints`` in one part, some 50 MB.
 _PART_ROWS = 1_000_000
 
-# What says nothing of what a packet holds, or follows from what does.
+# What says nothing of what a packet holds, or follows from what does. Of what a survey declares,
+# that depends on the survey's file.
 _NO_CONTENT = frozenset(
     {"row", "file", "member", "sha256", "reason", "detail", "seen", "bytes", "extra",
-     "datapoint_ids", "datapoint_jds", "datapoint_programids", "forced_ids", "hpx", "night"}
+     "datapoint_ids", "datapoint_jds", "datapoint_programids", "forced_ids", "hpx", "night", OWN}
 )  # fmt: skip
 
 
@@ -139,8 +148,13 @@ class _Writer:
             return PartWriter(self._folder, self._schema, alerts_table().extremes)
         self.path = self._folder / f"{self._kind}-{uuid.uuid4()}.parquet"
         words = [f.name for f in self._schema if pa.types.is_string(f.type)]
+        noted = ["stock"] if self._kind == "points" else False
         return parquet.ParquetWriter(
-            self.path, self._schema, compression="lz4", use_dictionary=words
+            self.path,
+            self._schema,
+            compression="lz4",
+            use_dictionary=words,
+            write_statistics=noted,
         )
 
     def close(self) -> Any:
@@ -154,7 +168,11 @@ class _Writer:
 
 
 def stage(
-    reader: Reader, folder: str, run_id: str, batches: Iterable[pa.RecordBatch]
+    reader: Reader,
+    tables: ArchiveTables,
+    folder: str,
+    run_id: str,
+    batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     """Read the files of one task into staged files, and tell of them.
 
@@ -162,6 +180,7 @@ def stage(
     ----------
     reader : callable
         As `readers.reader_of` gives it.
+    tables : ArchiveTables
     folder : str
     run_id : str
     batches : iterable of Arrow batches
@@ -178,15 +197,18 @@ def stage(
         for row in batch.to_pylist():
             tasks.setdefault(row["task"], []).append(row["path"])
     for task, paths in sorted(tasks.items()):
-        yield tell(_stage_one(reader, Path(folder), run_id, task, paths))
+        yield tell(_stage_one(reader, tables, Path(folder), run_id, task, paths))
 
 
 def _stage_one(
-    reader: Reader, folder: Path, run_id: str, task: int, paths: list[str]
+    reader: Reader, tables: ArchiveTables, folder: Path, run_id: str, task: int, paths: list[str]
 ) -> dict[str, Any]:
     schemas = {
-        "alerts": arrow_schema(alerts_table()), "index": INDEX, "points": POINTS, "others": OTHERS
-    }  # fmt: skip
+        "alerts": arrow_schema(tables.alerts),
+        "index": INDEX,
+        "points": points_schema(tables.points),
+        "others": OTHERS,
+    }
     writers = {kind: _Writer(folder, kind, schema) for kind, schema in schemas.items()}
     staged = _Staged()
     rows_before = 0
@@ -194,7 +216,7 @@ def _stage_one(
     for batch in ahead(reader(paths)):
         rows = pa.Table.from_batches([batch])
         good = pc.equal(rows["row"], "packet")
-        packets, others = rows.filter(good), rows.filter(pc.invert(good))
+        packets, others = _apart(rows, good)
         _count_others(staged, others)
         # An empty night is no fault of its file.
         others = others.filter(
@@ -213,7 +235,9 @@ def _stage_one(
         packets = packets.append_column("content_hash", contents).append_column(
             "run_id", pa.array([run_id] * len(packets))
         )
-        points = _points(packets, task, rows_before)
+        points = _points(packets, task, rows_before, tables.points)
+        if tables.alerts.columns[-1].fields:
+            packets = _with_struct(packets, schemas["alerts"].field(-1))
         rows_before += len(points)
         writers["points"].add(points)
         writers["index"].add(packets.select(INDEX.names))
@@ -226,6 +250,14 @@ def _stage_one(
     span = [min(staged.jds), max(staged.jds)] if staged.jds else None
     about = {"files": staged.files, "shown": rows_before, "ids": ends, "span": span}
     return {"task": task, **about, **files}
+
+
+def _apart(rows: pa.Table, good: pa.ChunkedArray) -> tuple[pa.Table, pa.Table]:
+    """Return packets and other rows; packets nearly always come first, and are not copied then."""
+    n = pc.sum(good).as_py() or 0
+    if pc.all(good.slice(0, n)).as_py() is not False:
+        return rows.slice(0, n), rows.slice(n)
+    return rows.filter(good), rows.filter(pc.invert(good))
 
 
 class _Note:
@@ -278,8 +310,16 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _points(packets: pa.Table, task: int, before: int) -> pa.Table:
-    """Return the datapoints that packets show, one row each."""
+def _with_struct(packets: pa.Table, own: pa.Field) -> pa.Table:
+    """Return packets with the survey's own columns as the table has them."""
+    struct = pa.nulls(len(packets), own.type)
+    if OWN in packets.column_names:
+        struct = as_struct(_array(packets[OWN]), own.type)
+    return packets.append_column(own.name, struct)
+
+
+def _points(packets: pa.Table, task: int, before: int, own: pa.Field | None) -> pa.Table:
+    """Return the datapoints that packets show, one row each; `own` is the survey's struct."""
     parts = []
     for name in ("points", "forced"):
         lists = _array(packets[name])
@@ -293,10 +333,17 @@ def _points(packets: pa.Table, task: int, before: int) -> pa.Table:
         shown = lists.flatten()
         for i, (column, _) in enumerate(POINT_COLUMNS):
             whose = whose.append_column(column, shown.field(i))
+        if own is not None:
+            there = shown.type.get_field_index(OWN)
+            struct = as_struct(shown.field(there), own.type) if there >= 0 else None
+            whose = whose.append_column(
+                own, pa.nulls(len(shown), own.type) if there < 0 else struct
+            )
         parts.append(whose)
     rows = pa.concat_tables(parts)
     places = (task << ROW_BITS) + before + np.arange(len(rows))
-    return rows.append_column("place", pa.array(places)).select(POINTS.names)
+    names = points_schema(own).names
+    return rows.append_column("place", pa.array(places)).select(names)
 
 
 def _count_others(staged: _Staged, others: pa.Table) -> None:
@@ -333,7 +380,11 @@ def _ends(column: pa.ChunkedArray, before: list[Any]) -> list[Any]:
 
 
 def write_values(
-    found: Sequence[str], folder: str, run_id: str, batches: Iterable[pa.RecordBatch]
+    found: Sequence[str],
+    table: Table,
+    folder: str,
+    run_id: str,
+    batches: Iterable[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     """Write the staged points that were found new as parts of ``datapoints``, revision 0.
 
@@ -341,6 +392,8 @@ def write_values(
     ----------
     found : sequence of str
         Files of the places of new datapoints, each sorted.
+    table : Table
+        Datapoints, with the survey's own columns.
     folder : str
         The table's.
     run_id : str
@@ -356,7 +409,7 @@ def write_values(
         for row in batch.to_pylist():
             first = row["task"] << ROW_BITS
             places = _places(found, first, first + (1 << ROW_BITS))
-            for part in _parts(row["points"], places - first, folder, run_id):
+            for part in _parts(row["points"], places - first, table, folder, run_id):
                 yield tell(part)
 
 
@@ -367,7 +420,7 @@ def _places(found: Sequence[str], low: int, high: int) -> np.ndarray[Any, Any]:
 
 
 def _parts(
-    path: str, rows: np.ndarray[Any, Any], folder: str, run_id: str
+    path: str, rows: np.ndarray[Any, Any], table: Table, folder: str, run_id: str
 ) -> Iterator[dict[str, Any]]:
     held: list[pa.Table] = []
     count = start = 0
@@ -380,18 +433,18 @@ def _parts(
                 count += len(mine)
             start = end
             if held and (count >= _PART_ROWS or group == file.num_row_groups - 1):
-                yield _part(pa.concat_tables(held), folder, run_id)
+                yield _part(pa.concat_tables(held), table, folder, run_id)
                 held, count = [], 0
 
 
-def _part(rows: pa.Table, folder: str, run_id: str) -> dict[str, Any]:
-    schema = arrow_schema(TABLES["datapoints"])
+def _part(rows: pa.Table, table: Table, folder: str, run_id: str) -> dict[str, Any]:
+    schema = arrow_schema(table)
     keys = ("stock", "jd", "datapoint_id", "survey")
     rows = rows.take(pc.sort_indices(rows, sort_keys=[(k, "ascending") for k in keys]))
     n = len(rows)
     rows = rows.append_column("revision", pa.array(np.zeros(n, np.int32)))
     rows = rows.append_column("run_id", pa.array([run_id] * n, pa.string()))
-    writer = PartWriter(folder, schema, TABLES["datapoints"].extremes)
+    writer = PartWriter(folder, schema, table.extremes)
     for first in range(0, n, _GROUP["points"]):
         writer.write(rows.slice(first, _GROUP["points"]).select(schema.names))
     return asdict(writer.close())

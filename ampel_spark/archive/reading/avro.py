@@ -24,8 +24,8 @@ import numpy.typing as npt
 from ampel_spark.bounds import most_unpacked
 from ampel_spark.compiled import compiled, entry_point
 
-__all__ = ["Decoded", "Field", "Program", "blocks_of", "decode", "payload_of", "program_of",
-           "snappy_length"]  # fmt: skip
+__all__ = ["ZTF", "Asked", "Decoded", "Field", "Program", "blocks_of", "decode", "payload_of",
+           "program_of", "snappy_length"]  # fmt: skip
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +38,43 @@ _SCALARS = {"int": _INT, "long": _INT, "float": _FLOAT, "double": _DOUBLE, "stri
 INTEGER, REAL, TEXT, TRUTH = 1, 2, 3, 4
 
 _DEPTH = 16  # arrays within arrays
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which fields of packets are asked for.
+
+    Attributes
+    ----------
+    lists : tuple of str
+        Paths of lists of records: the entries of the first are level 1, and so on.
+    records : frozenset of str
+        Paths of records, all those around them with them, whose scalars are taken.
+    fields : frozenset of str, optional
+        Paths of the scalars to take; default: all that stand in the packet, in these records and in
+        the entries of these lists.
+    whole : frozenset of str, optional
+        Records (empty: the packet) all of whose scalars are taken beside `fields`.
+    """
+
+    lists: tuple[str, ...]
+    records: frozenset[str]
+    fields: frozenset[str] | None = None
+    whole: frozenset[str] = frozenset()
+
+    def takes(self, path: str) -> bool:
+        """Say whether a scalar at a path is taken."""
+        if self.fields is None or path in self.fields:
+            return True
+        return path.rpartition(".")[0] in self.whole
+
+    def level(self, path: str) -> int:
+        """Return the level of a list; -1 for one that is not asked for."""
+        return self.lists.index(path) + 1 if path in self.lists else -1
+
+
+#: What is asked of ZTF's packets.
+ZTF = Asked(("prv_candidates", "fp_hists"), frozenset({"candidate"}))
 
 
 class Field(NamedTuple):
@@ -70,7 +107,7 @@ class Program:
     steps: Array
     branches: Array
     fields: Mapping[str, Field]
-    widths: tuple[int, int, int]
+    widths: tuple[int, ...]
     codec: str
     odd: frozenset[str] = frozenset()
 
@@ -83,7 +120,7 @@ class Decoded:
     ----------
     good : ndarray of bool with shape (packets,)
         Read to the last byte; others have rows of nulls.
-    counts : ndarray of int64 with shape (3, packets)
+    counts : ndarray of int64 with shape (levels, packets)
         Rows of each level per packet.
     kinds, numbers, lengths : list of ndarray with shape (columns, rows)
         By level: what each value is, its number (bits of a float64 where it is real, the place of
@@ -153,12 +190,12 @@ class Decoded:
         ]
 
 
-def payload_of(data: bytes) -> tuple[Program, bytes | memoryview] | None:
+def payload_of(data: bytes, asked: Asked = ZTF) -> tuple[Program, bytes | memoryview] | None:
     """Return the program and the bytes of the one packet in a container.
 
     None where this is anything else than one packet in one whole block, of a known codec.
     """
-    header = _header(data)
+    header = _header(data, asked)
     if header is None:
         return None
     program, start = header
@@ -195,21 +232,21 @@ def payload_of(data: bytes) -> tuple[Program, bytes | memoryview] | None:
 
 
 # The newest header seen, without its sync marker: nearly every packet of a file has the same.
-_LAST: list[tuple[bytes, Program]] = []
+_LAST: list[tuple[bytes, Asked, Program]] = []
 
 
-def _header(data: bytes) -> tuple[Program, int] | None:
-    for head, program in _LAST:
-        if data.startswith(head) and len(data) >= len(head) + 18:
+def _header(data: bytes, asked: Asked) -> tuple[Program, int] | None:
+    for head, known, program in _LAST:
+        if known is asked and data.startswith(head) and len(data) >= len(head) + 18:
             return program, len(head) + 16
     try:
         meta, end = _metadata(data)
-        made = program_of(meta["avro.schema"], meta.get("avro.codec", "null"))
+        made = program_of(meta["avro.schema"], meta.get("avro.codec", "null"), asked)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError):
         return None  # fastavro will say what is wrong with it
     if made is None or len(data) < end + 18:
         return None
-    _LAST.insert(0, (data[:end], made))
+    _LAST.insert(0, (data[:end], asked, made))
     del _LAST[8:]
     return made, end + 16
 
@@ -285,15 +322,11 @@ def _over() -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def program_of(schema: str, codec: str = "null") -> Program | None:
-    """Make a packet's schema into a program; None where it cannot be (it is recursive, say).
-
-    Asked for are all scalars of the packet, of ``candidate``, and of the records in
-    ``prv_candidates`` and ``fp_hists``.
-    """
+def program_of(schema: str, codec: str = "null", asked: Asked = ZTF) -> Program | None:
+    """Make a packet's schema into a program; None where it cannot be (it is recursive, say)."""
     if codec not in ("null", "deflate", "snappy"):
         return None
-    compiler = _Compiler()
+    compiler = _Compiler(asked)
     parsed = json.loads(schema)
     if not isinstance(parsed, dict) or parsed.get("type") != "record":
         return None
@@ -306,29 +339,25 @@ def program_of(schema: str, codec: str = "null") -> Program | None:
         np.array(compiler.steps, np.int64).reshape(-1, 5),
         np.array([*compiler.branches, 0], np.int64),
         compiler.fields,
-        (compiler.widths[0], compiler.widths[1], compiler.widths[2]),
+        tuple(compiler.widths),
         codec,
         frozenset(compiler.odd),
     )
     # Schemas that differ in words alone are one program, and their packets go together.
     content = (made.steps.tobytes(), made.branches.tobytes(), tuple(made.fields.items()), codec)
-    return _PROGRAMS.setdefault((*content, made.odd), made)
+    return _PROGRAMS.setdefault((*content, made.odd, asked), made)
 
 
 _PROGRAMS: dict[tuple[Any, ...], Program] = {}
 
 
-#: Lists of a packet that are asked for, and the record whose scalars count as the packet's.
-_LISTS = {"prv_candidates": 1, "fp_hists": 2}
-_BODY = "candidate"
-
-
 class _Compiler:
-    def __init__(self) -> None:
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
         self.steps: list[list[int]] = []
         self.branches: list[int] = []
         self.fields: dict[str, Field] = {}
-        self.widths = [0, 0, 0]
+        self.widths = [0] * (len(asked.lists) + 1)
         self.named: dict[str, Any] = {}
         self.odd: set[str] = set()
 
@@ -364,8 +393,8 @@ class _Compiler:
             for known in {name, name.rpartition(".")[2], f"{space}.{name}"}:
                 self.named[known] = schema
         if level >= 0 and path and kind not in _SCALARS:
-            is_list = level == 0 and kind == "array" and path in _LISTS
-            is_body = kind == "record" and (path in _LISTS if level else path == _BODY)
+            is_list = level == 0 and kind == "array" and path in self.asked.lists
+            is_body = kind == "record" and self._is_body(path, level)
             if not (is_list or is_body):
                 self.odd.add(path)
         if kind == "record":
@@ -375,13 +404,13 @@ class _Compiler:
         if kind == "fixed":
             self.add(_FIXED, max(0, int(schema["size"])))
         elif kind in _SCALARS:
+            if not self.asked.takes(path):
+                level = -1
             if kind == "enum" and level >= 0:
                 raise NotImplementedError("an enum among the scalars")
             # What fastavro makes of a logical type is no plain number or text.
             logical = schema.get("logicalType") if isinstance(schema, dict) else None
             is_made = f"{kind}-{logical}" in fastavro.read.LOGICAL_READERS
-            if is_made and level >= 0 and "." in path:
-                raise NotImplementedError("a logical type")
             is_scalar = kind != "bytes" and not is_made
             if level >= 0 and not is_scalar:
                 self.odd.add(path)
@@ -396,17 +425,28 @@ class _Compiler:
     ) -> None:
         if name in within or len(within) > _DEPTH:
             raise NotImplementedError("a record within itself")
-        if path in _LISTS and level == 0:
+        if path in self.asked.lists and level == 0:
             raise NotImplementedError("a record in the place of a list")
         for field in schema["fields"]:
             inner, below = field["name"], level
-            if path and path != _BODY and path not in _LISTS:
+            if path and not self._is_body(path, level):
                 below = -1
             elif path:
                 inner = f"{path}.{inner}"
             self.step(field["type"], inner, below, (*within, name))
 
+    def _is_body(self, path: str, level: int) -> bool:
+        """Say whether the scalars of a record at a path are taken."""
+        return path in self.asked.records or (level > 0 and path in self.asked.lists)
+
+    def _is_record(self, schema: Any) -> bool:
+        if isinstance(schema, str):
+            schema = self.named.get(schema)
+        return isinstance(schema, dict) and schema.get("type") == "record"
+
     def _union(self, schema: list[Any], path: str, level: int, within: tuple[str, ...]) -> None:
+        if level >= 0 and sum(self._is_record(branch) for branch in schema) > 1:
+            raise NotImplementedError("records of two kinds in one place")
         at = self.add(_UNION, len(schema), len(self.branches))
         self.branches.extend([0] * len(schema))
         table = self.steps[at][2]
@@ -419,8 +459,7 @@ class _Compiler:
             self.steps[end][1] = len(self.steps)
 
     def _list(self, schema: Any, kind: str, path: str, level: int, within: tuple[str, ...]) -> None:
-        asked = level == 0 and kind == "array" and path in _LISTS
-        below = _LISTS[path] if asked else -1
+        below = self.asked.level(path) if level == 0 and kind == "array" else -1
         begin = self.add(_LOOP, 0, 0, max(below, 0))
         if kind == "map":
             self.add(_BYTES)
@@ -442,27 +481,43 @@ def decode(program: Program, payloads: Sequence[bytes | memoryview]) -> Decoded:
     buffer = b"".join(payloads)
     ends = np.cumsum([len(p) for p in payloads], dtype=np.int64)
     data = np.frombuffer(buffer, np.uint8)
+    widths = np.array(program.widths, np.int64)
     capacity = 64 * n + 64
     while True:
-        sizes = (n, capacity, capacity)
-        kinds = [np.zeros((w, s), np.uint8) for w, s in zip(program.widths, sizes, strict=True)]
-        numbers = [np.zeros((w, s), np.int64) for w, s in zip(program.widths, sizes, strict=True)]
-        lengths = [np.zeros((w, s), np.int32) for w, s in zip(program.widths, sizes, strict=True)]
+        # Columns stand one behind the other, those of a level as long as it may have rows.
+        sizes = np.full(len(widths), capacity, np.int64)
+        sizes[0] = n
+        begins = np.concatenate([[0], np.cumsum(widths * sizes)])
+        steps = program.steps.copy()
+        taken = steps[:, 4] >= 0
+        level = steps[taken, 3]
+        steps[taken, 4] = begins[level] + steps[taken, 4] * sizes[level]
+        kinds = np.zeros(begins[-1], np.uint8)
+        numbers = np.zeros(begins[-1], np.int64)
+        lengths = np.zeros(begins[-1], np.int32)
         good = np.zeros(n, np.bool_)
-        counts = np.zeros((3, n), np.int64)
-        if _run(data, ends, program.steps, program.branches, good, counts, capacity,
-                kinds[0], kinds[1], kinds[2], numbers[0], numbers[1], numbers[2],
-                lengths[0], lengths[1], lengths[2]):  # fmt: skip
+        counts = np.zeros((len(widths), n), np.int64)
+        if _run(data, ends, steps, program.branches, good, counts, widths, sizes, begins,
+                kinds, numbers, lengths):  # fmt: skip
             break
         capacity *= 4
     counts[0] = 1
-    used = [n, int(counts[1].sum()), int(counts[2].sum())]
+
+    def by_level(values: Array) -> list[Array]:
+        return [
+            values[begin : begin + width * size].reshape(width, size)[:, :used]
+            for begin, width, size, used in zip(
+                begins.tolist(), widths.tolist(), sizes.tolist(), counts.sum(axis=1).tolist(),
+                strict=False,
+            )
+        ]  # fmt: skip
+
     return Decoded(
         good,
         counts,
-        [k[:, :u] for k, u in zip(kinds, used, strict=True)],
-        [x[:, :u] for x, u in zip(numbers, used, strict=True)],
-        [x[:, :u] for x, u in zip(lengths, used, strict=True)],
+        by_level(kinds),
+        by_level(numbers),
+        by_level(lengths),
         buffer,
         program.fields,
         program.odd,
@@ -486,11 +541,11 @@ def _long(data, at, end):  # type: ignore[no-untyped-def]
 
 
 @entry_point
-def _run(data, ends, steps, branches, good, counts, capacity,  # type: ignore[no-untyped-def]
-         kinds0, kinds1, kinds2, numbers0, numbers1, numbers2,
-         lengths0, lengths1, lengths2):  # fmt: skip
+def _run(data, ends, steps, branches, good, counts,  # type: ignore[no-untyped-def]
+         widths, sizes, begins, kinds, numbers, lengths):  # fmt: skip
     """Run a program over packets; return False where the columns are too short."""
-    rows = np.zeros(3, np.int64)
+    rows = np.zeros(len(widths), np.int64)
+    before = np.zeros(len(widths), np.int64)
     left = np.zeros(_DEPTH + 1, np.int64)
     # The same bytes as different numbers.
     word = np.zeros(8, np.uint8)
@@ -503,7 +558,7 @@ def _run(data, ends, steps, branches, good, counts, capacity,  # type: ignore[no
         at = start
         start = end
         rows[0] = packet
-        before1, before2 = rows[1], rows[2]
+        before[:] = rows
         step = 0
         depth = 0
         fine = True
@@ -575,7 +630,7 @@ def _run(data, ends, steps, branches, good, counts, capacity,  # type: ignore[no
                         rows[level] += 1
                     left[depth] -= 1
                     if left[depth] > 0:
-                        if level > 0 and rows[level] >= capacity:
+                        if level > 0 and rows[level] >= sizes[level]:
                             return False
                         step = steps[step, 1]
                         continue
@@ -591,7 +646,7 @@ def _run(data, ends, steps, branches, good, counts, capacity,  # type: ignore[no
                 if count == 0:
                     step = steps[step, 1] if kind == _LOOP else step + 1
                     continue
-                if level > 0 and rows[level] >= capacity:
+                if level > 0 and rows[level] >= sizes[level]:
                     return False
                 depth += 1
                 left[depth] = count
@@ -601,27 +656,21 @@ def _run(data, ends, steps, branches, good, counts, capacity,  # type: ignore[no
                 fine = at == end
                 break
             if column >= 0:
-                row = rows[level]
-                if level == 0:
-                    kinds0[column, row] = found
-                    numbers0[column, row] = value
-                    lengths0[column, row] = size
-                elif level == 1:
-                    kinds1[column, row] = found
-                    numbers1[column, row] = value
-                    lengths1[column, row] = size
-                else:
-                    kinds2[column, row] = found
-                    numbers2[column, row] = value
-                    lengths2[column, row] = size
+                at_row = column + rows[level]
+                kinds[at_row] = found
+                numbers[at_row] = value
+                lengths[at_row] = size
             step += 1
         good[packet] = fine
         if not fine:
             # A row half written must not show under the next packet's.
-            kinds1[:, before1 : min(rows[1] + 1, capacity)] = 0
-            kinds2[:, before2 : min(rows[2] + 1, capacity)] = 0
-            rows[1], rows[2] = before1, before2
-            kinds0[:, packet] = 0
-        counts[1, packet] = rows[1] - before1
-        counts[2, packet] = rows[2] - before2
+            for level in range(len(widths)):
+                last = min(rows[level] + 1, sizes[level])
+                for column in range(widths[level]):
+                    begin = begins[level] + column * sizes[level]
+                    kinds[begin + before[level] : begin + last] = 0
+                if level > 0:
+                    rows[level] = before[level]
+        for level in range(1, len(widths)):
+            counts[level, packet] = rows[level] - before[level]
     return True

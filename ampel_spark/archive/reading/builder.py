@@ -17,6 +17,7 @@ from astropy_healpix import HEALPix
 
 from ampel_spark.archive.reading import ztf
 from ampel_spark.archive.reading.columns import value_hashes
+from ampel_spark.archive.reading.own import NONE, OWN, OwnTypes, own_array
 from ampel_spark.archive.reading.values import POSITIONS
 from ampel_spark.lake.parts import arrow_type
 
@@ -26,7 +27,8 @@ __all__ = ["UNFORESEEN", "Points", "columns_of_points", "packet_schema", "table_
 UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
               pa.ArrowException)  # fmt: skip
 
-#: Columns of points by name, and how many of them each packet has.
+#: Columns of points by name (`own.OWN` among them, where the survey declares any), and how many of
+#: them each packet has.
 Points = tuple[Mapping[str, pa.Array], npt.NDArray[np.int64]]
 
 _POINT = pa.struct([(name, arrow_type(kind)) for name, kind in ztf.POINT_COLUMNS])
@@ -45,22 +47,36 @@ _HEAD = pa.schema(
         ("detail", pa.string()),
         ("seen", pa.int64()),
         ("bytes", pa.int64()),
-        ("points", pa.list_(_POINT)),
-        ("forced", pa.list_(_POINT)),
     ]
 )
 
 
 @functools.cache
-def packet_schema() -> pa.Schema:
-    """Return the schema of batches: columns of its own, then those of ``alerts`` but three."""
+def packet_schema(own: OwnTypes = NONE) -> pa.Schema:
+    """Return the schema of batches: columns of its own, then those of ``alerts`` but three.
+
+    What the survey declares is in the struct `own.OWN`, of packets and of their points.
+    """
+    points = pa.list_(_point(own))
+    head = [*_HEAD, pa.field("points", points), pa.field("forced", points)]
+    last = [] if own.alerts is None else [pa.field(OWN, own.alerts)]
     columns = [
         c for c in ztf.alerts_table().columns if c.name not in ("file", "content_hash", "run_id")
     ]
-    return pa.schema([*_HEAD, *(pa.field(c.name, arrow_type(c.type)) for c in columns)])
+    return pa.schema([*head, *(pa.field(c.name, arrow_type(c.type)) for c in columns), *last])
 
 
-def table_of(made: Mapping[str, Any], points: Points, forced: Points) -> pa.Table:
+def _point(own: OwnTypes) -> pa.StructType:
+    return _POINT if own.points is None else pa.struct([*_POINT, pa.field(OWN, own.points)])
+
+
+def table_of(
+    made: Mapping[str, Any],
+    points: Points,
+    forced: Points,
+    own: OwnTypes = NONE,
+    night_starts: float = 0.0,
+) -> pa.Table:
     """Return packets as a table of `packet_schema`, with what follows from their points.
 
     Parameters
@@ -70,6 +86,10 @@ def table_of(made: Mapping[str, Any], points: Points, forced: Points) -> pa.Tabl
     points, forced : (mapping of str to Arrow array, ndarray of int)
         Columns of points, by the names of `ztf.POINT_COLUMNS`, and the number
         of points of each packet.
+    own : OwnTypes, optional
+        What the survey declares.
+    night_starts : float, optional
+        Hour at which a night's date begins [h]; default 0.
 
     Raises
     ------
@@ -82,17 +102,17 @@ def table_of(made: Mapping[str, Any], points: Points, forced: Points) -> pa.Tabl
         **made,
         **_history(shown, counts),
         "row": ["packet"] * n,
-        "points": _list(_struct(shown), counts),
-        "forced": _list(_struct(forced[0]), forced[1]),
+        "points": _list(_struct(shown, own), counts),
+        "forced": _list(_struct(forced[0], own), forced[1]),
         "hpx": _pixels(*(np.asarray(made[axis], dtype=float) for axis in POSITIONS)),
-        "night": _nights(np.asarray(made["jd"], dtype=float)),
+        "night": _nights(np.asarray(made["jd"], dtype=float) - night_starts / 24.0),
         "datapoint_ids": _list(shown["datapoint_id"], counts),
         "datapoint_jds": _list(shown["jd"], counts),
         "datapoint_programids": _list(shown["programid"], counts),
         "forced_ids": _list(forced[0]["datapoint_id"], forced[1]),
         "n_forced": forced[1],
     }
-    schema = packet_schema()
+    schema = packet_schema(own)
     arrays = []
     for f in schema:
         values = made.get(f.name)
@@ -127,8 +147,8 @@ def _history(points: Mapping[str, pa.Array], counts: npt.NDArray[np.int64]) -> d
     }
 
 
-def _struct(columns: Mapping[str, pa.Array]) -> pa.StructArray:
-    fields = list(_POINT)
+def _struct(columns: Mapping[str, pa.Array], own: OwnTypes) -> pa.StructArray:
+    fields = list(_point(own))
     made = {**columns, "value_hash": pa.array(value_hashes(columns))}
     return pa.StructArray.from_arrays([made[f.name] for f in fields], fields=fields)
 
@@ -150,8 +170,27 @@ def _nights(jd: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return np.array([int(str(day).replace("-", "")) for day in days], np.int64)[place]
 
 
-def columns_of_points(points: Sequence[Sequence[tuple[Any, ...]]]) -> Points:
-    """Return the points of packets column by column, which is ten times faster than by row."""
+def columns_of_points(
+    points: Sequence[Sequence[tuple[Any, ...]]],
+    own: Sequence[Sequence[Mapping[str, Any]]] = (),
+    kind: pa.StructType | None = None,
+) -> Points:
+    """Return the points of packets column by column, which is ten times faster than by row.
+
+    Parameters
+    ----------
+    points : sequence of sequence of tuple
+        Of each packet, in the order of `ztf.POINT_COLUMNS`.
+    own : sequence of sequence of mapping, optional
+        What the survey declares, of each of these points; empty for a packet that has none of it.
+    kind : StructType, optional
+        The struct that holds it.
+
+    Raises
+    ------
+    ValueError
+        If a column cannot hold a value.
+    """
     counts = np.array([len(each) for each in points], np.int64)
     columns = list(zip(*(p for each in points for p in each), strict=True)) or [()] * len(_POINT)
     arrays = {}
@@ -160,4 +199,9 @@ def columns_of_points(points: Sequence[Sequence[tuple[Any, ...]]]) -> Points:
             arrays[f.name] = pa.array(c, f.type)
         except UNFORESEEN as error:
             raise ValueError(f"a point's {f.name}: {error}") from None
+    if kind is not None:
+        rows = [row for each, n in zip(own, counts, strict=True) for row in each or [{}] * n]
+        arrays[OWN] = own_array(rows, kind)
+        if len(rows) != counts.sum():
+            raise ValueError("own columns are not those of the points: one mapping for each")
     return arrays, counts

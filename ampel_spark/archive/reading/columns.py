@@ -10,6 +10,7 @@ import functools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,13 @@ import xxhash
 
 from ampel_spark.archive.ids import JD_2017, forced_id, stock_of
 from ampel_spark.archive.reading import ztf
-from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, Decoded
+from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, TRUTH, Decoded
+from ampel_spark.archive.reading.own import OWN
+from ampel_spark.archive.reading.surveys import OwnColumn, OwnColumns
 from ampel_spark.archive.reading.values import ERRORS, MAGNITUDES, POSITIONS
+from ampel_spark.lake.parts import arrow_type
 
-__all__ = ["Shapes", "row_hashes", "shaped", "value_hashes"]
+__all__ = ["OwnRows", "Shapes", "own_rows", "row_hashes", "shaped", "value_hashes"]
 
 Array = npt.NDArray[Any]
 
@@ -85,10 +89,20 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def shaped(decoded: Decoded) -> Shapes | None:
-    """Shape decoded packets; None where a list is not what the survey's is."""
+def shaped(decoded: Decoded, columns: OwnColumns | None = None) -> Shapes | None:
+    """Shape decoded packets; None where a list is not what the survey's is.
+
+    Parameters
+    ----------
+    decoded : Decoded
+    columns : OwnColumns, optional
+        What the survey declares.
+    """
+    columns = columns or OwnColumns()
     shapes = Shapes(decoded)
     if any(_is_read(path) for path in decoded.odd) or not decoded.fields.keys().isdisjoint(_LISTS):
+        return None
+    if not _are_plain(columns, decoded.odd):
         return None
     for name, level in ((_PRV, 1), (_FP, 2)):
         if any(
@@ -101,9 +115,160 @@ def shaped(decoded: Decoded) -> Shapes | None:
     # Every text is looked at before points are made of the packets that are good.
     _candidate(shapes)
     _extra(shapes)
-    _points(shapes)
-    _forced(shapes)
+    own = own_rows(shapes, columns.alerts, [("", 0)])
+    if own:
+        shapes.made[OWN] = own.at(np.arange(decoded.rows(0)))
+    points = own_rows(shapes, columns.points, [("candidate.", 0), (f"{_PRV}.", 1)])
+    forced = own_rows(shapes, columns.points, [("", 2)])
+    _points(shapes, points)
+    _forced(shapes, forced)
     return shapes
+
+
+def _are_plain(columns: OwnColumns, odd: frozenset[str]) -> bool:
+    """Say whether declared columns are scalars of the packet, of its candidate or of its points."""
+    alerts = {column.source for column in columns.alerts.values()}
+    points = {column.source for column in columns.points.values()}
+    if any("." in source.removeprefix("candidate.") for source in alerts):
+        return False
+    if any("." in source.removeprefix(f"{_FP}.") for source in points):
+        return False
+    return not odd & (alerts | {f"candidate.{source}" for source in points})
+
+
+_KINDS = {"string": (0, TEXT), "int": (0, INTEGER), "bigint": (0, INTEGER), "boolean": (0, TRUTH),
+          "float": _NUMBERS, "double": _NUMBERS}  # fmt: skip
+
+
+class OwnRows:
+    """Declared columns of rows that have any of them; of most points, which are limits, none has.
+
+    Parameters
+    ----------
+    rows : ndarray of int64 with shape (N,)
+        Numbers of these rows among all.
+    columns : mapping of str to (ndarray, ndarray of bool) with shape (N,)
+        Values, and which of them are null.
+    types : StructType
+        Of the columns.
+    """
+
+    def __init__(
+        self, rows: Array, columns: Mapping[str, tuple[Array, Array]], types: pa.StructType
+    ) -> None:
+        self._rows, self._columns, self._types = rows, columns, types
+
+    def at(self, order: Array) -> pa.StructArray:
+        """Return the struct of the rows of `order`."""
+        n = len(order)
+        place = np.full(max(order.max(initial=-1), self._rows.max(initial=-1)) + 1, -1)
+        place[order] = np.arange(n)
+        place = place[self._rows]
+        kept = place >= 0
+        place = place[kept]
+        nothing = np.ones(n, bool)
+        children = []
+        for field in self._types:
+            values, null = (each[kept] for each in self._columns[field.name])
+            nothing[place[~null]] = False
+            dense, mask = np.zeros(n, values.dtype), np.zeros(n, bool)
+            dense[place], mask[place] = values, null
+            if values.dtype == object:
+                mask |= dense == 0
+            children.append(pa.array(dense, field.type, mask=mask if mask.any() else None))
+        fields = list(self._types)
+        return pa.StructArray.from_arrays(children, fields=fields, mask=pa.array(nothing))
+
+
+def own_rows(
+    shapes: Shapes,
+    columns: Mapping[str, OwnColumn],
+    records: Sequence[tuple[str, int]],
+    given: Mapping[str, Array] = MappingProxyType({}),
+) -> OwnRows | None:
+    """Return declared columns of the rows of some records, one after the other; None: none are.
+
+    Demand that the columns can hold all values.
+
+    Parameters
+    ----------
+    shapes : Shapes
+    columns : mapping of str to OwnColumn
+    records : sequence of (str, int)
+        What stands before the path of a record's field, and its level.
+    given : mapping of str to ndarray, optional
+        Values that are no fields, of all rows, by the path that is declared.
+    """
+    if not columns:
+        return None
+    d = shapes.decoded
+    paths = {
+        name: [(f"{record}{column.source}", level) for record, level in records]
+        for name, column in columns.items()
+    }
+    rows = []
+    for i, (_, level) in enumerate(records):
+        any_there = np.zeros(d.rows(level), bool)
+        for each in paths.values():
+            if _is_at(d, *each[i]):
+                any_there |= d.kind(*each[i]) != 0
+        any_there |= any(column.source in given for column in columns.values())
+        rows.append(np.flatnonzero(any_there))
+    found: dict[str, tuple[Array, Array]] = {}
+    for name, column in columns.items():
+        if column.source in given:
+            found[name] = given[column.source], np.zeros(len(given[column.source]), bool)
+            continue
+        parts = [
+            _own_values(shapes, *place, column.type, at)
+            for place, at in zip(paths[name], rows, strict=True)
+        ]
+        values, nulls = zip(*parts, strict=True)
+        found[name] = np.concatenate(values), np.concatenate(nulls)
+    before = np.cumsum([0, *(d.rows(level) for _, level in records)])
+    numbers = np.concatenate([at + n for at, n in zip(rows, before, strict=False)])
+    types = pa.struct([(name, arrow_type(column.type)) for name, column in columns.items()])
+    return OwnRows(numbers, found, types)
+
+
+def _is_at(decoded: Decoded, path: str, level: int) -> bool:
+    return path in decoded.fields and decoded.fields[path].level == level
+
+
+def _own_values(
+    shapes: Shapes, path: str, level: int, type_name: str, rows: Array
+) -> tuple[Array, Array]:
+    """Return a declared column of some rows, and which of them are null; demand that all fit."""
+    d = shapes.decoded
+    dtype = _DTYPES.get(type_name, np.float64)
+    if not _is_at(d, path, level):
+        return np.zeros(len(rows), dtype), np.ones(len(rows), bool)
+    packet = np.repeat(np.arange(d.rows(0)), d.counts[level]) if level else None
+    column = d.fields[path].column
+    kind, numbers = d.kinds[level][column][rows], d.numbers[level][column][rows]
+    null = kind == 0
+    fine = np.isin(kind, _KINDS[type_name])
+    values: Any = numbers
+    if type_name == "string":
+        values = np.array(shapes.texts(path, level, packet), object)[rows]
+    elif type_name == "boolean":
+        values = numbers != 0
+    elif type_name == "int":
+        fine &= _fits(numbers) | null
+    elif type_name != "bigint":
+        values = np.where(kind == REAL, numbers.view(np.float64), numbers)
+        null |= np.isnan(values)
+        fine &= (type_name == "double") | null | ~(np.abs(values) > 3.4e38)
+    if not fine.all():
+        shapes.good[(rows if packet is None else packet[rows])[~fine]] = False
+        null |= ~fine
+    return np.where(null, dtype(0), values).astype(dtype), null
+
+
+_DTYPES: Mapping[str, Any] = {
+    "string": np.object_, "boolean": np.bool_, "int": np.int32, "bigint": np.int64,
+    "float": np.float32,
+}  # fmt: skip
 
 
 def _is_read(path: str) -> bool:
@@ -181,7 +346,7 @@ def _both(shapes: Shapes, name: str, how: str) -> Array:
     )
 
 
-def _points(shapes: Shapes) -> None:
+def _points(shapes: Shapes, own: OwnRows | None) -> None:
     """Make points of candidates and histories: AMPEL's datapoints, as `ztf.shape` says."""
     d = shapes.decoded
     n = d.rows(0)
@@ -265,6 +430,7 @@ def _points(shapes: Shapes) -> None:
             "ra": _reals(place["ra"], kind["ra"] == 0, order, seen),
             "dec": _reals(place["dec"], kind["dec"] == 0, order, seen),
             "procstatus": pa.nulls(len(ids), pa.string()),
+            **({OWN: own.at(order)} if own else {}),
         },
         np.bincount(packet, minlength=n),
     )
@@ -300,7 +466,7 @@ def _signs(shapes: Shapes) -> Array:
     return np.concatenate(parts)
 
 
-def _forced(shapes: Shapes) -> None:
+def _forced(shapes: Shapes, own: OwnRows | None) -> None:
     """Make points of forced photometry."""
     d = shapes.decoded
     n = d.rows(0)
@@ -379,6 +545,7 @@ def _forced(shapes: Shapes) -> None:
             "ra": pa.array(empty, mask=none),
             "dec": pa.array(empty, mask=none),
             "procstatus": pa.array(status[kept].tolist(), pa.string()),
+            **({OWN: own.at(kept)} if own else {}),
         },
         np.bincount(packet[kept], minlength=n),
     )

@@ -30,6 +30,7 @@ from ampel_spark.packed import (
     pieces_of,
     plain_name,
 )
+from ampel_spark.tabular import beside
 
 __all__ = [
     "EMPTY",
@@ -176,8 +177,10 @@ def left_out(archives: Iterable[str | Path], patterns: Sequence[str] = PATTERNS)
         if not Path(archive).is_dir():
             continue
         kinds: dict[str, list[str]] = collections.defaultdict(list)
-        for path in sorted(Path(archive).rglob("*")):
-            if path.is_file() and not fits(path.name, patterns):
+        files = [path for path in sorted(Path(archive).rglob("*")) if path.is_file()]
+        read_with = {beside(path) for path in files if fits(path.name, patterns)}
+        for path in files:
+            if path not in read_with and not fits(path.name, patterns):
                 hidden = path.name.startswith(".")
                 kinds["hidden" if hidden else path.suffix.lower() or "no ending"].append(path.name)
         if kinds:

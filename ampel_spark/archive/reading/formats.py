@@ -29,7 +29,7 @@ class Format:
         The file is hashed before it is read, because it is read from its end on, or by a library
         that takes its path.
     is_batched : bool
-        The function takes paths and schema, and yields batches by itself.
+        The function takes paths, schema and the survey's own columns, and yields batches by itself.
     """
 
     reads: str
@@ -56,5 +56,8 @@ FORMATS = {
         "ampel_spark.archive.reading.photometry:read_objects",
         patterns=(), section="photometry", is_whole=True,
     ),
-    "lsst_avro": Format("ampel_spark.archive.reading.lsst:read_packets", section="packets"),
+    "packets": Format(
+        "ampel_spark.archive.reading.parquet:read_alerts",
+        patterns=(*PATTERNS, "*.parquet", "*.pq"), section="packets", is_whole=True,
+    ),
 }  # fmt: skip

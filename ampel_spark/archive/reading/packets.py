@@ -9,7 +9,9 @@ Nearly all packets are as they should be, and go column by column (`avro`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,24 +19,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ampel_spark.archive.reading import ztf
-from ampel_spark.archive.reading.avro import Program, decode, payload_of
-from ampel_spark.archive.reading.builder import UNFORESEEN, Points, table_of
+from ampel_spark.archive.reading.avro import ZTF, Asked, Decoded, Program, decode, payload_of
+from ampel_spark.archive.reading.builder import Points, table_of
 from ampel_spark.archive.reading.columns import Shapes, shaped
 from ampel_spark.archive.reading.files import Broken, Digest, read_members
-from ampel_spark.archive.reading.rows import (
-    Packet,
-    bad_row,
-    batch_of,
-    broken_row,
-    end_row,
-    entry_row,
-    packet_of,
-)
-from ampel_spark.archive.reading.values import BadPacket, printable
+from ampel_spark.archive.reading.own import NONE, OwnTypes, own_types
+from ampel_spark.archive.reading.parquet import Shape, taken, ztf_shape
+from ampel_spark.archive.reading.rows import Packet, batch_of, broken_row, end_row
+from ampel_spark.archive.reading.surveys import OwnColumns
+from ampel_spark.archive.reading.values import printable
 from ampel_spark.archive.reading.wire import records
 from ampel_spark.lake.tasks import ahead
 
-__all__ = ["BATCH_ROWS", "read_batches"]
+__all__ = ["BATCH_ROWS", "Route", "read_batches", "read_file"]
 
 #: Decode packets one by one, with fastavro: the plain twin, for tests.
 PLAIN = False
@@ -43,23 +40,64 @@ PLAIN = False
 BATCH_ROWS, BATCH_BYTES = 2000, 64 << 20
 
 
-def read_batches(paths: Iterable[str], schema: str | None = None) -> Iterator[pa.RecordBatch]:
-    """Read archive files into batches of `builder.packet_schema`.
+@dataclass(frozen=True)
+class Route:
+    """How the packets of a survey are shaped.
+
+    Attributes
+    ----------
+    survey : str
+        What the tables call it.
+    asked : Asked
+        The fields that are decoded column by column.
+    at_once : callable
+        Shapes what was decoded so; None where it cannot.
+    one : callable
+        Shapes a decoded packet by itself: the plain twin.
+    own : OwnTypes
+        What the survey declares.
+    night_starts : float
+        Hour at which a night's date begins [h].
+    """
+
+    survey: str
+    asked: Asked
+    at_once: Callable[[Decoded], Shapes | None]
+    one: Shape
+    own: OwnTypes = NONE
+    night_starts: float = 0.0
+
+
+def read_batches(
+    paths: Iterable[str], schema: str | None = None, columns: OwnColumns | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Read archive files of ZTF into batches of `builder.packet_schema`.
 
     Parameters
     ----------
     paths : iterable of str
     schema : str, optional
         Schema [JSON] of packets that do not have theirs with them.
+    columns : OwnColumns, optional
+        What the survey declares.
     """
+    columns = columns or OwnColumns()
+    route = Route(
+        ztf.SURVEY,
+        ZTF,
+        functools.partial(shaped, columns=columns),
+        functools.partial(ztf_shape, ztf.SURVEY, columns),
+        own_types(columns),
+    )
     for path in paths:
-        yield from _read_file(path, schema)
+        yield from read_file(path, route, schema)
 
 
-def _read_file(path: str, schema: str | None) -> Iterator[pa.RecordBatch]:
+def read_file(path: str, route: Route, schema: str | None = None) -> Iterator[pa.RecordBatch]:
+    """Read an archive file into batches, see `read_batches`."""
     seen = 0
     for members, rows in ahead(_groups(path)):
-        count, make = _members(path, members, schema)
+        count, make = _members(path, members, schema, route)
         seen += count
         if rows:
             rows[-1]["seen"] = seen
@@ -85,36 +123,39 @@ def _groups(path: str) -> Iterator[tuple[list[tuple[str, bytes]], list[dict[str,
 
 
 def _members(
-    path: str, members: list[tuple[str, bytes]], schema: str | None = None
+    path: str, members: list[tuple[str, bytes]], schema: str | None, route: Route
 ) -> tuple[int, Callable[[list[dict[str, Any]]], pa.RecordBatch]]:
     """Return the number of packets in members, and what makes a batch of them and of other rows."""
     tables: list[pa.Table] = []
     if PLAIN:
         left = list(range(len(members)))
     else:
-        tables, left = _at_once(path, members)
+        tables, left = _at_once(path, members, route)
     count = len(members) - len(left)
     good: list[Packet] = []
     rows: list[dict[str, Any]] = []
     for i in left:
         name, data = members[i]
-        for member, outcome in _decode(name, data, schema):
+        for member, record in _decode(name, data, schema):
             count += 1
-            if isinstance(outcome, BadPacket):
-                rows.append(bad_row(path, member, data, outcome.reason, str(outcome)))
-                continue
-            good.append(packet_of(outcome, path, member, ztf.SURVEY, data))
-            if outcome.faults:
-                rows.append(entry_row(path, member, data, outcome.faults))
-    return count, lambda others: batch_of(good, [*rows, *others], tables)
+            for item in taken(route.one, record, path, member, data):
+                if isinstance(item, Packet):
+                    good.append(replace(item, data=data))
+                else:
+                    rows.append(item)
+    return count, lambda others: batch_of(
+        good, [*rows, *others], tables, route.own, route.night_starts
+    )
 
 
-def _at_once(path: str, members: list[tuple[str, bytes]]) -> tuple[list[pa.Table], list[int]]:
+def _at_once(
+    path: str, members: list[tuple[str, bytes]], route: Route
+) -> tuple[list[pa.Table], list[int]]:
     """Decode and shape what is as it should be, column by column; return what is left, by place."""
     groups: dict[int, tuple[Program, list[int], list[bytes | memoryview]]] = {}
     left: list[int] = []
     for i, (_, data) in enumerate(members):
-        found = payload_of(data)
+        found = payload_of(data, route.asked)
         if found is None:
             left.append(i)
             continue
@@ -124,27 +165,27 @@ def _at_once(path: str, members: list[tuple[str, bytes]]) -> tuple[list[pa.Table
         payloads.append(payload)
     tables = []
     for program, places, payloads in groups.values():
-        shapes = shaped(decode(program, payloads))
+        shapes = route.at_once(decode(program, payloads))
         if shapes is None:
             left += places
             continue
         if shapes.good.any():
-            tables.append(_table(shapes, path, [members[i][0] for i in places]))
+            tables.append(_table(shapes, path, [members[i][0] for i in places], route))
         left += [i for i, fine in zip(places, shapes.good.tolist(), strict=True) if not fine]
     return tables, sorted(left)
 
 
-def _table(shapes: Shapes, path: str, members: list[str]) -> pa.Table:
+def _table(shapes: Shapes, path: str, members: list[str], route: Route) -> pa.Table:
     """Return the rows of the good ones of packets that were shaped at once."""
     good = shapes.good
     n = len(members)
-    made = shapes.made | {"file": [path] * n, "member": members, "survey": [ztf.SURVEY] * n}
+    made = shapes.made | {"file": [path] * n, "member": members, "survey": [route.survey] * n}
     points: Points = shapes.points
     forced: Points = shapes.forced
     if not good.all():
         made = {name: pa.array(values).filter(pa.array(good)) for name, values in made.items()}
         points, forced = _points_of(good, points), _points_of(good, forced)
-    return table_of(made, points, forced)
+    return table_of(made, points, forced, route.own, route.night_starts)
 
 
 def _points_of(good: npt.NDArray[np.bool_], points: Points) -> Points:
@@ -153,20 +194,6 @@ def _points_of(good: npt.NDArray[np.bool_], points: Points) -> Points:
     return {name: values.filter(mask) for name, values in columns.items()}, counts[good]
 
 
-def _decode(
-    name: str, data: bytes, schema: str | None = None
-) -> Iterator[tuple[str, ztf.Shaped | BadPacket]]:
+def _decode(name: str, data: bytes, schema: str | None = None) -> Iterator[tuple[str, Any]]:
     """Yield the packets of a member, nearly always one; names tell later ones apart."""
-    for member, record in records(name, data, schema):
-        yield member, record if isinstance(record, BadPacket) else _shaped(record)
-
-
-def _shaped(packet: Any) -> ztf.Shaped | BadPacket:
-    if not isinstance(packet, Mapping):
-        return BadPacket("wrong_schema", f"the packet is a {type(packet).__name__}, not a record")
-    try:
-        return ztf.shape(packet)
-    except BadPacket as error:
-        return error
-    except UNFORESEEN as error:
-        return BadPacket("bad_value", f"{type(error).__name__}: {error}")
+    yield from records(name, data, schema)

@@ -1,12 +1,14 @@
-"""ZTF alerts in Parquet files, as brokers export them: a row is a packet.
+"""Alerts in Parquet files, as brokers export them: a row is a packet.
 
-The rows have the fields of the survey's packets (``objectId, candid, candidate, prv_candidates``),
-and go through the same shaping; what a broker adds at the top is kept as ``extra``.
+The rows have the fields of the survey's packets (ZTF's ``objectId, candid, candidate,
+prv_candidates``), and go through the same shaping; what a broker adds at the top is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ from pyarrow import parquet
 from ampel_spark.archive.reading import ztf
 from ampel_spark.archive.reading.builder import UNFORESEEN
 from ampel_spark.archive.reading.files import Digest
+from ampel_spark.archive.reading.mapping import Mapper
 from ampel_spark.archive.reading.rows import (
     Packet,
     bad_row,
@@ -22,12 +25,26 @@ from ampel_spark.archive.reading.rows import (
     entry_row,
     packet_of,
 )
-from ampel_spark.archive.reading.surveys import Survey
+from ampel_spark.archive.reading.surveys import OwnColumns, Survey
 
-__all__ = ["read_alerts"]
+__all__ = ["Shape", "Shaped", "is_parquet", "read_alerts", "taken", "ztf_shape"]
+
+#: A packet, which entries of its history were left out, and which values of declared columns.
+Shaped = tuple[Packet, Sequence[str], Sequence[str]]
+#: What makes a packet of a decoded one, of its file and of its member.
+Shape = Callable[[Any, str, str], Shaped]
 
 #: Rows read at a time.
 _ROWS = 500
+
+
+def is_parquet(path: str | Path) -> bool:
+    """Say whether a file is a Parquet file, by its first bytes; one that cannot be read is none."""
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(4) == b"PAR1"
+    except OSError:
+        return False
 
 
 def read_alerts(
@@ -42,6 +59,11 @@ def read_alerts(
     digest : Digest
         Over the whole file.
     """
+    shape: Shape
+    if survey.packets is None:
+        shape = functools.partial(ztf_shape, survey.label, survey.columns)
+    else:
+        shape = Mapper(survey).shape
     number = 0
     try:
         file = parquet.ParquetFile(path)
@@ -49,7 +71,7 @@ def read_alerts(
         for batch in file.iter_batches(_ROWS, columns=names):
             for record in _records(batch):
                 number += 1
-                yield from _taken(record, path, f"row {number}", survey.label)
+                yield from taken(shape, record, path, f"row {number}", repr(record).encode())
     except (pa.ArrowException, OSError) as error:
         yield broken_row(
             path, digest.hexdigest(), "broken_archive", f"parquet: after {number} rows: {error}"
@@ -74,20 +96,52 @@ def _records(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any] | ztf.BadPacke
         yield fault or row
 
 
-def _taken(
-    record: Mapping[str, Any] | ztf.BadPacket, path: str, member: str, survey: str
+def taken(
+    shape: Shape, record: Any, path: str, member: str, data: bytes
 ) -> Iterator[Packet | dict[str, Any]]:
-    data = repr(record).encode()
+    """Yield a decoded packet and what of it was left out, or the row that says what is wrong.
+
+    Parameters
+    ----------
+    shape : callable
+    record : object
+        What was decoded; a `BadPacket` says why there is nothing.
+    path, member : str
+        Where it comes from.
+    data : bytes
+        What it was decoded from.
+    """
     try:
         if isinstance(record, ztf.BadPacket):
             raise record
-        shaped = ztf.shape(record)
+        packet, faults, nulls = shape(record, path, member)
     except ztf.BadPacket as error:
         yield bad_row(path, member, data, error.reason, str(error))
-        return
     except UNFORESEEN as error:
         yield bad_row(path, member, data, "bad_value", f"{type(error).__name__}: {error}")
-        return
-    if shaped.faults:
-        yield entry_row(path, member, data, shaped.faults)
-    yield packet_of(shaped, path, member, survey)
+    else:
+        if faults or nulls:
+            yield entry_row(path, member, data, faults, nulls)
+        yield packet
+
+
+def ztf_shape(label: str, columns: OwnColumns, record: Any, path: str, member: str) -> Shaped:
+    """Return a packet of ZTF, and what of it was left out.
+
+    Parameters
+    ----------
+    label : str
+        What the tables call the survey.
+    columns : OwnColumns
+        What the survey declares.
+    record : object
+        What was decoded.
+    path, member : str
+        Where it comes from.
+    """
+    if not isinstance(record, Mapping):
+        raise ztf.BadPacket(
+            "wrong_schema", f"the packet is a {type(record).__name__}, not a record"
+        )
+    made = ztf.shape(record, columns.alerts, columns.points)
+    return packet_of(made, path, member, label), made.faults, made.nulls

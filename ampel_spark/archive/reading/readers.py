@@ -18,7 +18,11 @@ import pyarrow as pa
 from ampel_spark.archive.reading import tables
 from ampel_spark.archive.reading.files import SETTINGS, Digest
 from ampel_spark.archive.reading.formats import FORMATS
-from ampel_spark.archive.reading.packets import BATCH_ROWS
+from ampel_spark.archive.reading.mapped import asked_of, shaped
+from ampel_spark.archive.reading.mapping import Mapper
+from ampel_spark.archive.reading.own import own_types
+from ampel_spark.archive.reading.packets import BATCH_ROWS, Route, read_file
+from ampel_spark.archive.reading.parquet import is_parquet
 from ampel_spark.archive.reading.rows import Packet, batch_of, broken_row, end_row
 from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.errors import ArchiveError
@@ -55,8 +59,10 @@ def reader_of(survey: Survey, schema: str | None = None) -> Reader:
         Schema [JSON] of Avro packets that do not have theirs with them.
     """
     form = FORMATS[survey.reader]
+    if survey.packets is not None:
+        return functools.partial(_read_packets, survey, schema)
     if form.is_batched:
-        return functools.partial(form.function(), schema=schema)
+        return functools.partial(form.function(), schema=schema, columns=survey.columns)
     return functools.partial(_read, survey, schema)
 
 
@@ -83,6 +89,7 @@ def _read(survey: Survey, schema: str | None, paths: Iterable[str]) -> Iterator[
     packets: list[Packet] = []
     others: list[dict[str, Any]] = []
     points = 0
+    own = own_types(survey.columns)
     for path in paths:
         seen, digest = 0, Digest()
         for item in _items(path, digest, survey, schema):
@@ -93,10 +100,29 @@ def _read(survey: Survey, schema: str | None, paths: Iterable[str]) -> Iterator[
                 others.append(item)
             seen += not isinstance(item, dict) or item["row"] == "bad"
             if len(packets) + len(others) >= BATCH_ROWS or points >= BATCH_POINTS:
-                yield batch_of(packets, others)
+                yield batch_of(packets, others, own=own, night_starts=survey.night_starts)
                 packets, others, points = [], [], 0
         others.append(end_row(path, digest, seen))
-    yield batch_of(packets, others)
+    yield batch_of(packets, others, own=own, night_starts=survey.night_starts)
+
+
+def _read_packets(
+    survey: Survey, schema: str | None, paths: Iterable[str]
+) -> Iterator[pa.RecordBatch]:
+    """Read files of packets by mapping: Avro by columns where it can be, Parquet row by row."""
+    route = Route(
+        survey.label,
+        asked_of(survey),
+        functools.partial(shaped, survey=survey),
+        Mapper(survey).shape,
+        own_types(survey.columns),
+        survey.night_starts,
+    )
+    for path in paths:
+        if is_parquet(path):
+            yield from _read(survey, schema, [path])
+        else:
+            yield from read_file(path, route, schema)
 
 
 def _items(path: str, digest: Digest, survey: Survey, schema: str | None) -> Items:

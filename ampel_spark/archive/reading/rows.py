@@ -6,6 +6,7 @@ To the lake an object in a photometry table is what a packet is: a row of
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from ampel_spark.archive.reading.builder import (
     table_of,
 )
 from ampel_spark.archive.reading.files import Digest
+from ampel_spark.archive.reading.own import NONE, OWN, OwnTypes, own_array
 from ampel_spark.archive.reading.values import POSITIONS, printable
 
 __all__ = ["Packet", "bad_row", "batch_of", "broken_row", "end_row", "entry_row", "packet_of",
@@ -118,6 +120,9 @@ def packet_of(
         schema_version=shaped.schema_version,
         extra=shaped.extra,
         candidate=body,
+        own_columns=shaped.own_columns,
+        point_columns=shaped.point_columns,
+        forced_columns=shaped.forced_columns,
         data=data,
     )
 
@@ -162,13 +167,30 @@ def bad_row(file: str, member: str, data: bytes, reason: str, detail: str) -> di
     }
 
 
-def entry_row(file: str, member: str, data: bytes, faults: Sequence[str]) -> dict[str, Any]:
-    """Return the row that says which entries of a stored packet's history were left out.
+def entry_row(
+    file: str, member: str, data: bytes, faults: Sequence[str], nulls: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the row that says what of a stored packet was left out.
 
     It is a row more beside the packet's own, and in no count of packets.
+
+    Parameters
+    ----------
+    file, member : str
+    data : bytes
+    faults : sequence of str
+        Entries of its history that were left out, each with why.
+    nulls : sequence of str
+        Values of the survey's own columns that are null instead, each with why.
     """
-    entries = "1 entry" if len(faults) == 1 else f"{len(faults)} entries"
-    detail = f"{entries} of its history left out: {'; '.join(faults)}"
+    said = []
+    if faults:
+        entries = "1 entry" if len(faults) == 1 else f"{len(faults)} entries"
+        said.append(f"{entries} of its history left out: {'; '.join(faults)}")
+    if nulls:
+        values = "1 value" if len(nulls) == 1 else f"{len(nulls)} values"
+        said.append(f"{values} left out: {'; '.join(nulls)}")
+    detail = "; ".join(said)
     return bad_row(file, member, data, "bad_entry", detail) | {"row": "entry"}
 
 
@@ -188,6 +210,8 @@ def batch_of(
     packets: Sequence[Packet],
     others: Sequence[Mapping[str, Any]],
     tables: Sequence[pa.Table] = (),
+    own: OwnTypes = NONE,
+    night_starts: float = 0.0,
 ) -> pa.RecordBatch:
     """Return packets, and rows of other kinds, as a batch of `builder.packet_schema`.
 
@@ -201,9 +225,13 @@ def batch_of(
         Rows that are no packets, see `bad_row` and its neighbours.
     tables : sequence of Table
         Rows of further packets, which come first; see `builder.table_of`.
+    own : OwnTypes, optional
+        What the survey declares.
+    night_starts : float, optional
+        Hour at which a night's date begins [h]; default 0.
     """
-    schema = packet_schema()
-    made, left_out = _fitting(packets, _packets)
+    schema = packet_schema(own)
+    made, left_out = _fitting(packets, functools.partial(_packets, own, night_starts))
     bad = [
         bad_row(p.file, p.member, repr(p).encode() if p.data is None else p.data, "bad_value",
                 str(error))
@@ -231,17 +259,24 @@ def _fitting(
     return [*first[0], *second[0]], [*first[1], *second[1]]
 
 
-def _packets(packets: Sequence[Packet]) -> pa.Table:
+def _packets(own: OwnTypes, night_starts: float, packets: Sequence[Packet]) -> pa.Table:
     if not packets:
-        return packet_schema().empty_table()
+        return packet_schema(own).empty_table()
     for p in packets:
         _check_place(p)
-    own = ("file", "member", "survey", "name", "stock", "alert_id", "programid", "jd", "ra", "dec",
-           "schema_version", "own", "extra")  # fmt: skip
+    names = ("file", "member", "survey", "name", "stock", "alert_id", "programid", "jd", "ra",
+             "dec", "schema_version", "own", "extra")  # fmt: skip
     made = {c.name: [p.candidate.get(c.name) for p in packets] for c in ztf.candidate_columns()}
-    made |= {name: [getattr(p, name) for p in packets] for name in own}
-    return table_of(made, columns_of_points([p.points for p in packets]),
-                    columns_of_points([p.forced for p in packets]))  # fmt: skip
+    made |= {name: [getattr(p, name) for p in packets] for name in names}
+    if own.alerts is not None:
+        made[OWN] = own_array([p.own_columns for p in packets], own.alerts)
+    points = columns_of_points(
+        [p.points for p in packets], [p.point_columns for p in packets], own.points
+    )
+    forced = columns_of_points(
+        [p.forced for p in packets], [p.forced_columns for p in packets], own.points
+    )
+    return table_of(made, points, forced, own, night_starts)
 
 
 def _check_place(packet: Packet) -> None:

@@ -1,7 +1,7 @@
 """What a survey is: a file of ``conf/surveys`` that says how its files are read.
 
 The ``reader`` decides which section the file has beside the common keys: ``photometry`` for tables
-of measurements, ``packets`` for alerts in LSST's schema; ZTF's packets need none. The section
+of measurements, ``packets`` for alerts (`packet_map`); ZTF's own packets need none. The section
 ``columns`` declares what the survey's alerts and points have beside the columns common to all.
 """
 
@@ -16,6 +16,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from ampel_spark.archive.reading import ztf
 from ampel_spark.archive.reading.formats import FORMATS
+from ampel_spark.archive.reading.packet_map import PacketSettings
+from ampel_spark.archive.reading.recipe import Recipe
 from ampel_spark.errors import ConfigError, nearest
 
 __all__ = [
@@ -36,7 +38,7 @@ class _Section(BaseModel):
 
 
 def _as_source(value: Any) -> Any:
-    if isinstance(value, str):
+    if isinstance(value, str | list | tuple):
         return {"column": value}
     if isinstance(value, datetime.date):
         return {"value": value.isoformat()}
@@ -50,11 +52,15 @@ def _as_word(value: Any) -> Any:
 class Source(_Section):
     """Where a quantity comes from: exactly one of `column`, `meta`, `file`, `path` and `value`.
 
-    A text alone is a column (for `zpsys` a value), a number or a date alone is a value.
+    A text or a list alone is a column (for `zpsys` a value), a number or a date alone is a value.
     """
 
-    column: str | None = Field(default=None, description="column of the table")
-    meta: str | None = Field(default=None, description="entry of the table's header")
+    column: str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None, description="column of the table; of several names the first that it has"
+    )
+    meta: str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = Field(
+        default=None, description="entry of the table's header; of several the first that it has"
+    )
     file: str | None = Field(
         default=None, description="pattern with one group, searched for in the file's name"
     )
@@ -86,6 +92,16 @@ class Source(_Section):
             raise ValueError(f"give exactly one of {', '.join(kinds)}, not {found}")
         return self
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names that the column may have."""
+        return (self.column,) if isinstance(self.column, str) else self.column or ()
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Return the names that the entry of the header may have."""
+        return (self.meta,) if isinstance(self.meta, str) else self.meta or ()
+
 
 class Time(Source):
     """Where the time comes from, and how it is written."""
@@ -103,6 +119,9 @@ class FlagColumn(_Section):
 
     column: str
     bits: int | None = Field(default=None, ge=1, description="any of these bits set")
+    codes: Annotated[tuple[int, ...], Field(strict=False)] | None = Field(
+        default=None, description="one of these among the codes that it lists, as 56,57"
+    )
     values: Annotated[tuple[float | str | bool, ...], Field(strict=False)] | None = Field(
         default=None, description="one of these values"
     )
@@ -112,9 +131,9 @@ class FlagColumn(_Section):
 
     @model_validator(mode="after")
     def _one_rule(self) -> FlagColumn:
-        given = [k for k in ("bits", "values", "outside") if getattr(self, k) is not None]
+        given = [k for k in ("bits", "codes", "values", "outside") if getattr(self, k) is not None]
         if len(given) != 1:
-            raise ValueError("give exactly one of bits, values and outside")
+            raise ValueError("give exactly one of bits, values and outside, or codes")
         return self
 
 
@@ -158,9 +177,23 @@ class PhotometrySettings(_Section):
     )
     field: _Source | None = Field(default=None, description="survey field")
     rcid: _Source | None = Field(default=None, description="readout channel or detector")
+    ccd: str | None = Field(
+        default=None, description="column of ZTF's CCD (1 to 16): with 'quadrant' in place of rcid"
+    )
+    quadrant: str | None = Field(default=None, description="column of its quadrant (0 to 3)")
     ra: _Source | None = Field(default=None, description="right ascension [deg, ICRS]")
     dec: _Source | None = Field(default=None, description="declination [deg, ICRS]")
     redshift: _Source | None = Field(default=None, description="redshift")
+    mwebv: _Source | None = Field(
+        default=None, description="E(B-V) of the Milky Way, as the table's makers took it [mag]"
+    )
+    peak: _Source | None = Field(
+        default=None,
+        description="time of maximum, as the table's makers know it; format as of time",
+    )
+    recipe: Recipe | None = Field(
+        default=None, description="what is done to fluxes of forced photometry"
+    )
     unusable: Annotated[tuple[FlagColumn, ...], Field(strict=False)] = Field(
         default=(), description="rows whose measurement is not usable"
     )
@@ -172,9 +205,12 @@ class PhotometrySettings(_Section):
 
     @model_validator(mode="after")
     def _is_complete(self) -> PhotometrySettings:
-        if (self.flux is None) == (self.mag is None):
-            raise ValueError("give either 'flux' (with fluxerr and zp) or 'mag' (with magerr)")
-        needed = ("fluxerr", "zp") if self.flux is not None else ("magerr",)
+        limits_alone = self.limit is not None and self.mag is None and self.magerr is None
+        if (self.flux is None) == (self.mag is None) and not (self.flux is None and limits_alone):
+            raise ValueError(
+                "give either 'flux' (with fluxerr and zp) or 'mag' (with magerr), or 'limit' alone"
+            )
+        needed = ("fluxerr", "zp") if self.flux is not None else () if limits_alone else ("magerr",)
         others = ("magerr",) if self.flux is not None else ("fluxerr", "zp")
         for key in needed:
             if getattr(self, key) is None:
@@ -182,21 +218,20 @@ class PhotometrySettings(_Section):
         for key in others:
             if getattr(self, key) is not None:
                 raise ValueError(f"{key!r} does not go with what the table measures")
-        if self.sign is not None and self.mag is None:
-            raise ValueError("'sign' goes with 'mag': a flux has its own")
-        if (self.ra is None) != (self.dec is None):
-            raise ValueError("give both 'ra' and 'dec', or neither")
         return self
 
-
-class PacketSettings(_Section):
-    """How alerts in LSST's schema (diaSource, diaForcedSource, diaObject) are to be understood."""
-
-    zp: float = Field(default=31.4, description="zero point of fluxes [mag]; 31.4 is nJy")
-    zpsys: str = Field(default="ab", description="magnitude system, as sncosmo calls it")
-    bands: dict[str, str] = Field(description="bands there, and sncosmo's names of them")
-    limit_sigma: float = Field(default=5.0, gt=0, description="sigma of limits made of noise")
-    programid: int = Field(default=1, description="program id of every packet")
+    @model_validator(mode="after")
+    def _goes_together(self) -> PhotometrySettings:
+        if self.sign is not None and self.mag is None:
+            raise ValueError("'sign' goes with 'mag': a flux has its own")
+        for pair in (("ra", "dec"), ("ccd", "quadrant")):
+            if len({getattr(self, key) is None for key in pair}) > 1:
+                raise ValueError("give both '{}' and '{}', or neither".format(*pair))
+        if self.ccd is not None and self.rcid is not None:
+            raise ValueError("give either 'rcid', or 'ccd' and 'quadrant'")
+        if self.recipe is not None and self.flux is None:
+            raise ValueError("'recipe' goes with 'flux'")
+        return self
 
 
 class OwnColumn(_Section):
@@ -256,7 +291,7 @@ class Survey(_Section):
     )
     access: dict[str, int] = Field(description="program id that each data right lets see")
     photometry: PhotometrySettings | None = Field(default=None, description="of reader photometry")
-    packets: PacketSettings | None = Field(default=None, description="of reader lsst_avro")
+    packets: PacketSettings | None = Field(default=None, description="of reader packets")
     columns: OwnColumns = Field(
         default=OwnColumns(), description="typed columns of its alerts and points"
     )
@@ -282,6 +317,8 @@ class Survey(_Section):
                 raise ValueError(
                     f"the survey {there} a section {key!r}, which reader {reader!r} needs"
                 )
+        if self.reader == "photometry" and (self.columns.alerts or self.columns.points):
+            raise ValueError("tables of photometry have no 'columns' of their own: leave them out")
         section = self.photometry or self.packets
         given = None if section is None else section.programid
         if isinstance(given, int) and given not in self.access.values():

@@ -7,7 +7,7 @@ numbers stay whole, also with gaps.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from ampel_spark.dialects import MISSING, DialectError
 from ampel_spark.errors import ArchiveError, nearest
 from ampel_spark.tabular import FORMATS, format_of, read_file
 
-__all__ = ["FORMATS", "FileTable", "read_table"]
+__all__ = ["FORMATS", "FileTable", "file_columns", "read_table"]
 
 Array = npt.NDArray[Any]
 
@@ -37,18 +37,27 @@ class FileTable:
         Entries of the header.
     odd : tuple of (int, str)
         Number and text of lines that have too many or too few values, and are in no column.
+    heads : mapping of str to ndarray
+        What the file says of each of its objects, where it tells them apart by itself: one value
+        for each, the names first.
+    of : ndarray of int
+        For each row the place of its object in `heads`.
     """
 
     path: Path
     columns: Mapping[str, Array]
     meta: Mapping[str, Any]
     odd: tuple[tuple[int, str], ...] = ()
+    heads: Mapping[str, Array] = field(default_factory=dict)
+    of: Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
 
     def column(self, name: str) -> Array:
         """Return a column as it is in the file; a ``#`` before the names of a head counts nothing.
+
+        What the heads of objects say is a column, too: the value of its object for each row.
 
         Raises
         ------
@@ -57,9 +66,13 @@ class FileTable:
         """
         if name in self.columns:
             return self.columns[name]
+        if name in self.heads:
+            return self.heads[name][self.of]
         bare = {there.lstrip("#"): there for there in self.columns}
         if name.lstrip("#") not in bare:
-            raise ArchiveError(f"{self.path}: no column {name!r}{nearest(name, self.columns)}")
+            raise ArchiveError(
+                f"{self.path}: no column {name!r}{nearest(name, [*self.columns, *self.heads])}"
+            )
         return self.columns[bare[name.lstrip("#")]]
 
     def header(self, name: str) -> Any:
@@ -71,7 +84,8 @@ class FileTable:
             If there is none of this name.
         """
         if name not in self.meta:
-            raise ArchiveError(f"{self.path}: no {name!r} in its header{nearest(name, self.meta)}")
+            known = nearest(name, [*self.meta, *self.heads])
+            raise ArchiveError(f"{self.path}: no {name!r} in its header{known}")
         return self.meta[name]
 
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
@@ -94,7 +108,8 @@ class FileTable:
     def parsed(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """Return a column as floats, with NaN for what is missing, and where it is no number."""
         values = self.column(name)
-        if any(isinstance(value, list) for value in values[:1]):
+        there = [v for v in values.tolist() if v is not None] if values.dtype == object else []
+        if there and all(isinstance(value, list) for value in there):
             raise ArchiveError(f"{self.path}: column {name!r} has several values in a row")
         if values.dtype.kind in "fiub":
             return values.astype(np.float64), np.zeros(len(values), bool)
@@ -131,7 +146,9 @@ def read_table(path: str | Path, kind: str | None = None, text: Collection[str] 
         raise ArchiveError(f"{path}: no table format ends so; known: {known} (or give 'format')")
     try:
         found = read_file(path, kind, text)
-        return FileTable(path, _columns(found.table, text), found.meta, found.odd)
+        heads = {} if found.heads is None else file_columns(found.heads, text)
+        of = np.zeros(0, np.int64) if found.of is None else found.of
+        return FileTable(path, file_columns(found.table, text), found.meta, found.odd, heads, of)
     except DialectError as error:
         where = f"{path}:{error.line}" if error.line else f"{path}: cannot be read as {kind}"
         raise ArchiveError(f"{where}: {error}") from None
@@ -165,7 +182,8 @@ def _number_of(value: Any) -> float | None:
         return None
 
 
-def _columns(table: pa.Table, text: Collection[str]) -> dict[str, Array]:
+def file_columns(table: pa.Table, text: Collection[str]) -> dict[str, Array]:
+    """Return the columns of a table as arrays, those in `text` as text."""
     columns: dict[str, Array] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if name in columns:

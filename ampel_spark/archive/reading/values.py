@@ -213,9 +213,12 @@ def own_values(
         if value is None:
             continue
         try:
-            found[name] = fitting(column.source, value, column.type)
+            fit = fitting(column.source, value, column.type)
         except BadPacket as error:
             nulls.append(f"{where}: {error}" if where else str(error))
+            continue
+        if fit is not None and fit == fit:  # NaN is nothing
+            found[name] = fit
     return found
 
 
@@ -309,6 +312,7 @@ def from_entries(
     name: str,
     make: Callable[[Mapping[str, Any]], Any],
     faults: list[str],
+    places: list[str] | None = None,
 ) -> list[Any]:
     """Return what `make` makes of the entries of a packet's list, which must be records.
 
@@ -321,6 +325,8 @@ def from_entries(
         Takes an entry; raises `BadPacket` where it cannot be.
     faults : list of str
         Takes the place (``prv_candidates[3]``) of each entry that cannot be, with why.
+    places : list of str, optional
+        Takes the place of each entry that is returned.
 
     Raises
     ------
@@ -340,6 +346,9 @@ def from_entries(
             made.append(make(entry))
         except BadPacket as error:
             faults.append(f"{name}[{i}]: {error}")
+        else:
+            if places is not None:
+                places.append(f"{name}[{i}]")
     return made
 
 

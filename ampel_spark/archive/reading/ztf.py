@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ampel_spark.archive.ids import forced_id, stock_of, upper_limit_id
@@ -26,6 +27,7 @@ from ampel_spark.archive.reading.values import (
     integer,
     is_magnitude,
     needed,
+    own_values,
     position,
     real,
     scalars,
@@ -89,6 +91,8 @@ _KNOWN = frozenset({
 })
 # fmt: on
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
 # Columns of the alerts table that all surveys have.
 _HEAD = columns_of(
     """
@@ -130,7 +134,11 @@ POINT_NAMES = frozenset(
 
 
 class Shaped(NamedTuple):
-    """A packet in canonical form; `faults` says which entries of its history were left out."""
+    """A packet in canonical form.
+
+    `faults` says which entries of its history were left out, `nulls` which values of the columns
+    that the survey declares; these are in the last three, as `rows.Packet` has them.
+    """
 
     name: str
     stock: int
@@ -140,6 +148,10 @@ class Shaped(NamedTuple):
     forced: list[tuple[Any, ...]]
     extra: str | None
     faults: tuple[str, ...] = ()
+    nulls: tuple[str, ...] = ()
+    own_columns: Mapping[str, Any] = _NOTHING
+    point_columns: Sequence[Mapping[str, Any]] = ()
+    forced_columns: Sequence[Mapping[str, Any]] = ()
 
 
 @functools.cache
@@ -157,11 +169,24 @@ def alerts_table() -> Table:
     return Table("alerts", "one alert packet", (*_HEAD, *own), ("survey", "alert_id"), noted)
 
 
-def shape(packet: Mapping[str, Any]) -> Shaped:
+def shape(
+    packet: Mapping[str, Any],
+    own: Mapping[str, Any] = _NOTHING,
+    points: Mapping[str, Any] = _NOTHING,
+) -> Shaped:
     """Bring a decoded packet into canonical form.
 
     An entry of a history that cannot be (a magnitude of -999, a detection without a sign) is left
-    out and named in `faults`; the rest of the packet stays.
+    out and named in `faults`; the rest of the packet stays. A value of a declared column that
+    cannot be is null, and named in `nulls`.
+
+    Parameters
+    ----------
+    packet : mapping
+    own, points : mapping of str to OwnColumn
+        The columns that the survey declares for its alerts and for their points. A point's are
+        fields of its record; those of forced measurements are called ``fp_hists.scisigpix``, for
+        they have other units under the same names.
 
     Raises
     ------
@@ -182,27 +207,51 @@ def shape(packet: Mapping[str, Any]) -> Shaped:
         ) from None
     body = _body(packet, candidate)
     faults: list[str] = []
-    seen: dict[int, tuple[Any, ...]] = {}
-    points = [_point(body), *from_entries(packet, "prv_candidates", _point, faults)]
-    for point in points:
+    nulls: list[str] = []
+    said = own_values(packet, own, nulls)
+    seen: dict[int, tuple[tuple[Any, ...], Mapping[str, Any]]] = {}
+    for place, entry, point in _entries(packet, "prv_candidates", _point, faults, _point(body)):
         if point is None:
             continue
         other = seen.get(point[0])
         # One id, two upper limits: the smaller processing id stays.
-        if other is None or (point[0] < 0 and point[15] < other[15]):
-            seen[point[0]] = point
+        if other is None or (point[0] < 0 and point[15] < other[0][15]):
+            seen[point[0]] = point, own_values(entry, points, nulls, place)
     measured = functools.partial(_forced, stock)
-    forced = {p[0]: p for p in from_entries(packet, "fp_hists", measured, faults)}
+    forced = {
+        point[0]: (point, own_values({"fp_hists": entry}, points, nulls, place))
+        for place, entry, point in _entries(packet, "fp_hists", measured, faults)
+    }
     return Shaped(
         str(name),
         stock,
         body,
         text("schemavsn", packet.get("schemavsn")),
-        list(seen.values()),
-        list(forced.values()),
+        [point for point, _ in seen.values()],
+        [point for point, _ in forced.values()],
         _extra(packet),
         tuple(faults),
+        tuple(nulls),
+        said,
+        [values for _, values in seen.values()],
+        [values for _, values in forced.values()],
     )
+
+
+def _entries(
+    packet: Mapping[str, Any],
+    name: str,
+    make: Callable[[Mapping[str, Any]], Any],
+    faults: list[str],
+    own: Any = None,
+) -> Iterator[tuple[str, Mapping[str, Any], Any]]:
+    """Yield place, record and point of the candidate, if it is given, and of entries of a list."""
+    if own is not None:
+        yield "candidate", packet["candidate"], own
+    places: list[str] = []
+    found = from_entries(packet, name, lambda entry: (entry, make(entry)), faults, places)
+    for place, (entry, point) in zip(places, found, strict=True):
+        yield place, entry, point
 
 
 def _body(packet: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from ampel_spark.job.comparison.shifts import robust
 from ampel_spark.t3.figures import COLOURS, draw
 
-__all__ = ["shift_plot"]
+__all__ = ["covariance_plot", "redshift_plot", "residual_plot", "shift_plot"]
 
 Array = npt.NDArray[Any]
 
@@ -93,6 +94,76 @@ def shift_plot(
         main.set_xlabel(f"{shown}{start}{label}, before")
         main.ticklabel_format(axis="y", style="plain", useOffset=False)
         main.grid(axis="x")
+
+    return draw((5.2, 2.7), plot, form)
+
+
+def redshift_plot(z: npt.ArrayLike, moved: Mapping[str, Array], form: str = "svg") -> bytes:
+    """Plot shifts of distances against redshift, a line of medians each variation.
+
+    Parameters
+    ----------
+    z : array-like with shape (N,)
+    moved : mapping of str to ndarray with shape (N,)
+        Shifts by variation, mag.
+    form : str
+        ``svg`` or ``png``.
+    """
+    at = np.asarray(z, float)
+
+    def plot(figure: Figure) -> None:
+        axes = figure.add_axes((0.13, 0.17, 0.62, 0.78))
+        axes.axhline(0, color=COLOURS["muted"], linewidth=0.6, linestyle=(0, (4, 3)))
+        for name, shift in moved.items():
+            good = np.isfinite(at) & np.isfinite(shift)
+            x, y = at[good], 1e3 * shift[good]
+            order = np.argsort(x, kind="stable")
+            parts = [p for p in np.array_split(order, min(8, max(1, len(x) // 4))) if len(p)]
+            places = [float(np.median(x[p])) for p in parts]
+            medians = [float(np.median(y[p])) for p in parts]
+            axes.plot(places, medians, marker="o", markersize=3, linewidth=1.0, label=name)
+        axes.set_xlabel("redshift")
+        axes.set_ylabel("Δμ [mmag], medians")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=7, frameon=False)
+
+    return draw((5.2, 2.9), plot, form)
+
+
+def covariance_plot(matrix: Array, form: str = "svg") -> bytes:
+    """Plot a covariance as a picture, in mmag²; large ones are averaged in blocks."""
+    size = min(len(matrix), 64)
+    edges = np.linspace(0, len(matrix), size + 1).astype(int)[:-1]
+    mean = np.add.reduceat(np.add.reduceat(matrix, edges, axis=0), edges, axis=1)
+    counts = np.diff(np.append(edges, len(matrix)))
+    shown = 1e6 * mean / np.outer(counts, counts)
+    most = float(np.abs(shown).max(initial=0.0)) or 1.0
+
+    def plot(figure: Figure) -> None:
+        axes = figure.add_axes((0.1, 0.1, 0.7, 0.84))
+        picture = axes.pcolormesh(shown, cmap="RdBu_r", vmin=-most, vmax=most, rasterized=True)
+        axes.set_aspect("equal")
+        axes.invert_yaxis()
+        axes.set_xticks([])
+        axes.set_yticks([])
+        figure.colorbar(picture, cax=figure.add_axes((0.83, 0.1, 0.03, 0.84)))
+
+    return draw((4.0, 3.4), plot, form)
+
+
+def residual_plot(
+    z: npt.ArrayLike, residuals: npt.ArrayLike, errors: npt.ArrayLike, form: str = "svg"
+) -> bytes:
+    """Plot the residuals of a Hubble diagram against redshift, with their errors, mag."""
+
+    def plot(figure: Figure) -> None:
+        axes = figure.add_axes((0.13, 0.17, 0.84, 0.78))
+        axes.axhline(0, color=COLOURS["ink"], linewidth=0.8)
+        axes.errorbar(
+            np.asarray(z, float), np.asarray(residuals, float), np.asarray(errors, float),
+            fmt="o", markersize=2.5, linewidth=0.5, color=COLOURS["accent"],
+        )  # fmt: skip
+        axes.set_xlabel("redshift")
+        axes.set_ylabel("μ − μ(fit) [mag]")
 
     return draw((5.2, 2.7), plot, form)
 

@@ -57,7 +57,8 @@ class UnitResults:
 
     def column(self, name: str, states: Array) -> pa.Array:
         """Return a column for some states, null where there is no result."""
-        rows = np.where(states >= 0, self.row[states], -1)
+        rows = np.full(len(states), -1)
+        rows[states >= 0] = self.row[states[states >= 0]]
         found: pa.Array = taken(self.table[name], rows)
         return found
 
@@ -89,10 +90,13 @@ class Side:
 
     def columns(self, unit: str) -> list[str]:
         """Return the unit's own columns, in order; none where the lake has no such table."""
+        return [name for name in self._names(unit) if name not in RESULT_HEAD]
+
+    def _names(self, unit: str) -> list[str]:
+        """Return all columns of a unit's table; of an older lake, those of its time."""
         if f"t2_{unit}" not in table_names(self.lake):
             return []
-        names = [f.name for f in open_table(self.lake, f"t2_{unit}").schema().fields]
-        return [name for name in names if name not in RESULT_HEAD]
+        return [f.name for f in open_table(self.lake, f"t2_{unit}").schema().fields]
 
     def wanted(self, unit: str) -> Array:
         """Return the states that the run wanted a unit's result for, as numbers."""
@@ -108,7 +112,7 @@ class Side:
         A table is read again where a column is asked for that was not read before.
         """
         known = self._results.get(unit)
-        names = {*(known.table.column_names if known else ()), *columns} - {*_KEY}
+        names = {*(known.table.column_names if known else ()), *columns} - {*_KEY, "subject_id"}
         if known is None or not names <= {*known.table.column_names}:
             self._results[unit] = self._read(unit, tuple(sorted(names)))
         return self._results[unit]
@@ -117,6 +121,8 @@ class Side:
         trace = self.run.traces.t2.get(unit)
         empty = np.full(len(self.ids), -1, np.int64)
         names = [*_KEY, *columns]
+        if trace is not None and "subject_id" in self._names(unit):
+            names.append("subject_id")
         if trace is None or f"t2_{unit}" not in table_names(self.lake):
             return UnitResults(pa.table({name: pa.nulls(0) for name in names}), empty)
         table = read(

@@ -7,7 +7,7 @@ C = sum over variations of W² d dᵀ, with d the shifts of the distance moduli.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from ampel_spark.job.comparison.shift_plots import shift_plot
+from ampel_spark.job.comparison.cosmology import CosmologyFit
+from ampel_spark.job.comparison.shift_plots import (
+    covariance_plot,
+    redshift_plot,
+    residual_plot,
+    shift_plot,
+)
 from ampel_spark.job.comparison.shifts import robust
 from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import ABSENT, count, with_error
@@ -80,6 +86,9 @@ class Grid:
     variations : tuple of Varied
     code : int
         Exit code: that of the nominal run, or 3 where an object ended in an exception in one.
+    cosmology : mapping of str to CosmologyFit
+        Fits of flat LCDM, by what they take: ``statistics`` alone, ``with systematics``.
+    redshifts : ndarray with shape (N,), optional
     """
 
     run_id: str
@@ -89,6 +98,8 @@ class Grid:
     errors: Mapping[str, Array]
     variations: tuple[Varied, ...]
     code: int = 0
+    cosmology: Mapping[str, CosmologyFit] = field(default_factory=dict)
+    redshifts: Array | None = None
 
 
 def shifts(grid: Grid, parameter: str) -> Array:
@@ -149,6 +160,8 @@ def render_systematics(grid: Grid, matrix: Array | None) -> str:
         "variations": [_row(grid, v, parameters) for v in grid.variations],
         "covariance": None if matrix is None else _summary(matrix),
         "distances": matrix is not None,
+        "cosmology": [(name, str(fit)) for name, fit in grid.cosmology.items()],
+        "pictures": _pictures(grid, matrix),
         "shown": shown,
         "plots": [_plot(i, grid, v, shown) for i, v in enumerate(grid.variations)],
         "hoppers": [
@@ -194,6 +207,30 @@ def _plot(i: int, grid: Grid, varied: Varied, shown: str) -> dict[str, Any]:
     svg = shift_plot(shown, before[both], after[both], varied.hops[both], unit=unit)
     caption = f"{varied.name}: {with_error(*robust(after - before))}"
     return {"svg": Markup(for_page(svg, f"v{i}-")), "caption": caption}
+
+
+def _pictures(grid: Grid, matrix: Array | None) -> list[dict[str, Any]]:
+    """Return the plots that have redshifts or the whole covariance, with their captions."""
+    found: list[tuple[bytes, str]] = []
+    z = grid.redshifts
+    if z is not None and MU in grid.nominal:
+        moved = {v.name: v.values[MU] - grid.nominal[MU] for v in grid.variations}
+        found.append((redshift_plot(z, moved), "shifts of distances against redshift"))
+    if matrix is not None and len(matrix):
+        known = np.flatnonzero(np.isfinite(shifts(grid, MU)).all(axis=0))
+        order = np.arange(len(matrix)) if z is None else np.argsort(z[known], kind="stable")
+        sorted_by = "stock" if z is None else "redshift"
+        text = f"covariance of distances [mmag²], objects in order of {sorted_by}"
+        found.append((covariance_plot(matrix[np.ix_(order, order)]), text))
+    for name, fit in grid.cosmology.items():
+        if fit.redshifts is not None:
+            plot = residual_plot(fit.redshifts, fit.residuals, fit.sigmas)
+            found.append((plot, f"residuals of the Hubble diagram, {name}"))
+            break
+    return [
+        {"svg": Markup(for_page(svg, f"k{i}-")), "caption": text}
+        for i, (svg, text) in enumerate(found)
+    ]
 
 
 def _scale(matrix: Array) -> float:

@@ -22,9 +22,10 @@ from pydantic import BaseModel
 from ampel_spark.document import Document
 from ampel_spark.errors import LakeError, nearest
 from ampel_spark.job.configuration.model import CatalogEntry, CatalogSource
+from ampel_spark.lake.lost import check_whole, explained
 from ampel_spark.lake.runs import CatalogInput
 from ampel_spark.problems import entries, models_at, read_model
-from ampel_spark.settings import conf_dir
+from ampel_spark.settings import find_conf
 
 if TYPE_CHECKING:
     from ampel_spark.sky.sources import CatalogSettings
@@ -155,10 +156,8 @@ def load_settings(name: str, path: Path | None = None) -> CatalogSettings:
     """
     from ampel_spark.sky.sources import CatalogSettings
 
-    file = path or conf_dir() / "catalogs" / f"{name}.yml"
-    if path is None and not file.is_file():
-        return CatalogSettings()
-    return read_model(file, CatalogSettings)
+    file = path or find_conf("catalogs", name)
+    return CatalogSettings() if file is None else read_model(file, CatalogSettings)
 
 
 def star_files(catalog: CatalogSource) -> list[Path]:
@@ -302,7 +301,9 @@ def _of_lake(
     from ampel_spark.sky.store import Stored, folder_of
 
     try:
-        stored = Stored.open(folder_of(lake, str(entry.lake)), entry.version)
+        with explained(lake):
+            stored = Stored.open(folder_of(lake, str(entry.lake)), entry.version)
+        check_whole(stored.path / "rows", stored.rows_version)
     except LakeError as error:
         document.problem([*where, "lake" if entry.version is None else "version"], str(error))
         return None, None

@@ -6,7 +6,7 @@ right name::
     jobs/mine.yml:14: t0[0].config.min_ndett: unknown parameter, value 3; did you mean 'min_ndet'?
 
 Paths in a job are relative to the job file; names of surveys and calibration releases are files of
-the ``conf`` folder: ``AMPEL_SPARK_CONF``, else ``conf`` beside the package.
+the folders ``AMPEL_SPARK_CONF`` and ``conf`` (see `ampel_spark.settings.conf_file`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ampel_spark import __version__
 from ampel_spark.archive.reading.surveys import Survey, as_of_jd
 from ampel_spark.calibration.load import load_release
 from ampel_spark.calibration.release import Release
-from ampel_spark.document import Document, DocumentError, parse_document, read_document
+from ampel_spark.document import (
+    Document,
+    DocumentError,
+    parse_document,
+    read_document,
+    written,
+)
 from ampel_spark.errors import ArchiveError, ConfigError, nearest
 from ampel_spark.job.configuration.catalogs import build_catalogs
 from ampel_spark.job.configuration.model import (
@@ -36,16 +40,19 @@ from ampel_spark.job.configuration.model import (
     SimulationEntry,
     States,
     SystematicsEntry,
+    UnitStep,
 )
 from ampel_spark.job.configuration.steps import (
+    Own,
     build_filters,
     build_selections,
     build_units,
     check_systematics,
 )
+from ampel_spark.job.configuration.variations import expanded
 from ampel_spark.lake.runs import Run
 from ampel_spark.problems import entries, note_refusals, read_model
-from ampel_spark.settings import conf_dir, share_dir
+from ampel_spark.settings import conf_dir, conf_file, find_conf, is_path, share_dir
 
 __all__ = [
     "conf_dir",
@@ -56,7 +63,7 @@ __all__ = [
     "simulated_dir",
 ]
 
-_Model = TypeVar("_Model", bound=BaseModel)
+_OWN = Own()
 
 
 def load_job(
@@ -65,6 +72,9 @@ def load_job(
     archive: Sequence[str] | None = None,
     calibration: str | None = None,
     lake: str | Path | None = None,
+    *,
+    code: bool = True,
+    before: Callable[[Sequence[str]], None] | None = None,
 ) -> ResolvedJob:
     """Read, check and resolve a job file.
 
@@ -81,13 +91,18 @@ def load_job(
         folder.
     lake : path, optional
         Lake to look for catalogues in, instead of ``AMPEL_SPARK_LAKE`` and the job's own.
+    code : bool
+        False: run no code of the job's own units, and check what needs none. Such a job cannot run.
+    before : callable, optional
+        Takes what the job names as its own units, before their code runs for the first time.
 
     Raises
     ------
     ConfigError
         If anything is wrong with it: all of it at once.
     """
-    return _of_text(read_document(path), Path(path).resolve(), sets, archive, calibration, lake)
+    document, file = read_document(path), Path(path).resolve()
+    return _of_text(document, file, sets, archive, calibration, lake, Own(code, before))
 
 
 def load_recorded(
@@ -113,8 +128,7 @@ def load_recorded(
     ConfigError
         If something that the job names is no longer there, or a setting is wrong.
     """
-    text = yaml.safe_dump(dict(run.job_resolved), sort_keys=False, allow_unicode=True, width=100)
-    document = parse_document(f"job of run {run.run_id}", text)
+    document = parse_document(f"job of run {run.run_id}", written(dict(run.job_resolved)))
     file = Path(run.job_file or Path.cwd() / "job.yml")
     return _of_text(document, file, sets, None, calibration, lake)
 
@@ -126,6 +140,7 @@ def _of_text(
     archive: Sequence[str] | None,
     calibration: str | None,
     lake: str | Path | None,
+    own: Own = _OWN,
 ) -> ResolvedJob:
     """Return the job of a document, whose variations are made of the same text.
 
@@ -134,9 +149,9 @@ def _of_text(
 
     def varied(more: Sequence[str] = (), release: str | None = None) -> ResolvedJob:
         again = parse_document(document.name, document.text)
-        return _of_text(again, file, [*sets, *more], archive, release or calibration, lake)
+        return _of_text(again, file, [*sets, *more], archive, release or calibration, lake, own)
 
-    return _resolve(document, file, sets, archive, calibration, varied, lake)
+    return _resolve(document, file, sets, archive, calibration, varied, lake, own)
 
 
 def _resolve(
@@ -147,6 +162,7 @@ def _resolve(
     calibration: str | None,
     varied: Callable[..., ResolvedJob],
     lake: str | Path | None,
+    own: Own,
 ) -> ResolvedJob:
     for setting in sets:
         document.set(setting)
@@ -157,21 +173,22 @@ def _resolve(
         note_refusals(document, error, Job)
     base = file.parent
     notes: list[str] = []
-    survey = _conf(document, "survey", "ztf", load_survey)
+    survey_source, survey = _survey(document, base)
     source = _calibration_source(document, base, calibration)
     release = _release(document, source, survey, calibration)
     files = _archive(document, base, archive, survey)
     simulated = archive is None and isinstance(document.value(["archive"]), dict)
-    simulation = _simulation(document) if simulated else None
-    folder = None if simulation is None else simulated_dir(simulation)
+    simulation = _simulation(document, survey) if simulated else None
+    label = "ztf" if survey is None else survey.label
+    folder = None if simulation is None else simulated_dir(simulation, label)
     store = _lake(document, base, lake)
     catalogs = build_catalogs(document, base, folder, notes, store)
     channels = _channels(document, survey)
     as_of = _as_of(document, survey)
-    filters = build_filters(document, catalogs, store)
-    units = build_units(document, base, catalogs, store)
+    filters = build_filters(document, catalogs, store, survey)
+    units = build_units(document, base, catalogs, store, own, survey)
     selections = build_selections(document, units)
-    check_systematics(document, job, units, selections)
+    check_systematics(document, job, units, selections, base)
     document.check()
     if job is None or survey is None or release is None:
         raise AssertionError("check() has passed")
@@ -183,6 +200,7 @@ def _resolve(
         text=document.text,
         settings=tuple(sets),
         survey=survey,
+        survey_source=survey_source,
         lake=None if job.lake is None else _absolute(job.lake, base),
         archive=files,
         simulation=simulation,
@@ -195,15 +213,15 @@ def _resolve(
         states=States(mode, as_of, job.t1.points),
         units=tuple(units),
         selections=tuple(selections),
-        systematics=_placed(job.systematics, base),
+        systematics=_placed(job.systematics, base, units),
         report=job.report or None,
         notes=tuple(notes),
         varied=varied,
     )
 
 
-def simulated_dir(simulation: SimulationEntry) -> Path:
-    """Return the folder of a simulated archive, named by what is simulated.
+def simulated_dir(simulation: SimulationEntry, survey: str = "ztf") -> Path:
+    """Return the folder of a simulated archive of a survey, named by what is simulated.
 
     It lies in ``AMPEL_SPARK_ARCHIVES``, else with what the set-up has put in place.
     """
@@ -211,11 +229,17 @@ def simulated_dir(simulation: SimulationEntry) -> Path:
     folder = Path(given).resolve() if given else share_dir() / "archives"
     # another version of the simulator may make other bytes of the same numbers
     text = f"{__version__} {simulation.model_dump_json()}"
+    text += "" if survey == "ztf" else f" {survey}"
     return folder / f"simulated-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def load_survey(name: str) -> Survey:
-    """Read a survey's settings from ``conf/surveys``.
+def load_survey(source: str) -> Survey:
+    """Read a survey's settings.
+
+    Parameters
+    ----------
+    source : str
+        Name of a file of ``conf/surveys``, or a path (with a ``/`` or ``.yml``).
 
     A file that is another form of a survey's data (``of``) has the columns that this survey
     declares, where it declares none.
@@ -225,10 +249,11 @@ def load_survey(name: str) -> Survey:
     ConfigError
         If there is no such file, or something is wrong with it.
     """
-    survey = read_model(_conf_file("surveys", name), Survey)
-    if survey.of in (None, name) or "columns" in survey.model_fields_set:
+    survey = read_model(conf_file("surveys", source), Survey)
+    other = None if survey.of in (None, survey.name) else find_conf("surveys", str(survey.of))
+    if other is None or "columns" in survey.model_fields_set:
         return survey
-    return survey.model_copy(update={"columns": load_survey(survey.of).columns})
+    return survey.model_copy(update={"columns": read_model(other, Survey).columns})
 
 
 def load_calibration(source: str, survey: Survey | None = None) -> Release:
@@ -246,21 +271,8 @@ def load_calibration(source: str, survey: Survey | None = None) -> Release:
     ConfigError
         If there is no such file, or something is wrong with it.
     """
-    path = source if _is_path(source) else _conf_file("calibrations", source)
+    path = source if is_path(source) else conf_file("calibrations", source)
     return load_release(path, survey)
-
-
-def _conf_file(kind: str, name: str) -> Path:
-    folder = conf_dir() / kind
-    path = folder / f"{name}.yml"
-    if not path.is_file():
-        known = nearest(name, (p.stem for p in folder.glob("*.yml")))
-        raise ConfigError(f"there is no {name!r} in {folder}{known}")
-    return path
-
-
-def _is_path(source: str) -> bool:
-    return "/" in source or source.endswith((".yml", ".yaml"))
 
 
 def _absolute(path: str, base: Path) -> Path:
@@ -281,20 +293,23 @@ def _calibration_source(document: Document, base: Path, given: str | None) -> st
     source = given if given is not None else document.content.get("calibration", "raw")
     if not isinstance(source, str):
         return "raw"  # what is wrong with it has been noted
-    if not _is_path(source):
+    if not is_path(source):
         return source
     return str(_absolute(source, base if given is None else Path.cwd()))
 
 
-def _placed(entry: SystematicsEntry | None, base: Path) -> SystematicsEntry | None:
-    """Return variations with absolute paths of the releases that are files beside the job."""
+def _placed(
+    entry: SystematicsEntry | None, base: Path, units: Sequence[UnitStep]
+) -> SystematicsEntry | None:
+    """Return single variations, with absolute paths of the releases that are files."""
     if entry is None:
         return None
+    unit = next(step for step in units if step.name == entry.unit)
     placed = tuple(
         v.model_copy(update={"calibration": str(_absolute(v.calibration, base))})
-        if v.calibration is not None and _is_path(v.calibration)
+        if v.calibration is not None and is_path(v.calibration)
         else v
-        for v in entry.variations
+        for v in expanded(entry.variations, unit, base)
     )
     return entry.model_copy(update={"variations": placed})
 
@@ -321,20 +336,19 @@ def _release(
     return None
 
 
-def _conf(
-    document: Document, key: str, default: str, load: Callable[[str], _Model]
-) -> _Model | None:
-    """Return what a key of the job names in the conf folder."""
-    name = document.content.get(key, default)
-    if not isinstance(name, str):
-        return None
+def _survey(document: Document, base: Path) -> tuple[str, Survey | None]:
+    """Return the name of the survey, or the absolute path of its file, and its settings."""
+    source = document.content.get("survey", "ztf")
+    if not isinstance(source, str):
+        return "ztf", None  # what is wrong with it has been noted
+    source = str(_absolute(source, base)) if is_path(source) else source
     try:
-        return load(name)
+        return source, load_survey(source)
     except DocumentError as error:
         document.foreign.extend(error.problems)
     except ConfigError as error:
-        document.problem([key], str(error))
-    return None
+        document.problem(["survey"], str(error))
+    return source, None
 
 
 def _archive(
@@ -367,10 +381,18 @@ def _archive(
     return tuple(paths)
 
 
-def _simulation(document: Document) -> SimulationEntry | None:
+def _simulation(document: Document, survey: Survey | None) -> SimulationEntry | None:
+    found = None
     with contextlib.suppress(ValidationError):
-        return SimulationEntry.model_validate(document.value(["archive", "simulate"]))
-    return None
+        found = SimulationEntry.model_validate(document.value(["archive", "simulate"]))
+    if survey is not None and survey.label not in ("ztf", "lsst"):
+        document.problem(
+            ["archive", "simulate"],
+            f"alerts of survey {survey.name} are not simulated: ztf and lsst are",
+        )
+    if survey is not None and survey.label == "lsst" and found is not None and found.objects:
+        document.problem(["archive", "simulate", "objects"], "for lsst give the number of alerts")
+    return found
 
 
 def _channels(document: Document, survey: Survey | None) -> dict[str, Channel]:

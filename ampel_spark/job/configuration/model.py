@@ -221,7 +221,7 @@ class SelectionEntry(_Section):
         Discriminator(_shape),
     ] = Field(default=(), description="columns of the table: a list, or label: expression")
     limit: int | None = Field(default=None, ge=1, description="candidates to keep")
-    export: _Several[Literal["csv", "parquet"]] = ()
+    export: _Several[Literal["csv", "parquet", "ecsv", "fitres", "sncosmo"]] = ()
 
 
 class VariationEntry(_Section):
@@ -238,6 +238,25 @@ class VariationEntry(_Section):
         ge=0,
         description="factor on its shifts in the covariance: true size over varied size",
     )
+    models: str | None = Field(
+        default=None, description="folders of SALT models, as trainings/*: one variation each"
+    )
+    zero_points: str | None = Field(
+        default=None,
+        description="file with arrays bands and covariance [mag²]: one variation each eigenvector",
+    )
+    draws: int | None = Field(
+        default=None, ge=1, description="of that covariance, instead of its eigenvectors"
+    )
+    seed: int = Field(default=1, description="of the draws")
+
+    @model_validator(mode="after")
+    def _is_one_set(self) -> VariationEntry:
+        if self.models is not None and self.zero_points is not None:
+            raise ValueError("give models or zero_points, not both: two variations are two entries")
+        if self.draws is not None and self.zero_points is None:
+            raise ValueError("draws are of zero_points: give the file of their covariance")
+        return self
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -252,6 +271,18 @@ class DistanceEntry(_Section):
     beta: float = Field(default=3.1, description="of colour [mag]")
 
 
+class CosmologyEntry(_Section):
+    """A flat LCDM fit to the distances, with their systematic covariance and without."""
+
+    free: bool = Field(
+        default=True, description="fit alpha and beta; false: hold those of 'distance'"
+    )
+    sigma_int: float | None = Field(
+        default=None, gt=0, description="intrinsic scatter [mag]; null: found with the fit"
+    )
+    velocity: float = Field(default=250.0, ge=0, description="peculiar velocities [km/s]")
+
+
 class SystematicsEntry(_Section):
     """Variations of a job, whose shifts against the job itself are its systematics."""
 
@@ -263,7 +294,16 @@ class SystematicsEntry(_Section):
     distance: DistanceEntry | None = Field(
         default=DistanceEntry(), description="distances of x0, x1 and c; null: none"
     )
+    cosmology: CosmologyEntry | None = Field(
+        default=None, description="a flat LCDM fit to the distances; null: none"
+    )
     variations: Annotated[_Several[VariationEntry], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _has_distances(self) -> SystematicsEntry:
+        if self.cosmology is not None and self.distance is None:
+            raise ValueError("cosmology needs distances: give 'distance' its alpha and beta")
+        return self
 
 
 class Report(_Section):
@@ -278,7 +318,7 @@ class Job(_Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     description: str = ""
     lake: str | None = Field(default=None, description="where the tables are; default ./lake")
-    survey: str = Field(default="ztf", description="file of conf/surveys")
+    survey: str = Field(default="ztf", description="file of conf/surveys, or the path of one")
     archive: (
         Annotated[
             Annotated[_Texts, Tag(_PLAIN)]
@@ -491,6 +531,8 @@ class ResolvedJob:
     settings : tuple of str
         What ``--set`` changed in it.
     survey : Survey
+    survey_source : str
+        Its name in conf/surveys, or the absolute path of its file.
     lake : Path or None
         Lake that the job itself names.
     archive : tuple of str
@@ -524,6 +566,7 @@ class ResolvedJob:
     text: str
     settings: tuple[str, ...]
     survey: Survey
+    survey_source: str
     lake: Path | None
     archive: tuple[str, ...]
     simulation: SimulationEntry | None
@@ -558,7 +601,7 @@ class ResolvedJob:
         varied = self.systematics
         return {
             "name": self.name,
-            "survey": self.survey.name,
+            "survey": self.survey_source,
             "archive": archive or None,
             "calibration": self.calibration_source,
             "catalog": {c.name: c.written() for c in self.catalogs.values()},

@@ -7,7 +7,8 @@ any problem noted, nothing runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,23 +35,36 @@ from ampel_spark.job.configuration.model import (
     UnitStep,
     VariationEntry,
 )
+from ampel_spark.job.configuration.variations import expanded
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.problems import entries, note_refusals
 from ampel_spark.t2.registry import UNITS, find_unit, placed, with_paths
 
 if TYPE_CHECKING:
+    from ampel_spark.archive.reading.surveys import Survey
     from ampel_spark.expressions import Expression
     from ampel_spark.t0.filters import Filter
     from ampel_spark.t2.unit import Unit
 
 __all__ = [
     "STATE_COLUMNS",
+    "Own",
     "build_filters",
     "build_selections",
     "build_units",
     "check_systematics",
     "result_types",
 ]
+
+
+@dataclass(frozen=True)
+class Own:
+    """What becomes of a job's own units: whether their code may run, and who is told before."""
+
+    code: bool = True
+    before: Callable[[Sequence[str]], None] | None = None
+
 
 #: What expressions may name beside the results of units, with Spark types.
 STATE_COLUMNS = {
@@ -67,7 +81,7 @@ _OUTCOME = {"status": "int", "message": "string", "duration_ms": "double"}
 
 
 def build_filters(
-    document: Document, catalogs: Mapping[str, CatalogSource], lake: Path
+    document: Document, catalogs: Mapping[str, CatalogSource], lake: Path, survey: Survey | None
 ) -> list[FilterStep]:
     """Return the filter of each channel, in the order of the job; `lake` is that of catalogues."""
     steps: list[FilterStep] = []
@@ -77,7 +91,7 @@ def build_filters(
         _check_channels(document, [*where, "channel"], [entry.channel], channels)
         if any(step.channel == entry.channel for step in steps):
             document.problem([*where, "channel"], f"a second filter of channel {entry.channel!r}")
-        built = _build_filter(document, where, entry)
+        built = _build_filter(document, where, entry, survey)
         if built is None:
             continue
         gaia = entry.gaia
@@ -112,8 +126,11 @@ def _check_filters(document: Document) -> None:
             document.problem(["channel", i], f"channel {channel['name']!r} has no filter in t0")
 
 
-def _build_filter(document: Document, where: list[str | int], entry: FilterEntry) -> Filter | None:
+def _build_filter(
+    document: Document, where: list[str | int], entry: FilterEntry, survey: Survey | None
+) -> Filter | None:
     from ampel_spark.t0.filters import FILTERS
+    from ampel_spark.t0.quantities import OwnQuantities
 
     if entry.filter not in FILTERS:
         known = nearest(entry.filter, FILTERS)
@@ -121,7 +138,11 @@ def _build_filter(document: Document, where: list[str | int], entry: FilterEntry
         return None
     model = FILTERS[entry.filter]
     try:
-        return model.model_validate(entry.config)
+        own = None
+        if survey is not None:
+            types = {name: column.type for name, column in survey.columns.alerts.items()}
+            own = OwnQuantities(survey.label, types)
+        return model.model_validate(entry.config, context={"own": own})
     except ValidationError as error:
         note_refusals(document, error, model, [*where, "config"], "parameter")
     except AmpelSparkError as error:
@@ -130,9 +151,17 @@ def _build_filter(document: Document, where: list[str | int], entry: FilterEntry
 
 
 def build_units(
-    document: Document, base: Path, catalogs: Mapping[str, CatalogSource], lake: Path
+    document: Document,
+    base: Path,
+    catalogs: Mapping[str, CatalogSource],
+    lake: Path,
+    own: Own,
+    survey: Survey | None,
 ) -> list[UnitStep]:
     """Return the units, each after those it is tied to, else in the order of the job."""
+    mine = [spec for entry in _raw(document, "t2") if ":" in (spec := str(entry.get("unit", "")))]
+    if own.before is not None and own.code and mine:
+        own.before(list(dict.fromkeys(mine)))
     steps: dict[str, UnitStep] = {}
     places: dict[str, int] = {}
     channels = _channel_names(document)
@@ -140,11 +169,14 @@ def build_units(
     refused: list[tuple[int, UnitStep]] = []
     for i, entry in entries(document, "t2", UnitEntry):
         _check_channels(document, ["t2", i, "channel"], entry.channel or (), channels)
+        if entry.unit in mine and not own.code:
+            complete = False
+            continue
         model = _class_of(document, ["t2", i, "unit"], entry, base)
         if model is None:
             complete = False
             continue
-        step = _build_unit(document, ["t2", i], entry, model, base, catalogs, lake)
+        step = _build_unit(document, ["t2", i], entry, model, base, catalogs, lake, survey)
         if step is None:
             complete = False
             rest = _rest_of(document, entry, model, catalogs)
@@ -196,8 +228,9 @@ def check_systematics(
     job: Job | None,
     units: Sequence[UnitStep],
     selections: Sequence[SelectionStep],
+    base: Path,
 ) -> None:
-    """Note names in ``systematics`` that the job does not have.
+    """Note names in ``systematics`` that the job does not have, and sets that cannot be read.
 
     A unit or a selection that was refused may be the one meant: that has been noted.
     """
@@ -229,6 +262,11 @@ def check_systematics(
             f"{entry.unit} has no {', '.join(lacking)}: leave distances out (distance: null)",
         )
     _check_variations(document, entry.variations)
+    for i, variation in enumerate(entry.variations):
+        try:
+            expanded((variation,), by_name[entry.unit], base)
+        except ConfigError as error:
+            document.problem([where, "variations", i], str(error))
 
 
 def _check_variations(document: Document, variations: Sequence[VariationEntry]) -> None:
@@ -238,7 +276,8 @@ def _check_variations(document: Document, variations: Sequence[VariationEntry]) 
         if variation.name in seen:
             document.problem(where, f"a second variation named {variation.name!r}")
         seen.add(variation.name)
-        if variation.calibration is None and not variation.set:
+        sets = (variation.calibration, variation.models, variation.zero_points)
+        if not variation.set and sets == (None, None, None):
             document.problem(
                 where, f"variation {variation.name!r} changes nothing: give 'calibration' or 'set'"
             )
@@ -261,6 +300,7 @@ def _build_unit(
     base: Path,
     catalogs: Mapping[str, CatalogSource],
     lake: Path,
+    survey: Survey | None,
 ) -> UnitStep | None:
     place = [*where, "config"]
     config, used = catalog_config(model, entry.config, catalogs)
@@ -275,6 +315,7 @@ def _build_unit(
         missing = [path for path in unit.files() if not path.exists()]
         columns = tuple(unit.output_columns())
         unit = with_paths(unit, lambda path: Path(there.get(str(path), path)))
+        _check_fields(document, [*where, "unit"], unit, survey)
         needs = tuple(unit.needs())
     except ValidationError as error:
         note_refusals(document, error, model, place, "parameter")
@@ -294,6 +335,20 @@ def _build_unit(
     return UnitStep(
         _name_of(entry), entry.unit, unit, shown, channels, needs, columns, entry.time_limit
     )
+
+
+def _check_fields(
+    document: Document, where: list[str | int], unit: Unit, survey: Survey | None
+) -> None:
+    """Note fields of points that the unit reads and the job's survey does not have."""
+    known = {*POINT_FIELDS, *(() if survey is None else survey.columns.points)}
+    for name in unit.point_fields() or ():
+        if survey is not None and name not in known:
+            document.problem(
+                where,
+                f"it reads the field {name!r} of points, which survey {survey.name} does not"
+                f" declare{nearest(name, known)}",
+            )
 
 
 def _class_of(
@@ -331,8 +386,11 @@ def _rest_of(
 
 
 def _name_of(entry: UnitEntry) -> str:
-    own = entry.unit if entry.unit in UNITS else _snake(entry.unit.rpartition(":")[2])
-    return entry.name or own
+    return entry.name or _own_name(entry.unit)
+
+
+def _own_name(spec: str) -> str:
+    return spec if spec in UNITS else _snake(spec.rpartition(":")[2])
 
 
 def _texts(value: Any) -> set[str]:
@@ -520,7 +578,11 @@ def _channel_names(document: Document) -> list[str]:
 
 
 def _unit_names(document: Document) -> set[str]:
-    return {str(entry.get("name") or entry.get("unit")) for entry in _raw(document, "t2")}
+    """Return what the entries of t2 are called, whether they could be built or not."""
+    return {
+        str(entry.get("name") or _own_name(str(entry.get("unit"))))
+        for entry in _raw(document, "t2")
+    }
 
 
 def _is_name(value: Any) -> bool:

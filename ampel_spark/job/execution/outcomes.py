@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.dataset import dataset
 
-__all__ = ["failures", "outcomes"]
+__all__ = ["failures", "outcomes", "qualities"]
 
 # Characters of a message by which it counts as the same as another one.
 _LONGEST = 160
@@ -30,7 +30,8 @@ def outcomes(files: Sequence[str | Path]) -> dict[str, Any]:
     dict
         ``statuses``, results by status; ``median_ms``; and where any has a status below 0,
         ``messages``: by status, the commonest message and how many have it. Of several that are as
-        common it is the first by its letters.
+        common it is the first by its letters. Of a unit that grades its results, ``qualities`` and
+        ``doubts``: results by grade, and by each doubt.
     """
     found = dataset([str(file) for file in files])
     rows = found.to_table(columns=["status", "duration_ms"])
@@ -43,7 +44,18 @@ def outcomes(files: Sequence[str | Path]) -> dict[str, Any]:
     }
     if any(status < 0 for status in statuses):
         made["messages"] = _commonest(found)
+    if {"quality", "doubts"} <= {*found.schema.names}:
+        graded = found.to_table(columns=["quality", "doubts"])
+        made["qualities"] = _counts(graded["quality"])
+        made["doubts"] = _counts(pc.list_flatten(graded["doubts"]))
     return made
+
+
+def qualities(tier: Mapping[str, Any]) -> str:
+    """Return the grades of results in words, by the counts of `outcomes`; empty without grades."""
+    grades = ", ".join(f"{n} {grade}" for grade, n in tier.get("qualities", {}).items())
+    doubts = ", ".join(f"{doubt} {n}" for doubt, n in tier.get("doubts", {}).items())
+    return grades + (f" ({doubts})" if doubts else "")
 
 
 def failures(tier: Mapping[str, Any]) -> str:
@@ -56,6 +68,14 @@ def failures(tier: Mapping[str, Any]) -> str:
             said = f', most often "{most[0]}" ({most[1]})' if most else ""
             parts.append(f"{n} with status {status}{said}")
     return "; ".join(parts)
+
+
+def _counts(words: Any) -> dict[str, int]:
+    """Count words, the commonest first."""
+    pairs = pc.value_counts(words.drop_null()).to_pylist()
+    return {
+        p["values"]: p["counts"] for p in sorted(pairs, key=lambda p: (-p["counts"], p["values"]))
+    }
 
 
 def _commonest(found: Any) -> dict[str, list[Any]]:

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import yaml
 
 from ampel_spark.archive.reading.files import find_files
 from ampel_spark.archive.reading.readers import name_patterns
 from ampel_spark.calibration.examine import COLUMNS, examine_batches
+from ampel_spark.document import written
 from ampel_spark.job.configuration.model import ResolvedJob
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.tiers import channel_filter
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.reading import read, stream
 from ampel_spark.lake.runs import Run
+from ampel_spark.settings import conf_dir
 from ampel_spark.t0.selection import cuts_off
 from ampel_spark.t2.trace import trace_of
 
@@ -39,8 +40,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
     """
     yield f"job {job.name} ({job.file}), sha256 {job.hash[:12]}"
     yield "resolved:"
-    written = yaml.safe_dump(json.loads(job.written), sort_keys=False)
-    yield from (f"  {line}" for line in written.splitlines())
+    yield from (f"  {line}" for line in written(json.loads(job.written)).splitlines())
     yield "versions:"
     pins = _versions(lake)
     yield from (f"  {name}: version {version}" for name, version in pins.items())
@@ -48,6 +48,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         yield f"  {lake} holds no tables yet"
     yield "plan:"
     steps = (
+        _outside(job),
         _simulation(job),
         _archive(job, lake, inputs),
         _inputs(inputs),
@@ -59,6 +60,22 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         (f"T3: {s.name}: channel {s.channel}, {s.select.text}" for s in job.selections),
     )
     yield from (f"  {line}" for lines in steps for line in lines)
+
+
+def _outside(job: ResolvedJob) -> Iterator[str]:
+    """Yield what the job names that lies neither in its folder nor in the project."""
+    files: list[Path] = [Path(c.file) for c in job.catalogs.values() if c.file is not None]
+    if "/" in job.calibration_source or job.calibration_source.endswith((".yml", ".yaml")):
+        files.append(Path(job.calibration_source))
+    for step in job.units:
+        files += step.unit.files()
+        where = step.spec.rpartition(":")[0]
+        files += [Path(where)] if where.endswith(".py") else []
+    base = job.file.parent
+    own = (base, Path(__file__).parents[3], conf_dir().parent)
+    for file in dict.fromkeys((base / file).resolve() for file in files):
+        if not any(file.is_relative_to(folder.resolve()) for folder in own):
+            yield f"reads {file}, which lies outside of the job's folder"
 
 
 def _simulation(job: ResolvedJob) -> Iterator[str]:

@@ -23,6 +23,7 @@ from ampel_spark.sky.healpix import ORDER
 from ampel_spark.t0.cuts import MASKED, Cut
 from ampel_spark.t0.selection import cuts_off
 from ampel_spark.t1.assemble import batch_of
+from ampel_spark.t2.fits.quality import DOUBTS
 from ampel_spark.t3 import content as c
 from ampel_spark.t3.plots import Step
 from ampel_spark.t3.stamps import KINDS
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from ampel_spark.lightcurve import LightCurve
 
-__all__ = ["column_meanings", "pulls", "report_content"]
+__all__ = ["column_meanings", "light_curves_of", "pulls", "report_content"]
 
 #: Most frequent messages of a unit that the report shows.
 _MESSAGES = 5
@@ -43,6 +44,8 @@ _CHART = 43.0
 _CELLS = 4
 #: Types that Spark's whole numbers have in Arrow.
 _INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
+#: Candidates whose fits are looked at for doubts.
+_MARKED = 5_000
 #: Newest detections of a candidate among which its cutouts are looked for.
 _IMAGES = 50
 
@@ -81,13 +84,14 @@ def report_content(
     """
     job = context.job
     limit = job.report.candidates if job.report is not None else 0
+    doubts = _doubts(found, results)
     archive = _archive(context)
     warnings = [
         f"{f.path}: {f.quarantined} packets are in quarantine" for f in archive if f.quarantined
     ][:20]
     return c.ReportContent(
         run=_run(context, run),
-        selections=[_selected(context, s, found[s.name], exported) for s in job.selections],
+        selections=[_selected(context, s, found[s.name], exported, doubts) for s in job.selections],
         candidates=_candidates(context, found, results, limit),
         funnels=[_funnel(context, name) for name in job.channels],
         archive=archive,
@@ -236,11 +240,31 @@ def _unit(context: Context, run: Run, step: UnitStep, rows: Any) -> c.UnitRun:
         meanings=step.unit.meanings,
         messages=[(r["message"], r["n"]) for r in most],
         median_ms=tier["median_ms"],
+        qualities=tier.get("qualities", {}),
+        doubts=tier.get("doubts", {}),
     )
 
 
+def _doubts(found: Mapping[str, Any], results: Results) -> dict[str, str]:
+    """Return what there are doubts about in the fits of candidates, by state."""
+    states = sorted({s for table in found.values() for s in table["state_id"].to_pylist()})
+    said: dict[str, str] = {}
+    for step, rows in results.values():
+        if step.spec != _FIT or not states:
+            continue
+        mine = rows.where(rows.state_id.isin(states[:_MARKED])).where("quality != 'good'")
+        for row in mine.select("state_id", "quality", "doubts").collect():
+            words = ", ".join(DOUBTS.get(doubt, doubt) for doubt in row["doubts"])
+            said.setdefault(row["state_id"], f"{row['quality']}: {words}")
+    return said
+
+
 def _selected(
-    context: Context, selection: SelectionStep, table: Any, exported: Sequence[Path]
+    context: Context,
+    selection: SelectionStep,
+    table: Any,
+    exported: Sequence[Path],
+    doubts: Mapping[str, str],
 ) -> c.Selected:
     units, meanings = column_meanings(context.job, selection)
     lost = context.counts.t3[selection.name]["losses"]
@@ -255,6 +279,13 @@ def _selected(
         units=units,
         descriptions=meanings,
         exports=[str(p) for p in exported if p.stem == selection.name],
+        doubts={
+            name: doubts[state]
+            for name, state in zip(
+                table["name"].to_pylist(), table["state_id"].to_pylist(), strict=True
+            )
+            if state in doubts
+        },
     )
 
 
@@ -275,7 +306,7 @@ def _candidates(
     wanted = wanted[:limit]
     if not wanted:
         return []
-    curves = _light_curves(context, wanted)
+    curves = light_curves_of(context, wanted)
     rows: dict[str, dict[str, list[c.Result]]] = {}
     fits: dict[str, dict[str, Any]] = {}
     for name, (step, frame) in results.items():
@@ -352,7 +383,10 @@ def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any
     return found
 
 
-def _light_curves(context: Context, state_ids: Sequence[str]) -> dict[str, LightCurve]:
+def light_curves_of(context: Context, state_ids: Sequence[str]) -> dict[str, LightCurve]:
+    """Return light curves of a run, which are still in its staging, by state."""
+    if not state_ids:
+        return {}
     frame = context.lake.spark.read.parquet(f"{context.folder}/light_curves")
     columns = [
         "state_id",
@@ -391,7 +425,7 @@ def pulls(context: Context, results: Results) -> dict[str, Any]:
     truth = truth[truth.archive == folder.name]
     truth = truth[truth.kind == "snia"].set_index("name")
     rows = cast("pd.DataFrame", fits[0].where("status = 0").toPandas())
-    rows = rows[rows["name"].isin(truth.index) & ~rows.at_bound.astype(bool)]
+    rows = rows[rows["name"].isin(truth.index) & (rows.quality == "good")]
     made = {}
     for name in ("t0", "x1", "c"):
         with np.errstate(invalid="ignore", divide="ignore"):

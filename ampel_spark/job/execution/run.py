@@ -7,6 +7,7 @@ killed leaves results that the next one finds again, and a record that says it n
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -23,10 +24,10 @@ from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.configuration.catalogs import catalog_inputs
-from ampel_spark.job.configuration.model import ResolvedJob
+from ampel_spark.job.configuration.model import ResolvedJob, SimulationEntry
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.plan import estimate, plan
-from ampel_spark.job.execution.report import column_meanings, report_content
+from ampel_spark.job.execution.report import column_meanings, light_curves_of, report_content
 from ampel_spark.job.execution.tiers import (
     Context,
     Results,
@@ -37,7 +38,10 @@ from ampel_spark.job.execution.tiers import (
     record_calibration,
     selections_of,
 )
+from ampel_spark.lake.known import check_known
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.lost import explained, explanation
+from ampel_spark.lake.marker import MARKER
 from ampel_spark.lake.pins import pin
 from ampel_spark.lake.runs import (
     FAILED,
@@ -57,7 +61,7 @@ from ampel_spark.lake.runs import (
 from ampel_spark.lake.software import git_commit, software
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.session import get_session
-from ampel_spark.simulate import simulate
+from ampel_spark.simulate import Simulation, simulate, simulate_rubin
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
@@ -95,6 +99,7 @@ class Outcome:
         return DONE if self.status == GOOD else OBJECTS_FAILED
 
 
+@explained()
 def run_job(
     job: ResolvedJob,
     lake: Path,
@@ -130,6 +135,8 @@ def run_job(
     run_id = new_run_id(job.name, started)
     for note in job.notes:
         out(f"plan: {note}")
+    if (Path(lake) / MARKER).is_file():
+        check_known(lake)
     archive = [*job.archive]
     with ThreadPoolExecutor(1) as pool:
         # Spark takes its time to start: meanwhile the archive is simulated, and code is hashed.
@@ -176,13 +183,13 @@ def run_job(
             found, results = _tiers(context, selections, traces)
             counts.seconds["total"] = round(time.monotonic() - clock, 2)
             run = run.finished(*_outcome(counts), inputs=read, outputs=outputs, counts=counts)
-            written = _export(job, place, run, found)
+            written = _export(context, run, found)
             if job.report is not None:
                 written["report"] = [_report(context, run, found, results, written, report)]
         except BaseException as error:
             # The record says how it ended, whatever ended it; the error goes on to the user.
-            known = isinstance(error, AmpelSparkError)
-            text = str(error) if known else f"{type(error).__name__}: {error}"
+            known = error if isinstance(error, AmpelSparkError) else explanation(error)
+            text = f"{type(error).__name__}: {error}" if known is None else str(known)
             ended = run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts)
             record(place, ended)
             raise
@@ -203,6 +210,7 @@ def _outcome(counts: Counts) -> tuple[str, str | None]:
     return (PARTIAL, f"{failed} results are exceptions") if failed else (GOOD, None)
 
 
+@explained()
 def forecast(
     job: ResolvedJob,
     lake: Path,
@@ -297,12 +305,35 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
             last = time.monotonic()
             out(f"simulate: {step}: {done} of {total}")
 
+    made = _simulated(job.survey.label, simulation, folder, progress)
+    out(
+        f"simulate: {made.alerts} alerts of {len(made.nights)} nights "
+        f"{'made' if made.fresh else 'are there'}: {folder}"
+    )
+    return folder
+
+
+def _simulated(
+    survey: str,
+    simulation: SimulationEntry,
+    folder: Path,
+    progress: Callable[[str, int, int], None],
+) -> Simulation:
+    if survey == "lsst":
+        return simulate_rubin(
+            folder,
+            alerts=simulation.alerts or 0,
+            nights=simulation.nights,
+            first_night=simulation.first_night.isoformat(),
+            seed=simulation.seed,
+            progress=progress,
+        )
     size = (
         {"alerts": simulation.alerts}
         if simulation.objects is None
         else {"objects": simulation.objects}
     )
-    made = simulate(
+    return simulate(
         folder,
         **size,
         nights=simulation.nights,
@@ -315,11 +346,6 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
         cutouts=simulation.cutouts,
         progress=progress,
     )
-    out(
-        f"simulate: {made.alerts} alerts of {len(made.nights)} nights "
-        f"{'made' if made.fresh else 'are there'}: {folder}"
-    )
-    return folder
 
 
 def _archive(
@@ -355,17 +381,28 @@ def _timed(counts: Counts, name: str) -> Iterator[None]:
     counts.seconds[name] = round(time.monotonic() - started, 2)
 
 
-def _export(job: ResolvedJob, lake: Lake, run: Run, found: dict[str, Any]) -> dict[str, list[Path]]:
+def _export(context: Context, run: Run, found: dict[str, Any]) -> dict[str, list[Path]]:
     """Write what the selections export, and return the files under ``export``."""
     written: list[Path] = []
+    job, lake = context.job, context.lake
     for selection in job.selections:
         for kind in selection.export:
             path = lake.root / "exports" / run.run_id / f"{selection.name}.{kind}"
             path.parent.mkdir(parents=True, exist_ok=True)
             units, meanings = column_meanings(job, selection)
             table = found[selection.name]
+            states = table["state_id"].to_pylist()
+            curves = functools.partial(light_curves_of, context, states)
             written.append(
-                export(table, path, kind, run_id=run.run_id, units=units, descriptions=meanings)
+                export(
+                    table,
+                    path,
+                    kind,
+                    run_id=run.run_id,
+                    units=units,
+                    descriptions=meanings,
+                    curves=curves,
+                )
             )
     return {"export": written}
 

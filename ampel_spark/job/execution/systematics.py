@@ -6,6 +6,7 @@ Each variation runs on the inputs of the nominal run, and what it leaves as it w
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.errors import ConfigError, LakeError
+from ampel_spark.job.comparison.cosmology import Sample, fit_flat_lcdm
 from ampel_spark.job.comparison.shifts import Shift, changed_minimum, shift_of
 from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
 from ampel_spark.job.comparison.systematics import (
@@ -117,6 +119,10 @@ def run_systematics(
         )
         out(f"systematics: {_summary(nominal, done[-1], entry)}")
     grid = Grid(outcome.run_id, names, stocks, nominal, errors, tuple(done), code)
+    if entry.cosmology is not None:
+        grid = _with_cosmology(grid, lake, parent, entry)
+        for name, fit in grid.cosmology.items():
+            out(f"systematics: flat LCDM, {name}: {fit}")
     _write(open_lake(job.name, lake), grid, entry)
     return grid
 
@@ -133,12 +139,94 @@ def write_results(lake: Path, grid: Grid, page: Path | None = None) -> list[Path
         matrix, rows = covariance(grid)
         folder = lake / "exports" / grid.run_id
         paths += [folder / "systematics_covariance.txt", folder / "systematics_objects.csv"]
+        if grid.cosmology:
+            fits = {
+                name: {
+                    "om0": fit.om0, "om0_low": fit.low, "om0_high": fit.high, **fit.values,
+                    "errors": dict(fit.errors), "chisq": fit.chisq, "ndof": fit.ndof,
+                }
+                for name, fit in grid.cosmology.items()
+            }  # fmt: skip
+            paths.append(folder / "cosmology.json")
+            write_page(paths[-1], json.dumps(fits, indent=1) + "\n")
         write_covariance(paths[1], matrix)
         order = pd.DataFrame({"name": grid.names[rows], "stock": grid.stocks[rows]})
         order["mu"] = grid.nominal[MU][rows]
+        if grid.redshifts is not None:
+            order["z"] = grid.redshifts[rows]
         write_page(paths[2], order.to_csv(index=False))
     write_page(paths[0], render_systematics(grid, matrix))
     return paths
+
+
+def _with_cosmology(grid: Grid, lake: Path, run: Run, entry: SystematicsEntry) -> Grid:
+    """Return a grid with fits of flat LCDM to its distances: without and with the shifts."""
+    assert entry.cosmology is not None
+    assert entry.distance is not None
+    sample, z = _sample(grid, lake, run, entry)
+    settings: dict[str, Any] = entry.cosmology.model_dump()
+    settings |= {"alpha": entry.distance.alpha, "beta": entry.distance.beta}
+    fits = {
+        "statistics alone": fit_flat_lcdm(Sample.without_shifts(sample), **settings),
+        "with systematics": fit_flat_lcdm(sample, **settings),
+    }
+    return dataclasses.replace(grid, cosmology=fits, redshifts=z)
+
+
+def _sample(grid: Grid, lake: Path, run: Run, entry: SystematicsEntry) -> tuple[Sample, Array]:
+    """Return what a cosmology fit takes of those with distances everywhere, and all redshifts."""
+    column = _columns_of(lake, run, entry, grid.stocks, ("z", "fitted", "covariance"))
+    z = np.array([np.nan if v is None else v for v in column["z"]], float)
+    names = ("x0", "x1", "c")
+    nominal = np.column_stack([grid.nominal[name] for name in names])
+    covariance = np.zeros((len(z), 3, 3))
+    for i, (fitted, flat) in enumerate(zip(column["fitted"], column["covariance"], strict=True)):
+        if fitted is None or flat is None:
+            covariance[i] = np.nan
+            continue
+        square = np.reshape(flat, (len(fitted), len(fitted)))
+        at = [(k, fitted.index(name)) for k, name in enumerate(names) if name in fitted]
+        mine, theirs = ([pair[side] for pair in at] for side in (0, 1))
+        covariance[i][np.ix_(mine, mine)] = square[np.ix_(theirs, theirs)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope = np.column_stack([-2.5 / np.log(10.0) / nominal[:, 0], np.ones((len(z), 2))])
+        values = nominal.copy()
+        values[:, 0] = -2.5 * np.log10(nominal[:, 0])
+        moved = np.array(
+            [
+                v.weight
+                * np.column_stack(
+                    [
+                        -2.5 * np.log10(v.values["x0"]) - values[:, 0],
+                        *(v.values[name] - grid.nominal[name] for name in names[1:]),
+                    ]
+                )
+                for v in grid.variations
+            ]
+        )
+    covariance *= slope[:, :, None] * slope[:, None, :]
+    good = np.isfinite(z) & (z > 0) & np.isfinite(values).all(axis=1)
+    good &= np.isfinite(covariance).all(axis=(1, 2)) & np.isfinite(moved).all(axis=(0, 2))
+    return Sample(z[good], values[good], covariance[good], moved[:, good]), z
+
+
+def _columns_of(
+    lake: Path, run: Run, entry: SystematicsEntry, stocks: Array, names: Sequence[str]
+) -> dict[str, list[Any]]:
+    """Return columns of the results of a sample, by name; None where there is no result."""
+    side, states = _side_of(lake, run, entry, stocks)
+    results = side.results(entry.unit, [*names])
+    there = states.notna().to_numpy()
+    at = states[there].to_numpy().astype(np.int64)
+    found: dict[str, list[Any]] = {}
+    for name in names:
+        column: list[Any] = [None] * len(stocks)
+        for i, value in zip(
+            np.flatnonzero(there), results.column(name, at).to_pylist(), strict=True
+        ):
+            column[i] = value
+        found[name] = column
+    return found
 
 
 def _summary(nominal: Mapping[str, Array], varied: Varied, entry: SystematicsEntry) -> str:
@@ -174,6 +262,19 @@ def _nominal(
     return stocks, names, *_values(lake, run, entry, stocks)
 
 
+def _side_of(
+    lake: Path, run: Run, entry: SystematicsEntry, stocks: Array
+) -> tuple[Side, pd.Series]:
+    """Return a run as compared, and the number of the state of each object of a sample."""
+    channel = run.selections[entry.selection]["channel"]
+    links = links_of(lake, run.run_id)
+    links = links.filter(pc.equal(links["channel"], channel))
+    ids = common_ids(links)
+    frame = frame_of(links, ids)
+    states = pd.Series(frame["state"].to_numpy(), index=frame["stock"].to_numpy())
+    return Side(lake, run, ids, frame), states[~states.index.duplicated()].reindex(stocks)
+
+
 def _values(
     lake: Path, run: Run, entry: SystematicsEntry, stocks: Array
 ) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -181,18 +282,11 @@ def _values(
 
     A result whose status is not 0 has none.
     """
-    channel = run.selections[entry.selection]["channel"]
-    links = links_of(lake, run.run_id)
-    links = links.filter(pc.equal(links["channel"], channel))
-    ids = common_ids(links)
-    frame = frame_of(links, ids)
-    side = Side(lake, run, ids, frame)
+    side, states = _side_of(lake, run, entry, stocks)
     known = side.columns(entry.unit)
     needed = {*entry.columns, *(("x0", "x1", "c") if entry.distance else ())}
     errors = {f"{name}_err" for name in needed} & {*known}
     results = side.results(entry.unit, ["status", *sorted(needed | errors)])
-    states = pd.Series(frame["state"].to_numpy(), index=frame["stock"].to_numpy())
-    states = states[~states.index.duplicated()].reindex(stocks)
     there = states.notna().to_numpy()
 
     def column(name: str) -> Array:

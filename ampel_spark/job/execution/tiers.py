@@ -6,13 +6,13 @@ here and in the lake; the packages of the tiers only build DataFrames.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,11 +23,12 @@ from ampel_spark.archive.committing.chunks import Pinned
 from ampel_spark.calibration.examine import examine
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
-from ampel_spark.job.execution.outcomes import failures, outcomes
+from ampel_spark.job.execution.outcomes import failures, outcomes, qualities
 from ampel_spark.lake.commits import add_parts, insert, insert_parts, written
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, arrow_schema
 from ampel_spark.lake.progress import progress
+from ampel_spark.lake.reading import struct_columns
 from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Table, TableColumn
 from ampel_spark.t0.gaia import StarCatalog
@@ -39,6 +40,7 @@ from ampel_spark.t1.states import (
     light_curves,
     requests,
     visible_points,
+    with_own,
 )
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
@@ -108,10 +110,13 @@ class Context:
             rows.write.mode("overwrite").parquet(path)
         return self.lake.spark.read.parquet(path)
 
-    def commit(self, table: Table, rows: DataFrame | pa.Table) -> None:
+    def commit(
+        self, table: Table, rows: DataFrame | pa.Table, replacing: str | None = None
+    ) -> None:
         """Insert rows into a table of the lake under this run; see `commits.insert`."""
         if not self.dry:
-            self.outputs[table.name] = insert(self.lake, table, rows, {"run_id": self.run_id})
+            metadata = {"run_id": self.run_id}
+            self.outputs[table.name] = insert(self.lake, table, rows, metadata, replacing)
 
     def insert(
         self, table: Table, parts: Sequence[Part], since: int | None, replacing: str
@@ -240,7 +245,10 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     alerts = context.alerts()
     if context.as_of is not None:
         alerts = alerts.where(f.col("jd") <= context.as_of)
-    datapoints = context.lake.read("datapoints", context.versions.datapoints)
+    own = _own_types(context)
+    datapoints = with_own(
+        context.lake.read("datapoints", context.versions.datapoints), job.survey.label, own
+    )
     wanted = Wanted(job.states.mode, job.states.as_of, job.states.points)
     parts, by_channel = [], []
     for access in sorted({c.programids for c in job.channels.values()}):
@@ -250,18 +258,18 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
             "access", f.lit(",".join(map(str, access)))
         )
         points = visible_points(alerts, datapoints, frozenset(access))
-        curves = light_curves(asked, points, job.states.points, job.calibration)
+        curves = light_curves(asked, points, job.states.points, job.calibration, own)
         parts.append(curves.withColumn("access", f.lit(",".join(map(str, access)))))
         by_channel.append(asked)
-    curves = context.stage("light_curves", reduce(_union, parts))
-    asked = reduce(_union, by_channel)
+    curves = context.stage("light_curves", functools.reduce(_union, parts))
+    asked = functools.reduce(_union, by_channel)
     links = asked.select("request", "access", "channel", "alert_id", "until_jd", "until_alert_id")
     states = curves.join(links, ["request", "access"])
 
     run = f.lit(context.run_id)
     content = curves.dropDuplicates(["state_id"]).withColumn("run_id", run)
     counted = states.select(
-        "channel", "stock", "state_id", "n_detections", "n_upper_limits"
+        "channel", "stock", "state_id", "n_detections", "n_upper_limits", "n_forced"
     ).dropDuplicates(["channel", "state_id"])
     new = f.lit(True)
     if context.lake.has("states"):
@@ -274,6 +282,7 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
         f.count_distinct(f.when(f.col("new"), f.col("state_id"))).alias("new"),
         f.sum("n_detections").alias("detections"),
         f.sum("n_upper_limits").alias("upper_limits"),
+        f.sum("n_forced").alias("forced"),
     ]
     # With the row of no channel: what stands in several channels counts once there.
     rows = {r["channel"]: r.asDict() for r in counted.rollup("channel").agg(*sums).collect()}
@@ -308,6 +317,19 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     return states
 
 
+def _own_types(context: Context) -> dict[str, str]:
+    """Return the columns that the survey declares for its points and a unit reads, with types.
+
+    They have the types that the lake has, where it has them.
+    """
+    survey = context.job.survey
+    types: dict[str, str] = {n: column.type for n, column in survey.columns.points.items()}
+    there = struct_columns(context.lake.root, "datapoints", context.versions.datapoints)
+    types |= {field.name: field.type for field in there.get(survey.label, ())}
+    read = {name for step in context.job.units for name in runner.own_fields(step.unit)}
+    return {name: types[name] for name in sorted(read)}
+
+
 def _union(a: DataFrame, b: DataFrame) -> DataFrame:
     return a.unionByName(b)
 
@@ -324,10 +346,22 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
     if not context.job.units:
         return done
     curves = runner.light_curves(f"{context.folder}/light_curves", context.lake.spark)
+    headers = _headers(context, states)
     for step in context.job.units:
-        rows = _run_unit(context, step, states, curves, traces[step.name], done)
+        rows = _run_unit(context, step, states, curves, headers, traces[step.name], done)
         done[step.name] = (step, rows)
     return done
+
+
+def _headers(context: Context, states: DataFrame) -> DataFrame | None:
+    """Return what the newest table of an object says of it, by state; None where no unit asks."""
+    if not any(step.unit.reads_header for step in context.job.units):
+        return None
+    said = context.alerts().where(f.col("own").isNotNull()).select("stock", "jd", "alert_id", "own")
+    known = states.select("state_id", "stock", "until_jd").distinct()
+    seen = known.join(said, "stock").where(f.col("jd") <= f.col("until_jd"))
+    newest = f.max_by("own", f.struct("jd", "alert_id"))
+    return context.stage("headers", seen.groupBy("state_id").agg(newest.alias("header")))
 
 
 def _run_unit(
@@ -335,6 +369,7 @@ def _run_unit(
     step: UnitStep,
     states: DataFrame,
     curves: DataFrame,
+    headers: DataFrame | None,
     trace: Trace,
     done: Results,
 ) -> DataFrame:
@@ -343,7 +378,8 @@ def _run_unit(
     if not context.dry:
         lake.ensure(table)
     mine = states.where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
-    rows = _wanted(context, step, mine, curves, done)
+    rows = _wanted(context, step, mine, curves, headers, done)
+    has_subjects = runner.has_subjects(step.unit)
     keys = rows.select("state_id", "input_hash")
     one = ("trace_id", trace.trace_id, trace.trace_id)
 
@@ -353,14 +389,33 @@ def _run_unit(
             return rows
         return runner.stale(rows, lake.between(table, runner.PRESENT, *one), trace.trace_id)
 
+    def share() -> None:
+        """Give states the results of their subjects that other states have."""
+        there = lake.between(table, table.names, *one)
+        name = f"shared_{step.name}"
+        found = context.stage(name, runner.shared(rows, there, trace.trace_id))
+        if not found.isEmpty():
+            context.commit(table, found, runner.REPLACEABLE)
+
     todo = lacking()
+    if has_subjects and not context.dry and lake.version(table.name) and not todo.isEmpty():
+        share()
+        todo = lacking()
+    if context.dry and has_subjects and lake.version(table.name):
+        there = lake.between(table, ["subject_id", "input_hash"], *one)
+        todo = todo.join(there, ["subject_id", "input_hash"], "left_anti")
     if context.dry and step.needs:
         # What a unit is tied to and has no result yet will have one that nobody has read.
-        untied = reduce(operator.or_, (f.col(f"tie_{name}").isNull() for name in step.needs))
+        untied = functools.reduce(
+            operator.or_, (f.col(f"tie_{name}").isNull() for name in step.needs)
+        )
         todo = todo.unionByName(rows.where(untied), allowMissingColumns=True)
         todo = todo.dropDuplicates(["state_id"])
     n_wanted = mine.count()
-    n_todo = n_wanted if todo is rows else todo.count()
+    if has_subjects:
+        n_todo = todo.select("subject_id", "input_hash").distinct().count()
+    else:
+        n_todo = n_wanted if todo is rows else todo.count()
     counts: dict[str, Any] = {
         "wanted": n_wanted,
         "present": n_wanted - n_todo,
@@ -376,7 +431,17 @@ def _run_unit(
         return there.join(keys, ["state_id", "input_hash"])
 
     started = time.monotonic()
-    parts = _compute(context, step, table, lacking, curves, n_todo, trace) if n_todo else {}
+    if has_subjects:
+
+        def first() -> DataFrame:
+            """Return one of the states of each subject that lacks a result."""
+            return runner.one_each(lacking())
+
+        parts = _compute(context, step, table, first, curves, n_todo, trace) if n_todo else {}
+        if n_todo and sum(parts.values()) < n_wanted:
+            share()
+    else:
+        parts = _compute(context, step, table, lacking, curves, n_todo, trace) if n_todo else {}
     counts["seconds"] = round(time.monotonic() - started, 3)
     if not parts or sum(parts.values()) < n_wanted:
         there = lake.between(table, table.names, *one)
@@ -389,20 +454,30 @@ def _run_unit(
     counts |= outcomes(files)
     if bad := failures(counts):
         context.out(f"T2: {step.name}: {bad}")
+    if graded := qualities(counts):
+        context.out(f"T2: {step.name}: {graded}")
     return results
 
 
 def _wanted(
-    context: Context, step: UnitStep, mine: DataFrame, curves: DataFrame, done: Results
+    context: Context,
+    step: UnitStep,
+    mine: DataFrame,
+    curves: DataFrame,
+    headers: DataFrame | None,
+    done: Results,
 ) -> DataFrame:
     """Return what a unit is to work on: states, with the results that it is tied to."""
     ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
-    if not runner.reads_inputs(step.unit):
+    points = [f"lc_{name}" for name in runner.hashed_fields(step.unit)]
+    if not points:
         return runner.wanted(mine, ties)
     # The light curves come for what the unit reads beside them, and go again.
-    points = [f"lc_{name}" for name in runner.input_fields(step.unit)]
-    rows = mine.join(curves.select("state_id", *points), "state_id")
-    rows = runner.wanted(rows, ties, step.unit).drop(*points)
+    rows = mine.join(curves.select("state_id", "stock", "name", *points), "state_id")
+    if step.unit.reads_header and headers is not None:
+        header = f.struct("header").alias("tie__header")
+        rows = rows.join(headers.select("state_id", header), "state_id", "left")
+    rows = runner.wanted(rows, ties, step.unit).drop("stock", "name", *points)
     return context.stage(f"wanted_{step.name}", rows)
 
 

@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import sncosmo
 
-from ampel_spark.salt import PARAMETERS, FitOptions, FitResult, Flag, LightCurves, SaltFitter
+from ampel_spark.salt import (
+    PARAMETERS,
+    FitOptions,
+    FitResult,
+    Flag,
+    LightCurves,
+    SaltFitter,
+    Status,
+)
 from ampel_spark.t2.fits import models
 from ampel_spark.t2.fits.peaks import peak_magnitudes
 from ampel_spark.t2.fits.points import POINT, FitPoints, numbers
@@ -64,6 +72,7 @@ def fit_objects(
         rival=np.full((m, 5), np.nan),
         rival_delta=np.full(m, np.nan),
         notes=notes,
+        words=np.full(m, "", object),
     )
     if not wanted.any():
         return fits
@@ -166,6 +175,7 @@ def _enter(fits: Fits, rows: Array, at: Array, result: FitResult, notes: Notes) 
     fits.errors[rows[good]] = np.where(fitted, errors, np.nan)[good]
     fits.chisq[rows[good]] = result.chisq[good]
     fits.success[rows] = result.success
+    fits.words[rows] = [Status(word).name.lower() for word in result.status.tolist()]
     fits.n_starts[rows] = result.n_starts
     fits.rival[rows[good]] = result.rival[good]
     fits.rival_delta[rows[good]] = result.rival_delta[good]

@@ -60,6 +60,7 @@ def fit_objects(points: FitPoints, objects: Objects, task: Task, wanted: Array) 
         rival=np.full(shape, np.nan),
         rival_delta=np.full(m, np.nan),
         notes=(notes := {}),
+        words=np.full(m, "", object),
     )
     for i in numbers(wanted):
         free = bool(objects.is_free[i])
@@ -93,7 +94,7 @@ def fit_objects(points: FitPoints, objects: Objects, task: Task, wanted: Array) 
         )
         if best is not None:
             _enter(fits, i, best, span, bands, curves)
-            notes[i] = best.notes
+            notes[i], fits.words[i] = best.notes, best.word
     return fits
 
 
@@ -201,6 +202,8 @@ class Fit:
         What there is to say of it.
     bounds : mapping of str to (float, float)
         Those of the minimiser.
+    word : str
+        What sncosmo says of how it ended.
     cost : float
         By which solutions are compared (`ampel_spark.salt.cost`).
     rival : Fit or None
@@ -217,6 +220,7 @@ class Fit:
     success: bool
     notes: tuple[str, ...]
     bounds: Mapping[str, Range]
+    word: str = ""
     cost: float = np.nan
     rival: Fit | None = None
 
@@ -519,5 +523,6 @@ def _minimised(
         bool(result.success) and bool(np.isfinite(result.chisq)),
         tuple(notes),
         {"t0": t0_bounds} | {k: v for k, v in bounds.items() if k in names},
+        str(result.message).strip(),
         float(result.chisq),
     )

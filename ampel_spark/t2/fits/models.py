@@ -3,13 +3,20 @@
 sncosmo downloads what it lacks; a job must not, for its workers may have no network and its trace
 names the files. So models are read from their folders, and bands by sncosmo's own loaders with the
 download taken out.
+
+A retrained SALT model is called ``salt2@PATH`` or ``salt3@PATH``, with the folder of its files or
+one file in it. In results it is called by the folder's name and what is in it (`label`).
 """
 
 from __future__ import annotations
 
 import errno
 import functools
+import gzip
+import inspect
+import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,20 +32,27 @@ from sncosmo.models import _SOURCES
 
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.files import Read, current
+from ampel_spark.t2.fits.info import ModelInfo, read_info
+from ampel_spark.trace import digest_of
 
 __all__ = [
     "DUST_LAWS",
     "MODELS",
+    "OWN_MODEL",
     "ab_offset",
     "band_names",
     "bandpass",
     "data_dir",
+    "is_salt",
+    "label",
     "model",
     "model_dir",
     "model_files",
+    "model_info",
     "model_names",
     "shifted",
     "source",
+    "wave_range",
 ]
 
 Array = npt.NDArray[np.float64]
@@ -79,6 +93,21 @@ MODELS: dict[str, tuple[str, type[Any]]] = {
     "salt3-nir/1.0": ("models/salt3-nir/salt3nir-p22", _SALT3),
 }
 
+#: How a SALT model in a folder is called.
+OWN_MODEL = re.compile(r"(salt[23])@(.+)")
+
+#: Effective wavelengths in the rest frame that fits take, Å, where no INFO file says it. SALT2 is
+#: trained from the near UV to 7000 Å (Guy et al. 2010, Betoule et al. 2014); SALT3 with bands up to
+#: a central wavelength of 8700 Å (Kenworthy et al. 2021, doi:10.3847/1538-4357/ac30d8). Below
+#: 3000 Å both vary more than they say. Extended models were made to go farther.
+_WAVE_RANGES: dict[str, tuple[float, float] | None] = {
+    "salt2": (3000.0, 7000.0),
+    "salt3": (3000.0, 8700.0),
+}
+
+#: Folders of models by their label, as far as this process knows them.
+_LABELLED: dict[str, str] = {}
+
 #: Milky-Way extinction laws.
 DUST_LAWS = {"CCM89": sncosmo.CCM89Dust, "O94": sncosmo.OD94Dust, "F99": sncosmo.F99Dust}
 
@@ -99,14 +128,28 @@ def model_names() -> list[str]:
     return [*MODELS, *sorted(name for name in others if name not in MODELS)]
 
 
+def is_salt(name: str) -> bool:
+    """Say whether a model is a SALT model."""
+    return name in MODELS or OWN_MODEL.fullmatch(name) is not None
+
+
 def model_dir(name: str) -> Path:
     """Return the folder of a SALT model.
+
+    Parameters
+    ----------
+    name : str
+        One of `MODELS`, ``salt2@PATH`` or ``salt3@PATH``, or a `label` of this process.
 
     Raises
     ------
     ConfigError
         If there is no such model, or its files are not there.
     """
+    if "#" in name:
+        return _labelled_dir(name)
+    if own := OWN_MODEL.fullmatch(name):
+        return _own_dir(name, Path(own[2]))
     if name not in MODELS:
         raise ConfigError(f"no model {name!r}{nearest(name, MODELS)} (always with its version)")
     folder = data_dir() / MODELS[name][0]
@@ -123,7 +166,7 @@ def model_files(name: str) -> tuple[Path, ...]:
     ConfigError
         If there is no such model, or its files are not there.
     """
-    if name in MODELS:
+    if is_salt(name):
         return (model_dir(name),)
     return current(_other_source, name, data_dir()).files
 
@@ -141,9 +184,47 @@ def source(name: str) -> sncosmo.Source:
     ConfigError
         If there is no such model, or its files are not there.
     """
-    if name in MODELS:
-        return current(_source, model_dir(name), name).what
+    if is_salt(name):
+        return current(_source, model_dir(name), _kind(name), label(name)).what
     return current(_other_source, name, data_dir()).what
+
+
+def label(name: str) -> str:
+    """Return what a model is called in results: by its content where it is in a folder of its own.
+
+    ``salt2@PATH`` is ``salt2@FOLDER#DIGEST``, the folder's name and the first 12 digits of the hash
+    of its files. Names with a version, and labels, are called as they are.
+    """
+    own = OWN_MODEL.fullmatch(name)
+    if own is None or "#" in name:
+        return name
+    folder = model_dir(name)
+    text = f"{own[1]}@{folder.name}#{current(_digest, folder).what[:12]}"
+    _LABELLED[text] = f"{own[1]}@{folder}"
+    return text
+
+
+def model_info(name: str) -> ModelInfo:
+    """Return what the SALT2.INFO or SALT3.INFO of a SALT model says; nothing where there is none.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
+    info: ModelInfo = current(_info, model_dir(name)).what
+    return info
+
+
+def wave_range(name: str) -> tuple[float, float] | None:
+    """Return the effective wavelengths in the rest frame that fits of a model take, Å.
+
+    None for all that the model covers. The model's INFO file says it, else what SALT2 and SALT3 are
+    trained on.
+    """
+    if not is_salt(name):
+        return None
+    return model_info(name).wave_range or _WAVE_RANGES.get(re.split("[/@]", name)[0])
 
 
 def model(name: str, dust_law: str | None = None) -> sncosmo.Model:
@@ -214,11 +295,69 @@ def ab_offset(system: str, band: sncosmo.Bandpass, name: str) -> float:
     return float("nan")
 
 
+def _kind(name: str) -> type[Any]:
+    if name in MODELS:
+        return MODELS[name][1]
+    return _SALT2 if name.startswith("salt2@") else _SALT3
+
+
+def _labelled_dir(name: str) -> Path:
+    """Return the folder of a model that results call by its content."""
+    known = _LABELLED.get(name)
+    if known is None:
+        raise ConfigError(
+            f"model {name}: where its folder lies is not in the results: build the job's unit first"
+        )
+    if label(known) != name:
+        raise ConfigError(f"model {name}: its files ({known}) have changed since")
+    return model_dir(known)
+
+
+def _own_dir(name: str, path: Path) -> Path:
+    if "#" in str(path):
+        raise ConfigError(f"model {name}: a folder with # in its name cannot be taken: rename it")
+    folder = path if path.is_dir() else path.parent
+    start = name[:5]
+    if not path.exists() or not any(
+        (folder / f"{start}_template_0.dat{end}").is_file() for end in ("", ".gz")
+    ):
+        what = "lacks" if path.exists() else "is not there: a model needs"
+        raise ConfigError(f"model {name}: {folder} {what} {start}_template_0.dat")
+    return folder
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(folder: Path) -> Read:
+    return Read.of(digest_of(folder), [folder])
+
+
+@functools.lru_cache(maxsize=64)
+def _info(folder: Path) -> Read:
+    return Read.of(read_info(folder), [folder])
+
+
 @functools.lru_cache(maxsize=8)
-def _source(folder: Path, name: str) -> Read:
-    source, version = name.split("/")
-    loaded = MODELS[name][1](modeldir=str(folder), name=source, version=version)
+def _source(folder: Path, kind: type[Any], name: str) -> Read:
+    source, _, version = name.partition("/") if name in MODELS else name.partition("#")
+    try:
+        loaded = kind(modeldir=str(folder), name=source, version=version, **_unpacked(folder, kind))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"model {name} in {folder} cannot be read: {error}") from None
     return Read.of(loaded, [folder])
+
+
+def _unpacked(folder: Path, kind: type[Any]) -> dict[str, Any]:
+    """Return the files of a model that are compressed, by the argument that takes each."""
+    names = {
+        key: each.default
+        for key, each in inspect.signature(kind).parameters.items()
+        if key.endswith("file")
+    }
+    return {
+        key: io.StringIO(gzip.decompress((folder / f"{name}.gz").read_bytes()).decode())
+        for key, name in names.items()
+        if not (folder / name).is_file() and (folder / f"{name}.gz").is_file()
+    }
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Choice:
     kinds : codes of the kinds of points to take
     bands : names of the bands, and the curve of each; None where there is none
     wave : wavelengths that the model covers in its rest frame, Å
+    centre : effective wavelengths that are fitted, in the rest frame, Å; None for all
     zero_points : magnitudes that are added, by band
     min_snr : points with flux / error not above it are left out
     error_floor : added to errors in quadrature, flux at zero point 25
@@ -42,6 +43,7 @@ class Choice:
     kinds: Sequence[int]
     bands: Mapping[str, sncosmo.Bandpass | None]
     wave: tuple[float, float]
+    centre: tuple[float, float] | None
     zero_points: Mapping[str, float]
     min_snr: float | None
     error_floor: float
@@ -144,12 +146,13 @@ def choose(batch: LightCurveBatch, choice: Choice, low: Array, high: Array) -> F
             notes.setdefault(i, []).append(f"dropped {counts[i]} points{why(i)}")
 
     names = list(choice.bands)
-    number = np.array([names.index(w) if w in names else -1 for w in words], np.int32)
+    lower = [word.lower() for word in words]
+    number = np.array([names.index(w) if w in names else -1 for w in lower], np.int32)
     covered = _covered(choice, low, high)
     band: Array = number[code]
     outside = usable & ~covered[group, band]  # -1 is the last column: never covered
     for word in sorted(set(words[code[outside]])):
-        note(outside & (words == word)[code], functools.partial(_why, word, choice, high))
+        note(outside & (words == word)[code], functools.partial(_why, word, choice, low, high))
     usable &= ~outside
     system, systems = batch.coded("zpsys")
     zp = p["zp"]
@@ -194,11 +197,18 @@ def _covered(choice: Choice, low: Array, high: Array) -> Array:
     covered = np.zeros((len(low), len(choice.bands) + 1), bool)
     for b, curve in enumerate(choice.bands.values()):
         if curve is not None:
-            for z in (low, high):
-                inside = curve.minwave() > choice.wave[0] * (1.0 + z)
-                inside &= curve.maxwave() < choice.wave[1] * (1.0 + z)
-                covered[:, b] = inside if z is low else covered[:, b] & inside
+            covered[:, b] = _inside(curve, choice, low) & _inside(curve, choice, high)
     return covered
+
+
+def _inside(curve: sncosmo.Bandpass, choice: Choice, z: Array) -> Array:
+    """Say at which redshifts a band is within the model, and its centre in the range to fit."""
+    inside = curve.minwave() > choice.wave[0] * (1.0 + z)
+    inside &= curve.maxwave() < choice.wave[1] * (1.0 + z)
+    if choice.centre is not None:
+        centre = curve.wave_eff / (1.0 + z)
+        inside &= (centre > choice.centre[0]) & (centre < choice.centre[1])
+    return np.asarray(inside)
 
 
 def _to_ab(bands: Mapping[str, sncosmo.Bandpass | None], systems: Sequence[str]) -> Array:
@@ -211,12 +221,17 @@ def _to_ab(bands: Mapping[str, sncosmo.Bandpass | None], systems: Sequence[str])
     return found
 
 
-def _why(word: str, choice: Choice, high: Array, i: int) -> str:
-    if word not in choice.bands:
+def _why(word: str, choice: Choice, low: Array, high: Array, i: int) -> str:
+    name = word.lower()
+    if name not in choice.bands:
         return f" in {word}: not among the unit's bands"
-    if choice.bands[word] is None:
+    curve = choice.bands[name]
+    if curve is None:
         return f" in {word}: no curve in the data folder (SNCOSMO_DATA_DIR)"
-    return f" in {word}: outside the model's wavelengths at z {high[i]:g}"
+    ends = (low[i : i + 1], high[i : i + 1])
+    covered = all(_inside(curve, replace(choice, centre=None), z)[0] for z in ends)
+    what = "wave_range" if covered else "the model's wavelengths"
+    return f" in {word}: outside {what} at z {high[i]:g}"
 
 
 def _replaced(usable: Array, p: Mapping[str, Array], group: Array, code: Array) -> Array:

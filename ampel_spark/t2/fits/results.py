@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from astropy.cosmology import FlatLambdaCDM
 from scipy.stats import chi2
 
+from ampel_spark.t2.fits import quality
 from ampel_spark.t2.fits.points import FitPoints
 from ampel_spark.t2.unit import Column
 
@@ -81,6 +82,7 @@ COLUMNS = (
     Column("rival_x1", "double", "", "its stretch; null for models that are not SALT"),
     Column("rival_c", "double", "mag", "its colour; null for models that are not SALT"),
     Column("success", "boolean", "", "whether the minimum is a good one"),
+    *quality.COLUMNS,
     Column("z_source", "string", "", "value, unit, catalog or fit"),
     Column("z_distance", "double", "arcsec", "distance to where the redshift comes from"),
     Column("phase_first", "double", "d", "rest-frame phase of the first point fitted"),
@@ -115,6 +117,7 @@ class Fits:
     rival, rival_delta : shape (M, K) and (M,), another solution that costs hardly more, and by how
         much it costs more; NaN for none
     notes : by object
+    words : shape (M,), the fitter's own words for how it ended
     """
 
     names: Sequence[str]
@@ -135,6 +138,7 @@ class Fits:
     rival: Array
     rival_delta: Array
     notes: Mapping[int, Sequence[str]]
+    words: Array
 
     def __len__(self) -> int:
         return len(self.values)
@@ -163,7 +167,9 @@ def _cosmology(h0: float, om0: float) -> FlatLambdaCDM:
     return FlatLambdaCDM(H0=h0, Om0=om0)
 
 
-def columns_of(fits: Fits, points: FitPoints, bands: Sequence[str]) -> dict[str, Any]:
+def columns_of(
+    fits: Fits, points: FitPoints, bands: Sequence[str], max_reduced_chisq: float
+) -> dict[str, Any]:
     """Return the columns of the unit's table that follow from the fits and their points.
 
     Parameters
@@ -173,6 +179,8 @@ def columns_of(fits: Fits, points: FitPoints, bands: Sequence[str]) -> dict[str,
         Those that could be fitted, of the same objects.
     bands : sequence of str
         Their names.
+    max_reduced_chisq : float
+        Above it, chi square per degree of freedom is poor.
     """
     m, k = len(fits), len(fits.names)
     z, t0 = fits.values[:, 0], fits.values[:, 1]
@@ -209,6 +217,8 @@ def columns_of(fits: Fits, points: FitPoints, bands: Sequence[str]) -> dict[str,
         "mean_abs_pull": _divided(np.bincount(group[near], pull[near], minlength=m), n_pulls),
         "max_abs_pull": _largest(chosen, np.where(np.abs(phase) <= _PEAK, pull, -np.inf)),
     }
+    out |= {"fitter_status": texts(fits.words)}
+    out |= quality.quality_columns(_doubts(fits, chosen, out, max_reduced_chisq, phase))
     for name in SALT:
         if name in fits.names:
             i = list(fits.names).index(name)
@@ -230,6 +240,32 @@ def columns_of(fits: Fits, points: FitPoints, bands: Sequence[str]) -> dict[str,
     there: Array = np.all(np.where(pairs, np.isfinite(fits.covariance), True), axis=(1, 2))
     out["covariance"] = _lists(pairs.reshape(m, -1), fits.covariance[pairs], there)
     return out
+
+
+def _doubts(
+    fits: Fits, chosen: FitPoints, out: Mapping[str, Any], max_reduced_chisq: float, phase: Array
+) -> dict[str, Array]:
+    """Return which fits there are doubts about, by `quality.DOUBTS`."""
+    m, ndof = len(fits), out["ndof"]
+    near = np.bincount(chosen.group[np.abs(phase) <= _PEAK], minlength=m)
+    n_bands = np.asarray(pc.list_value_length(out["bands"]))
+    colour = list(fits.names).index("c") if "c" in fits.names else -1
+    lacking = fits.fitted & ~np.isfinite(fits.errors)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        poor = (ndof > 0) & (fits.chisq / ndof > max_reduced_chisq)
+    return {
+        "not_converged": ~fits.success,
+        "no_errors": np.any(lacking, axis=1),
+        "at_bound": out["at_bound"],
+        "poor_chisq": poor,
+        "ambiguous": out["ambiguous"],
+        "model_edge": out["at_edge"],
+        "no_rise": out["n_before"] == 0,
+        "no_decline": out["n_after"] == 0,
+        "no_peak": near == 0,
+        "one_band": (fits.fitted[:, colour] if colour >= 0 else False) & (n_bands < 2),
+        "no_freedom": ndof <= 0,
+    }
 
 
 def peak_column(band: str) -> str:

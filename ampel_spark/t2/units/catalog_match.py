@@ -284,6 +284,11 @@ class CatalogMatch(Match, Unit):
             for parts in zip(*read, strict=True)
         ]
 
+    def subjects(self, batch: LightCurveBatch) -> Sequence[str]:
+        """Return positions and their epochs: no photometry is looked at."""
+        places = np.transpose(positions(batch, self.position)).tolist()
+        return [" ".join(map(repr, place)) for place in places]
+
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Match one position."""
         found = self.process_batch(LightCurveBatch.of([light_curve]))

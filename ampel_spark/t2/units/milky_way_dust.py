@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from ampel_spark.document import read_document
 from ampel_spark.files import Read, current
@@ -16,7 +16,7 @@ from ampel_spark.lightcurve import LightCurve, LightCurveBatch
 from ampel_spark.sky.dust import DustMap
 from ampel_spark.t2.unit import MISSING_INFO, Column, Refusal, Unit
 
-__all__ = ["MilkyWayDust"]
+__all__ = ["MilkyWayDust", "Position"]
 
 _NO_POSITION = "no detection has a position"
 
@@ -33,14 +33,32 @@ def _map_file(value: Any) -> Any:
     return path
 
 
+class Position(BaseModel):
+    """A position that another entry knows, such as an object_table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    unit: str
+    "T2 entry with the position."
+
+    ra: str = "ra"
+    "Its column with the right ascension, degrees ICRS."
+
+    dec: str = "dec"
+    "Its column with the declination, degrees ICRS."
+
+
 class MilkyWayDust(Unit):
     """E(B-V) from a HEALPix map, at the mean position of the detections.
 
-    Of the forced points where there is no detection.
+    Of the forced points where there is no detection; or where another entry says the object is.
     """
 
     map: Annotated[Path, BeforeValidator(_map_file)]
     "Name of a map in conf/dust, or the path of a FITS file or of its sidecar."
+
+    position: Position | None = None
+    "Where the position comes from; by default from the light curve."
 
     libraries = ("astropy-healpix", "numpy")
     columns = (
@@ -48,6 +66,21 @@ class MilkyWayDust(Unit):
         Column("ra", "double", "deg", "right ascension it is taken at, ICRS"),
         Column("dec", "double", "deg", "declination it is taken at, ICRS"),
     )
+
+    def needs(self) -> Sequence[str]:
+        """Return the entry that the position comes from."""
+        return () if self.position is None else (self.position.unit,)
+
+    def tied_columns(self) -> Mapping[str, Sequence[str]]:
+        """Return the columns that the position comes from."""
+        where = self.position
+        return {} if where is None else {where.unit: [where.ra, where.dec]}
+
+    def subjects(self, batch: LightCurveBatch) -> Sequence[str]:
+        """Return the positions: no photometry is looked at."""
+        if self.position is not None:
+            return [""] * len(batch)  # what it is tied to says it
+        return [f"{ra!r} {dec!r}" for ra, dec in np.transpose(batch.positions()).tolist()]
 
     def files(self) -> Sequence[Path]:
         """Return the FITS file that a sidecar names, or the sidecar of a FITS file."""
@@ -57,14 +90,20 @@ class MilkyWayDust(Unit):
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Look one position up."""
         ra, dec = light_curve.position()
-        if not np.isfinite(ra):
-            raise Refusal(_NO_POSITION)
+        if self.position is not None:
+            row = light_curve.results[self.position.unit]
+            ra, dec = (
+                np.nan if row.get(k) is None else float(row[k])
+                for k in (self.position.ra, self.position.dec)
+            )
+        if not (np.isfinite(ra) and np.isfinite(dec)):
+            raise Refusal(self._nowhere())
         return {"ebv": float(np.round(_read(self.map).ebv(ra, dec), 6)), "ra": ra, "dec": dec}
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         """Look many positions up at once."""
-        ra, dec = batch.positions()
-        good = np.isfinite(ra)
+        ra, dec = self._positions(batch)
+        good = np.isfinite(ra) & np.isfinite(dec)
         ebv = np.full(len(batch), np.nan)
         if good.any():
             # Rounded, as the last bits may depend on how many positions there are.
@@ -74,8 +113,18 @@ class MilkyWayDust(Unit):
             "ra": ra,
             "dec": dec,
             "status": np.where(good, 0, MISSING_INFO),
-            "message": [None if g else _NO_POSITION for g in good],
+            "message": [None if g else self._nowhere() for g in good],
         }
+
+    def _positions(self, batch: LightCurveBatch) -> tuple[Any, Any]:
+        if self.position is None:
+            return batch.positions()
+        unit = self.position.unit
+        return batch.tied(unit, self.position.ra)[1], batch.tied(unit, self.position.dec)[1]
+
+    def _nowhere(self) -> str:
+        where = self.position
+        return _NO_POSITION if where is None else f"no position in {where.unit}"
 
 
 def _read(path: Path) -> DustMap:

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from ampel_spark.archive.reading.tables import read_table
+from ampel_spark.archive.reading.tables import FileTable, file_columns, read_table
+from ampel_spark.dialects import DialectError, read_delimited, read_words
 from ampel_spark.errors import ArchiveError, ConfigError
 from ampel_spark.files import stamp
 from ampel_spark.lightcurve import LightCurve, LightCurveBatch
+from ampel_spark.packed import content_of
 from ampel_spark.t2.unit import Column, Unit
 
 __all__ = ["ObjectTable"]
@@ -39,11 +41,16 @@ class ObjectTable(Unit):
     name: str = "name"
     "Its column with the objects' names, as the survey calls them."
 
+    head: tuple[str, ...] = ()
+    "Names of the table's first columns, where it is a text without a head."
+
     append: dict[str, str] = Field(default_factory=dict)
     "Its columns to append: a list, or a mapping from names in the result to names there."
 
     libraries = ("astropy", "numpy", "pyarrow")
     columns = (Column("matched", "boolean", "", "whether the table has the object"),)
+
+    input_fields = ()
 
     @field_validator("append", mode="before")
     @classmethod
@@ -61,6 +68,10 @@ class ObjectTable(Unit):
                 for name, source in self.append.items()
             ),
         )
+
+    def subjects(self, batch: LightCurveBatch) -> Sequence[str]:
+        """Say that nothing but the object's name is read."""
+        return [""] * len(batch)
 
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Look one object up."""
@@ -82,16 +93,20 @@ class ObjectTable(Unit):
 
     def _table(self) -> tuple[dict[str, int], dict[str, pa.Array]]:
         columns = tuple(dict.fromkeys(self.append.values()))
-        return _read(self.file, self.name, columns, stamp(self.file))
+        return _read(self.file, self.name, columns, self.head, stamp(self.file))
 
 
 @functools.lru_cache(maxsize=8)
 def _read(
-    path: Path, name: str, columns: tuple[str, ...], known_by: tuple[int, ...]
+    path: Path,
+    name: str,
+    columns: tuple[str, ...],
+    head: tuple[str, ...],
+    known_by: tuple[int, ...],
 ) -> tuple[dict[str, int], dict[str, pa.Array]]:
     """Return the row of each name, and columns; read once as long as the file stays as it is."""
     try:
-        table = read_table(path, text=(name,))
+        table = _headless(path, head, name) if head else read_table(path, text=(name,))
         names = table.texts(name).tolist()
         values = {column: _arrow(table.column(column)) for column in columns}
     except ArchiveError as error:
@@ -104,6 +119,25 @@ def _read(
                 f"{path}: {word!r} has two rows, {j + 1} and {i + 1}, that differ; keep one of them"
             )
     return rows, values
+
+
+def _headless(path: Path, head: Sequence[str], name: str) -> FileTable:
+    """Read a text without a head: its separator is the first of comma, semicolon, tab and bar."""
+    try:
+        data = content_of(path) or path.read_bytes()
+        first = data.lstrip().partition(b"\n")[0].decode("utf-8", "replace")
+        mark = next((m for m in ",;\t|" if m in first), " ")
+        width = len(first.split(mark) if mark != " " else first.split())
+        if width < len(head):
+            raise ArchiveError(f"{path}: {width} columns, and {len(head)} names in head")
+        names = [*head, *(f"column_{i}" for i in range(len(head) + 1, width + 1))]
+        line = mark.join(names).encode() + b"\n"
+        found = (read_words if mark == " " else read_delimited)(line + data, (name,))
+    except DialectError as error:
+        raise ArchiveError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ArchiveError(f"cannot read {path}: {error.strerror}") from None
+    return FileTable(path, file_columns(found.table, (name,)), found.meta, found.odd)
 
 
 def _arrow(values: Any) -> pa.Array:

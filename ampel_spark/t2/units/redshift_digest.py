@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ampel_spark.files import stamp
-from ampel_spark.lightcurve import LightCurve
+from ampel_spark.lightcurve import LightCurve, LightCurveBatch
 from ampel_spark.problems import read_model
 from ampel_spark.t2.unit import Column, Unit
 
@@ -83,6 +83,7 @@ class RedshiftDigest(Unit):
     )
     "Typical error of each group."
 
+    input_fields = ()
     columns = (
         Column("ampel_z", "double", "", "mean redshift of the best group"),
         Column("group_z_nbr", "int", "", "the group, 1 to 7"),
@@ -109,6 +110,10 @@ class RedshiftDigest(Unit):
     def needs(self) -> Sequence[str]:
         """Return the entries of matches."""
         return self.matches
+
+    def subjects(self, batch: LightCurveBatch) -> Sequence[str]:
+        """Say that nothing but the matches is read."""
+        return [""] * len(batch)
 
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Digest the matches of one object."""

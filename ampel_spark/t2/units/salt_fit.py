@@ -22,12 +22,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import sncosmo
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from ampel_spark.errors import ConfigError, UnitError, nearest
 from ampel_spark.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
 from ampel_spark.t2.fits import batch_fit, fit_lc, models
 from ampel_spark.t2.fits.points import FIELDS, Choice, FitPoints, choose, numbers
+from ampel_spark.t2.fits.recipes import merged, read_recipe
 from ampel_spark.t2.fits.results import (
     COLUMNS,
     SALT,
@@ -83,7 +92,37 @@ def _known_band(name: str) -> str:
         near = nearest(name, known)
         # a list of all would help nobody
         raise ValueError(f"no such band{near if 'mean' in near else ': take a name of sncosmo'}")
-    return name
+    # sncosmo's names are in lower case, and so are those that points are looked up by
+    return name.lower()
+
+
+def _by_band(value: Any) -> Any:
+    return {str(k).lower(): v for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+_Bands = Annotated[dict[str, float], BeforeValidator(_by_band)]
+
+
+class OwnModel(ParameterGroup):
+    """A SALT model in a folder of its own: ``salt2@PATH`` or ``salt3@PATH``."""
+
+    kind: Literal["salt2", "salt3"]
+    "What reads its files."
+
+    path: Path
+    "Folder of its files, or one of these; a relative one starts from the job file's folder."
+
+    @model_serializer
+    def _text(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"{self.kind}@{self.path}"
+
+
+def _own(value: Any) -> Any:
+    found = models.OWN_MODEL.fullmatch(value) if isinstance(value, str) else None
+    return {"kind": found[1], "path": found[2]} if found else value
 
 
 class Cosmology(ParameterGroup):
@@ -114,8 +153,11 @@ class SaltFit(Unit):
     engine: Literal["batch", "twin", "sncosmo"] = "batch"
     "`batch`: ampel_spark.salt; `twin`: its plain form; `sncosmo`: fit_lc, as for all other models."
 
-    model: str = "salt3/2.0"
-    "Model and version; the version is never left open. SALT, or any other that sncosmo has."
+    recipe: str | None = None
+    "A recipe of the field (conf/recipes), as `jla`: its parameters, where no others are given."
+
+    model: Annotated[str | OwnModel, BeforeValidator(_own)] = "salt3/2.0"
+    "Model and version, SALT or any other that sncosmo has; or `salt2@FOLDER`, `salt3@FOLDER`."
 
     redshift: Redshift
     "A number, or where it comes from."
@@ -125,6 +167,9 @@ class SaltFit(Unit):
 
     bands: tuple[Annotated[str, AfterValidator(_known_band)], ...] = ("ztfg", "ztfr", "ztfi")
     "Bands to fit, where the data folder has their curves."
+
+    wave_range: Range | Literal["model", "all"] = "model"
+    "Bands to fit by effective wavelength in the rest frame, Å: [low, high], the model's, or all."
 
     points: tuple[Literal["detection", "forced"], ...] = ("detection", "forced")
     "Kinds to fit; forced photometry stands in for a detection of the same time and band."
@@ -165,11 +210,17 @@ class SaltFit(Unit):
     model_covariance: bool = True
     "Whether the model's own scatter counts."
 
-    zero_points: dict[str, float] = Field(default_factory=dict)
+    zero_points: _Bands = Field(default_factory=dict)
     "Magnitudes to add to all magnitudes of a band: 0.01 makes its fluxes 0.9 % smaller."
 
-    band_shifts: dict[str, float] = Field(default_factory=dict)
+    band_shifts: _Bands = Field(default_factory=dict)
     "Å to move the curve of a band to the red, its AB zero point with it."
+
+    model_bands: dict[str, str] = Field(default_factory=dict)
+    "What the model's INFO file calls a band, as `{ztfg: ZTF/g}`, for the shifts it names there."
+
+    max_reduced_chisq: float = Field(default=3.0, gt=0)
+    "Chi square per degree of freedom above which a fit's `quality` is poor."
 
     cosmology: Cosmology = Cosmology()
     "For absolute magnitudes."
@@ -179,19 +230,31 @@ class SaltFit(Unit):
         "sncosmo",
     )  # fmt: skip
     columns = COLUMNS
+    #: What it stands for is in the other parameters.
+    untraced = ("recipe",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_recipe(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not isinstance(data.get("recipe"), str):
+            return data
+        try:
+            return merged(read_recipe(data["recipe"]).parameters, data)
+        except ConfigError as error:
+            raise ValueError(f"recipe: {error}") from None
 
     @field_validator("model")
     @classmethod
-    def _known_model(cls, name: str) -> str:
+    def _known_model(cls, name: str | OwnModel) -> str | OwnModel:
         known = models.model_names()
-        if name not in known:
+        if isinstance(name, str) and name not in known:
             raise ValueError(f"no such model{nearest(name, known)} (with its version)")
         return name
 
-    @field_validator("phase_range", "coverage")
+    @field_validator("phase_range", "coverage", "wave_range")
     @classmethod
-    def _is_range(cls, value: Range | None) -> Range | None:
-        if value is not None and not value[0] < value[1]:
+    def _is_range(cls, value: Any) -> Any:
+        if isinstance(value, tuple) and not value[0] < value[1]:
             raise ValueError("give [low, high]")
         return value
 
@@ -206,16 +269,16 @@ class SaltFit(Unit):
     @field_validator("fixed", "bounds")
     @classmethod
     def _are_parameters(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if info.data.get("model") in models.MODELS:
+        if models.is_salt(str(info.data.get("model"))):
             known = ("x1", "c") if info.field_name == "fixed" else SALT[1:]
             for name in value:
                 if name not in known:
                     raise ValueError(f"{name!r} is not one of {', '.join(known)}")
         return value
 
-    @field_validator("zero_points", "band_shifts")
+    @field_validator("zero_points", "band_shifts", "model_bands")
     @classmethod
-    def _are_of_bands(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+    def _are_of_bands(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         bands = info.data.get("bands", value)
         for band in value:
             if band not in bands:
@@ -231,7 +294,12 @@ class SaltFit(Unit):
     @property
     def is_salt(self) -> bool:
         """Whether the model is a SALT model."""
-        return self.model in models.MODELS
+        return models.is_salt(self.model_name)
+
+    @property
+    def model_name(self) -> str:
+        """The model as `fits.models` knows it."""
+        return str(self.model)
 
     def needs(self) -> Sequence[str]:
         """Return the entries that redshift and E(B-V) come from."""
@@ -247,10 +315,12 @@ class SaltFit(Unit):
     def files(self) -> Sequence[Path]:
         """Return the files of the model, the curves of the bands, and the spectra of standards."""
         if not self.is_salt:
-            self._check_names(("t0", *models.source(self.model).param_names))
+            self._check_names(("t0", *models.source(self.model_name).param_names))
+        # so that results can be traced back to the folder
+        models.label(self.model_name)
         bands = (models.bandpass(band)[1] for band in self.bands)
         curves = (file for file in bands if file is not None)
-        return (*models.model_files(self.model), *curves, *models.standards())
+        return (*models.model_files(self.model_name), *curves, *models.standards())
 
     def unused_modules(self) -> Sequence[str]:
         """Return the engines that do not fit, and what looks into a catalogue without one."""
@@ -289,17 +359,41 @@ class SaltFit(Unit):
 
     def prepare(self) -> str | None:
         """Have the kernels compiled before many workers need them."""
-        if self._engine() != "batch":
-            return None
-        if not _HAS_NUMBA:
-            return (
+        notes = [self._shifts_note()]
+        if self._engine() == "batch" and not _HAS_NUMBA:
+            notes.append(
                 "numba is not installed: the plain engine fits, with the same results to 1e-6, "
                 "several hundred times slower"
             )
-        from ampel_spark.salt import warm
+        elif self._engine() == "batch":
+            from ampel_spark.salt import warm
 
-        warm()
-        return None
+            warm()
+        return "; ".join(note for note in notes if note) or None
+
+    def _shifts_note(self) -> str:
+        """Return which calibration shifts of the model's INFO file apply."""
+        info = models.model_info(self.model_name) if self.is_salt else None
+        if info is None or info.file is None or not info.shifts:
+            return ""
+        found = self._trained_with()
+        words = [f"{b} {s:+g} mag" for b, s in found["mag"].items()]
+        words += [f"{b} {s:+g} Å" for b, s in found["wave"].items()]
+        applied = ", ".join(words) or "none is of the unit's bands (model_bands names them)"
+        return f"{info.file.name}: of {len(info.shifts)} calibration shifts: {applied}"
+
+    def fitted_waves(self) -> Range | None:
+        """Return the effective wavelengths in the rest frame that are fitted, Å; None for all."""
+        if isinstance(self.wave_range, tuple):
+            return self.wave_range
+        return models.wave_range(self.model_name) if self.wave_range == "model" else None
+
+    def _trained_with(self) -> Mapping[str, Mapping[str, float]]:
+        """Return the shifts of bands that the model was trained with, by `mag` and `wave`."""
+        if not self.is_salt:
+            return {"mag": {}, "wave": {}}
+        names = {band: self.model_bands.get(band, "") for band in self.bands}
+        return models.model_info(self.model_name).of_bands(names)
 
     def _engine(self) -> str:
         return self.engine if self.is_salt else "sncosmo"
@@ -309,18 +403,19 @@ class SaltFit(Unit):
             for name in given:
                 if name not in names and name not in _BOUNDS:
                     hint = nearest(name, names)
-                    raise ConfigError(f"{what}: {self.model} has no parameter {name!r}{hint}")
+                    raise ConfigError(f"{what}: {self.model_name} has no parameter {name!r}{hint}")
 
     def _task(self) -> Task:
-        source = models.source(self.model)
+        source = models.source(self.model_name)
         names = ("z", "t0", *source.param_names)
+        shifts = _added(self.band_shifts, self._trained_with()["wave"], 1.0)
         bands = {name: models.bandpass(name)[0] for name in self.bands}
         iterative = self.phase_cut == "iterative"
         return Task(
-            model=self.model,
+            model=self.model_name,
             law=self.dust.law if self.dust else None,
             bands={
-                name: curve and models.shifted(curve, self.band_shifts.get(name, 0.0))
+                name: curve and models.shifted(curve, shifts.get(name, 0.0))
                 for name, curve in bands.items()
             },
             fixed=self.fixed,
@@ -354,12 +449,15 @@ class SaltFit(Unit):
         return columns | {"status": status, "message": texts(message)}
 
     def _choose(self, batch: LightCurveBatch, task: Task, targets: FitTargets) -> FitPoints:
-        source = models.source(self.model)
+        source = models.source(self.model_name)
         choice = Choice(
             kinds=[_KINDS[kind] for kind in self.points],
             bands=task.bands,
             wave=(float(source.minwave()), float(source.maxwave())),
-            zero_points=self.zero_points,
+            centre=self.fitted_waves(),
+            # The model's magnitudes are larger by MAGSHIFT, which is as if those of points were
+            # smaller.
+            zero_points=_added(self.zero_points, self._trained_with()["mag"], -1.0),
             min_snr=self.min_snr,
             error_floor=self.error_floor,
             error_fraction=self.error_fraction,
@@ -434,13 +532,13 @@ class SaltFit(Unit):
         engine = self._engine()
         if engine == "batch" and not _HAS_NUMBA:
             engine = "twin"
-        return columns_of(fits, points, self.bands) | {
+        return columns_of(fits, points, self.bands, self.max_reduced_chisq) | {
             "peak_absmag_b": fits.peak_b - modulus,
             "z_source": pa.array(targets.source, pa.string()),
             "z_distance": targets.distance,
             "mwebv": targets.ebv,
             "mw_law": pa.repeat(pa.scalar(self.dust.law if self.dust else None, pa.string()), m),
-            "model": pa.repeat(pa.scalar(self.model, pa.string()), m),
+            "model": pa.repeat(pa.scalar(models.label(self.model_name), pa.string()), m),
             "engine": pa.repeat(pa.scalar(engine, pa.string()), m),
         }
 
@@ -539,6 +637,13 @@ def _flux_with(
 ) -> Array:
     model.set(**{name: value})
     return np.asarray(model.bandflux(band, time, zp=zp, zpsys="ab"))
+
+
+def _added(
+    given: Mapping[str, float], more: Mapping[str, float], factor: float
+) -> dict[str, float]:
+    """Return numbers by band with others, times a factor, added to them."""
+    return {band: given.get(band, 0.0) + factor * more.get(band, 0.0) for band in (*given, *more)}
 
 
 def _masked(values: Any, good: Array) -> pa.Array:

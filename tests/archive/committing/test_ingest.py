@@ -444,3 +444,30 @@ def test_a_lake_of_another_format_or_a_folder_of_other_things_is_refused(
     (tmp_path / "lake" / "_ampel_spark.json").write_text('{"format": 99}')
     with pytest.raises(LakeError, match="has format 99, this version reads format 2"):
         Lake(spark, tmp_path / "lake")
+
+
+def test_an_ingest_into_a_lake_that_lost_datapoints_says_so(
+    spark: SparkSession, lake_path: Path, tmp_path: Path, make: Make
+) -> None:
+    first = make.night(
+        tmp_path / "ztf_public_20200101.tar.gz", [make.packet(make.detection(1, JD))]
+    )
+    second = make.night(
+        tmp_path / "ztf_public_20200102.tar.gz",
+        [make.packet(make.detection(2, JD + 1), [make.detection(1, JD)])],
+    )
+    ingest(spark, lake_path, [first], out=lambda line: None)
+    (file,) = (lake_path / "datapoints").glob("*.parquet")
+    file.rename(tmp_path / "away")
+    with pytest.raises(LakeError, match=f"has lost {file.name}: put it back .* or ingest"):
+        ingest(spark, lake_path, [second], out=lambda line: None)
+    (tmp_path / "away").rename(file)
+    # a broken file given again is no success without a word
+    broken = tmp_path / "ztf_public_20200103.tar.gz"
+    broken.write_bytes(b"<html>not found</html>")
+    assert ingest(spark, lake_path, [broken], out=lambda line: None).code == 3
+    lines: list[str] = []
+    again = ingest(spark, lake_path, [broken], out=lines.append)
+    assert (again.code, again.known, again.known_bad) == (3, 1, 1)
+    assert any("read before, broken: " in line and "web page" in line for line in lines)
+    assert ingest(spark, lake_path, [broken, first], out=lambda line: None).code == 0

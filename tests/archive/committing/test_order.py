@@ -20,12 +20,13 @@ from ampel_spark.archive.committing.chunks import chunks
 from ampel_spark.archive.committing.ingest import ingest
 from ampel_spark.archive.reading.files import ArchiveFile
 from ampel_spark.archive.reading.packets import read_batches
+from ampel_spark.job.configuration.load import load_survey
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.tables import INCOMPARABLE
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.t1.assemble import KIND_CODES, assemble
 from ampel_spark.t1.states import Wanted, light_curves, requests, visible_points
-from tests.archive.conftest import Make
+from tests.archive.conftest import RATED_SCHEMA, Make
 from tests.archive.twin import JD, objects, revisions
 
 NIGHTS, OBJECTS = 6, 60
@@ -56,19 +57,23 @@ def lakes(spark: SparkSession, make: Make, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("order")
     nights = objects(make, 5, OBJECTS, NIGHTS)
     files = [
-        make.night(folder / "nights" / f"ztf_public_201807{day:02}.tar.gz", packets)
+        make.night(folder / "nights" / f"ztf_public_201807{day:02}.tar.gz", packets, RATED_SCHEMA)
         for day, packets in enumerate(nights, 1)
     ]
     nightly = Lake(spark, folder / "nightly")
-    ingest(spark, nightly, files, run_id="nightly", out=lambda line: None, nightly=True)
+    survey = load_survey("ztf")
+    ingest(spark, nightly, files, survey, "nightly", out=lambda line: None, nightly=True)
     packets = [packet for night in nights for packet in night]
     random.Random(7).shuffle(packets)
     third = len(packets) // 3
     parts = [packets[:third], packets[third : 2 * third], packets[2 * third :] + packets[:20]]
-    again = [make.night(folder / "parts" / f"part{i}.tar.gz", part) for i, part in enumerate(parts)]
+    again = [
+        make.night(folder / "parts" / f"part{i}.tar.gz", part, RATED_SCHEMA)
+        for i, part in enumerate(parts)
+    ]
     shuffled = Lake(spark, folder / "shuffled")
     for path in again:
-        ingest(spark, shuffled, [path], out=lambda line: None)
+        ingest(spark, shuffled, [path], survey, out=lambda line: None)
     return Lakes(files, nightly, shuffled, again)
 
 
@@ -96,6 +101,23 @@ def test_revisions_are_those_of_the_rule_in_plain_python(lakes: Lakes) -> None:
         assert {name: found[key][name] for name in values} == values
     # the archive has what makes this hard
     assert max(revision for *_, revision in found) >= 3
+
+
+def test_columns_of_a_survey_are_those_of_the_first_alert_that_showed_the_values(
+    lakes: Lakes,
+) -> None:
+    columns = load_survey("ztf").columns
+    first: dict[tuple[int, int, int], Any] = {}
+    batches = list(read_batches((str(path) for path in lakes.files), columns=columns))
+    packets = [row for b in batches for row in b.to_pylist() if row["row"] == "packet"]
+    for packet in sorted(packets, key=lambda p: (p["jd"], p["alert_id"])):
+        for point in (*packet["points"], *packet["forced"]):
+            key = (packet["stock"], point["datapoint_id"], point["value_hash"])
+            first.setdefault(key, point["own_columns"])
+    rows = lakes.shuffled.arrow("datapoints").to_pylist()
+    assert len({row["ztf"]["rb"] for row in rows if row["ztf"]}) > NIGHTS
+    for row in rows:
+        assert row["ztf"] == first[row["stock"], row["datapoint_id"], row["value_hash"]]
 
 
 def test_as_of_a_night_is_a_lake_that_never_held_later_nights(lakes: Lakes) -> None:

@@ -232,7 +232,9 @@ def test_a_packet_that_does_not_fit_its_columns_leaves_the_others() -> None:
      (("diaSource", "dec"), 91.0, 0, 0, "dec 91.0 is outside"),
      (("diaSource", "ra"), "10.0", 0, 0, "field ra: '10.0' is no number"),
      (("diaSource", "psfFlux"), None, 0, 0, "flux None"),
-     (("diaSource", "diaObjectId"), None, 0, 0, "needs both"),
+     (("diaSource", "diaObjectId"), None, 4, 2, None),
+     (("diaSource", "diaObjectId"), 0, 0, 0, "needs both"),
+     (("diaSource", "psfFlux_flag"), True, 3, 2, None),
      (("prvDiaSources", 0), None, 3, 2, "prvDiaSources[0]: None is no record"),
      (("prvDiaSources", 0, "band"), None, 3, 2, "prvDiaSources[0]: band None is none of"),
      (("prvDiaSources", 1, "psfFlux_flag"), True, 3, 2, "prvDiaSources[1]: psfFlux_flag is set"),
@@ -269,7 +271,7 @@ def test_the_shared_cases_have_no_crash_and_their_counts(shared_data: Path) -> N
         pytest.skip("no folder of cases")
     expected = {
         ("05-odd-values", None, "*.avro"): (12, 5, 3),
-        ("06-lsst-v11", "lsst", "*.avro"): (7, 2, 1),
+        ("06-lsst-v11", "lsst", "*.avro"): (9, 0, 1),
         ("06b-lsst-types", "lsst", "*.avro"): (3, 3, 0),
         ("17-broker-parquet", "ztf_parquet", "*.parquet"): (7, 1, 0),
         ("23-sentinel-magnitude", None, "*.tar.gz"): (1, 1, 0),

@@ -10,6 +10,7 @@ import collections
 import copy
 import datetime
 import decimal
+import functools
 import math
 import os
 import random
@@ -24,6 +25,7 @@ from pyarrow import parquet
 
 from ampel_spark.archive.reading import packets, readers
 from ampel_spark.archive.reading.readers import reader_of
+from ampel_spark.archive.reading.surveys import OwnColumns
 from ampel_spark.job.configuration.load import load_survey
 from tests.archive import odd
 from tests.archive.conftest import Body, Make
@@ -40,23 +42,37 @@ def ztf_packet(make: Make) -> Body:
               "magzpsci": 26.0, "procstatus": "0"}  # fmt: skip
     none = dict.fromkeys(("candid", "isdiffpos", "ra", "dec", "magpsf", "sigmapsf"))
     limit = make.limit(JD - 3, 19.5) | none
-    history = [make.detection(5, JD - 1, 18.75, isdiffpos="f"), limit, make.detection(6, JD - 2)]
+    seen = {"rb": 0.75, "nbad": 1, "novelty": 0.5, "trusted": False, "note": None, "tblid": 2**60}
+    history = [make.detection(5, JD - 1, 18.75, isdiffpos="f", **seen), limit | dict.fromkeys(seen),
+               make.detection(6, JD - 2, **seen)]  # fmt: skip
     own = make.detection(7, JD, 18.5, rb=0.5, nid=3, objectidps1=141721694137423632,
-                         ssnamenr="null", novelty=0.25)  # fmt: skip
+                         ssnamenr="null", novelty=0.25, trusted=True, note="a")  # fmt: skip
     packet = make.packet(own, history, fp_hists=[forced, {**forced, "jd": JD - 4}])
     return packet | {"publisher": "somebody"}
+
+
+def ztf_columns() -> OwnColumns:
+    """Return columns of every type, of the survey's schema and of what it does not have."""
+    types = {"rb": "float", "nbad": "int", "novelty": "double", "trusted": "boolean",
+             "note": "string", "tblid": "bigint"}  # fmt: skip
+    said = {name: {"from": name, "type": type_, "comment": "c"} for name, type_ in types.items()}
+    alerts = {f"my_{name}": column | {"from": f"candidate.{name}"} for name, column in said.items()}
+    alerts["who"] = {"from": "publisher", "type": "string", "comment": "c"}
+    return OwnColumns.model_validate({"alerts": alerts, "points": said})
 
 
 def lsst_packet() -> Body:
     def source(number: int, mjd: float, flux: float = 1000.0) -> Body:
         return {"diaSourceId": number, "diaObjectId": 77, "midpointMjdTai": mjd, "band": "r",
                 "ra": 10.0, "dec": -20.0, "psfFlux": flux, "psfFluxErr": 50.0, "detector": 94,
-                "snr": 20.0, "psfFlux_flag": False}  # fmt: skip
+                "snr": 20.0, "psfFlux_flag": False, "timeWithdrawnMjdTai": None,
+                "ssObjectId": None, "reliability": 0.75, "isDipole": False}  # fmt: skip
 
     forced = {"diaForcedSourceId": 5, "diaObjectId": 77, "midpointMjdTai": 61000.25, "band": "g",
-              "psfFlux": -30.0, "psfFluxErr": 10.0, "detector": 3}  # fmt: skip
+              "psfFlux": -30.0, "psfFluxErr": 10.0, "detector": 3, "visit": 7,
+              "timeWithdrawnMjdTai": None}  # fmt: skip
     return {
-        "alertId": 3,
+        "diaSourceId": 3,
         "diaSource": source(3, 61002.5),
         "prvDiaSources": [source(2, 61001.5, -500.0), source(1, 61000.5)],
         "prvDiaForcedSources": [forced, {**forced, "midpointMjdTai": 61001.25}],
@@ -107,6 +123,9 @@ def check_point(point: Row) -> None:
         return
     if point["limit_mag"] is not None:
         assert 0 < point["limit_mag"] < 40
+    if point["procstatus"] == "withdrawn":
+        assert point["mag"] is point["flux"] is point["sign"] is None
+        return
     if point["kind"] == "detection":
         assert point["datapoint_id"] > 0
         assert point["sign"] in (1, -1)
@@ -162,6 +181,8 @@ def silent_losses(found: dict[str, list[Row]], changed: dict[str, Any], like: Ro
         own, *more = found[member]
         if own["row"] != "packet" or more or len(change.at) > 1:
             continue
+        if "sources_without_flux" in (own["own"] or ""):
+            continue
         ((path, value),) = change.at
         fewer = len(own["points"]) + len(own["forced"]) < len(like["points"]) + len(like["forced"])
         is_no_list = len(path) == 1 and (value is odd.GONE or value is None or value != value)
@@ -170,6 +191,38 @@ def silent_losses(found: dict[str, list[Row]], changed: dict[str, Any], like: Ro
         if fewer and not is_no_list and not is_empty and last not in _SAY_NOTHING | _NAME:
             lost.append(change.at)
     return lost
+
+
+def fits(value: Any, name: str) -> tuple[Any, bool]:
+    """Return what a declared column holds of a value, and whether it is told that it cannot."""
+    if value is None or value is odd.GONE or (isinstance(value, float) and math.isnan(value)):
+        return None, False
+    kind = {"trusted": bool, "note": str, "novelty": float}[name]
+    if name == "trusted" and not isinstance(value, str | bytes | list | dict) and value in (0, 1):
+        return bool(value), False
+    if name == "novelty" and type(value) in (int, float):
+        return float(value), False
+    return (value, False) if type(value) is kind is str else (None, True)
+
+
+def check_columns(found: dict[str, list[Row]], changed: dict[str, Any]) -> None:
+    """Hold that a value which a declared column cannot hold is null, that alone, and reported."""
+    reported = 0
+    for member, change in changed.items():
+        own, *more = found[member]
+        ((path, value), *others) = change.at
+        if others or path[0] != "candidate" or path[-1] not in ("trusted", "note", "novelty"):
+            continue
+        if own["row"] == "bad":
+            assert value == odd.BROKEN  # which is no text of any field
+            continue
+        held, is_bad = fits(value, path[-1])
+        assert own["own_columns"][f"my_{path[-1]}"] == held, change.at
+        detail = more[0]["detail"] if more else ""
+        both = {"1 value left out: field candidate.", "2 values left out: field candidate."}
+        assert any(detail.startswith(words) for words in both) is is_bad, (change.at, detail)
+        reported += is_bad
+    assert reported > 10
 
 
 def count(what: str, found: dict[str, list[Row]]) -> None:
@@ -187,7 +240,8 @@ def test_ztf_packets_with_odd_values_cost_themselves_alone_by_both_routes(
     path, alone = tmp_path / "night.tar", tmp_path / "alone.tar"
     path.write_bytes(make.tar(members))
     alone.write_bytes(make.tar({"good": members["good-0.avro"]}))
-    like = read(packets.read_batches, [alone])[0]
+    reader = functools.partial(packets.read_batches, columns=ztf_columns())
+    like = read(reader, [alone])[0]
     left: list[str] = []
     plain = packets._decode
 
@@ -196,15 +250,23 @@ def test_ztf_packets_with_odd_values_cost_themselves_alone_by_both_routes(
         return plain(name, data, schema)
 
     monkeypatch.setattr(packets, "_decode", counted)
-    fast = read(packets.read_batches, [path])
+    fast = read(reader, [path])
     monkeypatch.setattr(packets, "_decode", plain)
     monkeypatch.setattr(packets, "PLAIN", True)
-    slow = read(packets.read_batches, [path])
+    slow = read(reader, [path])
     assert in_order(fast) == in_order(slow)
+    assert like["own_columns"]["my_trusted"] is True
+    assert [(p["own_columns"] or {}).get("novelty") for p in like["points"]] == [
+        0.25,
+        0.5,
+        None,
+        0.5,
+    ]
     assert len(like["points"]) == 4
     assert len(like["forced"]) == 2
     found = check_rows(fast, members, like)
     assert silent_losses(found, changed, like) == []
+    check_columns(found, changed)
     count(f"ztf_avro, {len(set(left))} one by one", found)
     stored = sum(rows[0]["row"] == "packet" for rows in found.values())
     assert 0.3 < stored / len(members) < 0.95
@@ -212,7 +274,7 @@ def test_ztf_packets_with_odd_values_cost_themselves_alone_by_both_routes(
 
 
 @pytest.mark.parametrize("part", range(max(1, CHANGES // 2000)))
-def test_lsst_packets_with_odd_values_cost_themselves_alone(
+def test_mapped_packets_with_odd_values_cost_themselves_alone_by_both_routes(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     packet = lsst_packet()
@@ -222,15 +284,26 @@ def test_lsst_packets_with_odd_values_cost_themselves_alone(
     alone.write_bytes(make.tar({"good": members["good-0.avro"]}))
     reader = reader_of(load_survey("lsst"))
     like = read(reader, [alone])[0]
-    rows = read(reader, [path])
-    monkeypatch.setattr(readers, "BATCH_ROWS", 60)
-    assert in_order(read(reader, [path])) == in_order(rows)
-    found = check_rows(rows, members, like)
+    left: list[str] = []
+    plain = packets._decode
+
+    def counted(name: str, data: bytes, schema: str | None) -> Any:
+        left.append(name)
+        return plain(name, data, schema)
+
+    monkeypatch.setattr(packets, "BATCH_ROWS", 600)
+    monkeypatch.setattr(packets, "_decode", counted)
+    fast = read(reader, [path])
+    monkeypatch.setattr(packets, "_decode", plain)
+    monkeypatch.setattr(packets, "PLAIN", True)
+    assert in_order(fast) == in_order(read(reader, [path]))
+    found = check_rows(fast, members, like)
     assert (len(like["points"]), len(like["forced"])) == (4, 2)
     assert silent_losses(found, changed, like) == []
-    count("lsst_avro", found)
+    count(f"packets (Rubin's schema), {len(set(left))} one by one", found)
     stored = sum(rows[0]["row"] == "packet" for rows in found.values())
     assert 0.3 < stored / len(members) < 0.95
+    assert len(set(left)) < 0.9 * len(members)
 
 
 #: Types of columns that writers of Parquet leave, and values that they have beside `odd.SCALARS`.

@@ -71,6 +71,8 @@ def test_a_word_is_a_column_and_a_number_a_value() -> None:
         ("columns: {points: {rb: {from: a, type: int, comment: c},"
          " RB: {from: a, type: int, comment: c}}}", "RB is there twice"),
         ("columns: {points: {rb: {from: a, type: real, comment: c}}}", "'boolean', 'int'"),
+        ("columns: {points: {rb: {from: a, type: int, comment: c}}}\n"
+         "photometry: {object: n, time: t, band: b, mag: m, magerr: e}", "have no 'columns'"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_with_file_and_cure(
@@ -86,6 +88,8 @@ def test_mistakes_are_told_with_file_and_cure(
 
 
 def test_a_section_of_another_reader_is_refused() -> None:
-    packets: dict[str, Any] = {"bands": {"g": "lsstg"}}
+    spec = load_survey("lsst").packets
+    assert spec is not None
+    packets: dict[str, Any] = spec.model_dump()
     with pytest.raises(ValidationError, match="has a section 'packets'"):
         Survey.model_validate({"name": "s", "access": {"A": 1}, "packets": packets})

@@ -282,7 +282,7 @@ def empty_lake(folder: Path) -> Path:
     """Make a lake without a table."""
     lake = folder / "lake"
     lake.mkdir(parents=True)
-    (lake / "_ampel_spark.json").write_text('{"format": 2}\n')
+    (lake / "_ampel_spark.json").write_text('{"format": 3}\n')
     return lake
 
 

@@ -823,3 +823,19 @@ t2:
         load_job(path)
     assert "has no version 7: it has 0 to 1" in str(told.value)
     assert "no column 'mas'; did you mean 'mass'" in str(told.value)
+
+
+def test_a_survey_by_path_and_settings_of_ones_own_add_to_those_that_come_along(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (conf_dir() / "surveys" / "ztf.yml").read_text().replace("name: ztf", "name: mine")
+    (folder / "own.yml").write_text(text)
+    (folder / "conf" / "surveys").mkdir(parents=True)
+    (folder / "conf" / "surveys" / "mine.yml").write_text(text)
+    monkeypatch.setenv("AMPEL_SPARK_CONF", str(folder / "conf"))
+    (folder / "job.yml").write_text(SMALL + "\nsurvey: own.yml\n")
+    job = load_job(folder / "job.yml")
+    assert (job.survey.name, job.resolved["survey"]) == ("mine", str(folder / "own.yml"))
+    assert [load_survey(name).name for name in ("mine", "ztf")] == ["mine", "ztf"]
+    with pytest.raises(ConfigError, match=r"'mien' in .*/conf/surveys or .*did you mean 'mine'"):
+        load_survey("mien")

@@ -35,7 +35,7 @@ def test_the_plan_of_the_quickstart_names_every_step(tmp_path: Path) -> None:
 def test_versions_new_files_and_cuts_that_are_off_are_said(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     lake.mkdir()
-    (lake / MARKER).write_text('{"format": 2}')
+    (lake / MARKER).write_text('{"format": 3}')
     for _ in range(2):
         write_deltalake(str(lake / "alerts"), pa.table({"a": [1]}), mode="append")
     known = tmp_path / "a.tar.gz"

@@ -124,6 +124,17 @@ def test_a_channel_that_judges_calibrated_photometry_has_its_report(
     outcome = run_job(job, path, inputs=recorded(parent), out=lambda line: None)
     (page,) = (path / "reports").glob(f"*{outcome.run_id}*.html")
     assert "masked" in page.read_text()
+    # the release makes other states; what looks at no photometry is not computed again
+    dust, summary = (outcome.counts.t2[k] for k in ("milky_way_dust", "light_curve_summary"))
+    assert (dust["computed"], dust["present"]) == (0, summary["wanted"])
+    assert summary["computed"] > 0
+    rows = read(path, "t2_milky_way_dust").to_pylist()
+    assert outcome.run_id not in {row["run_id"] for row in rows}
+    states = {state for _, state in outputs(path, find_run(path, outcome.run_id))}
+    assert states <= {row["state_id"] for row in rows}
+    assert len({(row["stock"], row["subject_id"], row["ebv"]) for row in rows}) == len(
+        {row["subject_id"] for row in rows}
+    )
 
 
 def test_a_run_reproduced_in_a_new_lake_is_equal_in_every_table(

@@ -13,10 +13,17 @@ from typing import Any
 import fastavro
 import pytest
 
-from ampel_spark.archive.reading.lsst import shape
+from ampel_spark.archive.reading.mapping import Mapper
 from ampel_spark.archive.reading.readers import reader_of
+from ampel_spark.archive.reading.rows import Packet
+from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.archive.reading.ztf import POINT_COLUMNS, BadPacket
 from ampel_spark.job.configuration.load import load_survey
+
+
+def shape(packet: Any, survey: Survey) -> Packet:
+    return Mapper(survey).shape(packet)[0]
+
 
 NAMES = [name for name, _ in POINT_COLUMNS]
 
@@ -75,7 +82,7 @@ def test_sources_are_detections_and_forced_sources_forced_points() -> None:
 )
 def test_what_no_alert_can_be_is_refused(change: dict[str, Any], told: str) -> None:
     with pytest.raises(BadPacket, match=told):
-        shape(rubin(source(3, 61002.5, **change)), load_survey("lsst"))
+        shape(rubin(source(3, 61002.5, **change), diaObject=None), load_survey("lsst"))
     with pytest.raises(BadPacket, match="no record 'diaSource'"):
         shape({"candidate": {}}, load_survey("lsst"))
 

@@ -1,0 +1,186 @@
+"""Files that a lake has lost: which they are, and one sentence in place of whatever a reader says.
+
+A copy that broke off, a full disk or a tidy person takes files that a table's log names. Nothing is
+looked for while all goes well; where a reader fails, `explained` finds out whether this is why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+from ampel_spark.errors import AmpelSparkError, LakeError
+from ampel_spark.lake.log import newest_version
+from ampel_spark.lake.marker import MARKER
+
+__all__ = ["check_whole", "explained", "explanation", "lost_files"]
+
+# A file of a table, as the messages of pyarrow, deltalake, Spark and Python name it: what is before
+# its ending, in which a path may begin at some places.
+_FILE = re.compile(r"[^'\"\n<>|]*?(?:\.parquet|/_delta_log/\d{20}\.json)(?!\w|\.\w)")
+_BEGIN = re.compile(r"(?:^|(?<=[\s:(=\[,]))/")
+
+
+def lost_files(table: str | Path, version: int | None = None) -> list[Path]:
+    """Return the files that a table's log names and that are absent, or of another size.
+
+    Parameters
+    ----------
+    table : path
+        Folder of the table.
+    version : int, optional
+        By default the newest.
+    """
+    import pyarrow as pa
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    folder = Path(table)
+    newest = newest_version(folder)
+    try:
+        there = DeltaTable(str(folder), version=version)
+        behind = version is None and newest is not None and there.version() != newest
+    except (DeltaError, OSError):
+        behind = True
+    if behind:
+        return _lost_commits(folder)
+    actions = pa.table(there.get_add_actions(flatten=True))
+    lost = []
+    for name, size in zip(
+        actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True
+    ):
+        path = folder / urllib.parse.unquote(name)
+        try:
+            whole = path.stat().st_size == size
+        except OSError:
+            whole = False
+        if not whole:
+            lost.append(path)
+    return lost
+
+
+def _lost_commits(folder: Path) -> list[Path]:
+    """Return the commits that a table's log lacks since its last checkpoint."""
+    log = folder / "_delta_log"
+    checkpoints = [int(path.name[:20]) for path in log.glob("*.checkpoint*.parquet")]
+    since, newest = max(checkpoints, default=-1) + 1, newest_version(folder)
+    commits = [log / f"{n:020d}.json" for n in range(since, (newest or 0) + 1)]
+    return [path for path in commits if not path.is_file() or not path.stat().st_size]
+
+
+def check_whole(table: str | Path, version: int | None = None) -> None:
+    """Refuse a table that has lost files.
+
+    Parameters
+    ----------
+    table, version
+        As for `lost_files`.
+
+    Raises
+    ------
+    LakeError
+        If it has.
+    """
+    lost = lost_files(table, version)
+    if lost:
+        raise LakeError(_sentence(Path(table), lost))
+
+
+@contextlib.contextmanager
+def explained(lake: str | Path | None = None) -> Iterator[None]:
+    """Raise `LakeError` in place of an error within that a lost file explains.
+
+    Parameters
+    ----------
+    lake : path, optional
+        Root of the lake that is read, if it is known.
+    """
+    try:
+        yield
+    except AmpelSparkError:
+        raise
+    except Exception as error:
+        said = explanation(error, lake)
+        if said is None:
+            raise
+        raise said from error
+
+
+def explanation(error: BaseException, lake: str | Path | None = None) -> LakeError | None:
+    """Return the error that says which file of a lake is lost; None where another thing is wrong.
+
+    Parameters
+    ----------
+    error : exception
+        What a reader raised.
+    lake : path, optional
+        Root of the lake that was read, if it is known.
+    """
+    named = _named(error)
+    for path in named:
+        table = _table_of(path)
+        if table is None:
+            continue
+        if "_delta_log" in path.parts:
+            lost = _lost_commits(table)
+        elif not path.is_file():
+            lost = sorted({path, *lost_files(table)})
+        else:
+            lost = [found for found in lost_files(table) if found == path]
+        if lost:
+            return LakeError(_sentence(table, lost))
+    if lake is None or not (isinstance(error, OSError) or named or _is_of_delta(error)):
+        return None
+    logs = sorted(Path(lake).expanduser().glob("*/_delta_log"))
+    for table in (log.parent for log in logs):
+        if lost := lost_files(table):
+            return LakeError(_sentence(table, lost))
+    return None
+
+
+def _named(error: BaseException) -> list[Path]:
+    """Return the files that an error, and those before it, name."""
+    found: dict[Path, None] = {}
+    seen: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in seen:
+        seen.append(at)
+        words = [str(at), str(getattr(at, "filename", None) or "")]
+        for match in (m for text in words for m in _FILE.finditer(text)):
+            for begin in _BEGIN.finditer(match[0]):
+                name = re.sub(r"/+", "/", match[0][begin.start() :])
+                found[Path(urllib.parse.unquote(name))] = None
+        at = at.__cause__ or at.__context__
+    return [*found]
+
+
+def _table_of(path: Path) -> Path | None:
+    """Return the folder of the table that a file is of; None where it is of no lake's table."""
+    tables = [folder for folder in path.parents if (folder / "_delta_log").is_dir()]
+    in_lake = any((folder / MARKER).is_file() for folder in path.parents)
+    return tables[0] if tables and in_lake else None
+
+
+def _is_of_delta(error: BaseException) -> bool:
+    return type(error).__module__.startswith(("deltalake", "_internal", "delta", "pyarrow"))
+
+
+def _sentence(table: Path, lost: list[Path]) -> str:
+    root = next((folder for folder in table.parents if (folder / MARKER).is_file()), table.parent)
+    name = table.relative_to(root).as_posix()
+    version = newest_version(table)
+    more = f" and {len(lost) - 1} more files" if len(lost) > 1 else ""
+    cure = "put it back from a copy of the lake"
+    if name.startswith("t2_"):
+        cure += f", or move {table} away: the next run computes its results anew"
+    elif name.startswith("catalogs/"):
+        cure += f", or move {root / '/'.join(name.split('/')[:2])} away and add the catalogue again"
+    else:
+        cure += ", or ingest the archive into a new lake"
+    return (
+        f"table {name!r} of lake {root} (version {version}) has lost"
+        f" {lost[0].relative_to(table)}{more}: {cure}"
+    )
