@@ -162,6 +162,7 @@ class TemplateFit(Unit):
                 min(float(source.maxwave()) for source in sources),
             ),
             centre=None,
+            centre=None,
             zero_points={},
             min_snr=None,
             error_floor=self.error_floor,
