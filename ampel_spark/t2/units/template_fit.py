@@ -158,6 +158,7 @@ class TemplateFit(Unit):
             kinds=[_KINDS[kind] for kind in self.points],
             bands=curves,
             wave=(
+            centre=None,
                 max(float(source.minwave()) for source in sources),
                 min(float(source.maxwave()) for source in sources),
             ),
