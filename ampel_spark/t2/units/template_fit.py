@@ -158,10 +158,10 @@ class TemplateFit(Unit):
             kinds=[_KINDS[kind] for kind in self.points],
             bands=curves,
             wave=(
-            centre=None,
                 max(float(source.minwave()) for source in sources),
                 min(float(source.maxwave()) for source in sources),
             ),
+            centre=None,
             zero_points={},
             min_snr=None,
             error_floor=self.error_floor,
