@@ -269,7 +269,7 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
     run = f.lit(context.run_id)
     content = curves.dropDuplicates(["state_id"]).withColumn("run_id", run)
     counted = states.select(
-        "channel", "stock", "state_id", "n_detections", "n_upper_limits"
+        "channel", "stock", "state_id", "n_detections", "n_upper_limits", "n_forced"
     ).dropDuplicates(["channel", "state_id"])
     new = f.lit(True)
     if context.lake.has("states"):
@@ -282,6 +282,7 @@ def make_states(context: Context, decisions: DataFrame) -> DataFrame:
         f.count_distinct(f.when(f.col("new"), f.col("state_id"))).alias("new"),
         f.sum("n_detections").alias("detections"),
         f.sum("n_upper_limits").alias("upper_limits"),
+        f.sum("n_forced").alias("forced"),
     ]
     # With the row of no channel: what stands in several channels counts once there.
     rows = {r["channel"]: r.asDict() for r in counted.rollup("channel").agg(*sums).collect()}

@@ -161,6 +161,7 @@ class TemplateFit(Unit):
                 max(float(source.minwave()) for source in sources),
                 min(float(source.maxwave()) for source in sources),
             ),
+            centre=None,
             zero_points={},
             min_snr=None,
             error_floor=self.error_floor,
