@@ -125,6 +125,7 @@ class StateCount:
     upper_limits: int
     #: Which states: ``latest``, ``alert``, ``as of 2018-06-01``.
     which: str = "latest"
+    forced: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,11 +144,11 @@ class UnitRun:
     meanings: Mapping[int, str] = field(default_factory=dict)
     #: Most frequent messages with their counts.
     messages: Sequence[tuple[str, int]] = ()
+    #: Median time for one result, ms.
+    median_ms: float | None = None
     #: Results by grade, and by what keeps them from being good, of a unit that grades them.
     qualities: Mapping[str, int] = field(default_factory=dict)
     doubts: Mapping[str, int] = field(default_factory=dict)
-    #: Median time for one result, ms.
-    median_ms: float | None = None
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,7 @@ def _draw_light_curve(
     main.grid(axis="y")
     main.tick_params(labelbottom=last is main)
     origin = "t₀" if t0 is not None else "first detection"
-    last.set_xlabel(f"days from {origin} = JD {zero:.2f} ({date_of(zero)})")
+    last.set_xlabel(f"observer's days from {origin} = JD {zero:.2f} ({date_of(zero)})")
     figure.align_ylabels()
     lines = [band_style(band) for band in fitted] if model is not None else []
     _legend(main, list(dict.fromkeys([*drawn, *lines])), lines, hidden=int((~inside).sum()))
@@ -515,6 +515,8 @@ def pulls(values: Mapping[str, npt.ArrayLike], *, form: str = "svg") -> bytes:
                 middle = float(np.median(pull))
                 width = 1.4826 * float(np.median(np.abs(pull - middle)))
                 text = f"median {middle:+.2f}, σ {width:.2f}".replace("-", "−")
+                if beyond := int(np.sum(np.abs(pull) > 5.0)):
+                    text += f"; {beyond} beyond ±5"
                 axes.set_xlabel(text, fontsize=8.5)
             axes.set_xticks([-4, -2, 0, 2, 4], labels=["−4", "−2", "0", "2", "4"])
             axes.set_yticks([])

@@ -107,7 +107,8 @@ def _plural(n: int, word: str) -> str:
 def _headline(content: ReportContent) -> str:
     if content.run.status not in ("good", "partial"):
         return f"The run ended as {content.run.status}"
-    found = sum(len(selected.candidates) for selected in content.selections)
+    # an object that several selections have is one candidate
+    found = len({n for s in content.selections for n in s.candidates.get("name", ())})
     text = _plural(found, "candidate") if found else "No candidates"
     alerts = max((f.stages[0].count for f in content.funnels if f.stages), default=0)
     return f"{text} from {_plural(alerts, 'alert')}" if alerts else text

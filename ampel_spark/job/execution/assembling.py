@@ -341,6 +341,7 @@ def _counts(once: pa.Table, new: pa.Array) -> dict[str, int]:
         "new": int(pc.sum(pc.is_in(once["state_id"], value_set=new)).as_py() or 0),
         "detections": pc.sum(once["n_detections"]).as_py() or 0,
         "upper_limits": pc.sum(once["n_upper_limits"]).as_py() or 0,
+        "forced": pc.sum(once["n_forced"]).as_py() or 0,
     }
 
 

@@ -86,6 +86,8 @@ class TemplateFit(Unit):
     "Fraction of the flux added to errors in quadrature: what templates are uncertain by."
 
     libraries = ("extinction", "numba", "numpy", "scipy", "sncosmo")
+    #: May be patterns; `files` names the files themselves.
+    untraced = ("template_files",)
     columns = (
         Column("template", "string", "", "the most likely template"),
         Column("posterior", "double", "", "its probability, all equally likely beforehand"),
@@ -161,6 +163,7 @@ class TemplateFit(Unit):
                 max(float(source.minwave()) for source in sources),
                 min(float(source.maxwave()) for source in sources),
             ),
+            centre=None,
             zero_points={},
             min_snr=None,
             error_floor=self.error_floor,
