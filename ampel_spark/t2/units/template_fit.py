@@ -162,7 +162,6 @@ class TemplateFit(Unit):
                 min(float(source.maxwave()) for source in sources),
             ),
             centre=None,
-            centre=None,
             zero_points={},
             min_snr=None,
             error_floor=self.error_floor,
