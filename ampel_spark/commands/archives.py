@@ -87,7 +87,8 @@ def _bytes(text: str) -> int:
 
 def simulate(args: Namespace) -> int:
     """Write a simulated archive."""
-    from ampel_spark.simulate import QUICKSTART
+    from ampel_spark.errors import ConfigError
+    from ampel_spark.simulate import QUICKSTART, simulate_rubin
     from ampel_spark.simulate import simulate as make
 
     usual = (
@@ -107,7 +108,12 @@ def simulate(args: Namespace) -> int:
                 flush=True,
             )
 
-    made = make(args.out, **(usual | given), workers=args.workers, progress=progress)
+    if args.survey == "lsst":
+        if other := sorted(given.keys() & {"objects", "cutouts"}):
+            raise ConfigError(f"--{other[0]} goes with ZTF's archives alone")
+        made = simulate_rubin(args.out, **(usual | given), progress=progress)
+    else:
+        made = make(args.out, **(usual | given), workers=args.workers, progress=progress)
     row = {
         "archive": str(made.path),
         "alerts": made.alerts,

@@ -251,7 +251,8 @@ def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
 
         stored = Stored.open(folder_of(lake, catalog["lake"]), catalog["version"])
         return [Path(file) for file in stored.files]
-    folder = simulated_dir(SimulationEntry.model_validate(job["archive"]["simulate"]))
+    simulation = SimulationEntry.model_validate(job["archive"]["simulate"])
+    folder = simulated_dir(simulation, Path(job["survey"]).stem)
     return [folder / str(catalog["simulated"])]
 
 

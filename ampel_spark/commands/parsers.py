@@ -122,6 +122,10 @@ def _archives(commands: Any) -> None:
         lake=False, works=True,
     )  # fmt: skip
     simulate.add_argument("out", type=Path, metavar="OUT", help="folder to write it to")
+    simulate.add_argument(
+        "--survey", choices=("ztf", "lsst"), default="ztf",
+        help="whose alerts (default: ztf); lsst: Rubin's, in schema 11.0",
+    )  # fmt: skip
     size = simulate.add_mutually_exclusive_group()
     size.add_argument("--alerts", type=int, help="how many alerts (default: 6000)")
     size.add_argument("--objects", type=int, help="how many objects, instead")

@@ -16,6 +16,7 @@ import math
 import os
 import re
 import time
+import urllib.parse
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "commit_hash",
     "commit_path",
     "create",
+    "file_of",
     "hash_of",
     "is_as_written",
     "metadata_of",
@@ -80,6 +82,12 @@ def commit_hash(table: str | Path, version: int) -> str | None:
         return hash_of(commit_path(table, version).read_bytes())
     except OSError:
         return None
+
+
+def file_of(table: str | Path, path: str) -> Path:
+    """Return the file that a commit names: in the table's folder, or where a clone says it is."""
+    plain = urllib.parse.unquote(path)
+    return Path(table) / (urllib.parse.urlsplit(plain).path if plain.startswith("file:") else plain)
 
 
 def metadata_of(table: str | Path, version: int) -> dict[str, Any]:

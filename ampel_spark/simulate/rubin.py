@@ -28,7 +28,7 @@ from ampel_spark.simulate import record
 from ampel_spark.simulate.distances import by_volume, distance_modulus
 from ampel_spark.simulate.lightcurves import SALT
 from ampel_spark.simulate.record import Simulation
-from ampel_spark.simulate.rubin_packets import Sources, write_night
+from ampel_spark.simulate.rubin_packets import Encoded, Sources, write_night
 
 __all__ = ["BANDS", "simulate_rubin"]
 
@@ -48,8 +48,24 @@ _SHARE = {"snia": 0.3, "variable": 0.25}
 _WITHDRAWN, _FAILED, _AFTER = 0.01, 0.01, 4.0
 # Alerts that an object of a kind makes a night of the archive, and at most; they set the numbers.
 _PER_NIGHT, _MOST = {"snia": 0.2, "variable": 0.55}, {"snia": 14.0, "variable": 1e9}
-_TRUTH = ("name", "stock", "kind", "ra", "dec", "z", "t0", "x0", "x1", "c", "mag", "amplitude",
-          "period", "n_alerts", "n_withdrawn", "n_failed")  # fmt: skip
+_TRUTH = (
+    ("name", "string", "", "what the object is called in alerts"),
+    ("stock", "int64", "", "its id: diaObjectId, or ssObjectId"),
+    ("kind", "string", "", "snia, variable, asteroid or bogus"),
+    ("ra", "float64", "deg", "right ascension, ICRS"),
+    ("dec", "float64", "deg", "declination, ICRS"),
+    ("z", "float64", "", "redshift, heliocentric"),
+    ("t0", "float64", "d", "JD of peak in rest-frame B"),
+    ("x0", "float64", "", "SALT3 amplitude"),
+    ("x1", "float64", "", "SALT3 stretch"),
+    ("c", "float64", "", "SALT3 colour"),
+    ("mag", "float64", "mag", "mean magnitude of a variable star"),
+    ("amplitude", "float64", "mag", "its amplitude in r"),
+    ("period", "float64", "d", "its period"),
+    ("n_alerts", "int64", "", "alerts in the archive"),
+    ("n_withdrawn", "int64", "", "sources that are withdrawn later"),
+    ("n_failed", "int64", "", "sources whose PSF flux could not be measured"),
+)
 
 
 @dataclass(frozen=True)
@@ -155,12 +171,13 @@ def _make(
         objects.append(item)
         parts.append(_observed(random, visits, item, number))
     sources = Sources.of(parts)
+    encoded = Encoded.of(sources)
     files: dict[str, Any] = {}
     there = np.unique(visits.night[sources.visit[sources.detected]]).tolist()
     for done, night in enumerate(there):
         name = datetime.date.fromordinal(night).strftime("%Y%m%d")
         path = out / record.archive_name(name, "lsst")
-        rows = write_night(path, sources, np.flatnonzero(visits.night[sources.visit] == night))
+        rows = write_night(path, encoded, np.flatnonzero(visits.night[sources.visit] == night))
         files[path.name] = record.of_file(path, rows)
         if progress is not None:
             progress("nights", done + 1, len(there))
@@ -202,21 +219,23 @@ def _objects(
     begin, end = float(visits.jd.min()), float(visits.jd.max())
     for kind, share in _SHARE.items():
         each = min(_PER_NIGHT[kind] * nights, _MOST[kind])
-        for _ in range(max(round(alerts * share / each), 1)):
-            item = _blank(random, kind, int(random.integers(_FIELDS)))
-            if kind == "snia":
-                item["z"] = float(by_volume(0.05, 0.35, random.random(1))[0])
-                item["t0"] = float(random.uniform(begin - 15.0, max(end - 5.0, begin)))
-                item["x1"] = float(np.clip(random.normal(0.0, 1.0), -3.0, 3.0))
-                item["c"] = float(np.clip(random.normal(0.0, 0.08), -0.25, 0.4))
-                modulus = float(distance_modulus(np.array([item["z"]]))[0])
-                peak = -19.36 - 0.14 * item["x1"] + 3.1 * item["c"] + random.normal(0.0, 0.1)
-                item["x0"] = float(10.0 ** (-0.4 * (peak + modulus - 10.5)))
-            else:
-                item["mag"] = float(random.uniform(17.0, 22.0))
-                item["amplitude"] = float(random.uniform(0.2, 0.8))
-                item["period"] = float(10.0 ** random.uniform(-0.4, 2.0))
-            found.append(item)
+        count = max(round(alerts * share / each), 1)
+        items = [_blank(random, kind, int(random.integers(_FIELDS))) for _ in range(count)]
+        if kind == "snia":
+            z = by_volume(0.05, 0.35, random.random(count))
+            x1, c = np.clip(random.normal(0, 1, count), -3, 3), random.normal(0, 0.08, count)
+            t0 = random.uniform(begin - 15.0, max(end - 5.0, begin), count)
+            peak = -19.36 - 0.14 * x1 + 3.1 * c + random.normal(0.0, 0.1, count)
+            x0 = 10.0 ** (-0.4 * (peak + distance_modulus(z) - 10.5))
+            columns = {"z": z, "t0": t0, "x0": x0, "x1": x1, "c": c}
+        else:
+            columns = {
+                "mag": random.uniform(17.0, 22.0, count),
+                "amplitude": random.uniform(0.2, 0.8, count),
+                "period": 10.0 ** random.uniform(-0.4, 2.0, count),
+            }
+        for i, item in enumerate(items):
+            found.append(item | {name: float(values[i]) for name, values in columns.items()})
     return found
 
 
@@ -330,15 +349,23 @@ def _data(sncosmo: Any) -> Any:
 
 
 def _truth(objects: list[dict[str, Any]], parts: list[Sources]) -> pa.Table:
-    rows = []
-    for item, part in zip(objects, parts, strict=True):
-        stock = int(part.stock[0]) if part.owner.size else None
-        counts = {
+    """Return the true values of all objects that were in an image."""
+    rows = [
+        item
+        | {
+            "stock": int(part.stock[0]),
+            "name": part.take(np.zeros(1, np.int64)).names()[0],
             "n_alerts": int(part.detected.sum()),
             "n_withdrawn": int(np.isfinite(part.gone_mjd).sum()),
             "n_failed": int(part.failed.sum()),
         }
-        name = None if stock is None else part.names()[0]
-        made = {**item, "stock": stock, "name": name, **counts}
-        rows.append({key: made[key] for key in _TRUTH})
-    return pa.Table.from_pylist(rows)
+        for item, part in zip(objects, parts, strict=True)
+        if part.owner.size
+    ]
+    schema = pa.schema(
+        [
+            pa.field(name, getattr(pa, kind)(), metadata={"unit": unit, "comment": comment})
+            for name, kind, unit, comment in _TRUTH
+        ]
+    )
+    return pa.Table.from_pylist(rows, schema)

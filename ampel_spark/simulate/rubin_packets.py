@@ -6,7 +6,8 @@ these bytes, as for ZTF.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from ampel_spark.simulate.avro import container_head, encode_rows, record, varint
 from ampel_spark.simulate.tarball import PackedPart, Tarball
 
-__all__ = ["SCHEMA", "Sources", "write_night"]
+__all__ = ["SCHEMA", "Encoded", "Sources", "write_night"]
 
 #: The schema that is written.
 SCHEMA = "lsst_alert_11.0"
@@ -96,51 +97,83 @@ class Sources:
         ]
 
 
-def write_night(path: Path, sources: Sources, rows: NDArray[Any]) -> int:
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Sources as Avro, each once.
+
+    Attributes
+    ----------
+    sources : Sources
+    shown, gone, forced : list of bytes
+        As a source, as one that is withdrawn (empty for others), and as a forced measurement.
+    """
+
+    sources: Sources
+    shown: list[bytes]
+    gone: list[bytes]
+    forced: list[bytes]
+
+    @classmethod
+    def of(cls, s: Sources) -> Encoded:
+        """Encode all measurements."""
+        shown, gone = (
+            _put(s, asked, functools.partial(_sources, gone=is_gone))
+            for asked, is_gone in ((s.detected, False), (np.isfinite(s.gone_mjd), True))
+        )
+        return cls(s, shown, gone, _put(s, ~s.is_body, _forced))
+
+
+def write_night(path: Path, encoded: Encoded, rows: NDArray[Any]) -> int:
     """Write the alerts of a night, in order of their ids, and return how many they are.
 
     Parameters
     ----------
     path : Path
-    sources : Sources
-        Of all nights.
+    encoded : Encoded
+        The measurements of all nights.
     rows : ndarray of int
         Those of the night.
     """
-    alerts = rows[sources.detected[rows]]
-    alerts = alerts[np.argsort(sources.id[alerts])]
-    begins = np.searchsorted(sources.owner, sources.owner[alerts])
-    spans = [np.arange(b, a + 1) for b, a in zip(begins, alerts, strict=True)]
-    near = np.unique(np.concatenate([alerts, *spans]))
-    bytes_of = dict(zip(near.tolist(), _sources(sources.take(near), gone=False), strict=True))
-    late = near[np.isfinite(sources.gone_mjd[near])]
-    gone = dict(zip(late.tolist(), _sources(sources.take(late), gone=True), strict=True))
-    forced = dict(zip(near.tolist(), _forced(sources.take(near)), strict=True))
-    own = sources.take(alerts)
-    bodies = zip(_bodies(own), own.is_body.tolist(), strict=True)
+    s = encoded.sources
+    alerts = rows[s.detected[rows]]
+    alerts = alerts[np.argsort(s.id[alerts])]
+    begins = np.searchsorted(s.owner, s.owner[alerts]).tolist()
+    own = s.take(alerts)
+    heads = zip(own.id.tolist(), _bodies(own), own.is_body.tolist(), strict=True)
     head, sync = container_head(SCHEMA)
     shared = PackedPart(head)
     with Tarball(path) as tarball:
-        for row, begin, number, (body, is_body) in zip(
-            alerts.tolist(), begins.tolist(), own.id.tolist(), bodies, strict=True
-        ):
-            before = np.arange(begin, row)
-            before = before[sources.mjd[before] > sources.mjd[row] - _HISTORY]
-            earlier = before[sources.visit[before] < sources.visit[row]]
-            seen = earlier[sources.detected[earlier]]
-            history = [gone[i] if sources.gone_mjd[i] < sources.mjd[row] else bytes_of[i]
-                       for i in seen.tolist()]  # fmt: skip
-            older = earlier[sources.mjd[earlier] < sources.mjd[row] - 0.5]
-            since = older[older >= seen[0]] if seen.size else older[:0]
+        for row, begin, (number, body, is_body) in zip(alerts.tolist(), begins, heads, strict=True):
             packet = b"".join((
-                varint(number), _NULL, _NULL, bytes_of[row], _array(history),
-                _array([] if is_body else [forced[i] for i in since[-_FORCED:].tolist()]),
-                _NULL if is_body else _ONE + _object(sources, begin, row),
+                varint(number), _NULL, _NULL, encoded.shown[row], *_history(encoded, begin, row),
+                _NULL if is_body else _ONE + _object(s, begin, row),
                 _ONE + body if is_body else _NULL, _NULL, _NULL, _NULL, _NULL,
             ))  # fmt: skip
             block = varint(1) + varint(len(packet)) + packet
             tarball.add(f"{number}.avro", [shared, block, sync])
     return int(alerts.size)
+
+
+def _history(encoded: Encoded, begin: int, row: int) -> tuple[bytes, bytes]:
+    """Return the lists of earlier sources and of forced measurements of an alert."""
+    s = encoded.sources
+    before = np.arange(begin, row)
+    before = before[s.mjd[before] > s.mjd[row] - _HISTORY]
+    seen = before[s.detected[before]]
+    history = [encoded.gone[i] if s.gone_mjd[i] < s.mjd[row] else encoded.shown[i]
+               for i in seen.tolist()]  # fmt: skip
+    older = before[s.mjd[before] < s.mjd[row] - 0.5]
+    older = older[older >= seen[0]][-_FORCED:] if seen.size else older[:0]
+    return _array(history), _array([encoded.forced[i] for i in older.tolist()])
+
+
+def _put(s: Sources, asked: NDArray[Any], encode: Callable[[Sources], list[bytes]]) -> list[bytes]:
+    """Return what `encode` makes of some rows, in their places; empty elsewhere."""
+    found = [b""] * s.owner.size
+    rows = np.flatnonzero(asked)
+    for row, data in zip(rows.tolist(), encode(s.take(rows)), strict=True):
+        found[row] = data
+    return found
 
 
 def _array(items: list[bytes]) -> bytes:

@@ -31,21 +31,29 @@ def _record(name: str, fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return {"type": "record", "name": name, "fields": [{"name": n, "type": t} for n, t in fields]}
 
 
-_PRV = [*_POINT, ("rb", ["null", "float"])]
+_RATED = [*_POINT, ("rb", ["null", "float"])]
 
-SCHEMA = _record(
-    "alert",
-    [
-        ("schemavsn", "string"),
-        ("objectId", "string"),
-        ("candid", "long"),
-        ("candidate", _record("candidate", _PRV)),
-        ("prv_candidates", ["null", {"type": "array", "items": _record("prv", _PRV)}]),
-        ("publisher", ["null", "string"]),
-        ("classification", ["null", "string"]),
-        ("fp_hists", ["null", {"type": "array", "items": _record("fp", _FORCED)}]),
-    ],
-)
+
+def _alert(history: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    return _record(
+        "alert",
+        [
+            ("schemavsn", "string"),
+            ("objectId", "string"),
+            ("candid", "long"),
+            ("candidate", _record("candidate", _RATED)),
+            ("prv_candidates", ["null", {"type": "array", "items": _record("prv", history)}]),
+            ("publisher", ["null", "string"]),
+            ("classification", ["null", "string"]),
+            ("fp_hists", ["null", {"type": "array", "items": _record("fp", _FORCED)}]),
+        ],
+    )
+
+
+SCHEMA = _alert(_POINT)
+
+#: The same, with ``rb`` in the history too.
+RATED_SCHEMA = _alert(_RATED)
 
 Body = dict[str, Any]
 
@@ -98,9 +106,11 @@ class Make:
                 tar.addfile(info, io.BytesIO(data))
         return stream.getvalue()
 
-    def night(self, path: Path, packets: Iterable[Body]) -> Path:
+    def night(
+        self, path: Path, packets: Iterable[Body], schema: Mapping[str, Any] = SCHEMA
+    ) -> Path:
         """Write packets as ``<candid>.avro`` into a tar.gz at `path`."""
-        data = self.tar({f"{p['candid']}.avro": self.avro(p) for p in packets})
+        data = self.tar({f"{p['candid']}.avro": self.avro(p, schema) for p in packets})
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(data, mtime=0))
         return path

@@ -14,6 +14,7 @@ from deltalake import write_deltalake
 
 from ampel_spark.archive.reading.ztf import alerts_table
 from ampel_spark.job.configuration.load import load_job
+from ampel_spark.lake.marker import FORMAT
 from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.tables import TABLES, Table, TableColumn, result_table
 
@@ -89,7 +90,7 @@ def make_lake(folder: Path) -> Path:
     """Write the lake into `folder`, and return its root."""
     lake = folder / "lake"
     lake.mkdir()
-    (lake / "_ampel_spark.json").write_text('{"format": 2}\n')
+    (lake / "_ampel_spark.json").write_text(json.dumps({"format": FORMAT}) + "\n")
     file = folder / "small.yml"
     file.write_text(JOB)
     job = load_job(file)

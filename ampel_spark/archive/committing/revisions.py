@@ -13,17 +13,20 @@ with nothing.
 from __future__ import annotations
 
 import math
+import operator
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
 from ampel_spark.archive.committing.declared import ArchiveTables
+from ampel_spark.archive.reading.own import as_struct
 from ampel_spark.archive.reading.ztf import POINT_COLUMNS
 from ampel_spark.lake.parts import PartWriter, arrow_schema
 from ampel_spark.lake.scan import scan
@@ -49,13 +52,13 @@ Values = Mapping[str, Any]
 class Sighting(NamedTuple):
     """Values of a datapoint, and the alert that showed them: its time [JD] and its id.
 
-    `own` is what the survey declares, as that alert had it.
+    `own` stands for what the survey declares, as that alert had it; None for nothing.
     """
 
     jd: float
     alert_id: int
     values: Values
-    own: Values | None = None
+    own: Any = None
 
     @property
     def name(self) -> tuple[float, int, int]:
@@ -140,7 +143,7 @@ def history(
     return [run._replace(own=first.get(run.values["value_hash"])) for run in runs]
 
 
-def _first_own(sightings: Iterable[Sighting], gone: frozenset[int]) -> dict[int, Values | None]:
+def _first_own(sightings: Iterable[Sighting], gone: frozenset[int]) -> dict[int, Any]:
     """Return what the first alert said that showed some values, by their hash."""
     first: dict[int, Sighting] = {}
     for sighting in sightings:
@@ -160,9 +163,21 @@ def revisions(runs: Sequence[Sighting]) -> list[Sighting]:
 
 
 def changes(
-    kept: Sequence[Sighting], stored: Mapping[int, Sighting]
+    kept: Sequence[Sighting],
+    stored: Mapping[int, Sighting],
+    same: Callable[[Any, Any], bool] = operator.eq,
 ) -> tuple[dict[int, Sighting], dict[int, Sighting | None]]:
-    """Return revisions to insert, and those to change, or to remove (None), by number."""
+    """Return revisions to insert, and those to change, or to remove (None), by number.
+
+    Parameters
+    ----------
+    kept : sequence of Sighting
+        The revisions.
+    stored : mapping of int to Sighting
+        Those that the lake has.
+    same : callable, optional
+        Says whether two values of `Sighting.own` are one.
+    """
     inserted: dict[int, Sighting] = {}
     changed: dict[int, Sighting | None] = {}
     for number in range(max(len(kept), len(stored))):
@@ -170,8 +185,10 @@ def changes(
         if was is None:
             if now is not None:
                 inserted[number] = now
-        elif now is None or (
-            (now.alert_id, now.name[2], now.own) != (was.alert_id, was.name[2], was.own)
+        elif (
+            now is None
+            or (now.alert_id, now.name[2]) != (was.alert_id, was.name[2])
+            or not same(now.own, was.own)
         ):
             changed[number] = now
     return inserted, changed
@@ -236,11 +253,12 @@ def resolve(
                 i for path in sources.gone
                 for i in parquet.read_table(path, columns=["alert_id"])["alert_id"].to_pylist()
             )  # fmt: skip
-            own = None if tables.points is None else tables.points.name
-            for key, known in _known(sources, number, own).items():
+            said = _Said(tables.points)
+            own = said.name
+            for key, known in _known(sources, number, said).items():
                 begins = [*known.stored.values(), *known.several]
                 runs = history(begins, known.shown, known.own, forgotten)
-                to_insert, to_change = changes(revisions(runs), known.stored)
+                to_insert, to_change = changes(revisions(runs), known.stored, said.same)
                 inserted += [_row(key, s, n, own) for n, s in to_insert.items()]
                 changed += [_row(key, s, n, own) for n, s in to_change.items()]
                 several = {s.name: s for s in (once(runs) if len(runs) > 1 else [])}
@@ -250,10 +268,10 @@ def resolve(
             points, sightings = tables.datapoints, tables.sightings
             yield tell(
                 {
-                    "inserted": _part(root, points, inserted, run_id),
-                    "added": _part(root, sightings, added, run_id),
-                    "changed": _staged(folder, points, changed, run_id),
-                    "gone": _staged(folder, sightings, gone, run_id),
+                    "inserted": _part(root, points, inserted, run_id, said),
+                    "added": _part(root, sightings, added, run_id, said),
+                    "changed": _staged(folder, points, changed, run_id, said),
+                    "gone": _staged(folder, sightings, gone, run_id, said),
                 }
             )
 
@@ -267,8 +285,52 @@ def once(runs: Iterable[Sighting]) -> Iterator[Sighting]:
         yield run._replace(own=None) if again else run
 
 
-def _known(sources: Sources, number: int, own: str | None) -> dict[tuple[Any, ...], _Known]:
-    """Return what is known of the datapoints of a slice; `own` is the struct of the survey."""
+class _Said:
+    """What a survey declares of sightings: a struct that stays in Arrow, and rows' numbers in it.
+
+    Parameters
+    ----------
+    field : Arrow field or None
+        The struct; None where the survey declares nothing.
+    """
+
+    def __init__(self, field: pa.Field | None) -> None:
+        self.name: str | None = None if field is None else field.name
+        self._type = None if field is None else field.type
+        self._parts: list[pa.Array] = []
+        self._count = 0
+        self._whole: pa.Array | None = None
+
+    def numbers(self, rows: pa.Table) -> list[int | None]:
+        """Keep the struct of some rows; return its number for each, None where it is null."""
+        column = rows[self.name].combine_chunks()
+        there = np.asarray(column.is_valid())
+        if not there.any():
+            return [None] * len(rows)
+        self._parts.append(as_struct(column, self._type))
+        self._count += len(rows)
+        first = self._count - len(rows)
+        return [first + i if t else None for i, t in enumerate(there.tolist())]
+
+    def take(self, numbers: Sequence[int | None]) -> pa.Array:
+        """Return the structs that have some numbers."""
+        if not self._parts:
+            return pa.nulls(len(numbers), self._type)
+        if self._whole is None:
+            self._whole = pa.concat_arrays(self._parts)
+        return self._whole.take(pa.array(numbers, pa.int64()))
+
+    def same(self, one: int | None, two: int | None) -> bool:
+        """Say whether two numbers stand for the same values."""
+        if one == two or one is None or two is None:
+            return one == two
+        a, b = self.take([one, two]).to_pylist()
+        return bool(a == b)
+
+
+def _known(sources: Sources, number: int, said: _Said) -> dict[tuple[Any, ...], _Known]:
+    """Return what is known of the datapoints of a slice; `said` takes the survey's columns."""
+    own = said.name
     more = () if own is None else (own,)
     found: dict[tuple[Any, ...], _Known] = {}
     varied = pc.field("change") == "varied"
@@ -284,6 +346,9 @@ def _known(sources: Sources, number: int, own: str | None) -> dict[tuple[Any, ..
         for path in paths:
             for part in scan(path, [*_STORED, *more, *also], ("stock", stocks), span):
                 mine = part.filter(pc.is_in(part["datapoint_id"], value_set=ids))
+                if own is not None:
+                    numbers = pa.array(said.numbers(mine), pa.int64())
+                    mine = mine.set_column(mine.column_names.index(own), own, numbers)
                 for row in mine.to_pylist():
                     known = found.get(_key(row))
                     if known is not None:
@@ -336,27 +401,34 @@ def _row(
     return row | first | dict(sighting.values) | ({own: sighting.own} if own else {})
 
 
-def _table(table: Table, rows: list[dict[str, Any]], run_id: str) -> pa.Table:
-    made = pa.Table.from_pylist([row | {"run_id": run_id} for row in rows], arrow_schema(table))
+def _table(table: Table, rows: list[dict[str, Any]], run_id: str, said: _Said) -> pa.Table:
+    schema = arrow_schema(table)
+    plain = pa.schema([field for field in schema if field.name != said.name])
+    made = pa.Table.from_pylist([row | {"run_id": run_id} for row in rows], plain)
+    if said.name is not None:
+        numbers = [row.get(said.name) for row in rows]
+        made = made.append_column(schema.field(said.name), said.take(numbers))
     order = ("stock", "jd", "datapoint_id", "survey", *_FIRST)
     return made.sort_by([(name, "ascending") for name in order])
 
 
 def _part(
-    root: str, table: Table, rows: list[dict[str, Any]], run_id: str
+    root: str, table: Table, rows: list[dict[str, Any]], run_id: str, said: _Said
 ) -> dict[str, Any] | None:
     if not rows:
         return None
-    made = _table(table, rows, run_id)
+    made = _table(table, rows, run_id, said)
     writer = PartWriter(Path(root) / table.name, arrow_schema(table), table.extremes)
     for first in range(0, len(made), _GROUP):
         writer.write(made.slice(first, _GROUP))
     return asdict(writer.close())
 
 
-def _staged(folder: str, table: Table, rows: list[dict[str, Any]], run_id: str) -> str | None:
+def _staged(
+    folder: str, table: Table, rows: list[dict[str, Any]], run_id: str, said: _Said
+) -> str | None:
     if not rows:
         return None
     path = f"{folder}/resolved-{uuid.uuid4()}.parquet"
-    parquet.write_table(_table(table, rows, run_id), path, compression="lz4")
+    parquet.write_table(_table(table, rows, run_id, said), path, compression="lz4")
     return path

@@ -24,7 +24,7 @@ from pyarrow import parquet
 from ampel_spark.archive.committing.declared import ArchiveTables
 from ampel_spark.archive.reading.columns import row_hashes
 from ampel_spark.archive.reading.files import EMPTY
-from ampel_spark.archive.reading.own import OWN
+from ampel_spark.archive.reading.own import OWN, as_struct
 from ampel_spark.archive.reading.readers import Reader
 from ampel_spark.archive.reading.ztf import POINT_COLUMNS, alerts_table
 from ampel_spark.lake.parts import PartWriter, arrow_schema, arrow_type
@@ -314,22 +314,8 @@ def _with_struct(packets: pa.Table, own: pa.Field) -> pa.Table:
     """Return packets with the survey's own columns as the table has them."""
     struct = pa.nulls(len(packets), own.type)
     if OWN in packets.column_names:
-        struct = _as_struct(_array(packets[OWN]), own.type)
+        struct = as_struct(_array(packets[OWN]), own.type)
     return packets.append_column(own.name, struct)
-
-
-def _as_struct(values: pa.StructArray, kind: pa.StructType) -> pa.StructArray:
-    """Return a struct in the order of another that has its fields, and maybe more."""
-    if values.type == kind:
-        return values
-    there = {field.name: i for i, field in enumerate(values.type)}
-    children = [
-        values.field(there[field.name])
-        if field.name in there
-        else pa.nulls(len(values), field.type)
-        for field in kind
-    ]
-    return pa.StructArray.from_arrays(children, fields=list(kind), mask=values.is_null())
 
 
 def _points(packets: pa.Table, task: int, before: int, own: pa.Field | None) -> pa.Table:
@@ -349,7 +335,7 @@ def _points(packets: pa.Table, task: int, before: int, own: pa.Field | None) -> 
             whose = whose.append_column(column, shown.field(i))
         if own is not None:
             there = shown.type.get_field_index(OWN)
-            struct = _as_struct(shown.field(there), own.type) if there >= 0 else None
+            struct = as_struct(shown.field(there), own.type) if there >= 0 else None
             whose = whose.append_column(
                 own, pa.nulls(len(shown), own.type) if there < 0 else struct
             )

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ampel_spark.archive.reading.surveys import OwnColumn, OwnColumns
 from ampel_spark.lake.parts import arrow_type
 
-__all__ = ["NONE", "OWN", "OwnTypes", "own_array", "own_types"]
+__all__ = ["NONE", "OWN", "OwnTypes", "as_struct", "own_array", "own_types"]
 
 #: The struct's name in batches of packets and in their points; in tables it is the survey's.
 OWN = "own_columns"
@@ -53,3 +53,19 @@ def own_array(rows: Sequence[Mapping[str, Any]], kind: pa.StructType) -> pa.Stru
         if not known.issuperset(row):
             raise ValueError(f"no column {', '.join(sorted({*row} - known))} is declared")
     return pa.array([row or None for row in rows], kind)
+
+
+def as_struct(values: pa.Array, kind: pa.StructType) -> pa.StructArray:
+    """Return a struct in the order of another that has its fields, and maybe more."""
+    if values.type == kind:
+        return values
+    if pa.types.is_null(values.type):
+        return pa.nulls(len(values), kind)
+    there = {field.name: i for i, field in enumerate(values.type)}
+    children = [
+        values.field(there[field.name])
+        if field.name in there
+        else pa.nulls(len(values), field.type)
+        for field in kind
+    ]
+    return pa.StructArray.from_arrays(children, fields=list(kind), mask=values.is_null())

@@ -57,7 +57,8 @@ class UnitResults:
 
     def column(self, name: str, states: Array) -> pa.Array:
         """Return a column for some states, null where there is no result."""
-        rows = np.where(states >= 0, self.row[states], -1)
+        rows = np.full(len(states), -1)
+        rows[states >= 0] = self.row[states[states >= 0]]
         found: pa.Array = taken(self.table[name], rows)
         return found
 

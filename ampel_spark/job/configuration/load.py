@@ -178,8 +178,9 @@ def _resolve(
     release = _release(document, source, survey, calibration)
     files = _archive(document, base, archive, survey)
     simulated = archive is None and isinstance(document.value(["archive"]), dict)
-    simulation = _simulation(document) if simulated else None
-    folder = None if simulation is None else simulated_dir(simulation)
+    simulation = _simulation(document, survey) if simulated else None
+    label = "ztf" if survey is None else survey.label
+    folder = None if simulation is None else simulated_dir(simulation, label)
     store = _lake(document, base, lake)
     catalogs = build_catalogs(document, base, folder, notes, store)
     channels = _channels(document, survey)
@@ -219,8 +220,8 @@ def _resolve(
     )
 
 
-def simulated_dir(simulation: SimulationEntry) -> Path:
-    """Return the folder of a simulated archive, named by what is simulated.
+def simulated_dir(simulation: SimulationEntry, survey: str = "ztf") -> Path:
+    """Return the folder of a simulated archive of a survey, named by what is simulated.
 
     It lies in ``AMPEL_SPARK_ARCHIVES``, else with what the set-up has put in place.
     """
@@ -228,6 +229,7 @@ def simulated_dir(simulation: SimulationEntry) -> Path:
     folder = Path(given).resolve() if given else share_dir() / "archives"
     # another version of the simulator may make other bytes of the same numbers
     text = f"{__version__} {simulation.model_dump_json()}"
+    text += "" if survey == "ztf" else f" {survey}"
     return folder / f"simulated-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -379,10 +381,18 @@ def _archive(
     return tuple(paths)
 
 
-def _simulation(document: Document) -> SimulationEntry | None:
+def _simulation(document: Document, survey: Survey | None) -> SimulationEntry | None:
+    found = None
     with contextlib.suppress(ValidationError):
-        return SimulationEntry.model_validate(document.value(["archive", "simulate"]))
-    return None
+        found = SimulationEntry.model_validate(document.value(["archive", "simulate"]))
+    if survey is not None and survey.label not in ("ztf", "lsst"):
+        document.problem(
+            ["archive", "simulate"],
+            f"alerts of survey {survey.name} are not simulated: ztf and lsst are",
+        )
+    if survey is not None and survey.label == "lsst" and found is not None and found.objects:
+        document.problem(["archive", "simulate", "objects"], "for lsst give the number of alerts")
+    return found
 
 
 def _channels(document: Document, survey: Survey | None) -> dict[str, Channel]:

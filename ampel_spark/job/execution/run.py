@@ -24,7 +24,7 @@ from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.configuration.catalogs import catalog_inputs
-from ampel_spark.job.configuration.model import ResolvedJob
+from ampel_spark.job.configuration.model import ResolvedJob, SimulationEntry
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.plan import estimate, plan
 from ampel_spark.job.execution.report import column_meanings, light_curves_of, report_content
@@ -61,7 +61,7 @@ from ampel_spark.lake.runs import (
 from ampel_spark.lake.software import git_commit, software
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.session import get_session
-from ampel_spark.simulate import simulate
+from ampel_spark.simulate import Simulation, simulate, simulate_rubin
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
@@ -305,12 +305,35 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
             last = time.monotonic()
             out(f"simulate: {step}: {done} of {total}")
 
+    made = _simulated(job.survey.label, simulation, folder, progress)
+    out(
+        f"simulate: {made.alerts} alerts of {len(made.nights)} nights "
+        f"{'made' if made.fresh else 'are there'}: {folder}"
+    )
+    return folder
+
+
+def _simulated(
+    survey: str,
+    simulation: SimulationEntry,
+    folder: Path,
+    progress: Callable[[str, int, int], None],
+) -> Simulation:
+    if survey == "lsst":
+        return simulate_rubin(
+            folder,
+            alerts=simulation.alerts or 0,
+            nights=simulation.nights,
+            first_night=simulation.first_night.isoformat(),
+            seed=simulation.seed,
+            progress=progress,
+        )
     size = (
         {"alerts": simulation.alerts}
         if simulation.objects is None
         else {"objects": simulation.objects}
     )
-    made = simulate(
+    return simulate(
         folder,
         **size,
         nights=simulation.nights,
@@ -323,11 +346,6 @@ def simulate_archive(job: ResolvedJob, out: Callable[[str], None]) -> Path:
         cutouts=simulation.cutouts,
         progress=progress,
     )
-    out(
-        f"simulate: {made.alerts} alerts of {len(made.nights)} nights "
-        f"{'made' if made.fresh else 'are there'}: {folder}"
-    )
-    return folder
 
 
 def _archive(

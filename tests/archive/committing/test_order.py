@@ -26,7 +26,7 @@ from ampel_spark.lake.tables import INCOMPARABLE
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.t1.assemble import KIND_CODES, assemble
 from ampel_spark.t1.states import Wanted, light_curves, requests, visible_points
-from tests.archive.conftest import Make
+from tests.archive.conftest import RATED_SCHEMA, Make
 from tests.archive.twin import JD, objects, revisions
 
 NIGHTS, OBJECTS = 6, 60
@@ -57,7 +57,7 @@ def lakes(spark: SparkSession, make: Make, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("order")
     nights = objects(make, 5, OBJECTS, NIGHTS)
     files = [
-        make.night(folder / "nights" / f"ztf_public_201807{day:02}.tar.gz", packets)
+        make.night(folder / "nights" / f"ztf_public_201807{day:02}.tar.gz", packets, RATED_SCHEMA)
         for day, packets in enumerate(nights, 1)
     ]
     nightly = Lake(spark, folder / "nightly")
@@ -67,7 +67,10 @@ def lakes(spark: SparkSession, make: Make, tmp_path_factory: pytest.TempPathFact
     random.Random(7).shuffle(packets)
     third = len(packets) // 3
     parts = [packets[:third], packets[third : 2 * third], packets[2 * third :] + packets[:20]]
-    again = [make.night(folder / "parts" / f"part{i}.tar.gz", part) for i, part in enumerate(parts)]
+    again = [
+        make.night(folder / "parts" / f"part{i}.tar.gz", part, RATED_SCHEMA)
+        for i, part in enumerate(parts)
+    ]
     shuffled = Lake(spark, folder / "shuffled")
     for path in again:
         ingest(spark, shuffled, [path], survey, out=lambda line: None)
