@@ -51,7 +51,7 @@ def test_same_answers(case: str, fitter: SaltFitter, twin: SaltFitter) -> None:
     np.testing.assert_allclose(ours.prior_chisq, theirs.prior_chisq, atol=1e-3)
     np.testing.assert_allclose(ours.covariance, theirs.covariance, rtol=1e-2, atol=1e-12)
     np.testing.assert_allclose(ours.cost, theirs.cost, atol=2e-3)
-    np.testing.assert_allclose(ours.rival_delta, theirs.rival_delta, atol=0.02)
+    np.testing.assert_allclose(ours.rival_delta, theirs.rival_delta, atol=0.1)
     np.testing.assert_allclose(ours.rival / errors, theirs.rival / errors, atol=0.1)
     for name in ("ndof", "n_points", "n_before", "n_after", "n_cut", "points_by_band", "used"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
@@ -69,7 +69,7 @@ def test_same_rival_where_two_minima_are_nearly_as_good(
             shift = (ours.value(name) - theirs.value(name)) / theirs.error(name)
             np.testing.assert_allclose(shift, 0.0, atol=5e-3)
         np.testing.assert_allclose(ours.cost, theirs.cost, atol=2e-3)
-        np.testing.assert_allclose(ours.rival_delta, theirs.rival_delta, atol=0.02)
+        np.testing.assert_allclose(ours.rival_delta, theirs.rival_delta, atol=0.1)
         np.testing.assert_allclose(ours.rival, theirs.rival, rtol=0.02, atol=0.1)
 
 
