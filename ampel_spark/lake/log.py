@@ -165,6 +165,7 @@ def replace_files(
     metadata: Mapping[str, Any],
     *,
     changes: bool = False,
+    about: Mapping[str, Any] | None = None,
 ) -> int:
     """Put files in the place of others, in one commit; return its version.
 
@@ -179,6 +180,8 @@ def replace_files(
         since; otherwise it has to be the newest version still.
     changes : bool
         Whether the new files hold other rows than the old ones.
+    about : mapping, optional
+        What changes of the table's own metadata: ``schemaString`` and ``configuration``.
 
     Raises
     ------
@@ -195,7 +198,7 @@ def replace_files(
             raise LakeError(
                 f"{table} was written to while its files were put together; do it again"
             )
-        if change_files(table, files, old, before, metadata, changes=changes):
+        if change_files(table, files, old, before, metadata, changes=changes, about=about):
             return before + 1
 
 
@@ -207,12 +210,13 @@ def change_files(
     metadata: Mapping[str, Any],
     *,
     changes: bool = True,
+    about: Mapping[str, Any] | None = None,
 ) -> bool:
     """Add files and take others away, in one commit; say whether nobody was faster.
 
     Parameters
     ----------
-    table, files, old, since, metadata, changes
+    table, files, old, since, metadata, changes, about
         As for `replace_files`.
     """
     operation = "WRITE" if changes else "OPTIMIZE"
@@ -226,7 +230,19 @@ def change_files(
         {"remove": {"path": path, "deletionTimestamp": now, "dataChange": changes}} for path in old
     ]
     new = [_action(file, changes=changes) for file in files]
-    return before == since and _link(table, before + 1, [info, *gone, *new])
+    own = [] if about is None else [{"metaData": {**_metadata(table, before), **about}}]
+    return before == since and _link(table, before + 1, [info, *own, *gone, *new])
+
+
+def _metadata(table: str | Path, version: int) -> dict[str, Any]:
+    """Return the metadata of a table at a version."""
+    while True:
+        text = (Path(table) / "_delta_log" / f"{version:020d}.json").read_text()
+        for action in map(json.loads, text.splitlines()):
+            if "metaData" in action:
+                found: dict[str, Any] = action["metaData"]
+                return found
+        version -= 1
 
 
 def _removed(table: str | Path, since: int, until: int) -> set[str]:

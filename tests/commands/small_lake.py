@@ -97,7 +97,14 @@ def make_lake(folder: Path) -> Path:
     _write(lake, alerts_table(), ALERTS[:1])
     _write(lake, alerts_table(), ALERTS[1:])
     for run in RUNS:
-        _write(lake, TABLES["decisions"], [d | {"run_id": run} for d in _decisions()])
+        _write(
+            lake,
+            TABLES["decisions"],
+            [
+                d | {"run_id": run, "set_id": f"{run} {d['channel']}", "part": 0}
+                for d in _decisions()
+            ],
+        )
     _write(lake, TABLES["states"], [_state()])
     _write(lake, TABLES["state_channels"], [_link(run) for run in RUNS])
     summary = Table("t2_summary", "results", (*result_table("summary", _COLUMNS).columns,))
@@ -215,5 +222,6 @@ def _run(run: str, n: int, job_hash: str, text: str, resolved: str) -> dict[str,
         "calibration": "raw", "inputs": json.dumps({"alerts": 1, "datapoints": 4}),
         "outputs": json.dumps({"decisions": n}), "traces": json.dumps({"t0": {"SN": "t0"}, "t2": {"summary": {"trace_id": "now"}}}),
         "counts": json.dumps(counts), "software": "{}", "git_commit": "abc", "started": started,
+        "decisions": json.dumps({c: {"set_id": f"{run} {c}", "part": 0, "until_jd": None} for c in ("SN", "Team")}),
         "ended": started + datetime.timedelta(seconds=90), "status": "good",
     }  # fmt: skip

@@ -317,8 +317,6 @@ class Survey(_Section):
                 raise ValueError(
                     f"the survey {there} a section {key!r}, which reader {reader!r} needs"
                 )
-        if self.reader == "photometry" and (self.columns.alerts or self.columns.points):
-            raise ValueError("tables of photometry have no 'columns' of their own: leave them out")
         section = self.photometry or self.packets
         given = None if section is None else section.programid
         if isinstance(given, int) and given not in self.access.values():

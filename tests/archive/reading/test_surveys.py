@@ -71,8 +71,6 @@ def test_a_word_is_a_column_and_a_number_a_value() -> None:
         ("columns: {points: {rb: {from: a, type: int, comment: c},"
          " RB: {from: a, type: int, comment: c}}}", "RB is there twice"),
         ("columns: {points: {rb: {from: a, type: real, comment: c}}}", "'boolean', 'int'"),
-        ("columns: {points: {rb: {from: a, type: int, comment: c}}}\n"
-         "photometry: {object: n, time: t, band: b, mag: m, magerr: e}", "have no 'columns'"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_with_file_and_cure(
