@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
-    names = named_templates(["nugent-*", "s11-*", "snana-*", "v19-*", "hsiao/3.0"])
+    names = named_templates(["s11-*", "snana-*", "v19-*", "hsiao/3.0"])
     sources = [models.source(name) for name in names]
     covered = [s for s in sources if s.minwave() * 1.15 < 3600.0 and s.maxwave() > 7500.0]
     sources = covered[: 5 if asked.quick else 25]

@@ -124,7 +124,7 @@ def test_templates_of_sncosmo_are_found_by_a_pattern(
     packed_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SNCOSMO_DATA_DIR", str(packed_data / "sncosmo_data"))
-    unit = built(tmp_path, template_files=[], templates=["nugent-*", "hsiao/3.0"])
+    unit = built(tmp_path, template_files=[], templates=["snana-*", "hsiao/3.0"])
     row = unit.process(_hsiao())
     assert row["template"] == "hsiao/3.0"
     assert len(row["templates"]) > 5
