@@ -139,9 +139,10 @@ def _entries(
     runs: Sequence[tuple[Run, Access]],
 ) -> list[dict[str, Any]]:
     """Return the entries of an object, its alerts found; every table is read once."""
-    mine = pc.field("run_id").isin([run.run_id for run, _ in runs])
-    mine = mine & (pc.field("stock") == alerts[0]["stock"])
-    tables = {n: _rows(lake, n, mine) for n in ("decisions", "state_channels", "candidates")}
+    own = pc.field("stock") == alerts[0]["stock"]
+    mine = own & pc.field("run_id").isin([run.run_id for run, _ in runs])
+    tables = {"decisions": _decisions(lake, [run for run, _ in runs], own)}
+    tables |= {n: _rows(lake, n, mine) for n in ("state_channels", "candidates")}
     links = [row for row in tables["state_channels"] if any(_shows(*of, row) for of in runs)]
     ids = pa.array(sorted({link["state_id"] for link in links}), pa.string())
     wanted = pc.field("state_id").isin(ids)
@@ -151,6 +152,17 @@ def _entries(
     for run, access in runs:
         entries += _entries_of(run, access, tables, states, results)
     return sorted(_merged(entries), key=_place)
+
+
+def _decisions(lake: str | Path, runs: Sequence[Run], own: pc.Expression) -> list[dict[str, Any]]:
+    """Return the decisions of some runs on an object, each under the run that used it."""
+    refs = [ref for run in runs for ref in run.decisions.values()]
+    rows = _rows(lake, "decisions", own & pc.field("set_id").isin([ref.set_id for ref in refs]))
+    found = []
+    for run in runs:
+        for ref in run.decisions.values():
+            found += [{**row, "run_id": run.run_id} for row in ref.chosen(rows)]
+    return found
 
 
 def _results(lake: str | Path, runs: Sequence[Run], wanted: pc.Expression) -> Results:

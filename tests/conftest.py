@@ -39,14 +39,24 @@ SMALL = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures that they ask for; the module that takes longest comes first."""
+    """Mark tests by the fixtures that they ask for, and put the long modules first.
+
+    The module that takes longest comes first, then all that need Spark: two processes that go
+    through the list end at about the same time where the last modules are short.
+    """
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if "spark" in fixtures:
             item.add_marker(pytest.mark.spark)
         if "shared_data" in fixtures:
             item.add_marker(pytest.mark.real_data)
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/job/execution/test_run.py"))
+    with_spark = {item.path for item in items if item.get_closest_marker("spark")}
+    items.sort(
+        key=lambda item: (
+            not item.nodeid.startswith("tests/job/execution/test_run.py"),
+            item.path not in with_spark,
+        )
+    )
 
 
 @pytest.fixture(scope="session")

@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
 
 from ampel_spark.calibration.apply import replaced_rows
-from ampel_spark.calibration.cells import KINDS, sort_into_cells, values_in
+from ampel_spark.calibration.cells import KINDS, Cells, sort_into_cells, values_in
 from ampel_spark.calibration.release import Release, Rule
 from ampel_spark.calibration.tables import load_replacement
+from ampel_spark.lake.tasks import run_on_files, tell
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import SparkSession
 
-__all__ = ["COLUMNS", "Examined", "examine", "examine_batches"]
+__all__ = ["COLUMNS", "Examined", "examine", "examine_batches", "touched"]
 
 Array = npt.NDArray[Any]
 
@@ -55,30 +58,49 @@ class Examined:
     warnings: tuple[str, ...]
 
 
-def examine(datapoints: DataFrame, release: Release) -> Examined:
-    """Count the datapoints that a release would change, in one pass over them.
+def examine(
+    spark: SparkSession,
+    files: Sequence[tuple[str, int]],
+    release: Release,
+    until: float | None = None,
+) -> Examined:
+    """Count the datapoints that a release would change, by tasks that read files.
 
     Parameters
     ----------
-    datapoints : DataFrame
-        The table ``datapoints``, or the rows of it that a run reads.
+    spark : SparkSession
+        The session that runs the tasks.
+    files : sequence of (str, int)
+        The files of ``datapoints``, and their sizes.
     release : Release
         The release to examine.
+    until : float, optional
+        The time that limits the run, JD: later points do not count.
     """
-    from pyspark.sql import functions as f
-    from pyspark.sql.pandas.types import from_arrow_schema
-
     if not release.rules:
         return Examined(0, {}, ())
-    task = functools.partial(_count, release)
-    rows = (
-        datapoints.select(*COLUMNS)
-        .mapInArrow(task, from_arrow_schema(_SCHEMA))
-        .groupBy("what", "a", "b", "words")
-        .agg(f.sum("n").alias("n"), f.max("x").alias("x"))
-        .collect()
-    )
-    return _examined(release, [row.asDict() for row in rows])
+    task = functools.partial(_count_files, release, until)
+    found = run_on_files(spark, task, files)
+    return _examined(release, [dict(zip(_SCHEMA.names, row, strict=True)) for row in found])
+
+
+def _count_files(
+    release: Release, until: float | None, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Report the counts of files, a row each."""
+    for path in (path for batch in batches for path in batch.column("path").to_pylist()):
+        for counted in _count(release, _points(path, until)):
+            for row in counted.to_pylist():
+                yield tell([*row.values()])
+
+
+def _points(path: str, until: float | None) -> Iterator[pa.RecordBatch]:
+    with parquet.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group, columns=[*COLUMNS, "first_alert_jd"])
+            if until is not None:
+                rows = rows.filter(pc.less_equal(rows["first_alert_jd"], until))
+            yield from rows.select(list(COLUMNS)).combine_chunks().to_batches()
 
 
 def examine_batches(batches: Iterable[pa.RecordBatch], release: Release) -> Examined:
@@ -121,11 +143,27 @@ def _larger(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.concat_batches(kept)
 
 
-def _count_points(release: Release, points: Mapping[str, Array], counts: _Counts) -> None:
-    """Add the counts of a batch of points to `counts`."""
+def touched(release: Release, batch: pa.RecordBatch) -> Array:
+    """Return which points a rule of a release selects, shape (N,).
+
+    Parameters
+    ----------
+    release : Release
+        The release, with rules.
+    batch : Arrow batch
+        Datapoints with `COLUMNS`.
+    """
+    cells, acts, replaced = _acts(release, {name: _numpy(batch, name) for name in COLUMNS})
+    found: Array = np.zeros(len(batch), bool)
+    for rule, matches in zip(release.rules, acts, strict=True):
+        found |= replaced.get(rule.number, matches[cells.of])
+    return found
+
+
+def _acts(release: Release, points: Mapping[str, Array]) -> tuple[Cells, Array, dict[int, Array]]:
+    """Return the cells of points, in which of them each rule acts, and the points replaced."""
     survey, stock = points["survey"], points["stock"]
     cells = sort_into_cells(release, points, np.arange(len(stock)), survey, stock)
-    sizes = np.bincount(cells.of, minlength=len(cells.first))
     acts = cells.matches.copy()
     replaced: dict[int, Array] = {}
     for rule, matches in zip(release.rules, acts, strict=True):
@@ -135,6 +173,15 @@ def _count_points(release: Release, points: Mapping[str, Array], counts: _Counts
             table = load_replacement(rule.replace.path, rule.replace.content_hash)
             rows = replaced_rows(table, points["datapoint_id"], stock)
             replaced[rule.number] = (rows >= 0) & matches[cells.of]
+    return cells, acts, replaced
+
+
+def _count_points(release: Release, points: Mapping[str, Array], counts: _Counts) -> None:
+    """Add the counts of a batch of points to `counts`."""
+    cells, acts, replaced = _acts(release, points)
+    sizes = np.bincount(cells.of, minlength=len(cells.first))
+    for rule, matches in zip(release.rules, acts, strict=True):
+        if rule.replace is not None:
             counts["rule", rule.number, 0, ""] += int(replaced[rule.number].sum())
         else:
             counts["rule", rule.number, 0, ""] += int(sizes[matches].sum())

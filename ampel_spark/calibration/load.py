@@ -140,9 +140,11 @@ def _rule(document: Document, i: int, entry: RuleEntry, base: Path, survey: Surv
 
 def _bands_of(survey: Survey | None) -> set[str]:
     """Return the bands that a survey's settings name."""
-    if survey is None or survey.photometry is None:
+    if survey is None:
         return set()
-    return {*survey.photometry.band.names.values()}
+    of_table = {} if survey.photometry is None else survey.photometry.band.names
+    of_packets = {} if survey.packets is None else survey.packets.bands
+    return {*of_table.values(), *of_packets.values()}
 
 
 def _selects(

@@ -12,7 +12,8 @@ from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.interface.places import lake_of
 from ampel_spark.interface.run_view import RunView
-from ampel_spark.lake.reading import read, struct_columns, table_names
+from ampel_spark.lake.decisions import decisions_of
+from ampel_spark.lake.reading import struct_columns
 from ampel_spark.lake.runs import find_run, runs, whole
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
     results = [] if unknown else explain(alert, judged, earlier, stars_off=off)
     rows = [dataclasses.asdict(result) for result in results]
     history = history_of(alert, earlier, rights, step["history"])
-    decision = _decision(lake, run, args.channel, args.alert_id)
+    decision = _decision(lake, run, args.channel, alert["stock"], args.alert_id)
     first = next((row["cut"] for row in rows if row["passed"] is False), None)
     about = {key: alert[key] for key in ("alert_id", "name", "stock", "jd")}
     about |= {"channel": args.channel, "run_id": run.run_id, "filter": step["filter"]}
@@ -256,14 +257,14 @@ def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
     return [folder / str(catalog["simulated"])]
 
 
-def _decision(lake: Path, run: Run, channel: str, alert_id: int) -> dict[str, Any] | None:
+def _decision(
+    lake: Path, run: Run, channel: str, stock: int, alert_id: int
+) -> dict[str, Any] | None:
     """Return what the run decided, None where it came to no decision."""
     import pyarrow.compute as pc
 
-    if "decisions" not in table_names(lake):
-        return None
-    rows = (pc.field("run_id") == run.run_id) & (pc.field("channel") == channel)
-    found = read(lake, "decisions", filters=rows & (pc.field("alert_id") == alert_id)).to_pylist()
+    rows = (pc.field("stock") == stock) & (pc.field("alert_id") == alert_id)
+    found = decisions_of(lake, run, [channel], rows).to_pylist()
     keys = ("accepted", "cut", "value", "threshold", "bypassed", "group", "trace_id")
     return {key: found[0][key] for key in keys} if found else None
 

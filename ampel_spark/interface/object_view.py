@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from ampel_spark.errors import ConfigError, LakeError, nearest
 from ampel_spark.interface.run_view import RunView
 from ampel_spark.journal import journal
+from ampel_spark.lake.decisions import decisions_of
 from ampel_spark.lake.reading import read, struct_columns, table_names
 from ampel_spark.lake.runs import catalogs_by_run, runs
 from ampel_spark.t2.results import Results
@@ -109,7 +110,8 @@ class ObjectView:
     @property
     def decisions(self) -> pa.Table:
         """What the channels decided of its alerts, in order of time."""
-        return self._of_run("decisions").sort_by([("jd", "ascending"), ("channel", "ascending")])
+        found = decisions_of(self.run.lake, self.run.record, self.access, self._mine())
+        return found.sort_by([("jd", "ascending"), ("channel", "ascending")])
 
     @cached_property
     def states(self) -> pa.Table:

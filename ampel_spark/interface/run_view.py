@@ -115,6 +115,36 @@ class RunView:
         """
         return self.record.units
 
+    def decisions(self, channel: str | None = None) -> pa.Table:
+        """Return what the run's filters decided, an alert and a channel in each row.
+
+        The rows may be those of an earlier run that judged the same alerts by the same filter.
+
+        Parameters
+        ----------
+        channel : str, optional
+            Name of one channel; by default all.
+
+        Raises
+        ------
+        ConfigError
+            If the run has no such channel.
+
+        Examples
+        --------
+        >>> import ampel_spark as aps
+        >>> run = aps.open("lake").run("latest")
+        >>> len(run.decisions("SN")) == run.counts.t0["SN"]["alerts"]
+        True
+        """
+        from ampel_spark.lake.decisions import decisions_of
+
+        if channel is not None and channel not in self.channels:
+            raise ConfigError(
+                f"run {self.id} has no channel {channel!r}{nearest(channel, self.channels)}"
+            )
+        return decisions_of(self.lake, self.record, None if channel is None else [channel])
+
     def candidates(self, selection: str | None = None) -> pa.Table:
         """Return what the run selected, the best first, with the columns that the job asks for.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +19,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ampel_spark.errors import AmpelSparkError, LakeError, nearest
-from ampel_spark.lake.known import named
+from ampel_spark.lake.known import marked, named
 from ampel_spark.lake.log import (
     PREVIOUS,
     commit_path,
+    file_of,
     hash_of,
     is_as_written,
     newest_version,
 )
 from ampel_spark.lake.reading import check_lake, dataset, read, removed_versions
 from ampel_spark.lake.tables import TABLES, result_table
-from ampel_spark.lake.whole import ARCHIVE, cure, unlike
+from ampel_spark.lake.whole import cure, unlike
 
 __all__ = ["Finding", "check"]
 
@@ -161,7 +161,7 @@ def _check_table(root: Path, name: str, gone: set[int]) -> Iterator[Finding]:
             yield Finding(name, number, what, mend)
     for path, file in files.items():
         since = _needed_since(file, newest, gone)
-        if since is not None and (wrong := _wrong_with(folder / path, file)):
+        if since is not None and (wrong := _wrong_with(file_of(folder, path), file)):
             yield Finding(name, since, f"{path} {wrong}", mend)
 
 
@@ -176,14 +176,14 @@ def _take(data: bytes, files: dict[str, _File], version: int) -> str | None:
             previous = action["commitInfo"].get(PREVIOUS)
         elif "add" in action:
             add = action["add"]
-            path = urllib.parse.unquote(add["path"])
+            path = add["path"]
             rows = json.loads(add.get("stats") or "{}").get("numRecords")
             digest = (add.get("tags") or {}).get("blake2b")
             file = files.setdefault(path, _File(int(add["size"]), digest, rows))
             file.digest = file.digest or digest
             file.spans.append([version, -1])
         elif "remove" in action:
-            path = urllib.parse.unquote(action["remove"]["path"])
+            path = action["remove"]["path"]
             if path not in files:
                 raise ValueError(f"it removes {path}, which no commit added")
             for span in files[path].spans:
@@ -227,11 +227,7 @@ def _check_rows(
     root: Path, names: Sequence[str], whole: set[str], out: Callable[[str], None]
 ) -> list[Finding]:
     """Return what is wrong with the rows of tables whose files are good."""
-    versions: dict[str, int] = {}
-    if "archive_files" in whole:
-        columns = {f"{name}_version": name for name in ARCHIVE[:-1]}
-        rows = read(root, "archive_files", [*columns])
-        versions = {n: max(rows[c].to_pylist()) for c, n in columns.items() if len(rows)}
+    versions = marked(root) if "archive_files" in whole else {}
     found: list[Finding] = []
     for name in names:
         mine: list[Finding] = []

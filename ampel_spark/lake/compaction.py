@@ -133,7 +133,9 @@ def _sorted(
     schema = lake.read(name).schema
     rows = lake.spark.read.schema(schema).parquet(*paths)
     if order:
-        rows = rows.repartitionByRange(wanted, order[0]).sortWithinPartitions(*order)
+        # The last column only orders rows within what the others name, as an object.
+        by = order[:-1] or order
+        rows = rows.repartitionByRange(wanted, *by).sortWithinPartitions(*order)
     else:
         rows = rows.repartition(wanted)
     write = functools.partial(write_part, lake.path(name), to_arrow_schema(schema), noted, _GROUP)

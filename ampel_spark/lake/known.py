@@ -18,7 +18,7 @@ from ampel_spark.lake.reading import open_table, read
 from ampel_spark.lake.runs import named_by, runs
 from ampel_spark.lake.whole import ARCHIVE, Named, check_sizes, cure, unlike
 
-__all__ = ["HASHES", "Named", "check_known", "hashes", "named", "unlike"]
+__all__ = ["HASHES", "Named", "check_known", "hashes", "marked", "named", "unlike"]
 
 #: Key of a commit's metadata: the hashes of the commits that it names, by table.
 HASHES = "commits"
@@ -40,18 +40,28 @@ def named(root: Path) -> Iterator[Named]:
                 yield Named(row["table"], row["version"], None, f"the pin of run {row['run_id']}")
 
 
-def _by_markers(root: Path) -> Iterator[Named]:
+def marked(root: Path) -> dict[str, int]:
+    """Return the versions of tables that the newest marker of the archive names, by table.
+
+    A lake that was cloned of another one has the other's markers, which name none of its own.
+    """
     newest = newest_version(root / "archive_files")
-    if newest is None:
-        return
+    if newest is None or any("cloned" in metadata_of(root / "archive_files", v) for v in (0, 1)):
+        return {}
     columns = {f"{name}_version": name for name in ARCHIVE[:-1]}
     rows = read(root, "archive_files", [*columns])
-    for column, name in columns.items():
-        if len(rows):
-            yield Named(name, max(rows[column].to_pylist()), None, "archive_files")
-    for version in range(newest, -1, -1):  # compaction and the like say nothing
+    return {name: max(rows[column].to_pylist()) for column, name in columns.items() if len(rows)}
+
+
+def _by_markers(root: Path) -> Iterator[Named]:
+    numbers = marked(root)
+    if not numbers:
+        return
+    for name, number in numbers.items():
+        yield Named(name, number, None, "archive_files")
+    for version in range(newest_version(root / "archive_files") or 0, -1, -1):
         metadata = metadata_of(root / "archive_files", version)
-        if HASHES in metadata:
+        if HASHES in metadata:  # compaction and the like say nothing
             for name, (number, digest) in metadata[HASHES].items():
                 yield Named(name, number, digest, f"version {version} of archive_files")
             return

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-__all__ = ["Lake"]
+__all__ = ["Lake", "table_properties"]
 
 # Delta refuses time travel beyond deletedFileRetentionDuration (7 days by default), and drops log
 # entries after logRetentionDuration: a pinned version must outlive both.
@@ -38,6 +38,11 @@ _PROPERTIES = {
     "delta.enableInCommitTimestamps": "true",
     "delta.checkpointInterval": str(CHECKPOINTS),
 }
+
+
+def table_properties(table: Table) -> dict[str, str]:
+    """Return the properties that a table is made with."""
+    return _PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.extremes)}
 
 
 class Lake:
@@ -85,8 +90,7 @@ class Lake:
     def _ensure(self, table: Table) -> None:
         folder = self.path(table.name)
         while not self.has(table.name):
-            properties = _PROPERTIES | {"delta.dataSkippingStatsColumns": ",".join(table.extremes)}
-            create(folder, table.schema().json(), table.comment, properties)
+            create(folder, table.schema().json(), table.comment, table_properties(table))
         there = open_table(self.root, table.name)
         # Another writer may widen the table at the same time.
         while (wider := _wider(there, table)) and not widen(folder, wider, there.version()):

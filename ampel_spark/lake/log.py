@@ -16,6 +16,7 @@ import math
 import os
 import re
 import time
+import urllib.parse
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "commit_hash",
     "commit_path",
     "create",
+    "file_of",
     "hash_of",
     "is_as_written",
     "metadata_of",
@@ -80,6 +82,12 @@ def commit_hash(table: str | Path, version: int) -> str | None:
         return hash_of(commit_path(table, version).read_bytes())
     except OSError:
         return None
+
+
+def file_of(table: str | Path, path: str) -> Path:
+    """Return the file that a commit names: in the table's folder, or where a clone says it is."""
+    plain = urllib.parse.unquote(path)
+    return Path(table) / (urllib.parse.urlsplit(plain).path if plain.startswith("file:") else plain)
 
 
 def metadata_of(table: str | Path, version: int) -> dict[str, Any]:
@@ -157,6 +165,7 @@ def replace_files(
     metadata: Mapping[str, Any],
     *,
     changes: bool = False,
+    about: Mapping[str, Any] | None = None,
 ) -> int:
     """Put files in the place of others, in one commit; return its version.
 
@@ -171,6 +180,8 @@ def replace_files(
         since; otherwise it has to be the newest version still.
     changes : bool
         Whether the new files hold other rows than the old ones.
+    about : mapping, optional
+        What changes of the table's own metadata: ``schemaString`` and ``configuration``.
 
     Raises
     ------
@@ -187,7 +198,7 @@ def replace_files(
             raise LakeError(
                 f"{table} was written to while its files were put together; do it again"
             )
-        if change_files(table, files, old, before, metadata, changes=changes):
+        if change_files(table, files, old, before, metadata, changes=changes, about=about):
             return before + 1
 
 
@@ -199,12 +210,13 @@ def change_files(
     metadata: Mapping[str, Any],
     *,
     changes: bool = True,
+    about: Mapping[str, Any] | None = None,
 ) -> bool:
     """Add files and take others away, in one commit; say whether nobody was faster.
 
     Parameters
     ----------
-    table, files, old, since, metadata, changes
+    table, files, old, since, metadata, changes, about
         As for `replace_files`.
     """
     operation = "WRITE" if changes else "OPTIMIZE"
@@ -218,7 +230,19 @@ def change_files(
         {"remove": {"path": path, "deletionTimestamp": now, "dataChange": changes}} for path in old
     ]
     new = [_action(file, changes=changes) for file in files]
-    return before == since and _link(table, before + 1, [info, *gone, *new])
+    own = [] if about is None else [{"metaData": {**_metadata(table, before), **about}}]
+    return before == since and _link(table, before + 1, [info, *own, *gone, *new])
+
+
+def _metadata(table: str | Path, version: int) -> dict[str, Any]:
+    """Return the metadata of a table at a version."""
+    while True:
+        text = (Path(table) / "_delta_log" / f"{version:020d}.json").read_text()
+        for action in map(json.loads, text.splitlines()):
+            if "metaData" in action:
+                found: dict[str, Any] = action["metaData"]
+                return found
+        version -= 1
 
 
 def _removed(table: str | Path, since: int, until: int) -> set[str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ampel_spark.errors import AmpelSparkError, LakeError
-from ampel_spark.lake.log import newest_version
+from ampel_spark.lake.log import file_of, newest_version
 from ampel_spark.lake.marker import MARKER
 
 __all__ = ["check_whole", "explained", "explanation", "lost_files"]
@@ -52,7 +52,7 @@ def lost_files(table: str | Path, version: int | None = None) -> list[Path]:
     for name, size in zip(
         actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True
     ):
-        path = folder / urllib.parse.unquote(name)
+        path = file_of(folder, name)
         try:
             whole = path.stat().st_size == size
         except OSError:

@@ -39,7 +39,7 @@ _MARKED = {
 }
 #: The columns by which large tables are clustered: the rows of one object lie close together.
 _CLUSTERED = {
-    "decisions": ("stock",),
+    "decisions": ("set_id", "accepted", "stock", "jd"),
     "states": ("stock",),
 }
 

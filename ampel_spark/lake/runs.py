@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.errors import LakeError, nearest
+from ampel_spark.lake.decisions import DecisionRef, references
 from ampel_spark.lake.log import commit_hash, metadata_of, newest_version
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.tables import TABLES
@@ -172,20 +173,23 @@ class UnitTrace:
 
 @dataclass(frozen=True)
 class Traces:
-    """The traces of a run: of T0 by channel, of T2 by the unit's name in the job."""
+    """The traces of a run: of T0 by channel, of T1, of T2 by the unit's name in the job."""
 
     t0: Mapping[str, str] = field(default_factory=dict)
     t2: Mapping[str, UnitTrace] = field(default_factory=dict)
+    t1: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the traces as mappings."""
-        return {"t0": dict(self.t0), "t2": {name: t.to_json() for name, t in self.t2.items()}}
+        units = {name: t.to_json() for name, t in self.t2.items()}
+        return {"t0": dict(self.t0), "t1": self.t1, "t2": units}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Traces:
         """Return the traces of what `to_json` gave."""
         units = value.get("t2", {})
-        return cls(value.get("t0", {}), {n: UnitTrace.from_json(t) for n, t in units.items()})
+        made = {name: UnitTrace.from_json(trace) for name, trace in units.items()}
+        return cls(value.get("t0", {}), made, value.get("t1", ""))
 
 
 @dataclass
@@ -255,6 +259,8 @@ class Run:
         Versions of the tables that it wrote.
     traces : Traces
     counts : Counts
+    decisions : mapping of str to DecisionRef
+        The decisions that it used, by channel.
     software : mapping of str to str
         Versions of packages.
     git_commit : str or None
@@ -277,6 +283,7 @@ class Run:
     outputs: Mapping[str, int] = field(default_factory=dict)
     traces: Traces = field(default_factory=Traces)
     counts: Counts = field(default_factory=Counts)
+    decisions: Mapping[str, DecisionRef] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
     git_commit: str | None = None
 
@@ -322,7 +329,9 @@ class Run:
         """Return the record as plain mappings, by column."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         parts = {name: own[name].to_json() for name in ("inputs", "traces", "counts")}
-        return own | parts | {"outputs": dict(self.outputs), "software": dict(self.software)}
+        refs = {channel: ref.to_json() for channel, ref in self.decisions.items()}
+        plain = {"outputs": dict(self.outputs), "software": dict(self.software)}
+        return own | parts | plain | {"decisions": refs}
 
     def to_row(self) -> dict[str, Any]:
         """Return the row of ``runs``: mappings as JSON text."""
@@ -346,11 +355,12 @@ class Run:
         own["inputs"] = RunInputs.from_json(own["inputs"])
         own["traces"] = Traces.from_json(own["traces"])
         own["counts"] = Counts.from_json(own["counts"])
+        own["decisions"] = references(own["decisions"])
         return cls(**own)
 
 
 #: Columns of ``runs`` that hold JSON with sorted keys.
-_JSON = ("inputs", "outputs", "traces", "counts", "software")
+_JSON = ("inputs", "outputs", "traces", "counts", "decisions", "software")
 
 
 def utc_now() -> datetime.datetime:

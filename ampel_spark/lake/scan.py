@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet
 
-__all__ = ["groups_with", "scan"]
+__all__ = ["groups_with", "objects", "scan"]
 
 # Rows that are read at once: looking at some of their columns first would save nothing.
 _SMALL = 10_000
@@ -85,3 +87,41 @@ def groups_with(
 
 def _may_have(known: Any, low: float, high: float) -> bool:
     return known is None or not known.has_min_max or (known.max >= low and known.min <= high)
+
+
+def objects(
+    path: str,
+    columns: Sequence[str],
+    stocks: npt.NDArray[np.int64],
+    perhaps: Sequence[str] = (),
+) -> Iterator[pa.Table]:
+    """Yield the rows of some objects, those of a row group at a time.
+
+    Of a row group that has none of them, no column but ``stock`` is read, or nothing.
+
+    Parameters
+    ----------
+    path : str
+        A file with a column ``stock``.
+    columns : sequence of str
+        The columns to read.
+    stocks : ndarray of int64
+        The objects, sorted.
+    perhaps : sequence of str, optional
+        Columns to read as well if the file has them.
+    """
+    if not len(stocks):
+        return
+    with parquet.ParquetFile(path) as file:
+        names = [*columns, *(n for n in perhaps if n in file.schema_arrow.names)]
+        ends = {"stock": (int(stocks[0]), int(stocks[-1]))}
+        for group in groups_with(file, ends):
+            own = file.read_row_group(group, columns=["stock"])["stock"].to_numpy()
+            near = stocks[slice(*np.searchsorted(stocks, [own.min(), own.max() + 1]))]
+            if not len(near):
+                continue
+            place = np.minimum(np.searchsorted(near, own), len(near) - 1)
+            mine = near[place] == own
+            if mine.any():
+                rows = file.read_row_group(group, columns=names)
+                yield rows.select(names).filter(pa.array(mine))

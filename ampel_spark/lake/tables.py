@@ -112,6 +112,7 @@ class Table:
 #: "equal, bit for bit".
 INCOMPARABLE = frozenset(
     {"run_id", "duration_ms", "attempts", "started", "ended", "committed", "seconds"}
+    | {"set_id", "part"}
     | {"path", "file", "datapoints_version", "alerts_version", "quarantine_version"}
     | {"sightings_version"}
 )
@@ -241,8 +242,30 @@ value | double | what the alert had, in the cut's unit
 threshold | double | what the cut asked for, in the same unit
 bypassed | boolean | accepted because the object was accepted before (on_stock_match)
 trace_id | string | filter, parameters, code and catalogue that judged
+set_id | string | decision set of the row; the record of a run names the sets that it used
+part | int | which growth of the set brought the row, from 0; of one alert, the latest part counts
+run_id | string | run that first made it
 """
-    + _RUN
+)
+
+_DECISION_SETS = columns_of(
+    """
+set_id | string | decision set
+part | int | which growth of the set, from 0
+channel | string | channel
+survey | string | survey
+trace_id | string | filter, parameters, code and catalogue that judged
+alerts_version | bigint | version of alerts that the set covers with this part
+until_jd | double | time up to which it covers them [d]; null: all
+alerts | bigint | alerts that this part judged
+accepted | bigint | accepted ones among them
+bypassed | bigint | accepted because the object was accepted before
+revised | bigint | alerts among them that an earlier part had judged
+cuts | array<string> | cuts that rejected alerts
+lost | array<bigint> | how many alerts each of these cuts rejected
+decisions_version | bigint | version of decisions that brought the part
+run_id | string | run that made it
+"""
 )
 
 _STATES = columns_of(
@@ -322,6 +345,8 @@ inputs | string | versions of the tables it read [JSON]
 outputs | string | versions of the tables it wrote [JSON]
 traces | string | traces of filters and units, with what went into them [JSON]
 counts | string | what went in and came out of every tier [JSON]
+decisions | string | by channel: set_id, the last part that counts, and until_jd, where alerts \
+count up to a time [JSON]
 software | string | package versions [JSON]
 git_commit | string | of the project, with + where files were changed
 started | timestamp | start, UTC
@@ -371,8 +396,10 @@ TABLES: dict[str, Table] = {
               "that were seen with more than one set of values", _SIGHTINGS,
               ("survey", "stock", "datapoint_id", "first_alert_jd", "first_alert_id"),
               ("stock", "datapoint_id", *_POINTS_NOTED)),
-        Table("decisions", "one alert judged for one channel under one trace in one run",
-              _DECISIONS, ("run_id", "channel", "alert_id")),
+        Table("decisions", "one alert judged for one channel under one trace", _DECISIONS,
+              ("set_id", "part", "alert_id"), ("set_id", "part", "stock", "alert_id", "jd")),
+        Table("decision_sets", "one part of a set of decisions", _DECISION_SETS,
+              ("set_id", "part")),
         Table("states", "one state, content only", _STATES, ("state_id",)),
         Table("state_channels", "one state wanted by one channel of one run", _STATE_CHANNELS),
         Table("calibrations", "one rule of one calibration release", _CALIBRATIONS,
@@ -380,7 +407,7 @@ TABLES: dict[str, Table] = {
         Table("candidates", "one object selected by one run", _CANDIDATES),
         Table("systematics", "one number of one object, shifted by one variation of a run",
               _SYSTEMATICS, ("run_id", "variation", "stock", "parameter")),
-        Table("runs", "one run", _RUNS, ("run_id",)),
+        Table("runs", "one run", _RUNS, ("run_id",), ("run_id",)),
         Table("pins", "one version of a table that one run needs", _PINS, ("run_id", "table")),
     )
 }  # fmt: skip

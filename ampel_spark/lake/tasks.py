@@ -15,10 +15,13 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["TOLD", "ahead", "run_tasks", "tell"]
+__all__ = ["TOLD", "ahead", "run_on_files", "run_tasks", "tell"]
 
 #: The reports of tasks to the driver, each a line of JSON.
 TOLD = pa.schema([("report", pa.string())])
+
+#: Bytes of files that are no work for tasks: to read them here costs less than a job.
+_HERE = 64 << 20
 
 Work = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 _T = TypeVar("_T")
@@ -80,3 +83,24 @@ def run_tasks(
     source = spark.createDataFrame(list(rows), columns).repartitionById(tasks, "task")
     rows_made = source.mapInArrow(work, from_arrow_schema(TOLD)).collect()
     return [json.loads(row["report"]) for row in rows_made]
+
+
+def run_on_files(spark: SparkSession, work: Work, files: Sequence[tuple[str, int]]) -> list[Any]:
+    """Run `work` on files, shared out among tasks by their sizes, and return its reports.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        The session that runs the tasks; where there is little to read, this process does it.
+    work : callable
+        Takes Arrow batches of ``task, path``, and yields batches of `TOLD`.
+    files : sequence of (str, int)
+        Paths, and sizes in bytes.
+    """
+    tasks = max(1, min(len(files), 3 * spark.sparkContext.defaultParallelism))
+    loads, rows = [0] * tasks, []
+    for path, size in sorted(files, key=lambda file: (-file[1], file[0])):
+        task = loads.index(min(loads))
+        loads[task] += size
+        rows.append((task, path))
+    return run_tasks(spark, work, rows, "task int, path string", here=sum(loads) <= _HERE)

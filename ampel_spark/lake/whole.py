@@ -5,14 +5,19 @@ This costs some thousandths of a second a table. `ampel_spark.lake.check` looks 
 
 from __future__ import annotations
 
-import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ampel_spark.errors import LakeError
-from ampel_spark.lake.log import commit_hash, commit_path, is_as_written, newest_version
+from ampel_spark.lake.log import (
+    commit_hash,
+    commit_path,
+    file_of,
+    is_as_written,
+    newest_version,
+)
 from ampel_spark.lake.lost import check_whole
 
 if TYPE_CHECKING:
@@ -101,7 +106,7 @@ def check_sizes(root: Path, name: str, table: DeltaTable) -> None:
     for path, size in zip(
         actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True
     ):
-        file = root / name / urllib.parse.unquote(path)
+        file = file_of(root / name, path)
         try:
             there = file.stat().st_size
         except OSError:

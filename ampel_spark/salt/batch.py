@@ -5,9 +5,10 @@ depend on the batch it is in, nor on the number of threads, bit for bit.
 
 Order of work for one object: usable points, sorted by band and time; starting points
 (`search.scan`); descents from them with the errors of the data alone, and with an iterative phase
-range each to the point where range and t0 agree (`starts`); then rounds with the model's
-covariance, frozen at the last round's parameters (`rounds`); then the matrix of second derivatives
-and, with it, one last Newton step.
+range each to the point where range and t0 agree, of which the one counts that costs least
+(`starts`, `cost`); then rounds with the model's covariance, frozen at the last round's parameters,
+for the best and for the lowest other minimum (`rounds`); then the matrix of second derivatives and,
+with it, one last Newton step.
 """
 
 from __future__ import annotations

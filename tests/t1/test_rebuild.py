@@ -1,25 +1,27 @@
-"""When a point was first seen, by one object in Python and by Spark for all."""
+"""When a point was first seen, by one object in Python and in Arrow for all."""
 
 from __future__ import annotations
 
 import random
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from pyspark.sql import SparkSession
 
 from ampel_spark.errors import LakeError
 from ampel_spark.t1.rebuild import _first_seen, rebuild
 from ampel_spark.t1.states import visible_points
 
-ALERTS = (
-    "survey string, stock bigint, alert_id bigint, jd double, programid int, "
-    "datapoint_ids array<bigint>, forced_ids array<bigint>"
-)
-POINTS = (
-    "survey string, stock bigint, datapoint_id bigint, revision int, programid int, "
-    "first_alert_jd double, first_alert_id bigint"
-)
+ALERTS = pa.schema(
+    [("survey", pa.string()), ("stock", pa.int64()), ("alert_id", pa.int64()),
+     ("jd", pa.float64()), ("programid", pa.int32()), ("datapoint_ids", pa.list_(pa.int64())),
+     ("forced_ids", pa.list_(pa.int64()))]
+)  # fmt: skip
+POINTS = pa.schema(
+    [("survey", pa.string()), ("stock", pa.int64()), ("datapoint_id", pa.int64()),
+     ("revision", pa.int32()), ("programid", pa.int32()), ("first_alert_jd", pa.float64()),
+     ("first_alert_id", pa.int64())]
+)  # fmt: skip
 
 
 def made(stock: int, odd: random.Random) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -52,16 +54,14 @@ def made(stock: int, odd: random.Random) -> tuple[list[dict[str, Any]], list[dic
     return alerts, points
 
 
-@pytest.mark.spark
 @pytest.mark.parametrize("access", [{1}, {1, 2}, {1, 2, 3}], ids=str)
-def test_both_say_alike_when_each_revision_was_first_seen(
-    access: set[int], spark: SparkSession
-) -> None:
+def test_both_say_alike_when_each_revision_was_first_seen(access: set[int]) -> None:
     objects = [made(stock, random.Random(stock)) for stock in range(1, 80)]
     alerts = [a for mine, _ in objects for a in mine]
     points = [p for _, mine in objects for p in mine]
-    frames = spark.createDataFrame(alerts, ALERTS), spark.createDataFrame(points, POINTS)
-    rows = visible_points(*frames, frozenset(access)).collect()
+    random.Random(7).shuffle(points)
+    tables = pa.Table.from_pylist(alerts, ALERTS), pa.Table.from_pylist(points, POINTS)
+    rows = visible_points(*tables, frozenset(access)).to_pylist()
     theirs = {
         (r["stock"], r["datapoint_id"], r["revision"]): (r["seen_jd"], r["seen_alert_id"])
         for r in rows

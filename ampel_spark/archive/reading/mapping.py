@@ -120,7 +120,7 @@ class Mapper:
                 name=name,
                 stock=stock,
                 alert_id=number,
-                programid=_program(spec.programid, packet, packet),
+                programid=_program(spec.of(spec.points[0], "programid"), own, packet),
                 jd=jd,
                 ra=ra,
                 dec=dec,

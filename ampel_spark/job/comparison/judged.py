@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ampel_spark.job.comparison.differences import filter_changes, summary
 from ampel_spark.job.comparison.sides import Side
-from ampel_spark.lake.reading import read, table_names
+from ampel_spark.lake.decisions import decisions_of
 
 __all__ = ["note_cuts"]
 
@@ -82,11 +82,8 @@ def note_cuts(
 
 
 def _decisions(side: Side, channel: str, stocks: Array) -> pd.DataFrame:
-    if "decisions" not in table_names(side.lake):
-        return pd.DataFrame({name: [] for name in _DECISION})
-    rows = (pc.field("run_id") == side.run_id) & (pc.field("channel") == channel)
-    rows = rows & pc.field("stock").isin(pa.array(np.unique(stocks)))
-    found: pd.DataFrame = read(side.lake, "decisions", _DECISION, rows).to_pandas()
+    mine = pc.field("stock").isin(pa.array(np.unique(stocks)))
+    found: pd.DataFrame = decisions_of(side.lake, side.run, [channel], mine, _DECISION).to_pandas()
     return found
 
 

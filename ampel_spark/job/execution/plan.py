@@ -8,17 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from ampel_spark.archive.reading.files import find_files
 from ampel_spark.archive.reading.readers import name_patterns
-from ampel_spark.calibration.examine import COLUMNS, examine_batches
 from ampel_spark.document import written
 from ampel_spark.job.configuration.model import ResolvedJob
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.tiers import channel_filter
 from ampel_spark.lake.log import newest_version
-from ampel_spark.lake.reading import read, stream
+from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import Run
 from ampel_spark.settings import conf_dir
 from ampel_spark.t0.selection import cuts_off
@@ -55,7 +52,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         job.notes,
         _t0(job),
         _t1(job),
-        _calibration(job, lake, inputs),
+        _calibration(job, lake),
         _t2(job),
         (f"T3: {s.name}: channel {s.channel}, {s.select.text}" for s in job.selections),
     )
@@ -182,22 +179,14 @@ def estimate(units: Mapping[str, Mapping[str, Any]], runs: Sequence[Run]) -> Ite
     yield f"T2: about {total:.0f} s in all" + (", as far as that is known" if unknown else "")
 
 
-def _calibration(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
-    """Yield what the release would do to the points that the run would read, of all access."""
+def _calibration(job: ResolvedJob, lake: Path) -> Iterator[str]:
+    """Yield which release it is; what it would do to points is counted with the tiers."""
     release = job.calibration
     if not release.rules:
         return
     yield f"calibration {release.name}: {len(release.rules)} rules, {release.content_hash[:12]}"
     if not (lake / "datapoints" / "_delta_log").is_dir():
         yield "calibration: there are no datapoints yet to hold its rules against"
-        return
-    version = inputs.pin(lake).datapoints if inputs.is_past else None
-    known = None if inputs.until is None else pc.field("first_alert_jd") <= inputs.until
-    points = stream(lake, "datapoints", COLUMNS, known, version)
-    found = examine_batches(points, release)
-    for rule in release.rules:
-        yield f"calibration: {rule} acts on {found.counts[rule.number]} of {found.points} points"
-    yield from (f"warning: {line}" for line in found.warnings)
 
 
 def _versions(lake: Path) -> dict[str, int]:

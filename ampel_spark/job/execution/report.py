@@ -384,18 +384,13 @@ def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any
 
 
 def light_curves_of(context: Context, state_ids: Sequence[str]) -> dict[str, LightCurve]:
-    """Return light curves of a run, which are still in its staging, by state."""
+    """Return light curves of a run by state."""
     if not state_ids:
         return {}
-    frame = context.lake.spark.read.parquet(f"{context.folder}/light_curves")
-    columns = [
-        "state_id",
-        "stock",
-        "name",
-        *(name for name in frame.columns if name.startswith("lc_")),
-    ]
-    table = frame.where(frame.state_id.isin(*state_ids)).select(*columns).toArrow().combine_chunks()
-    batches: list[pa.RecordBatch] = table.to_batches()
+    assert context.states is not None  # T1 is over
+    batches: list[pa.RecordBatch] = (
+        context.states.curves_of(state_ids).combine_chunks().to_batches()
+    )
     return {curve.state_id: curve for batch in batches for curve in batch_of(batch)}
 
 

@@ -16,6 +16,7 @@ from ampel_spark.job.configuration.load import load_recorded
 from ampel_spark.job.execution.inputs import Inputs, recorded
 from ampel_spark.lake.commits import add_parts, written
 from ampel_spark.lake.comparison import RowDifference, first_difference
+from ampel_spark.lake.decisions import decisions_of
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.reading import open_table, read, table_names
 from ampel_spark.lake.runs import GOOD, PARTIAL, Run, UnitTrace, find_run
@@ -126,7 +127,10 @@ def _pairs(
     for name, key in _KEYS.items():
         if name not in there:
             continue
-        a, b = read(lake_a, name, filters=mine_a), read(lake_b, name, filters=mine_b)
+        if name == "decisions":
+            a, b = decisions_of(lake_a, run_a), decisions_of(lake_b, run_b)
+        else:
+            a, b = read(lake_a, name, filters=mine_a), read(lake_b, name, filters=mine_b)
         shared = [column for column in a.column_names if column in b.column_names]
         if name == "state_channels":
             ids = [pc.unique(table["state_id"].combine_chunks()) for table in (a, b)]

@@ -25,6 +25,8 @@ from ampel_spark.archive.truth import TRUTH, insert_truth
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.configuration.catalogs import catalog_inputs
 from ampel_spark.job.configuration.model import ResolvedJob, SimulationEntry
+from ampel_spark.job.execution.assembling import make_states
+from ampel_spark.job.execution.deciding import decide
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.plan import estimate, plan
 from ampel_spark.job.execution.report import column_meanings, light_curves_of, report_content
@@ -32,12 +34,11 @@ from ampel_spark.job.execution.tiers import (
     Context,
     Results,
     candidates,
-    decide,
     fit_units,
-    make_states,
     record_calibration,
     selections_of,
 )
+from ampel_spark.lake.decisions import DecisionRef
 from ampel_spark.lake.known import check_known
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.lost import explained, explanation
@@ -63,6 +64,7 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.session import get_session
 from ampel_spark.simulate import Simulation, simulate, simulate_rubin
 from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t1 import known
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
 from ampel_spark.t3.export import export
@@ -164,6 +166,7 @@ def run_job(
         traces=_traces(job, selections, traces),
     )
     counts, outputs, read = Counts(), dict[str, int](), RunInputs()
+    decisions: dict[str, DecisionRef] = {}
     # A run is alive while it holds its staging, from before its first record to after its last.
     with place.staging(run_id) as folder:
         record(place, run)
@@ -177,12 +180,15 @@ def run_job(
             pin(place, run_id, asdict(versions))
             read = _read(job, versions, inputs.until, selections)
             context = Context(
-                place, job, run_id, versions, folder, inputs.until, out, False, counts, outputs
-            )
+                place, job, run_id, versions, folder, inputs.until, out, False, counts, outputs,
+                decisions,
+            )  # fmt: skip
             record_calibration(context)
             found, results = _tiers(context, selections, traces)
             counts.seconds["total"] = round(time.monotonic() - clock, 2)
-            run = run.finished(*_outcome(counts), inputs=read, outputs=outputs, counts=counts)
+            run = run.finished(
+                *_outcome(counts), inputs=read, outputs=outputs, counts=counts, decisions=decisions
+            )
             written = _export(context, run, found)
             if job.report is not None:
                 written["report"] = [_report(context, run, found, results, written, report)]
@@ -190,7 +196,10 @@ def run_job(
             # The record says how it ended, whatever ended it; the error goes on to the user.
             known = error if isinstance(error, AmpelSparkError) else explanation(error)
             text = f"{type(error).__name__}: {error}" if known is None else str(known)
-            ended = run.finished(FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts)
+            ended = run.finished(
+                FAILED, text[:2000], inputs=read, outputs=outputs, counts=counts,
+                decisions=decisions,
+            )  # fmt: skip
             record(place, ended)
             raise
         record(place, run)
@@ -250,8 +259,8 @@ def forecast(
             place, job, "dry-run", versions, folder, inputs.until, lambda line: out(f"  {line}"),
             dry=True,
         )  # fmt: skip
-        decisions = decide(context, selections)
-        fit_units(context, make_states(context, decisions), traces)
+        record_calibration(context)
+        fit_units(context, make_states(context, decide(context, selections)), traces)
     for line in estimate(context.counts.t2, runs(lake)):
         out(f"  {line}")
 
@@ -262,9 +271,9 @@ def _tiers(
     """Go through the tiers, and time each."""
     counts = context.counts
     with _timed(counts, "t0"):
-        decisions = decide(context, selections)
+        accepted = decide(context, selections)
     with _timed(counts, "t1"):
-        states = make_states(context, decisions)
+        states = make_states(context, accepted)
     with _timed(counts, "t2"):
         results = fit_units(context, states, traces)
     with _timed(counts, "t3"):
@@ -371,6 +380,7 @@ def _traces(job: ResolvedJob, selections: list[ChannelFilter], traces: dict[str,
             name: UnitTrace(trace.trace_id, trace.unit, needs[name], trace.content)
             for name, trace in traces.items()
         },
+        known.trace(),
     )
 
 

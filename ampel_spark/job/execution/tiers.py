@@ -10,13 +10,13 @@ import functools
 import math
 import operator
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import functions as f
 
 from ampel_spark.archive.committing.chunks import Pinned
@@ -24,7 +24,9 @@ from ampel_spark.calibration.examine import examine
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
 from ampel_spark.job.execution.outcomes import failures, outcomes, qualities
-from ampel_spark.lake.commits import add_parts, insert, insert_parts, written
+from ampel_spark.lake.changes import files_at
+from ampel_spark.lake.commits import insert, insert_parts
+from ampel_spark.lake.decisions import DecisionRef
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import Part, arrow_schema
 from ampel_spark.lake.progress import progress
@@ -32,31 +34,23 @@ from ampel_spark.lake.reading import struct_columns
 from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Table, TableColumn
 from ampel_spark.t0.gaia import StarCatalog
-from ampel_spark.t0.judge import judge
 from ampel_spark.t0.selection import ChannelFilter
-from ampel_spark.t1.states import (
-    ALL,
-    Wanted,
-    light_curves,
-    requests,
-    visible_points,
-    with_own,
-)
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
 from ampel_spark.t3.selection import losses, select
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row
+    from pyspark.sql import DataFrame
+
+    from ampel_spark.job.execution.assembling import States
 
 __all__ = [
     "Context",
     "Results",
     "candidates",
     "channel_filter",
-    "decide",
     "fit_units",
-    "make_states",
+    "own_types",
     "record_calibration",
     "selections_of",
 ]
@@ -88,8 +82,10 @@ class Context:
     dry : bool
         Nothing is committed, and no unit runs: what would be done is counted.
     counts : Counts
-    outputs : dict
+    outputs, decisions : dict
         For the run's record.
+    states : States or None
+        The states, once they are made.
     """
 
     lake: Lake
@@ -102,6 +98,8 @@ class Context:
     dry: bool = False
     counts: Counts = field(default_factory=Counts)
     outputs: dict[str, int] = field(default_factory=dict)
+    decisions: dict[str, DecisionRef] = field(default_factory=dict)
+    states: States | None = None
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Compute `rows` once, into staging, and return them from there."""
@@ -127,6 +125,11 @@ class Context:
             self.lake, table, parts, metadata, since, replacing
         )
         return kept
+
+    def files(self, name: str) -> list[tuple[str, int]]:
+        """Return the files of a table of the archive, of the pinned version, and their sizes."""
+        paths = files_at(self.lake.path(name), getattr(self.versions, name))
+        return [(path, Path(path).stat().st_size) for path in paths]
 
     def alerts(self) -> DataFrame:
         """Return the alerts of the job's survey, of the pinned version."""
@@ -166,10 +169,11 @@ def record_calibration(context: Context) -> None:
     release = context.job.calibration
     if not release.rules:
         return
-    datapoints = context.lake.read("datapoints", context.versions.datapoints)
-    if context.as_of is not None:
-        datapoints = datapoints.where(datapoints["first_alert_jd"] <= context.as_of)
-    found = examine(datapoints, release)
+    found = examine(context.lake.spark, context.files("datapoints"), release, context.as_of)
+    if context.dry:
+        for rule in release.rules:
+            n = found.counts[rule.number]
+            context.out(f"calibration: {rule} acts on {n} of {found.points} points")
     for line in found.warnings:
         context.out(f"warning: {line}")
     context.counts.calibration = {
@@ -184,140 +188,7 @@ def record_calibration(context: Context) -> None:
     context.commit(table, pa.Table.from_pylist(rows, arrow_schema(table)))
 
 
-def decide(context: Context, selections: Sequence[ChannelFilter]) -> DataFrame:
-    """T0: judge every alert for every channel; return the decisions."""
-    alerts = context.alerts()
-    if context.as_of is not None:
-        alerts = alerts.where(f.col("jd") <= context.as_of)
-    decisions = context.stage("decisions", judge(alerts, selections, context.run_id))
-    if not context.dry:
-        # Every run writes decisions of its own: no need to look for them first.
-        table = TABLES["decisions"]
-        lake = context.lake
-        lake.ensure(table)
-        parts = written(lake, table, decisions)
-        context.outputs[table.name] = add_parts(lake, table, parts, {"run_id": context.run_id})
-    counted = (
-        decisions.groupBy("channel", "accepted", "bypassed", "cut")
-        .agg(f.count("*").alias("n"))
-        .collect()
-    )
-    objects = {
-        r["channel"]: r["n"]
-        for r in decisions.where("accepted")
-        .groupBy("channel")
-        .agg(f.count_distinct("stock").alias("n"))
-        .collect()
-    }
-    for selection in selections:
-        channel = selection.channel
-        rows = [row for row in counted if row["channel"] == channel]
-        tier = _judged(selection, rows) | {"objects": objects.get(channel, 0)}
-        context.counts.t0[channel] = tier
-        context.out(
-            f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted, "
-            f"{tier['objects']} objects"
-        )
-    return decisions
-
-
-def _judged(selection: ChannelFilter, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return how many alerts of a channel were accepted, and lost by each cut."""
-    lost = Counter[str]()
-    for row in rows:
-        lost[row["cut"]] += 0 if row["accepted"] else row["n"]
-    order = dict.fromkeys(cut.name for cut in selection.cuts())
-    return {
-        "alerts": sum(row["n"] for row in rows),
-        "accepted": sum(row["n"] for row in rows if row["accepted"]),
-        "bypassed": sum(row["n"] for row in rows if row["bypassed"]),
-        "cuts": [[name, lost[name]] for name in order],
-    }
-
-
-def make_states(context: Context, decisions: DataFrame) -> DataFrame:
-    """T1: assemble the states that the channels want; return them with their light curves.
-
-    The rows have the columns of `ampel_spark.t1.assemble.LIGHT_CURVE_SCHEMA`, ``channel``,
-    ``alert_id`` and ``until_jd``: one row per (channel, state wanted).
-    """
-    job = context.job
-    alerts = context.alerts()
-    if context.as_of is not None:
-        alerts = alerts.where(f.col("jd") <= context.as_of)
-    own = _own_types(context)
-    datapoints = with_own(
-        context.lake.read("datapoints", context.versions.datapoints), job.survey.label, own
-    )
-    wanted = Wanted(job.states.mode, job.states.as_of, job.states.points)
-    parts, by_channel = [], []
-    for access in sorted({c.programids for c in job.channels.values()}):
-        channels = [c.name for c in job.channels.values() if c.programids == access]
-        accepted = decisions.where(f.col("accepted") & f.col("channel").isin(channels))
-        asked = requests(accepted, wanted, context.as_of).withColumn(
-            "access", f.lit(",".join(map(str, access)))
-        )
-        points = visible_points(alerts, datapoints, frozenset(access))
-        curves = light_curves(asked, points, job.states.points, job.calibration, own)
-        parts.append(curves.withColumn("access", f.lit(",".join(map(str, access)))))
-        by_channel.append(asked)
-    curves = context.stage("light_curves", functools.reduce(_union, parts))
-    asked = functools.reduce(_union, by_channel)
-    links = asked.select("request", "access", "channel", "alert_id", "until_jd", "until_alert_id")
-    states = curves.join(links, ["request", "access"])
-
-    run = f.lit(context.run_id)
-    content = curves.dropDuplicates(["state_id"]).withColumn("run_id", run)
-    counted = states.select(
-        "channel", "stock", "state_id", "n_detections", "n_upper_limits", "n_forced"
-    ).dropDuplicates(["channel", "state_id"])
-    new = f.lit(True)
-    if context.lake.has("states"):
-        known = context.lake.read("states").select("state_id", f.lit(False).alias("known"))
-        counted, new = counted.join(known, "state_id", "left"), f.coalesce("known", new)
-    counted = counted.withColumn("new", new)
-    sums = [
-        f.count_distinct("state_id").alias("states"),
-        f.count_distinct("stock").alias("objects"),
-        f.count_distinct(f.when(f.col("new"), f.col("state_id"))).alias("new"),
-        f.sum("n_detections").alias("detections"),
-        f.sum("n_upper_limits").alias("upper_limits"),
-        f.sum("n_forced").alias("forced"),
-    ]
-    # With the row of no channel: what stands in several channels counts once there.
-    rows = {r["channel"]: r.asDict() for r in counted.rollup("channel").agg(*sums).collect()}
-    total = rows.pop(None, {"states": 0, "objects": 0, "new": 0})
-    context.counts.t1 = {k: total[k] for k in ("states", "objects", "new")}
-    for row in rows.values():
-        row.pop("channel")
-    context.counts.t1["channels"] = rows
-    context.commit(TABLES["states"], content)
-    bounded = f.col("until_jd") < ALL
-    context.commit(
-        TABLES["state_channels"],
-        states.select(
-            "channel",
-            "stock",
-            "state_id",
-            f.when(bounded, f.col("until_jd")).alias("as_of_jd"),
-            f.when(f.col("alert_id").isNotNull(), f.col("until_alert_id")).alias("as_of_alert_id"),
-            "alert_id",
-            f.lit(job.calibration.name).alias("calibration"),
-            "rules",
-            "access",
-            f.lit(",".join(job.states.points)).alias("points"),
-            f.lit(context.versions.datapoints).cast("bigint").alias("datapoints_version"),
-            f.lit(context.versions.alerts).cast("bigint").alias("alerts_version"),
-            run.alias("run_id"),
-        ).orderBy("channel", "stock", "as_of_jd", "as_of_alert_id"),
-    )
-    context.out(
-        f"T1: {total['states']} states of {total['objects']} objects, {total['new']} of them new"
-    )
-    return states
-
-
-def _own_types(context: Context) -> dict[str, str]:
+def own_types(context: Context) -> dict[str, str]:
     """Return the columns that the survey declares for its points and a unit reads, with types.
 
     They have the types that the lake has, where it has them.
@@ -330,11 +201,7 @@ def _own_types(context: Context) -> dict[str, str]:
     return {name: types[name] for name in sorted(read)}
 
 
-def _union(a: DataFrame, b: DataFrame) -> DataFrame:
-    return a.unionByName(b)
-
-
-def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> Results:
+def fit_units(context: Context, states: States, traces: dict[str, Trace]) -> Results:
     """T2: run every unit on the states that want it and lack a result.
 
     Returns
@@ -345,10 +212,9 @@ def fit_units(context: Context, states: DataFrame, traces: dict[str, Trace]) -> 
     done: Results = {}
     if not context.job.units:
         return done
-    curves = runner.light_curves(f"{context.folder}/light_curves", context.lake.spark)
-    headers = _headers(context, states)
+    headers = _headers(context, states.frame())
     for step in context.job.units:
-        rows = _run_unit(context, step, states, curves, headers, traces[step.name], done)
+        rows = _run_unit(context, step, states, headers, traces[step.name], done)
         done[step.name] = (step, rows)
     return done
 
@@ -367,8 +233,7 @@ def _headers(context: Context, states: DataFrame) -> DataFrame | None:
 def _run_unit(
     context: Context,
     step: UnitStep,
-    states: DataFrame,
-    curves: DataFrame,
+    states: States,
     headers: DataFrame | None,
     trace: Trace,
     done: Results,
@@ -377,8 +242,8 @@ def _run_unit(
     table = runner.unit_table(step.name, step.columns)
     if not context.dry:
         lake.ensure(table)
-    mine = states.where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
-    rows = _wanted(context, step, mine, curves, headers, done)
+    mine = states.frame().where(f.col("channel").isin(*step.channels)).select("state_id").distinct()
+    rows = _wanted(context, step, mine, states, headers, done)
     has_subjects = runner.has_subjects(step.unit)
     keys = rows.select("state_id", "input_hash")
     one = ("trace_id", trace.trace_id, trace.trace_id)
@@ -431,6 +296,10 @@ def _run_unit(
         return there.join(keys, ["state_id", "input_hash"])
 
     started = time.monotonic()
+    if n_todo and not states.are_staged:
+        # Of a subject any of its states may be taken.
+        states.stage(todo.select("state_id").toArrow()["state_id"].combine_chunks())
+    curves = states.light_curves()
     if has_subjects:
 
         def first() -> DataFrame:
@@ -463,7 +332,7 @@ def _wanted(
     context: Context,
     step: UnitStep,
     mine: DataFrame,
-    curves: DataFrame,
+    states: States,
     headers: DataFrame | None,
     done: Results,
 ) -> DataFrame:
@@ -473,6 +342,9 @@ def _wanted(
     if not points:
         return runner.wanted(mine, ties)
     # The light curves come for what the unit reads beside them, and go again.
+    ids = states.rows.filter(pc.is_in(states.rows["channel"], value_set=pa.array(step.channels)))
+    states.stage(ids["state_id"].combine_chunks())
+    curves = states.light_curves()
     rows = mine.join(curves.select("state_id", "stock", "name", *points), "state_id")
     if step.unit.reads_header and headers is not None:
         header = f.struct("header").alias("tie__header")
@@ -533,9 +405,9 @@ def _compute(
     return files
 
 
-def candidates(context: Context, states: DataFrame, results: Results) -> dict[str, Any]:
+def candidates(context: Context, states: States, results: Results) -> dict[str, Any]:
     """T3: select, rank and write the candidates; return them as Arrow by selection name."""
-    wide = states.select(
+    wide = states.frame().select(
         "channel",
         "stock",
         "state_id",

@@ -20,7 +20,7 @@ from ampel_spark.errors import LakeError
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.marker import FORMAT, read_marker, write_marker
 from ampel_spark.lake.reading import find_lake
-from ampel_spark.lake.upgrade import input_hashes, subjects, survey_columns
+from ampel_spark.lake.upgrade import decision_sets, input_hashes, subjects, survey_columns
 
 __all__ = ["STEPS", "UpgradeStep", "upgrade"]
 
@@ -52,6 +52,7 @@ STEPS: Mapping[int, Sequence[UpgradeStep]] = {
         ),
     ),
     3: (
+        UpgradeStep("decisions belong to sets that runs name", decision_sets.rewrite),
         UpgradeStep("results name their subject", subjects.add_column),
         UpgradeStep("alerts and datapoints have columns that surveys declare", survey_columns.say),
     ),

@@ -195,7 +195,7 @@ def weigh_other(
     Returns as `covariance_rounds`, then the cost of the one kept (in `par`), the other one, and the
     far end of a valley.
     """
-    cost, best = _full_cost(sn, par), par.copy()
+    cost, best, rounds = _full_cost(sn, par), par.copy(), counts[8]
     if valley is not None:
         # Its time is held: it is no minimum.
         sn.held = T0
@@ -209,6 +209,7 @@ def weigh_other(
     if sn.has_moving_range:
         sn.set_phase_range(par)
     good, converged = covariance_rounds(sn, par, counts)
+    counts[8] = rounds
     return good, converged, cost, other, valley
 
 

@@ -86,6 +86,8 @@ class TemplateFit(Unit):
     "Fraction of the flux added to errors in quadrature: what templates are uncertain by."
 
     libraries = ("extinction", "numba", "numpy", "scipy", "sncosmo")
+    #: May be patterns; `files` names the files themselves.
+    untraced = ("template_files",)
     columns = (
         Column("template", "string", "", "the most likely template"),
         Column("posterior", "double", "", "its probability, all equally likely beforehand"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as f
 
 from ampel_spark.archive.committing.ingest import ingest
 from ampel_spark.archive.reading.surveys import Survey
@@ -83,12 +84,15 @@ def test_a_re_issued_table_revises_what_it_changes_and_nothing_else(
     assert [r["accepted"] for r in decisions.select("accepted").collect()] == [True] * 4
 
     # a state sees the newest revision, of its own survey; as of the first issue, the first
-    both = points.unionByName(points.withColumn("survey", f.lit("other")))
-    alerts = lake.read("alerts").withColumn("channel", f.lit("C"))
-    seen = visible_points(alerts, both, frozenset({1}))
-    mine = alerts.where("name = 'ZTF18aaaaaab'")
+    points = lake.arrow("datapoints")
+    at = points.column_names.index("survey")
+    others = points.set_column(at, "survey", pa.repeat("other", len(points)))
+    alerts = lake.arrow("alerts")
+    alerts = alerts.append_column("channel", pa.repeat("C", len(alerts)))
+    seen = visible_points(alerts, pa.concat_tables([points, others]), frozenset({1}))
+    mine = alerts.filter(pc.field("name") == "ZTF18aaaaaab")
     asked = requests(mine, Wanted("as_of", (2458900.0, 2459300.0), ("forced",)), None)
-    curves = light_curves(asked, seen, ["forced"]).orderBy("n_forced").collect()
+    curves = light_curves(asked, seen, ["forced"]).sort_by("n_forced").to_pylist()
     assert [sorted(c["lc_flux"]) for c in curves] == [
         [100.0, 101.0, 102.0, 103.0],
         [7.0, 101.0, 102.0, 103.0, 110.0],

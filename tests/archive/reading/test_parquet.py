@@ -12,7 +12,6 @@ import pytest
 from pyarrow import parquet
 
 from ampel_spark.archive.reading.files import Member, read_members
-from ampel_spark.archive.reading.packets import read_batches
 from ampel_spark.archive.reading.readers import reader_of
 from ampel_spark.job.configuration.load import load_survey
 from tests.archive.conftest import Make
@@ -43,8 +42,7 @@ def test_real_alerts_are_the_same_from_parquet_as_from_avro(
     path = tmp_path / "export.parquet"
     parquet.write_table(pa.Table.from_pylist(packets), path)
     ours = _rows(list(reader_of(load_survey(SURVEY))([str(path)])))
-    columns = load_survey("ztf").columns
-    theirs = _rows(list(read_batches([str(source)], columns=columns)))
+    theirs = _rows(list(reader_of(load_survey("ztf"))([str(source)])))
     assert ours == theirs
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ampel_spark.archive.reading.files import find_files
 from ampel_spark.archive.reading.photometry import objects_of, read_photometry
-from ampel_spark.archive.reading.readers import name_patterns
+from ampel_spark.archive.reading.readers import name_patterns, reader_of
 from ampel_spark.archive.reading.rows import Packet
 from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.job.configuration.load import conf_dir, load_survey
@@ -113,3 +113,13 @@ def test_every_settings_file_is_in_the_page_with_what_it_was_tried_on() -> None:
     tables = [file for file in files if "reader: photometry" in file.read_text()
               or file.parent.name == "catalogs"]  # fmt: skip
     assert [f.name for f in tables if f"conf/{f.parent.name}/{f.name}" not in page] == []
+
+
+def test_a_night_of_a_table_begins_when_the_survey_s_nights_do(tmp_path: Path) -> None:
+    path = tmp_path / "job1.txt"
+    path.write_text("MJD uJy duJy F err chi/N RA Dec mag5sig\n59801.4 157 6 o 0 1 210 -12 19\n")
+    made = load_survey("atlas").model_dump(exclude_none=True, by_alias=True, exclude={"columns"})
+    for hour, night in ((0.0, 20220810), (12.0, 20220809)):
+        survey = Survey.model_validate(made | {"night_starts": hour})
+        rows = [r for b in reader_of(survey)([str(path)]) for r in b.to_pylist()]
+        assert [r["night"] for r in rows if r["row"] == "packet"] == [night]

@@ -159,7 +159,7 @@ def add_run(
             decisions.append(
                 base
                 | {"channel": "SN", "alert_id": alert_id, "jd": jd, "accepted": not cut}
-                | {"bypassed": False, "trace_id": trace["t0"]["SN"]}
+                | {"bypassed": False, "trace_id": trace["t0"]["SN"], "set_id": run_id, "part": 0}
                 | said
             )
         if o.state is None:
@@ -202,6 +202,7 @@ def add_run(
         "job_resolved": json.dumps(job(**(asked or {}))), "calibration": calibration,
         "inputs": json.dumps({"alerts": 0, "datapoints": version} | dict(inputs or {})),
         "outputs": "{}", "traces": json.dumps(trace), "counts": "{}",
+        "decisions": json.dumps({"SN": {"set_id": run_id, "part": 0, "until_jd": None}}),
         "software": json.dumps({"numpy": "2.4"}), "git_commit": "abc", "started": started,
         "ended": started + datetime.timedelta(seconds=60),
     }  # fmt: skip

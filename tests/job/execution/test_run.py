@@ -20,7 +20,7 @@ from ampel_spark.files import files_in
 from ampel_spark.job.configuration.load import load_job
 from ampel_spark.job.execution.inputs import as_of
 from ampel_spark.job.execution.run import _show, run_job
-from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.reading import read
 from ampel_spark.lake.tables import INCOMPARABLE
 from ampel_spark.t1.states import light_curves, visible_points
 from tests.conftest import PROJECT, QUICK
@@ -153,28 +153,22 @@ def test_a_second_run_computes_nothing_and_finds_the_same(
 def test_a_states_light_curve_comes_back_from_its_recorded_version(
     spark: SparkSession, quick_lake: Path
 ) -> None:
-    from pyspark.sql import functions as f
-
-    lake = Lake(spark, quick_lake)
     run_id = table(quick_lake, "runs").sort_values("started").iloc[0].run_id
-    wanted = lake.read("state_channels").where(f.col("run_id") == run_id)
-    row = wanted.first()
-    assert row is not None
+    wanted = read(quick_lake, "state_channels", filters=pc.field("run_id") == run_id)
+    (row, *_) = wanted.to_pylist()
     alerts, datapoints = (
-        lake.read("alerts", row["alerts_version"]),
-        lake.read("datapoints", row["datapoints_version"]),
+        read(quick_lake, name, version=row[f"{name}_version"]) for name in ("alerts", "datapoints")
     )
-    names = lake.read("states").select("state_id", "survey", "name")
-    asked = wanted.join(names, "state_id").select(
-        f.xxhash64("state_id").alias("request"), "survey", "stock", "name",
-        f.lit(9e9).alias("until_jd"), f.lit((1 << 63) - 1).alias("until_alert_id"),
-    )  # fmt: skip
+    names = read(quick_lake, "states", ["state_id", "survey", "name"])
+    asked = wanted.select(["state_id", "stock"]).join(names, "state_id")
+    n = len(asked)
+    ids = asked["state_id"].combine_chunks().dictionary_encode().indices
+    asked = asked.append_column("request", ids.cast(pa.int64()))
+    asked = asked.append_column("until_jd", pa.array([9e9] * n))
+    asked = asked.append_column("until_alert_id", pa.array([(1 << 63) - 1] * n))
     points = visible_points(alerts, datapoints, frozenset(int(p) for p in row["access"].split(",")))
-    made = {
-        r["state_id"]
-        for r in light_curves(asked, points, row["points"].split(",")).select("state_id").collect()
-    }
-    assert made == {r["state_id"] for r in wanted.select("state_id").collect()}
+    made = light_curves(asked, points, row["points"].split(","))["state_id"].to_pylist()
+    assert {*made} == {*wanted["state_id"].to_pylist()}
 
 
 def test_as_of_a_night_equals_a_lake_that_never_held_more(
