@@ -352,7 +352,10 @@ def test_a_packet_is_stored_without_entries_that_cannot_be_and_they_are_in_no_co
     lines: list[str] = []
     done = ingest(spark, lake_path, [tmp_path / "a.tar.gz"], out=lines.append)
     assert (done.packets, done.stored, done.quarantined) == (2, 2, 0)
-    assert lines[-2].endswith("1 packets lack entries of their history that cannot be (bad_entry)")
+    assert lines[-2].endswith(
+        "1 packets lack entries of their history, or values of the survey's own columns, that cannot"
+        " be (bad_entry)"
+    )
     again = ingest(spark, lake_path, [tmp_path])
     assert (again.packets, again.stored, again.duplicate, again.quarantined) == (2, 1, 1, 0)
     assert ingest(spark, lake_path, [tmp_path]).packets == 0
@@ -442,7 +445,7 @@ def test_a_lake_of_another_format_or_a_folder_of_other_things_is_refused(
         Lake(spark, tmp_path)
     (tmp_path / "lake").mkdir()
     (tmp_path / "lake" / "_ampel_spark.json").write_text('{"format": 99}')
-    with pytest.raises(LakeError, match="has format 99, this version reads format 2"):
+    with pytest.raises(LakeError, match="has format 99, this version reads format 3"):
         Lake(spark, tmp_path / "lake")
 
 
