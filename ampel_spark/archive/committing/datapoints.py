@@ -248,7 +248,7 @@ def _commit(
         add_parts(lake, sightings, resolved.added, metadata)
     if resolved.gone:
         rows = _read(lake, arrow_schema(sightings), resolved.gone)
-        update(lake, sightings, rows, metadata, gone="true", within=_within(span))
+        update(lake, sightings, rows, metadata, gone="value_hash IS NULL", within=_within(span))
     add_parts(lake, points, [*parts, *resolved.inserted], metadata)
     if resolved.changed:
         changed = [*changed, _read(lake, arrow_schema(points), resolved.changed)]

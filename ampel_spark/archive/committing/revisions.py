@@ -243,8 +243,8 @@ def resolve(
     ------
     Arrow batch of `ampel_spark.lake.tasks.TOLD`
         Of each slice: ``inserted`` and ``added``, parts of ``datapoints`` and ``sightings``, and
-        ``changed`` and ``gone``, staged files of rows of ``datapoints`` to change (or, without a
-        ``value_hash``, to remove), and of ``sightings`` to remove. Each is null without rows.
+        ``changed`` and ``gone``, staged files of rows of ``datapoints`` and of ``sightings`` to
+        change (or, without a ``value_hash``, to remove). Each is null without rows.
     """
     for batch in batches:
         for number in batch.column("task").to_pylist():
@@ -264,7 +264,12 @@ def resolve(
                 several = {s.name: s for s in (once(runs) if len(runs) > 1 else [])}
                 before = {s.name: s for s in known.several}
                 added += [_row(key, s, 0, own) for name, s in several.items() if name not in before]
-                gone += [_row(key, s) for name, s in before.items() if name not in several]
+                for name, s in before.items():
+                    now = several.get(name)
+                    if now is None:
+                        gone.append(_row(key, s) | {"value_hash": None})
+                    elif not said.same(now.own, s.own):
+                        gone.append(_row(key, now, 0, own))
             points, sightings = tables.datapoints, tables.sightings
             yield tell(
                 {

@@ -127,8 +127,9 @@ def test_as_of_a_night_is_a_lake_that_never_held_later_nights(lakes: Lakes) -> N
     accepted = accepted.append_column("channel", pa.repeat("SN", len(alerts)))
     asked = requests(accepted, Wanted("as_of", times, kinds), None)
     curves = light_curves(asked, visible_points(alerts, points, frozenset({1})), kinds)
-    made = curves.join(asked.select(["request", "until_jd"]), "request").to_pylist()
-    found = [(r["until_jd"], r["stock"], r["state_id"], r["link"]) for r in made]
+    until = dict(zip(asked["request"].to_pylist(), asked["until_jd"].to_pylist(), strict=True))
+    made = curves.select(["request", "stock", "state_id", "link"]).to_pylist()
+    found = [(until[r["request"]], r["stock"], r["state_id"], r["link"]) for r in made]
     # The lake that was read night by night had never held later ones when a chunk was done.
     marks = lakes.nightly.arrow("archive_files").sort_by("night_first").to_pylist()
     never = [
