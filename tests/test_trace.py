@@ -26,7 +26,7 @@ from ampel_spark.t2 import Refusal, Unit
 from ampel_spark.t2.registry import UNITS, build
 from ampel_spark.t2.runner import _with_ties
 from ampel_spark.t2.trace import trace_of
-from tests.t2.test_units import CONFIG, CURVES, batch
+from tests.t2.test_units import CONFIG, CURVES, batch, write_bump
 
 #: By name: the unit and the parameters in which it differs from those of `tests.t2.test_units`.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -42,21 +42,27 @@ _LANGUAGE = (
     "expressions.expression expressions.kinds expressions.operations expressions.sql"
     " expressions.syntax expressions.values"
 )
-_FILES = "dialects packed tabular"
+_FILES = "dialects packed snana tabular"
 _MATCHING = (
     "sky.angles sky.catalogs sky.grid sky.healpix sky.matching sky.sources sky.store sky.tiles"
     f" {_FILES}"
 )
-_FITS = "t2.fits.models t2.fits.points t2.fits.results t2.fits.targets t2.fits.task"
+_FITS = (
+    "t2.fits.info t2.fits.models t2.fits.points t2.fits.quality t2.fits.results t2.fits.targets"
+    " t2.fits.task"
+)
 _SALT = (
     "salt.dust salt.fitter salt.options salt.photometry salt.records salt.result salt.tables"
     " t2.fits.batch_fit t2.fits.peaks"
 )
 _KERNELS = (
-    "compiled salt.batch salt.doubt salt.gather salt.kernel salt.maths salt.rounds salt.search"
-    " salt.starts"
+    "compiled salt.batch salt.cost salt.doubt salt.gather salt.kernel salt.maths salt.rounds"
+    " salt.search salt.starts"
 )
-_TWIN = "salt.twin salt.twin.fit salt.twin.model salt.twin.object salt.twin.rounds salt.twin.starts"
+_TWIN = (
+    "salt.twin salt.twin.cost salt.twin.fit salt.twin.model salt.twin.object salt.twin.rounds"
+    " salt.twin.starts"
+)
 _FILTER = (
     "t0.conditions t0.cuts t0.filters t0.galactic t0.history t0.judge t0.quantities t0.selection"
     f" {_LANGUAGE}"
@@ -68,12 +74,17 @@ PINS = {
     "light_curve_summary": f"{_UNIT}light_curve_summary sky.angles",
     "milky_way_dust": f"{_UNIT}milky_way_dust sky.dust",
     "object_table": f"{_UNIT}object_table archive.reading.tables {_FILES}",
+    "object_header": f"{_UNIT}object_header",
     "redshift_digest": f"{_UNIT}redshift_digest",
     "salt_fit": f"{_UNIT}salt_fit {_FITS} {_SALT} {_KERNELS}",
     "salt_fit by its plain twin": f"{_UNIT}salt_fit {_FITS} {_SALT} {_TWIN}",
     "salt_fit by sncosmo": f"{_UNIT}salt_fit {_FITS} t2.fits.fit_lc",
     "salt_fit with a catalogue": (
         f"{_UNIT}salt_fit {_FITS} {_SALT} {_KERNELS} t2.fits.neighbours {_MATCHING}"
+    ),
+    "template_fit": (
+        f"{_UNIT}template_fit {_FITS} compiled salt.dust salt.photometry t2.fits.neighbours"
+        f" t2.fits.templates templates.fitter templates.kernel templates.tables {_MATCHING}"
     ),
     "a filter": _FILTER,
     "a filter with stars": f"{_FILTER} t0.gaia sky.angles",
@@ -95,6 +106,7 @@ def check(name: str, found: Sequence[str]) -> None:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "hosts.csv").write_text("ra,dec,z,type\n150,2,0.06,Sb\n")
     (tmp_path / "sample.csv").write_text(f"SN,z_hel\n{CURVES[0].name},0.06\n")
+    write_bump(tmp_path)
     return tmp_path
 
 

@@ -253,7 +253,7 @@ def _star_files(lake: Path, run: Run, name: str) -> list[Path]:
         stored = Stored.open(folder_of(lake, catalog["lake"]), catalog["version"])
         return [Path(file) for file in stored.files]
     simulation = SimulationEntry.model_validate(job["archive"]["simulate"])
-    folder = simulated_dir(simulation, Path(job["survey"]).stem)
+    folder = simulated_dir(simulation, Path(job.get("survey", "ztf")).stem)
     return [folder / str(catalog["simulated"])]
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import sys
@@ -13,28 +12,26 @@ from typing import Any
 
 import pytest
 
+from ampel_spark.archive.committing.ingest import Ingested
 from ampel_spark.commands import archives
 from tests.commands.conftest import Command
 
 
-@dataclasses.dataclass(frozen=True)
-class Done:
-    files: int = 1
-    packets: int = 3
-    stored: int = 2
-    duplicate: int = 0
-    quarantined: int = 1
-    broken: int = 0
+def done_of(**changes: int) -> Ingested:
+    """Return what an ingest of one file did."""
+    usual = {"files": 1, "known": 0, "packets": 3, "stored": 2, "duplicate": 0, "quarantined": 1,
+             "broken": 0}  # fmt: skip
+    return Ingested(**(usual | changes))
 
 
 @pytest.fixture
 def read_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Put a record of what it is called with in the place of the ingest itself."""
-    calls: dict[str, Any] = {"done": Done()}
+    calls: dict[str, Any] = {"done": done_of()}
 
     def ingest(
         spark: Any, lake: Any, paths: list[str], survey: Any, out: Any, **options: Any
-    ) -> Done:
+    ) -> Ingested:
         calls.update(spark=spark, lake=lake, paths=paths, survey=survey, options=options)
         out("chunk 1 of 1")
         return calls["done"]
@@ -103,16 +100,16 @@ def test_a_path_that_is_none_is_told_before_spark_starts(
 @pytest.mark.parametrize(
     ("done", "expected"),
     [
-        (Done(stored=0, quarantined=0, packets=0, broken=1), 3),
-        (Done(stored=0, quarantined=3, files=2, broken=1), 3),
-        (Done(stored=0, quarantined=3), 3),
-        (Done(broken=1), 0),
-        (Done(stored=0, duplicate=2, broken=1), 0),
-        (Done(files=0, packets=0, stored=0, quarantined=0), 0),
+        (done_of(stored=0, quarantined=0, packets=0, broken=1), 3),
+        (done_of(stored=0, quarantined=3, files=2, broken=1), 3),
+        (done_of(stored=0, quarantined=3), 3),
+        (done_of(broken=1), 0),
+        (done_of(stored=0, duplicate=2, broken=1), 0),
+        (done_of(files=0, packets=0, stored=0, quarantined=0), 0),
     ],
 )
 def test_broken_files_of_which_nothing_was_taken_have_an_exit_code(
-    tmp_path: Path, command: Command, read_in: dict[str, Any], done: Done, expected: int
+    tmp_path: Path, command: Command, read_in: dict[str, Any], done: Ingested, expected: int
 ) -> None:
     (tmp_path / "a.tar.gz").touch()
     read_in["done"] = done

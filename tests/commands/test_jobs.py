@@ -206,7 +206,7 @@ def test_a_unit_is_told_with_parameters_and_columns(command: Command) -> None:
     code, out, _ = command("units", "milky_way_dust")
     assert code == 0
     assert "parameters (config):" in out
-    assert "map        Path  required  Name of a map in conf/dust" in out
+    assert "map            Path             required  Name of a map in conf/dust" in out
     assert "columns of t2_milky_way_dust:" in out
     assert "ebv     double  mag   E(B-V)" in out
     (unit,) = json.loads(command("units", "milky_way_dust", "--format", "json")[1])

@@ -21,12 +21,19 @@ CONFIG: dict[str, dict[str, Any]] = {
     "light_curve_summary": {},
     "milky_way_dust": {"map": "quickstart"},
     "catalog_match": {"catalog": "hosts.csv", "radius": 5, "append": ["z", "type"]},
+    "object_header": {},
     "object_table": {"file": "sample.csv", "name": "SN", "append": {"z": "z_hel"}},
     "redshift_digest": {"matches": ["SDSS_spec"]},
     "salt_fit": {"redshift": {"unit": "host", "column": "z"}, "model_covariance": False},
     "template_fit": {"redshift": {"unit": "host", "column": "z"}, "template_files": ["bump.dat"]},
 }
 WAVE = range(3000, 9000, 200)
+
+
+def write_bump(folder: Path) -> None:
+    """Write a template that rises and falls."""
+    rows_of = [(p, w, 1e-15 * np.exp(-((p / 15) ** 2))) for p in range(-20, 60) for w in WAVE]
+    np.savetxt(folder / "bump.dat", rows_of)
 
 
 def batch() -> pa.RecordBatch:
@@ -36,6 +43,7 @@ def batch() -> pa.RecordBatch:
         "name": [c.name for c in CURVES],
         "input_hash": [""] * len(CURVES),
         "tie_SDSS_spec": [{"status": 0, "matched": True, "z": 0.06, "distance": 1.0}] * len(CURVES),
+        "tie__header": [{"header": '{"redshift": 0.06, "mwebv": 0.02}'}] * len(CURVES),
         "tie_host": [{"status": 0, "z": 0.06, "distance": None}] * len(CURVES),
     }
     for name in POINT_FIELDS:
@@ -50,8 +58,7 @@ def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) 
     (tmp_path / "hosts.csv").write_text("ra,dec,z,type\n150,2,0.06,Sb\n")
     (tmp_path / "sample.csv").write_text(f"SN,z_hel\n{CURVES[0].name},0.06\n")
     if name == "template_fit":
-        rows_of = [(p, w, 1e-15 * np.exp(-((p / 15) ** 2))) for p in range(-20, 60) for w in WAVE]
-        np.savetxt(tmp_path / "bump.dat", rows_of)
+        write_bump(tmp_path)
     unit = build(name, CONFIG[name], tmp_path)
     result = compute_batch(unit, batch(), "0" * 32)
     assert result.schema == result_schema(unit.output_columns())

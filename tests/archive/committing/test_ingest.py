@@ -353,8 +353,8 @@ def test_a_packet_is_stored_without_entries_that_cannot_be_and_they_are_in_no_co
     done = ingest(spark, lake_path, [tmp_path / "a.tar.gz"], out=lines.append)
     assert (done.packets, done.stored, done.quarantined) == (2, 2, 0)
     assert lines[-2].endswith(
-        "1 packets lack entries of their history, or values of the survey's own columns, that cannot"
-        " be (bad_entry)"
+        "1 packets lack entries of their history, or values of the survey's own columns, that"
+        " cannot be (bad_entry)"
     )
     again = ingest(spark, lake_path, [tmp_path])
     assert (again.packets, again.stored, again.duplicate, again.quarantined) == (2, 1, 1, 0)

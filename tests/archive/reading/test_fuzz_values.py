@@ -156,7 +156,7 @@ def check_rows(rows: Rows, names: Iterable[str], like: Row) -> dict[str, list[Ro
         assert own["row"] == "packet" or not more, member
         for row in (own, *more):
             if row["row"] != "packet":
-                assert row["reason"] in ("bad_value", "wrong_schema", "bad_entry"), row
+                assert row["reason"] in ("bad_value", "wrong_schema", "bad_entry", "too_large"), row
                 assert row["detail"], member
                 assert len(row["sha256"]) == 64
         for point in (*(own["points"] or ()), *(own["forced"] or ())):

@@ -714,10 +714,12 @@ def test_the_settings_of_spark_leave_nothing_to_fill_in(file: Path) -> None:
 
 #: What a job needs that set-up does not bring; tests/job/execution/test_dr1.py loads it.
 BROUGHT = {
+    "jla": {"t2[1].config": "model salt2/2.4 is not in"},
     "ztf_snia_dr1": {
         "t2[0].config.file": "there is no file",
-        "t2[1].config": "model salt2/2.4 is not in",
-    }
+        "t2[1].config": "dust map",
+        "t2[2].config": "model salt2/2.4 is not in",
+    },
 }
 
 
@@ -752,6 +754,7 @@ def _lines(pattern: str) -> Callable[[Path], bool]:
 CHECKS = {
     "ivysettings.xml": _xml,
     "jars.sha256": _lines(r"[0-9a-f]{64}  \S+\.jar"),
+    "build.cfg": _lines(r"\[bdist_wheel\]|compression = stored"),
     "model-data.txt": _lines(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}"),
     "spark/log4j2.properties": _lines(r"[\w.]+ = .+"),
 }
@@ -771,6 +774,7 @@ def test_every_file_of_conf_is_checked_by_a_test() -> None:
         "catalogs": {".yml"},
         "surveys": {".yml"},
         "dust": {".yml", ".fits"},
+        "recipes": {".yml"},
         "spark": {".conf"},
     }
     for file in (PROJECT / "conf").rglob("*"):
