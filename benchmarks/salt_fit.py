@@ -4,8 +4,6 @@
     python benchmarks/salt_fit.py --quick          the same on small samples
     python benchmarks/salt_fit.py --speed          ms per fit: fit_lc, numpy twin, engine
     python benchmarks/salt_fit.py --agreement      the same minima as fit_lc, z fixed and free
-    python benchmarks/salt_fit.py --minima         lowest minima, by kind: windows in t0 and c, and
-                                                   fit_lc from the truth and 30 starts
     python benchmarks/salt_fit.py --pulls          pulls and coverage of 10,000 simulated SNe Ia
     python benchmarks/salt_fit.py --ztf FOLDER     ZTF SN Ia DR1 (Dhawan et al. 2022): published
     python benchmarks/salt_fit.py --jla FOLDER     JLA (Betoule et al. 2014): published fits
@@ -29,7 +27,6 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +34,7 @@ from typing import Any
 import numpy as np
 import sncosmo
 
-from ampel_spark.salt import FitOptions, FitResult, Flag, LightCurves, SaltFitter, Status, warm
+from ampel_spark.salt import FitOptions, FitResult, LightCurves, SaltFitter, Status, warm
 
 Light = dict[str, Any]
 Row = dict[str, Any]
@@ -59,8 +56,6 @@ JLA_FOLDERS = {
     "4shooter2": "4Shooter2",
     "swope2": "Swope2",
 }
-#: From this phase on a simulated late tail fades exponentially.
-LAST = 45.0
 LAWS = {"F99": sncosmo.F99Dust, "CCM89": sncosmo.CCM89Dust}
 
 
@@ -88,10 +83,7 @@ def simulate(
     """Light curves with known truth, in sncosmo's columns and with the truth under ``truth``.
 
     Kinds: ``dense``, ``sparse``, ``rise``, ``noise``, and ``real`` (gaps, points before and after
-    the model's phases, now and then a band missing); ``decline`` (nothing before the maximum),
-    ``red`` (c from 0.3 to 1, from rise or decline on), and ``late_tail`` (points months before, and
-    months after, where the supernova fades by 0.011 to 0.017 mag a day). S/N: of a point at peak,
-    brightest band.
+    the model's phases, now and then a band missing). S/N: of a point at peak, brightest band.
     """
     rng = np.random.default_rng(seed)
     salt = model(*source)
@@ -102,9 +94,8 @@ def simulate(
         "rise": (-17.0, 2.0),
         "noise": (-17.0, 45.0),
         "real": (-35.0, 75.0),
-        "late_tail": (-60.0, 150.0),
     }
-    cadence = {"sparse": (8.0, 15.0), "real": (2.0, 5.0), "decline": (2.0, 7.0), "red": (2.0, 7.0)}
+    cadence = {"sparse": (8.0, 15.0), "real": (2.0, 5.0)}
     out: list[Light] = []
     while len(out) < n:
         kind = kinds[len(out) % len(kinds)]
@@ -117,11 +108,6 @@ def simulate(
             "c": float(np.clip(rng.normal(-0.03, 0.08) + rng.exponential(0.06), -0.3, 0.6)),
             "mwebv": float(min(rng.exponential(0.05), 0.5)),
         }
-        if kind == "red":
-            truth["c"] = rng.uniform(0.3, 1.0)
-        if kind in ("decline", "red"):
-            first = rng.uniform(1.0 if kind == "decline" else -12.0, 25.0)
-            phases[kind] = (first, rng.uniform(35.0, 49.0))
         salt.set(**truth)
         low, high = (truth["t0"] + p * (1.0 + z) for p in phases[kind])
         times, names = [], []
@@ -144,12 +130,6 @@ def simulate(
             continue
         peak = max(float(salt.bandflux(b, truth["t0"], zp=25.0, zpsys="ab")) for b in bands)
         flux = salt.bandflux(band_names, t, zp=25.0, zpsys="ab")
-        if kind == "late_tail":
-            late = t > truth["t0"] + LAST * (1.0 + z)
-            end = np.full(late.sum(), truth["t0"] + LAST * (1.0 + z))
-            fading = rng.uniform(0.011, 0.017) * (t[late] - end) / (1.0 + z)
-            flux[late] = salt.bandflux(band_names[late], end, zp=25.0, zpsys="ab")
-            flux[late] *= 10.0 ** (-0.4 * fading)
         if kind == "noise":
             flux = np.zeros_like(flux)
         sky = peak / np.exp(rng.uniform(*np.log(snr))) / np.sqrt(1.3)
@@ -458,113 +438,6 @@ def compare(
     return rows
 
 
-MINIMA = ("decline", "red", "rise", "sparse", "real", "dense", "late_tail")
-#: The range of the unit `salt_fit`.
-RANGE = (-15.0, 45.0)
-
-
-def windows(fitter: SaltFitter, lights: list[Light], options: FitOptions) -> np.ndarray:
-    """Least chi-square of fits held to windows in t0 and c: 24 times 3 of them."""
-    z, mwebv = truth(lights, "z"), truth(lights, "mwebv")
-    curves = LightCurves.from_tables(lights, BANDS)
-    low = np.array([light["time"].min() for light in lights]) - 50.0 * (1.0 + z)
-    high = np.array([light["time"].max() for light in lights]) + 20.0 * (1.0 + z)
-    best = np.full(len(lights), np.inf)
-    for k in range(24):
-        for colours in ((-1.0, 0.0), (0.0, 0.5), (0.5, 2.0)):
-            ends = (low + (high - low) * k / 24, low + (high - low) * (k + 1) / 24)
-            bounds = {"t0": ends, "c": colours}
-            there = fitter.fit(curves, z=z, mwebv=mwebv, options=replace(options, bounds=bounds))
-            best = np.fmin(best, np.where(there.n_points > 0, there.chisq, np.inf))
-    return best
-
-
-def many_starts(light: Light, starts: int, seed: int) -> float:
-    """Least chi-square of fit_lc from the truth and from random starts, covariance off."""
-    rng = np.random.default_rng(seed)
-    salt = model("salt3", "2.0")
-    bounds = {"x1": (-5.0, 5.0), "c": (-1.0, 2.0), "x0": (0.0, 1.0)}
-    true = light["truth"]
-    lowest = np.inf
-    for k in range(starts + 1):
-        salt.set(**{name: true[name] for name in ("z", "mwebv", *FIT)})
-        if k:
-            salt.set(t0=true["t0"] + rng.uniform(-50.0, 50.0), x1=rng.uniform(-3.0, 3.0))
-            salt.set(c=rng.uniform(-0.5, 1.5), x0=true["x0"] * 10.0 ** rng.uniform(-1.0, 1.0))
-        try:
-            result, _ = sncosmo.fit_lc(
-                table(light), salt, list(FIT), bounds=bounds, guess_amplitude=False,
-                guess_t0=False, guess_z=False,
-            )  # fmt: skip
-        except (RuntimeError, sncosmo.fitting.DataQualityError):
-            continue
-        lowest = min(lowest, result.chisq)
-    return lowest
-
-
-def minima(n: int = 1000, n_slow: int = 20) -> list[Row]:
-    """Print whether the lowest minima are found, and whether what is wrong says so.
-
-    Supernovae with five points or more, in two bands, one of them above S/N 5. Without a phase
-    range chi-squares compare; with one (the unit's), and the model's covariance, the truth does.
-    Wrong: t0 more than 5 sigma from it. Quiet: of these, status 0 and not called ambiguous.
-    """
-    fitter = SaltFitter("salt3", BANDS, version="2.0")
-    rows: list[Row] = []
-    print(
-        "\n## Minima\n\n| kind | n | above windows by 0.1 | worst | of which ambiguous | fit_lc | "
-        "above fit_lc by 0.1 | as the unit: wrong | quiet | ambiguous | not self-consistent | ms |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for kind in MINIMA:
-        lights = [
-            light
-            for light in simulate(n, 77, [kind], snr=(10.0, 50.0))
-            if len(light["time"]) >= 5
-            and len(set(light["band"])) > 1
-            and (light["flux"] / light["fluxerr"]).max() > 5.0
-        ]
-        z, mwebv, t0 = (truth(lights, name) for name in ("z", "mwebv", "t0"))
-        curves = LightCurves.from_tables(lights, BANDS)
-        row: Row = {"kind": kind, "n": len(lights)}
-        plain = fitter.fit(curves, z=z, mwebv=mwebv)
-        ambiguous = plain.flags & Flag.AMBIGUOUS != 0
-        if kind == "late_tail":
-            row |= {"above": "", "worst": "", "told": "", "fit_lc": "", "above_fit_lc": ""}
-        else:
-            delta = plain.chisq - windows(fitter, lights, FitOptions())
-            above = delta > 0.1
-            slow = range(min(n_slow, len(lights)))
-            theirs = np.array([many_starts(lights[i], 30, i) for i in slow])
-            row |= {
-                "above": int(above.sum()), "worst": float(delta.max()),
-                "told": int((above & ambiguous).sum()), "fit_lc": len(theirs),
-                "above_fit_lc": int((plain.chisq[: len(theirs)] > theirs + 0.1).sum()),
-            }  # fmt: skip
-        options = FitOptions(model_covariance=True, phase_range=RANGE, min_points=5)
-        begin = time.process_time()
-        result = fitter.fit(curves, z=z, mwebv=mwebv, options=options)
-        took = 1e3 * (time.process_time() - begin) / len(lights)
-        fits = (result.status >= 0) & (result.status != Status.NOT_CONVERGED)
-        ambiguous = result.flags & Flag.AMBIGUOUS != 0
-        with np.errstate(invalid="ignore", divide="ignore"):
-            wrong = fits & (np.abs(result.value("t0") - t0) > 5.0 * result.error("t0"))
-        count = np.diff(curves.offsets)
-        phase = (curves.time - np.repeat(result.value("t0"), count)) / np.repeat(1.0 + z, count)
-        inside = (phase > RANGE[0]) & (phase < RANGE[1])
-        odd = np.unique(np.repeat(np.arange(len(z)), count)[inside != result.used])
-        row |= {
-            "wrong": int(wrong.sum()),
-            "quiet": int((wrong & ~ambiguous & (result.status == 0)).sum()),
-            "ambiguous": int((ambiguous & fits).sum()),
-            "odd": int(fits[odd].sum()),
-            "ms": took,
-        }
-        rows.append(row)
-        print("| " + " | ".join(_cell(value) for value in row.values()) + " |", flush=True)
-    return rows
-
-
 def _share(shift: np.ndarray) -> str:
     return f"{np.mean(np.all(shift < 0.05, axis=1)):.1%}" if len(shift) else ""
 
@@ -798,7 +671,6 @@ def main() -> None:
     )
     parser.add_argument("--speed", action="store_true", help="ms per fit")
     parser.add_argument("--agreement", action="store_true", help="the same minima as fit_lc")
-    parser.add_argument("--minima", action="store_true", help="the lowest minima, by kind")
     parser.add_argument("--pulls", action="store_true", help="pulls and coverage")
     parser.add_argument("--ztf", type=Path, metavar="FOLDER", help="ZTF SN Ia DR1")
     parser.add_argument("--jla", type=Path, metavar="FOLDER", help="JLA")
@@ -809,7 +681,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables there too")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
-    chosen = asked.speed or asked.agreement or asked.minima or asked.pulls or asked.ztf or asked.jla
+    chosen = asked.speed or asked.agreement or asked.pulls or asked.ztf or asked.jla
     out: dict[str, list[Row]] = {}
     warm()
     print("# Batch SALT fits")
@@ -819,8 +691,6 @@ def main() -> None:
         print("\n## Agreement with sncosmo.fit_lc")
         free = {"fixed": (False,), "free": (True,), "both": (False, True)}[asked.z]
         out["agreement"] = agreement(asked.n or (60 if asked.quick else 1200), free=free)
-    if asked.minima or not chosen:
-        out["minima"] = minima(asked.n or (60 if asked.quick else 1000), 5 if asked.quick else 20)
     if asked.pulls or not chosen:
         out["pulls"] = pulls(asked.n or (1000 if asked.quick else 10_000))
     if asked.ztf:

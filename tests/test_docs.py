@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ampel_spark.archive.reading.surveys import Survey
+from ampel_spark.archive.reading.surveys import OwnColumns, Survey
 from ampel_spark.calibration.entries import ReleaseEntry
 from ampel_spark.job.configuration.model import SystematicsEntry
 from tests.conftest import PROJECT
@@ -76,7 +76,7 @@ def test_the_job_of_the_release_is_shown_with_the_table_that_it_needs(tmp_path: 
 def test_the_jobs_releases_and_surveys_of_the_guide_are_valid(tmp_path: Path) -> None:
     from ampel_spark.job.configuration.load import load_job
 
-    job_text, release_text, steps, varied_text = re.findall(
+    job_text, release_text, own_text, steps, varied_text = re.findall(
         r"```yaml\n(.*?)```", (PROJECT / "docs" / "jobs.md").read_text(), re.S
     )
     (survey_text,) = re.findall(
@@ -97,6 +97,8 @@ def test_the_jobs_releases_and_surveys_of_the_guide_are_valid(tmp_path: Path) ->
         yaml.safe_load(varied_text)["systematics"], strict=False
     )
     assert [v.name for v in varied.variations] == ["zp_g", "filter_r", "dust"]
+    own = OwnColumns.model_validate(yaml.safe_load(own_text)["columns"])
+    assert ([*own.alerts], [*own.points]) == (["reliability"], ["snr"])
     survey = Survey.model_validate(yaml.safe_load(survey_text))
     assert survey.photometry is not None
     (tmp_path / "sample.csv").write_text("object,redshift,MWebv\na,0.1,0.02\n")

@@ -254,6 +254,8 @@ print([row.asDict() for row in rows])
 """
 
 
+# A session of its own for a rare choice.
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_plain_daemon_can_be_chosen_and_answers_the_same(
     spark: SparkSession, tmp_path: Path

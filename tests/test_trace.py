@@ -56,13 +56,10 @@ _SALT = (
     " t2.fits.batch_fit t2.fits.peaks"
 )
 _KERNELS = (
-    "compiled salt.batch salt.cost salt.doubt salt.gather salt.kernel salt.maths salt.rounds"
+    "compiled salt.batch salt.doubt salt.gather salt.kernel salt.maths salt.rounds"
     " salt.search salt.starts"
 )
-_TWIN = (
-    "salt.twin salt.twin.cost salt.twin.fit salt.twin.model salt.twin.object salt.twin.rounds"
-    " salt.twin.starts"
-)
+_TWIN = "salt.twin salt.twin.fit salt.twin.model salt.twin.object salt.twin.rounds salt.twin.starts"
 _FILTER = (
     "t0.conditions t0.cuts t0.filters t0.galactic t0.history t0.judge t0.quantities t0.selection"
     f" {_LANGUAGE}"
@@ -83,8 +80,9 @@ PINS = {
         f"{_UNIT}salt_fit {_FITS} {_SALT} {_KERNELS} t2.fits.neighbours {_MATCHING}"
     ),
     "template_fit": (
-        f"{_UNIT}template_fit {_FITS} compiled salt.dust salt.photometry t2.fits.neighbours"
-        f" t2.fits.templates templates.fitter templates.kernel templates.tables {_MATCHING}"
+        f"{_UNIT}template_fit {_FITS.removesuffix(' t2.fits.task')} compiled salt.dust"
+        " salt.photometry t2.fits.neighbours t2.fits.templates templates.fitter templates.kernel"
+        f" templates.tables {_MATCHING}"
     ),
     "a filter": _FILTER,
     "a filter with stars": f"{_FILTER} t0.gaia sky.angles",

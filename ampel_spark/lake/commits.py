@@ -87,7 +87,7 @@ def commit(
         change = look(version)
         if change is None:
             return version
-        files = [part.as_file() for part in change.added]
+        files = _files(lake, table, change.added)
         if change_files(folder, files, change.removed, version, metadata):
             return _checkpointed(lake, table, version + 1)
         if not change.lasting:
@@ -105,8 +105,21 @@ def add_parts(lake: Lake, table: Table, parts: Iterable[Part], metadata: Mapping
     There is a commit even without parts. The table is made where it is absent.
     """
     lake.ensure(table)
-    files = [part.as_file() for part in parts]
+    files = _files(lake, table, parts)
     return _checkpointed(lake, table, add_files(lake.path(table.name), files, metadata))
+
+
+def _files(lake: Lake, table: Table, parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """Return parts as `ampel_spark.lake.log` takes them.
+
+    A column that the table has in the lake and the parts lack is null in all their rows. That is
+    noted where such notes are asked for: else readers take the column for known.
+    """
+    absent = lake.noted(table).difference(table.names)
+    return [
+        {**file, "nulls": {**dict.fromkeys(absent, file["rows"]), **file["nulls"]}}
+        for file in (part.as_file() for part in parts)
+    ]
 
 
 def _checkpointed(lake: Lake, table: Table, version: int) -> int:
@@ -123,15 +136,16 @@ def written(lake: Lake, table: Table, rows: DataFrame | pa.Table) -> list[Part]:
 
 def _written(lake: Lake, table: Table, rows: DataFrame | pa.Table, schema: pa.Schema) -> list[Part]:
     folder = lake.path(table.name)
+    noted = [*dict.fromkeys((*table.extremes, *sorted(lake.noted(table) & {*schema.names})))]
     if isinstance(rows, pa.Table):
         if not len(rows):
             return []
-        writer = PartWriter(folder, schema, table.extremes)
+        writer = PartWriter(folder, schema, noted)
         writer.write(rows)
         return [writer.close()]
     from pyspark.sql.pandas.types import from_arrow_schema
 
-    write = functools.partial(write_part, folder, schema, table.extremes, _GROUP)
+    write = functools.partial(write_part, folder, schema, noted, _GROUP)
     made = rows.select(*schema.names).mapInArrow(write, from_arrow_schema(TOLD)).collect()
     return [Part(**json.loads(row["report"])) for row in made]
 

@@ -65,6 +65,7 @@ class Lake:
         self.root = Path(root).resolve()
         # Tables that were seen to be as they should be: looking again costs as much as writing.
         self._ensured: dict[str, Table] = {}
+        self._noted: dict[str, frozenset[str]] = {}
         self._logs: dict[str, tuple[int | None, Any, Any]] = {}
         mark(self.root)
 
@@ -87,11 +88,18 @@ class Lake:
         self._ensure(table)
         self._ensured[table.name] = table
 
+    def noted(self, table: Table) -> frozenset[str]:
+        """Return the columns of which every commit to a table has to note something."""
+        self.ensure(table)
+        return self._noted[table.name]
+
     def _ensure(self, table: Table) -> None:
         folder = self.path(table.name)
         while not self.has(table.name):
             create(folder, table.schema().json(), table.comment, table_properties(table))
         there = open_table(self.root, table.name)
+        configured = there.metadata().configuration.get("delta.dataSkippingStatsColumns", "")
+        self._noted[table.name] = frozenset(configured.split(",")) - {""}
         # Another writer may widen the table at the same time.
         while (wider := _wider(there, table)) and not widen(folder, wider, there.version()):
             there = open_table(self.root, table.name)

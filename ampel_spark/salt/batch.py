@@ -5,10 +5,9 @@ depend on the batch it is in, nor on the number of threads, bit for bit.
 
 Order of work for one object: usable points, sorted by band and time; starting points
 (`search.scan`); descents from them with the errors of the data alone, and with an iterative phase
-range each to the point where range and t0 agree, of which the one counts that costs least
-(`starts`, `cost`); then rounds with the model's covariance, frozen at the last round's parameters,
-for the best and for the lowest other minimum (`rounds`); then the matrix of second derivatives and,
-with it, one last Newton step.
+range each to the point where range and t0 agree (`starts`); then rounds with the model's
+covariance, frozen at the last round's parameters (`rounds`); then the matrix of second derivatives
+and, with it, one last Newton step.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cost import log_determinant, outside_cost
 from ampel_spark.salt.doubt import find_errors, last_phase, near_edge
-from ampel_spark.salt.gather import activate, activate_about, gather, inside, is_consistent
+from ampel_spark.salt.gather import activate, gather, inside
 from ampel_spark.salt.kernel import (
     BAND,
     DENSE,
@@ -48,9 +46,7 @@ from ampel_spark.salt.kernel import (
     UPPER,
     V_LAST,
     V_NEWTON,
-    V_OTHER,
     V_PAR,
-    V_VALLEY,
     VAR,
     Work,
     collapse,
@@ -64,7 +60,6 @@ from ampel_spark.salt.kernel import (
 from ampel_spark.salt.maths import compiled, entry_point
 from ampel_spark.salt.options import Settings, Targets
 from ampel_spark.salt.records import (
-    AMBIGUOUS,
     AT_BOUND,
     BAD_COVARIANCE,
     BAD_REDSHIFT,
@@ -78,15 +73,9 @@ from ampel_spark.salt.records import (
     Output,
     Points,
 )
-from ampel_spark.salt.rounds import (
-    covariance_rounds,
-    cross_edges,
-    try_beside,
-    walk_redshifts,
-    weigh_other,
-)
+from ampel_spark.salt.rounds import covariance_rounds, cross_edges, try_beside, walk_redshifts
 from ampel_spark.salt.search import evaluate, hessian, prior_chisq
-from ampel_spark.salt.starts import RIVAL, find_starts, search
+from ampel_spark.salt.starts import find_starts, search
 from ampel_spark.salt.tables import REFERENCE_ZP, Tables
 
 __all__ = ["fit_range", "make_work", "predict_range"]
@@ -167,7 +156,6 @@ def _finish(
                 if settings.fitted[m]:
                     trial[k] += covariance[k, m] * work.vectors[V_LAST, m]
             feasible = feasible and limits[LOWER, k] <= trial[k] <= limits[UPPER, k]
-        feasible = feasible and is_consistent(settings, work, trial)
         if feasible and evaluate(tables, settings, work, trial, limits) < chisq:
             copy(trial, par)
     elif find_errors(settings, work, equations, covariance):
@@ -180,17 +168,6 @@ def _finish(
     chisq = evaluate(tables, settings, work, par, limits)
     out.prior_chisq[i] = prior_chisq(par, limits)
     out.chisq[i] = chisq - out.prior_chisq[i]
-    out.cost[i] = chisq + log_determinant(work)
-    out.cost[i] += outside_cost(tables, settings, work, par)[0]
-
-
-@compiled
-def _apart(settings: Settings, par: Array, other: Array, covariance: Array) -> bool:
-    """Whether another minimum lies more than an error away in a fitted parameter."""
-    for k in range(par.size):
-        if settings.fitted[k] and not abs(par[k] - other[k]) < math.sqrt(covariance[k, k]):
-            return True
-    return False
 
 
 @compiled
@@ -244,19 +221,8 @@ def _judge(
         flags |= MODEL_EDGE
     if out.counts[i, 1] == 0 or out.counts[i, 2] == 0 or near == 0:
         flags |= POOR_COVERAGE
-    if (not converged and not edge) or not is_consistent(settings, work, par):
+    if not converged and not edge:
         flags |= NOT_CONVERGED
-    for which, row in ((3, V_OTHER), (4, V_VALLEY)):
-        rival, other = work.known[which] - work.known[2], work.vectors[row]
-        if (
-            flags & AMBIGUOUS == 0
-            and rival < RIVAL
-            and _apart(settings, par, other, out.covariance[i])
-        ):
-            flags |= AMBIGUOUS
-            out.rival_cost[i] = rival
-            for k in range(par.size):
-                out.rival[i, k] = other[k] if settings.fitted[k] else par[k]
     out.flags[i] = flags
 
 
@@ -291,13 +257,12 @@ def _fit_object(
     if not chisq < np.inf:
         return TOO_FEW_POINTS
     if settings.has_phase_range and settings.phase_iterative:
-        activate_about(settings, points, work, i, par)
+        activate(settings, points, work, i, par[PZ], par[PT])
         freeze_covariance(tables, work, par)
     elif settings.fitted[PT] and out.flags[i] & NO_SIGNAL == 0 and near_edge(tables, work, par):
         lower, ended = cross_edges(tables, settings, work, par, limits, out, i)
         if lower < chisq - 1e-9 * (1.0 + abs(chisq)):
             converged = ended
-            work.known[2] = lower
     if settings.model_covariance:
         work.number[MODEL_ERROR] = 1
         good, converged = covariance_rounds(tables, settings, points, work, i, par, limits, out)
@@ -314,13 +279,8 @@ def _fit_object(
                 good, converged = covariance_rounds(
                     tables, settings, points, work, i, par, limits, out
                 )
-        if good and settings.fitted[PT] and signal and min(work.known[3], work.known[4]) < np.inf:
-            good, converged = weigh_other(
-                tables, settings, points, work, i, par, limits, out, converged
-            )
         if not good:
-            few = work.number[N_USED] < max(settings.min_points, 1)
-            return TOO_FEW_POINTS if few else BAD_COVARIANCE
+            return BAD_COVARIANCE
     _finish(tables, settings, work, i, par, limits, out)
     for k in range(points.offsets[i], points.offsets[i + 1]):
         out.used[k] = False
@@ -329,7 +289,6 @@ def _fit_object(
         out.parameters[i, k] = par[k] if settings.fitted[k] else targets.fixed[i, k]
     if settings.fitted[PT]:
         out.parameters[i, PT] = par[PT] + origin
-        out.rival[i, PT] += origin
     return 0
 
 

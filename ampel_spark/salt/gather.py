@@ -13,17 +13,13 @@ from ampel_spark.salt.kernel import (
     DENSE,
     DUST,
     FLUX,
-    LOWER,
     N_ALL,
     N_BANDS,
     N_USED,
-    PT,
-    PZ,
     SCALE,
     SLOT,
     START,
     TIME,
-    UPPER,
     VAR,
     Work,
 )
@@ -39,14 +35,12 @@ from ampel_spark.salt.records import (
 )
 from ampel_spark.salt.tables import REFERENCE_ZP, Tables
 
-__all__ = ["GAP", "activate", "activate_about", "enclose", "gather", "inside", "is_consistent"]
+__all__ = ["activate", "gather", "inside"]
 
 Array = NDArray[np.float64]
 
 #: Errors whose square is not an ordinary number are no errors.
 SMALLEST, LARGEST = 1e-140, 1e140
-#: How near t0 comes to where a point enters or leaves the phase range, days.
-GAP = 1e-6
 
 
 @compiled
@@ -257,42 +251,6 @@ def activate(settings: Settings, points: Points, work: Work, i: int, z: float, t
     if len(points.cov_offsets) > 0 and points.cov_offsets[i + 1] > points.cov_offsets[i]:
         _dense_covariance(points, work, i)
     return changed
-
-
-@compiled
-def activate_about(settings: Settings, points: Points, work: Work, i: int, par: Array) -> None:
-    """Use the points in the phase range about `par`, or all where the range does not move."""
-    if settings.has_phase_range and settings.phase_iterative:
-        activate(settings, points, work, i, par[PZ], par[PT])
-
-
-@compiled
-def enclose(settings: Settings, work: Work, par: Array, limits: Array) -> None:
-    """Narrow the bounds of t0 to times about which the phase range has the same points."""
-    stretch = 1.0 if settings.phase_observer else 1.0 + par[PZ]
-    for k in range(work.number[N_ALL]):
-        for edge in (settings.phase_min, settings.phase_max):
-            there = work.all_points[TIME, k] - edge * stretch
-            if there <= par[PT]:
-                limits[LOWER, PT] = max(limits[LOWER, PT], min(there + GAP, par[PT]))
-            else:
-                limits[UPPER, PT] = min(limits[UPPER, PT], max(there - GAP, par[PT]))
-
-
-@compiled
-def is_consistent(settings: Settings, work: Work, par: Array) -> bool:
-    """Whether the points in use are those in the phase range about `par`, where that is asked."""
-    if not (settings.has_phase_range and settings.phase_iterative):
-        return True
-    stretch = 1.0 if settings.phase_observer else 1.0 + par[PZ]
-    n = 0
-    for k in range(work.number[N_ALL]):
-        phase = (work.all_points[TIME, k] - par[PT]) / stretch
-        if settings.phase_min < phase < settings.phase_max:
-            if n >= work.number[N_USED] or work.order[n] != work.all_order[k]:
-                return False
-            n += 1
-    return n == work.number[N_USED]
 
 
 @compiled

@@ -65,8 +65,6 @@ TIME, FLUX, VAR, SCALE, WEIGHT, RANK_ONE, RES = range(7)
 Y, M0, M1, M0T, M1T, M0C, M1C, M0Z, M1Z, JAC = range(7, 17)
 #: Places in `Work.number`.
 N_BANDS, N_USED, DENSE, N_ALL, RANK_ONES, MODEL_ERROR, N_FOUND, KNOWN, HELD = range(9)
-#: Values of HELD.
-HELD_Z, HELD_T = 1, 2
 #: Rows of `Work.layout`, `Work.nodes` and, of `Work.equations`, the last.
 START, ALL_START, BAND, FROM, SLOT = range(5)
 COLOUR, COLOUR_Z, DUST = range(3)
@@ -75,12 +73,10 @@ GRADIENT = 5
 LOWER, UPPER, MEAN, PRIOR = range(4)
 #: Rows of `Work.vectors`, `Work.matrices` and `Work.lists`: one user each, so that none overlap.
 V_PAR, V_BEST, V_LAST, V_CROSSED, V_CROSSING, V_NEWTON = range(6)
-V_STEP, V_TRIAL, V_STEPS, V_AT, V_AHEAD, V_NORM, V_OTHER, V_SIDE, V_VALLEY = range(6, 15)
+V_STEP, V_TRIAL, V_STEPS, V_AT, V_AHEAD, V_NORM = range(6, 12)
 S_REDUCED, S_DAMPED, S_INVERSE, S_LOWER, S_SCALED, S_SCALED_INVERSE = range(6)
 S_ERRORS, S_SLOPES, S_HESSIAN, S_EQUATIONS, S_COLUMN = range(6, 11)
 I_OUTER, I_FITTED = range(2)
-#: Rows of `Work.profile`, and how many of these a row of redshifts has at most.
-N_PROFILE, N_REDSHIFTS = 160, 25
 #: Parameters, in the order of `options.PARAMETERS`.
 PZ, PT, PX0, PX1, PC = range(5)
 
@@ -105,8 +101,8 @@ class Work(NamedTuple):
     #: Numbers and switches: N_BANDS of the object, N_USED points in use, DENSE (whether `factor`
     #: holds a Cholesky factor), N_ALL points, RANK_ONES (whether there are such terms), MODEL_ERROR
     #: (whether to add the model's covariance), N_FOUND starting points, KNOWN (whether `vectors`
-    #: and `known` hold an earlier minimum of this object), HELD (what is held for the time being,
-    #: though it is fitted: HELD_Z, whose tables are loaded, or HELD_T).
+    #: and `known` hold an earlier minimum of this object), HELD (whether a redshift that is fitted
+    #: is held for the time being: its tables are loaded).
     number: NDArray[np.int64]
     #: (2, B, Q, 2R) tables at the redshift, with dust, and derivative by z.
     table: Array
@@ -122,14 +118,12 @@ class Work(NamedTuple):
     limits: Array
     #: (8, 4) starting points, best first: chi-square (less that of the data), z, t0, c.
     found: Array
-    #: (N_PROFILE, 4) the lowest cost at each of a row of redshifts or times, with its z, t0 and c.
+    #: (25, 4) the lowest chi-square at each of a row of redshifts, with its z, t0 and c.
     profile: Array
     #: Room for vectors and matrices of parameters, each row for one use (names: V_… and S_…).
     vectors: Array
     matrices: Array
-    #: Chi-square above which no descent counts; that of the earlier minimum; the cost (`cost`) of
-    #: that, of the lowest other minimum, and of the far end of a valley (in `vectors`, V_OTHER and
-    #: V_VALLEY).
+    #: Chi-square of the earlier minimum: of the points now in use, and of all.
     known: Array
     #: (2, 5) lists of parameters: I_OUTER, I_FITTED.
     lists: NDArray[np.int64]
@@ -154,10 +148,10 @@ def make_work(tables: Tables, n_points: int, n_dense: int) -> Work:
         equations=np.zeros((6, 5)),
         limits=np.zeros((4, 5)),
         found=np.zeros((8, 4)),
-        profile=np.zeros((N_PROFILE, 4)),
-        vectors=np.zeros((15, 5)),
+        profile=np.zeros((25, 4)),
+        vectors=np.zeros((12, 5)),
         matrices=np.zeros((11, 5, 5)),
-        known=np.zeros(5),
+        known=np.zeros(2),
         lists=np.zeros((2, 5), np.int64),
     )
 

@@ -125,7 +125,7 @@ class FitOptions:
     fractional_error_floor: float = 0.0
     min_points: int | None = None
     min_snr: float = 5.0
-    max_starts: int = 12
+    max_starts: int = 8
     max_iterations: int = 60
 
     def __post_init__(self) -> None:

@@ -14,7 +14,6 @@ Array = NDArray[np.float64]
 #: Conditions of a fit, as bits; `result.Flag` says what they mean.
 AT_BOUND, MODEL_EDGE, POOR_COVERAGE, NO_SIGNAL, NOT_CONVERGED = 1, 2, 4, 8, 16
 BAND_DROPPED, BAD_POINTS, UNKNOWN_BAND, NO_HESSIAN, NO_ERRORS = 32, 64, 128, 256, 512
-AMBIGUOUS = 1024
 #: Refusals, as status.
 TOO_FEW_POINTS, BAD_REDSHIFT, BAD_COVARIANCE = -1, -2, -3
 
@@ -50,11 +49,6 @@ class Output(NamedTuple):
     counts: NDArray[np.int32]
     phases: Array
     max_snr: Array
-    #: (n,) what minima are compared by (`cost`).
-    cost: Array
-    #: (n, 5) and (n,): another minimum that costs hardly more, and by how much more.
-    rival: Array
-    rival_cost: Array
     points_by_band: NDArray[np.int32]
     dropped_bands: NDArray[np.bool_]
     used: NDArray[np.bool_]
@@ -72,9 +66,6 @@ def make_output(n: int, n_points: int, n_bands: int) -> Output:
         counts=np.zeros((n, 10), np.int32),
         phases=np.full((n, 2), np.nan),
         max_snr=np.full(n, np.nan),
-        cost=np.full(n, np.nan),
-        rival=np.full((n, 5), np.nan),
-        rival_cost=np.full(n, np.nan),
         points_by_band=np.zeros((n, n_bands), np.int32),
         dropped_bands=np.zeros((n, n_bands), np.bool_),
         used=np.zeros(n_points, np.bool_),

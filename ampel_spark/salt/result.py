@@ -57,8 +57,6 @@ class Flag(IntFlag):
     NO_HESSIAN = 256
     #: There are no errors at all: some direction is not constrained.
     NO_ERRORS = 512
-    #: Another minimum, more than an error away, is nearly as good: `FitResult.rival`.
-    AMBIGUOUS = 1024
 
 
 #: Which flag makes the status, the gravest first.
@@ -111,14 +109,6 @@ class FitResult:
     last_phase: Array
     #: (n,) highest flux / error of a usable point.
     max_snr: Array
-    #: (n,) cost by which minima are compared: -2 ln likelihood of all usable points, less a
-    #: constant of the data (`ampel_spark.salt.cost`). Chi-square where all points are used without
-    #: the model's covariance.
-    cost: Array
-    #: (n, 5) parameters of another minimum that costs hardly more, where there is one; and by how
-    #: much it costs more.
-    rival: Array
-    rival_delta: Array
     #: (n, B) points used per band; whether a band was left out as outside the model's range.
     points_by_band: NDArray[np.int32]
     dropped_bands: NDArray[np.bool_]

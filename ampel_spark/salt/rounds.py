@@ -11,16 +11,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cost import full_cost
 from ampel_spark.salt.doubt import SURE_REDSHIFT, find_errors, in_doubt, last_phase
-from ampel_spark.salt.gather import activate, activate_about, enclose
+from ampel_spark.salt.gather import activate
 from ampel_spark.salt.kernel import (
     HELD,
-    HELD_T,
-    HELD_Z,
     KNOWN,
     LOWER,
-    N_REDSHIFTS,
     N_USED,
     PC,
     PT,
@@ -33,8 +29,6 @@ from ampel_spark.salt.kernel import (
     V_CROSSING,
     V_LAST,
     V_NEWTON,
-    V_OTHER,
-    V_VALLEY,
     Work,
     collapse,
     copy,
@@ -46,10 +40,10 @@ from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.records import Output, Points
 from ampel_spark.salt.search import descend, evaluate
-from ampel_spark.salt.starts import N_TIMES, ROUNDS, beside
+from ampel_spark.salt.starts import N_TIMES, beside
 from ampel_spark.salt.tables import Tables
 
-__all__ = ["covariance_rounds", "cross_edges", "try_beside", "walk_redshifts", "weigh_other"]
+__all__ = ["covariance_rounds", "cross_edges", "try_beside", "walk_redshifts"]
 
 Array = NDArray[np.float64]
 
@@ -138,23 +132,6 @@ def covariance_rounds(
     Where they go to and fro, the covariance is taken at the middle.
     Returns whether the covariances were positive definite, and whether it came to an end.
     """
-    low, high, held = limits[LOWER, PT], limits[UPPER, PT], work.number[HELD]
-    good, converged = _rounds(tables, settings, points, work, i, par, limits, out)
-    limits[LOWER, PT], limits[UPPER, PT], work.number[HELD] = low, high, held
-    return good, converged
-
-
-@compiled
-def _rounds(
-    tables: Tables,
-    settings: Settings,
-    points: Points,
-    work: Work,
-    i: int,
-    par: Array,
-    limits: Array,
-    out: Output,
-) -> tuple[bool, bool]:
     cut = settings.has_phase_range and settings.phase_iterative
     last = work.vectors[V_LAST]
     covariance = work.matrices[S_ERRORS]
@@ -163,16 +140,9 @@ def _rounds(
         out.counts[i, 8] = n_round
         for k in range(par.size):
             last[k] = 0.5 * (last[k] + par[k]) if n_round > TO_AND_FRO else par[k]
-        if cut and n_round == min(ROUNDS, settings.max_rounds) and settings.fitted[PT]:
-            # Range and t0 do not agree: the points stay as they are, and t0 with them.
-            enclose(settings, work, par, limits)
-            cut = False
-            if settings.fitted[PZ]:
-                last[PZ] = par[PZ]
-                work.number[HELD] = HELD_Z
         if settings.fitted[PZ]:
             load_tables(tables, work, last[PZ], settings.fitted[PZ])
-        collapse(work, last[PC], settings.fitted[PZ] and work.number[HELD] == 0)
+        collapse(work, last[PC], settings.fitted[PZ])
         if not freeze_covariance(tables, work, last):
             return False, False
         _, n_steps, converged = descend(tables, settings, work, par, limits)
@@ -184,10 +154,10 @@ def _rounds(
                 covariance[k, k]
             ):
                 again = True
+        if n_round == settings.max_rounds:
+            return True, converged and not again
         # Weights belong to a set of points: a new set asks for a new round.
         if cut and activate(settings, points, work, i, par[PZ], par[PT]):
-            if work.number[N_USED] < max(settings.min_points, 1):
-                return False, False
             again = True
         if not again:
             return True, converged
@@ -209,11 +179,11 @@ def walk_redshifts(
         return False
     z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
     profile = work.profile
-    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), N_REDSHIFTS - 1)
+    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), len(profile) - 1)
     middle = min(max(round((par[PZ] - z_low) / (z_high - z_low) * n_z), 0), n_z)
     trial = work.vectors[V_CROSSING]
     best = work.vectors[V_CROSSED]
-    work.number[HELD] = HELD_Z
+    work.number[HELD] = 1
     for k in range(n_z + 1):
         m = middle + k if k <= n_z - middle else n_z - k
         if k == 0 or k == n_z - middle + 1:
@@ -261,7 +231,7 @@ def _look_beside(
     copy(par, best)
     copy(par, work.vectors[V_BEST])
     lowest = chisq - 0.02
-    work.known[0], work.known[1] = chisq + 1.0, chisq
+    work.known[0] = work.known[1] = chisq
     work.number[KNOWN] = 1
     for side in range(N_TIMES):
         beside(par, side, limits, trial)
@@ -311,65 +281,3 @@ def try_beside(
             good, converged = covariance_rounds(tables, settings, points, work, i, par, limits, out)
             break
     return good, converged
-
-
-@compiled
-def weigh_other(
-    tables: Tables,
-    settings: Settings,
-    points: Points,
-    work: Work,
-    i: int,
-    par: Array,
-    limits: Array,
-    out: Output,
-    converged: bool,
-) -> tuple[bool, bool]:
-    """Take the lowest other minimum to its own covariance too, and keep the one that costs less.
-
-    Leaves the costs of both in `work.known`, and the other one in V_OTHER; that of a valley's end
-    too. Returns as `covariance_rounds`.
-    """
-    best, other = work.vectors[V_BEST], work.vectors[V_OTHER]
-    valley = work.vectors[V_VALLEY]
-    cost = full_cost(tables, settings, work, par, limits)
-    rounds = out.counts[i, 8]
-    copy(par, best)
-    there = np.inf
-    good, ended = True, True
-    if work.known[4] < np.inf:
-        # Its time is held: it is no minimum.
-        copy(valley, par)
-        work.number[HELD] = HELD_T
-        work.known[4] = np.inf
-        if _enough(settings, points, work, i, par):
-            good, _ = covariance_rounds(tables, settings, points, work, i, par, limits, out)
-            if good:
-                work.known[4] = full_cost(tables, settings, work, par, limits)
-                copy(par, valley)
-        work.number[HELD] = 0
-    if work.known[3] < np.inf:
-        copy(other, par)
-        if _enough(settings, points, work, i, par):
-            good, ended = covariance_rounds(tables, settings, points, work, i, par, limits, out)
-            if good and ended:
-                there = full_cost(tables, settings, work, par, limits)
-    work.known[2], work.known[3] = cost, there
-    if there < cost - 1e-9 * (1.0 + abs(cost)):
-        copy(best, other)
-        work.known[2], work.known[3] = there, cost
-        return good, ended
-    if there < np.inf:
-        copy(par, other)
-    copy(best, par)
-    activate_about(settings, points, work, i, par)
-    good, ended = covariance_rounds(tables, settings, points, work, i, par, limits, out)
-    out.counts[i, 8] = rounds
-    return good, ended
-
-
-@compiled
-def _enough(settings: Settings, points: Points, work: Work, i: int, par: Array) -> bool:
-    """Use the points in the phase range about `par`; return whether they can be fitted."""
-    activate_about(settings, points, work, i, par)
-    return work.number[N_USED] >= max(settings.min_points, 1)

@@ -29,8 +29,6 @@ from ampel_spark.salt.kernel import (
     FROM,
     GRADIENT,
     HELD,
-    HELD_T,
-    HELD_Z,
     I_OUTER,
     KNOWN,
     LOWER,
@@ -90,8 +88,8 @@ SCAN_STEP = 2.5
 SCAN_LIMIT = 20000
 #: A search ends when the next step promises to lower chi-square by less than this.
 TOLERANCE = 1e-3
-#: A descent gives up where the most that counts lies lower by more than this many times what the
-#: next step promises.
+#: An earlier minimum is out of reach where it lies lower by more than this many times what the next
+#: step promises.
 HOPE = 10.0
 #: A descent is at a jump of chi-square where a second step, short as it is, costs far more than it
 #: promised. It comes to within a millionth of a day of it, and goes on along it.
@@ -119,7 +117,7 @@ def evaluate(
     limits: Array,
 ) -> float:
     """Set columns and residuals at z, t0, c of `par`, x0 and x1 to the best; return chi-square."""
-    by_z = settings.fitted[PZ] and work.number[HELD] != HELD_Z
+    by_z = settings.fitted[PZ] and work.number[HELD] == 0
     if by_z:
         collapse_at(tables, work, par[PZ], par[PC])
     else:
@@ -313,7 +311,7 @@ def descend(
         if (promise < TOLERANCE and damping <= 1e-2) or promise < 1e-3 * TOLERANCE:
             converged = True
             break
-        if work.number[KNOWN] and damping <= 1e-2 and chisq - HOPE * promise > work.known[0]:
+        if work.number[KNOWN] and damping <= 1e-2 and chisq - HOPE * promise > work.known[0] + 1.0:
             break
         copy(par, trial)
         for i in range(n_outer):
@@ -414,7 +412,7 @@ def _is_known(work: Work, par: Array, chisq: float) -> bool:
     """Whether a descent has come to the minimum of an earlier one, and not below it."""
     best = work.vectors[V_BEST]
     return (
-        chisq >= work.known[1]
+        chisq >= work.known[0]
         and abs(par[PT] - best[PT]) < 0.2
         and abs(par[PC] - best[PC]) < 0.03
         and abs(par[PZ] - best[PZ]) < 0.003
@@ -438,8 +436,7 @@ def _reduce(
     for k in range(par.size):
         if not settings.fitted[k] or not work.equations[k, k] > 0.0:
             continue
-        held = work.number[HELD]
-        if k in (PX0, PX1) or (k == PZ and held == HELD_Z) or (k == PT and held == HELD_T):
+        if k in (PX0, PX1) or (k == PZ and work.number[HELD]):
             continue
         g = work.equations[GRADIENT, k]
         if (par[k] <= limits[LOWER, k] and g <= 0.0) or (par[k] >= limits[UPPER, k] and g >= 0.0):

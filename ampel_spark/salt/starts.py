@@ -13,32 +13,21 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.cost import full_cost, log_determinant, outside_cost
-from ampel_spark.salt.doubt import find_errors, in_doubt, last_phase
-from ampel_spark.salt.gather import GAP, activate, activate_about, enclose
+from ampel_spark.salt.doubt import in_doubt, last_phase
+from ampel_spark.salt.gather import activate
 from ampel_spark.salt.kernel import (
     FLUX,
     HELD,
-    HELD_T,
-    HELD_Z,
     KNOWN,
     LOWER,
-    N_ALL,
     N_FOUND,
-    N_REDSHIFTS,
     N_USED,
     PC,
     PT,
-    PX1,
     PZ,
-    S_ERRORS,
-    TIME,
     UPPER,
     V_BEST,
     V_CROSSING,
-    V_OTHER,
-    V_SIDE,
-    V_VALLEY,
     VAR,
     WEIGHT,
     Work,
@@ -46,33 +35,32 @@ from ampel_spark.salt.kernel import (
     copy,
     freeze_covariance,
     load_tables,
-    normal_equations,
 )
 from ampel_spark.salt.maths import compiled
 from ampel_spark.salt.options import Settings
 from ampel_spark.salt.records import NO_SIGNAL, Output, Points
-from ampel_spark.salt.search import descend, evaluate, insert, scan
+from ampel_spark.salt.search import descend, insert, scan
 from ampel_spark.salt.tables import Tables
 
-__all__ = ["RIVAL", "beside", "find_starts", "search", "settle"]
+__all__ = ["beside", "find_starts", "search"]
 
 Array = NDArray[np.float64]
 
 #: Starts of an object in doubt beside its best minimum so far: the first ones in t0.
 N_BESIDE, N_TIMES = 4, 2
-#: Rounds after which a phase range and its t0 are taken not to agree.
-ROUNDS = 8
-#: Step in t0 of the profile of an object in doubt, rest-frame days.
-TIME_STEP = 4.0
-#: Another minimum is a rival of the lowest one where it costs more by less than this: odds of 90 to
-#: 1 for two likelihoods.
-RIVAL = 9.0
-#: So many errors of t0 from the minimum a time should cost more than that.
-FAR = 4.0
 
 
 @compiled
-def settle(
+def _null_chisq(work: Work) -> float:
+    """Chi-square of the points in use if there were no model flux, errors independent."""
+    s = 0.0
+    for k in range(work.number[N_USED]):
+        s += work.points[FLUX, k] ** 2 / work.points[VAR, k]
+    return s
+
+
+@compiled
+def _settle(
     tables: Tables,
     settings: Settings,
     points: Points,
@@ -80,81 +68,40 @@ def settle(
     i: int,
     par: Array,
     limits: Array,
+    null: float,
 ) -> tuple[float, int, bool]:
     """Descend from `par` and, with an iterative phase range, to where range and t0 agree.
 
-    Where they do not agree, a point enters as t0 moves away from it and leaves as t0 comes back:
-    then t0 stays on the side of this jump that costs less.
-
-    Returns the cost (`ampel_spark.salt.cost`), steps, convergence. The points in use are those in
-    the range about `par`.
+    Returns chi-square with points outside the range as without model flux, steps, convergence.
     """
-    if not (settings.has_phase_range and settings.phase_iterative):
-        return descend(tables, settings, work, par, limits)
+    cut = settings.has_phase_range and settings.phase_iterative
     n_steps = 0
-    activate(settings, points, work, i, par[PZ], par[PT])
-    for _ in range(min(settings.max_rounds, ROUNDS)):
-        if work.number[N_USED] < settings.min_points or not freeze_covariance(tables, work, par):
+    chisq = np.inf
+    converged = False
+    if cut:
+        activate(settings, points, work, i, par[PZ], par[PT])
+    for _ in range(settings.max_rounds):
+        if work.number[N_USED] < settings.min_points:
             return np.inf, n_steps, False
+        if cut and not freeze_covariance(tables, work, par):
+            return np.inf, n_steps, False
+        if work.number[KNOWN]:
+            work.known[0] = work.known[1]
+            if cut:
+                work.known[0] -= null - _null_chisq(work)
         chisq, n, converged = descend(tables, settings, work, par, limits)
         n_steps += n
         # A descent that was given up stays so, whatever points another range has.
-        if work.number[KNOWN] and not converged and chisq > work.known[0]:
-            return np.inf, n_steps, False
+        if not cut or (work.number[KNOWN] and not converged and chisq > work.known[0]):
+            break
         if not activate(settings, points, work, i, par[PZ], par[PT]):
-            return full_cost(tables, settings, work, par, limits), n_steps, converged
-    if not settings.fitted[PT]:
-        return np.inf, n_steps, False
-    cost, n, side = _stay_in_range(tables, settings, points, work, i, par, limits)
-    n_steps += n
-    if side != 0.0:
-        best = work.vectors[V_SIDE]
-        copy(par, best)
-        par[PT] += side
-        other, n, _ = _stay_in_range(tables, settings, points, work, i, par, limits)
-        n_steps += n
-        if not other < cost:
-            copy(best, par)
-            activate(settings, points, work, i, par[PZ], par[PT])
-            freeze_covariance(tables, work, par)
-        cost = min(cost, other)
-    return cost, n_steps, cost < np.inf
-
-
-@compiled
-def _stay_in_range(
-    tables: Tables,
-    settings: Settings,
-    points: Points,
-    work: Work,
-    i: int,
-    par: Array,
-    limits: Array,
-) -> tuple[float, int, float]:
-    """Descend among the t0 about which the phase range has the points that it has about `par`.
-
-    Returns the cost, steps, and a step in t0 that leads out of these where the descent ended
-    at one of their ends, else zero. A redshift is held.
-    """
-    activate(settings, points, work, i, par[PZ], par[PT])
-    if work.number[N_USED] < settings.min_points or not freeze_covariance(tables, work, par):
-        return np.inf, 0, 0.0
-    low, high = limits[LOWER, PT], limits[UPPER, PT]
-    held, known = work.number[HELD], work.number[KNOWN]
-    enclose(settings, work, par, limits)
-    if settings.fitted[PZ]:
-        load_tables(tables, work, par[PZ], False)
-    work.number[HELD], work.number[KNOWN] = HELD_Z, 0
-    _, n_steps, _ = descend(tables, settings, work, par, limits)
-    cost = full_cost(tables, settings, work, par, limits)
-    side = 0.0
-    if par[PT] <= limits[LOWER, PT] and limits[LOWER, PT] > low:
-        side = -3.0 * GAP
-    elif par[PT] >= limits[UPPER, PT] and limits[UPPER, PT] < high:
-        side = 3.0 * GAP
-    work.number[HELD], work.number[KNOWN] = held, known
-    limits[LOWER, PT], limits[UPPER, PT] = low, high
-    return cost, n_steps, side
+            break
+        converged = False
+    if cut:
+        if work.number[N_USED] < settings.min_points or not freeze_covariance(tables, work, par):
+            return np.inf, n_steps, False
+        chisq += null - _null_chisq(work)
+    return chisq, n_steps, converged
 
 
 @compiled
@@ -212,6 +159,7 @@ def _profile_redshifts(
     i: int,
     limits: Array,
     found: Array,
+    null: float,
     out: Output,
 ) -> None:
     """Starting points for an object in doubt: minima of chi-square against the redshift.
@@ -221,11 +169,11 @@ def _profile_redshifts(
     """
     z_low, z_high = limits[LOWER, PZ], limits[UPPER, PZ]
     profile = work.profile
-    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), N_REDSHIFTS - 1)
+    n_z = min(max(math.ceil(math.log((1.0 + z_high) / (1.0 + z_low)) / 0.02), 2), len(profile) - 1)
     first, last = _scan_phases(tables, settings, z_low)
     par = work.vectors[V_CROSSING]
     best = work.vectors[V_BEST]
-    work.number[HELD] = HELD_Z
+    work.number[HELD] = 1
     work.number[KNOWN] = 0
     for m in range(n_z + 1):
         z = z_low + (z_high - z_low) * m / n_z
@@ -244,7 +192,7 @@ def _profile_redshifts(
         par[PZ] = z
         if work.number[N_FOUND] > 0:
             par[PT] = found[0, 2]
-        chisq, n_steps, _ = settle(tables, settings, points, work, i, par, limits)
+        chisq, n_steps, _ = _settle(tables, settings, points, work, i, par, limits, null)
         out.counts[i, 9] += n_steps
         profile[m, 0], profile[m, 2], profile[m, 3] = chisq, par[PT], par[PC]
     # Neighbours in one valley have nearly the same t0 and c: where not, from one to the next.
@@ -258,7 +206,7 @@ def _profile_redshifts(
         copy(best, par)
         par[PZ], par[PT], par[PC] = profile[m, 1], profile[side, 2], profile[side, 3]
         load_tables(tables, work, par[PZ], False)
-        chisq, n_steps, _ = settle(tables, settings, points, work, i, par, limits)
+        chisq, n_steps, _ = _settle(tables, settings, points, work, i, par, limits, null)
         out.counts[i, 9] += n_steps
         if chisq < profile[m, 0]:
             profile[m, 0], profile[m, 2], profile[m, 3] = chisq, par[PT], par[PC]
@@ -283,99 +231,6 @@ def beside(best: Array, side: int, limits: Array, par: Array) -> None:
 
 
 @compiled
-def _profile_times(
-    tables: Tables,
-    settings: Settings,
-    points: Points,
-    work: Work,
-    i: int,
-    limits: Array,
-    found: Array,
-    out: Output,
-) -> int:
-    """Starting points for an object in doubt: minima of the cost against t0, c the best at each.
-
-    The scan has one colour alone, and where there is nothing before the maximum a wrong colour
-    finds a wrong time. Times at which no significant point is within the model are left out.
-    Returns the number of times in `work.profile`.
-    """
-    first, last = _scan_phases(tables, settings, limits[LOWER, PZ])
-    best, par = work.vectors[V_BEST], work.vectors[V_CROSSING]
-    stretch = 1.0 + best[PZ]
-    cut = settings.has_phase_range and settings.phase_iterative
-    low, high = np.inf, -np.inf
-    for k in range(work.number[N_ALL]):
-        if work.all_points[FLUX, k] > settings.min_snr * math.sqrt(work.all_points[VAR, k]):
-            low = min(low, work.all_points[TIME, k])
-            high = max(high, work.all_points[TIME, k])
-    low = max(low - last * stretch, limits[LOWER, PT])
-    high = min(high - first * stretch, limits[UPPER, PT])
-    if not low < high:
-        return 0
-    n = max(min(math.ceil((high - low) / (TIME_STEP * stretch)), len(work.profile) - 1), 1)
-    work.number[HELD], work.number[KNOWN], work.number[N_FOUND] = HELD_T, 0, 0
-    if not cut:
-        activate(settings, points, work, i, 0.0, np.nan)
-        freeze_covariance(tables, work, best)
-    profile = work.profile
-    copy(best, par)
-    # Forth, and back where the neighbour's colour is another one.
-    for step in range(2 * n + 1):
-        m = step if step <= n else 2 * n - step
-        par[PT] = low + (high - low) * m / n
-        if step > n:
-            if abs(profile[m + 1, 3] - profile[m, 3]) < 0.1:
-                continue
-            par[PC] = profile[m + 1, 3]
-        else:
-            profile[m, 0] = np.inf
-            if not limits[LOWER, PC] < par[PC] < limits[UPPER, PC]:
-                par[PC] = best[PC]
-            profile[m, 3] = par[PC]
-        if cut:
-            activate(settings, points, work, i, par[PZ], par[PT])
-            if work.number[N_USED] < settings.min_points:
-                continue
-            if not freeze_covariance(tables, work, par):
-                continue
-        cost, n_steps, _ = descend(tables, settings, work, par, limits)
-        out.counts[i, 9] += n_steps
-        if cut:
-            cost = full_cost(tables, settings, work, par, limits)
-        if cost < profile[m, 0]:
-            profile[m, 0], profile[m, 2], profile[m, 3] = cost, par[PT], par[PC]
-    work.number[HELD] = 0
-    for m in range(n + 1):
-        below = m == 0 or profile[m, 0] < profile[m - 1, 0]
-        if below and (m == n or profile[m, 0] <= profile[m + 1, 0]) and profile[m, 0] < np.inf:
-            insert(work, found, profile[m, 0], par[PZ], profile[m, 2], profile[m, 3])
-    return n + 1
-
-
-@compiled
-def _far(par: Array, other: Array) -> bool:
-    """Whether two ends of descents are two minima."""
-    return (
-        abs(par[PT] - other[PT]) > 1.0 + other[PZ]
-        or abs(par[PC] - other[PC]) > 0.1
-        or abs(par[PX1] - other[PX1]) > 0.5
-        or abs(par[PZ] - other[PZ]) > 0.005
-    )
-
-
-@compiled
-def _is_odd(
-    tables: Tables, settings: Settings, work: Work, par: Array, cost: float, start: float
-) -> bool:
-    """Whether the end of the first descent is not what the scan promised, or no good fit."""
-    if abs(par[PT] - start) > 4.0 * (1.0 + par[PZ]) or abs(par[PC]) > 0.3:
-        return True
-    outside, excess = outside_cost(tables, settings, work, par)
-    # A poor fit, or light outside the phase range that is not this supernova's.
-    return cost - outside > 10.0 + 3.0 * work.number[N_USED] or excess > 3.0
-
-
-@compiled
 def search(
     tables: Tables,
     settings: Settings,
@@ -387,18 +242,15 @@ def search(
     found: Array,
     out: Output,
 ) -> tuple[float, bool]:
-    """Descend from one starting point, or from several in doubt; leave the best in `par`.
-
-    The lowest of the other minima is left in `work` (V_OTHER, its cost in `known`).
-    """
-    best, other = work.vectors[V_BEST], work.vectors[V_OTHER]
+    """Descend from one starting point, or from several in doubt; leave the best in `par`."""
+    best = work.vectors[V_BEST]
     copy(par, best)
-    best_cost = np.inf
+    best_chisq = np.inf
     best_converged = False
-    work.known[2] = work.known[3] = work.known[4] = np.inf
+    null = _null_chisq(work)
     doubt = not settings.fitted[PT]
     n_found = work.number[N_FOUND]
-    n_starts, n_rows = 0, 0
+    n_starts = 0
     profiled = False
     k = -1
     while n_starts < settings.max_starts:
@@ -422,83 +274,25 @@ def search(
         else:
             break
         # A later start may end where it comes to the best so far.
-        work.number[KNOWN] = 1 if best_cost < np.inf else 0
+        work.number[KNOWN] = 0 if n_starts == 0 else 1
         n_starts += 1
-        start = par[PT]
-        cost, n_steps, converged = settle(tables, settings, points, work, i, par, limits)
+        chisq, n_steps, converged = _settle(tables, settings, points, work, i, par, limits, null)
         out.counts[i, 9] += n_steps
-        # Lower by more than rounding, so that ties stay with the first. One that came to the best
-        # so far ended before its minimum.
-        lower = cost < best_cost - 1e-9 * (1.0 + abs(cost))
-        if lower and (converged or not best_converged or cost < best_cost - 0.1):
-            if best_converged and best_cost < work.known[3] and _far(par, best):
-                copy(best, other)
-                work.known[3] = best_cost
-            best_cost, best_converged = cost, converged
-            chisq = cost - outside_cost(tables, settings, work, par)[0]
-            if settings.has_phase_range and settings.phase_iterative:
-                chisq -= log_determinant(work)
-            work.known[0] = cost + (2.0 * RIVAL + chisq if settings.model_covariance else RIVAL)
-            work.known[1], work.known[2] = chisq, cost
+        # Lower by more than rounding, so that ties stay with the first.
+        if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
+            best_chisq, best_converged = chisq, converged
+            work.known[1] = chisq
             copy(par, best)
-        elif converged and cost < work.known[3] and _far(par, best):
-            copy(par, other)
-            work.known[3] = cost
         if n_starts == 1 and settings.fitted[PT]:
-            doubt = not cost < np.inf or in_doubt(tables, settings, work, par, limits)
-            doubt = doubt or _is_odd(tables, settings, work, par, cost, start)
+            doubt = not chisq < np.inf or in_doubt(tables, settings, work, par, limits)
             # Noise has minima without end, and none that means anything.
             doubt = doubt and out.flags[i] & NO_SIGNAL == 0
-            if doubt:
-                if settings.fitted[PZ]:
-                    _profile_redshifts(tables, settings, points, work, i, limits, found, out)
-                    profiled = True
-                else:
-                    n_rows = _profile_times(tables, settings, points, work, i, limits, found, out)
+            if doubt and settings.fitted[PZ]:
+                _profile_redshifts(tables, settings, points, work, i, limits, found, null, out)
                 n_found = work.number[N_FOUND]
+                profiled = True
                 k = -1
     work.number[KNOWN] = 0
     out.counts[i, 7] = n_starts
     copy(best, par)
-    if n_rows > 0:
-        _find_valley(tables, settings, points, work, i, limits, n_rows)
-    return best_cost, best_converged
-
-
-@compiled
-def _find_valley(
-    tables: Tables,
-    settings: Settings,
-    points: Points,
-    work: Work,
-    i: int,
-    limits: Array,
-    n_rows: int,
-) -> None:
-    """Leave the far end of a valley without a barrier in `work`, where there is one.
-
-    That is the best of the times that cost hardly more than the minimum, though they are several
-    errors from it: errors from the second derivatives are then too small.
-    """
-    best, profile = work.vectors[V_BEST], work.profile
-    at = work.vectors[V_CROSSING]
-    copy(best, at)
-    activate_about(settings, points, work, i, at)
-    freeze_covariance(tables, work, at)
-    evaluate(tables, settings, work, at, limits)
-    normal_equations(settings, work, at, limits)
-    errors = work.matrices[S_ERRORS]
-    away = 1.0
-    if find_errors(settings, work, work.equations, errors):
-        away = max(1.0, FAR * math.sqrt(errors[PT, PT]))
-    lowest, m = work.known[2] + RIVAL, -1
-    for k in range(n_rows):
-        if abs(profile[k, 2] - best[PT]) > away and profile[k, 0] < lowest:
-            lowest, m = profile[k, 0], k
-    if m >= 0:
-        at[PT], at[PC] = profile[m, 2], profile[m, 3]
-        activate_about(settings, points, work, i, at)
-        freeze_covariance(tables, work, at)
-        evaluate(tables, settings, work, at, limits)
-        copy(at, work.vectors[V_VALLEY])
-        work.known[4] = max(lowest, work.known[2])
+    return best_chisq, best_converged

@@ -55,8 +55,8 @@ def test_ingest_prints_its_account_and_tells_its_way(
     )
     assert (code, err) == (0, "chunk 1 of 1\n")
     assert json.loads(out) == [
-        {"lake": str(tmp_path / "lake"), "files": 1, "packets": 3, "stored": 2, "duplicate": 0,
-         "quarantined": 1, "broken": 0}
+        {"lake": str(tmp_path / "lake"), "files": 1, "known": 0, "packets": 3, "stored": 2,
+         "duplicate": 0, "quarantined": 1, "broken": 0, "empty": 0, "known_bad": 0}
     ]  # fmt: skip
     assert read_in["lake"].root == tmp_path / "lake"
     assert read_in["paths"] == [str(tmp_path / "a.tar.gz")]

@@ -30,7 +30,6 @@ def simulate(
     cadence: float = 3.0,
     snr: float = 30.0,
     z: tuple[float, float] = (0.02, 0.12),
-    c: tuple[float, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Light curves in sncosmo's columns, the truth under ``truth``."""
     rng = np.random.default_rng(seed)
@@ -43,7 +42,7 @@ def simulate(
             "t0": 58500.0 + rng.uniform(0.0, 50.0),
             "x0": 1e-3,
             "x1": rng.normal(0.0, 1.0),
-            "c": rng.normal(0.0, 0.1) if c is None else rng.uniform(*c),
+            "c": rng.normal(0.0, 0.1),
             "mwebv": rng.uniform(0.0, 0.2),
         }
         model.set(**truth)

@@ -9,7 +9,6 @@ import pytest
 
 from ampel_spark.salt import FitOptions, SaltFitter
 from tests.salt.light_curves import pack, simulate, truth
-from tests.salt.test_minima import RISE_EBV, RISE_Z, rise
 
 Z = {"z": (0.01, 0.14)}
 FREE = ("z", "t0", "x0", "x1", "c")
@@ -26,9 +25,6 @@ CASES: dict[str, tuple[FitOptions, dict[str, Any]]] = {
     "fixed amplitude": (FitOptions(fit=("t0", "x1", "c")), {"x0": 1e-3}),
     "narrow bounds": (FitOptions(bounds={"x1": (-0.2, 0.2), "c": (-0.02, 0.02)}), {}),
     "iterative phases": (FitOptions(phase_range=(-10.0, 20.0), model_covariance=True), {}),
-    "phases of the observer": (
-        FitOptions(phase_range=(-15.0, 30.0), phase_frame="observer"), {}
-    ),
     "floors and cut": (
         FitOptions(error_floor=2.0, fractional_error_floor=0.03, snr_cut=3.0), {}
     ),
@@ -50,27 +46,8 @@ def test_same_answers(case: str, fitter: SaltFitter, twin: SaltFitter) -> None:
     np.testing.assert_allclose(ours.chisq, theirs.chisq, atol=1e-3)
     np.testing.assert_allclose(ours.prior_chisq, theirs.prior_chisq, atol=1e-3)
     np.testing.assert_allclose(ours.covariance, theirs.covariance, rtol=1e-2, atol=1e-12)
-    np.testing.assert_allclose(ours.cost, theirs.cost, atol=2e-3)
-    np.testing.assert_allclose(ours.rival_delta, theirs.rival_delta, atol=0.1)
-    np.testing.assert_allclose(ours.rival / errors, theirs.rival / errors, atol=0.1)
     for name in ("ndof", "n_points", "n_before", "n_after", "n_cut", "points_by_band", "used"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name), err_msg=name)
-
-
-def test_same_rival_where_two_minima_are_nearly_as_good(
-    fitter: SaltFitter, twin: SaltFitter
-) -> None:
-    for covariance in (False, True):
-        options = FitOptions(model_covariance=covariance, phase_range=(-15.0, 45.0))
-        given = {"z": RISE_Z, "mwebv": RISE_EBV, "options": options}
-        ours, theirs = (engine.fit(rise(), **given) for engine in (fitter, twin))
-        assert ours.flags[0] == theirs.flags[0]
-        for name in ("t0", "x1", "c"):
-            shift = (ours.value(name) - theirs.value(name)) / theirs.error(name)
-            np.testing.assert_allclose(shift, 0.0, atol=5e-3)
-        np.testing.assert_allclose(ours.cost, theirs.cost, atol=2e-3)
-        np.testing.assert_allclose(ours.rival_delta, theirs.rival_delta, atol=0.1)
-        np.testing.assert_allclose(ours.rival, theirs.rival, rtol=0.02, atol=0.1)
 
 
 def test_same_answers_with_a_covariance_between_points(

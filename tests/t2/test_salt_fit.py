@@ -33,7 +33,6 @@ from ampel_spark.t2.units.salt_fit import (
     flux_error,
     model_of,
 )
-from tests.salt.test_minima import RISE, RISE_EBV, RISE_Z
 from tests.t2.supernovae import T0, injected, truth
 
 PARAMETERS = ("t0", "x0", "x1", "c")
@@ -88,29 +87,6 @@ def test_pulls_of_noisy_data_are_normal() -> None:
     assert np.abs(pulls).max() < 4
     assert 0.6 < np.std(pulls) < 1.4
     assert chisq / ndof == pytest.approx(1.0, abs=4 * np.sqrt(2 / ndof))
-
-
-@BOTH
-def test_a_rise_is_no_second_maximum_at_the_edge_of_the_model(engine: str) -> None:
-    days, band, flux, error = RISE.T
-    curve = LightCurve.of(
-        jd=T0 + days, band=np.array(["ztfg", "ztfr"])[band.astype(int)], flux=flux, fluxerr=error
-    )
-    config = {"engine": engine, "redshift": RISE_Z, "dust": {"law": "CCM89", "ebv": RISE_EBV}}
-    row = fitted(curve, **config, model_covariance=True)
-    assert abs(row["t0"] - T0) < 2.0 * row["t0_err"]
-    assert (row["status"], row["n_points"]) == (0, len(RISE))
-    # without the model's errors both are as good, and both are there
-    row = fitted(curve, **config)
-    assert row["ambiguous"]
-    assert row["t0"] == pytest.approx(T0 - 44.06, abs=0.5)
-    assert row["rival_t0"] == pytest.approx(T0 + 0.33, abs=0.5)
-    assert row["rival_delta"] == pytest.approx(0.69, abs=0.1)
-    assert row["rival_z"] == row["z"]
-    assert abs(row["rival_c"]) < 0.1
-    sure = fitted(injected(truth()), engine=engine)
-    assert not sure["ambiguous"]
-    assert sure["rival_t0"] is sure["rival_x1"] is sure["rival_delta"] is None
 
 
 @BOTH

@@ -52,6 +52,8 @@ def seen(source: sncosmo.Source, seed: int, ebv: float = 0.1, n: int = 24) -> Li
     )
 
 
+# A minute of fits; tests/templates holds the engine to sncosmo in seconds.
+@pytest.mark.long
 def test_the_right_template_is_the_most_likely(folder: Path) -> None:
     unit = built(folder, dust={"ebv": 0.1})
     for seed, source in enumerate(SOURCES):

@@ -35,7 +35,7 @@ def test_every_block_of_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatc
             files.append(file)
             monkeypatch.delitem(sys.modules, Path(file).stem, raising=False)
         exec(compile(text, f"units.md {file or 'example'}", "exec"), namespace)
-    assert len(files) == 4
+    assert len(files) == 5
     assert all(issubclass(namespace[name], Unit) for name in ("RiseTime", "Brighter", "Brightest"))
 
 

@@ -9,17 +9,10 @@ from ampel_spark.salt import records
 from ampel_spark.salt.options import Settings, Targets
 from ampel_spark.salt.records import Output, Points
 from ampel_spark.salt.tables import REFERENCE_ZP, Tables
-from ampel_spark.salt.twin.cost import is_consistent, log_determinant, outside_cost
 from ampel_spark.salt.twin.model import T0, X0, X1, C, Model, Z
 from ampel_spark.salt.twin.object import LARGEST, SMALLEST, Object
-from ampel_spark.salt.twin.rounds import (
-    covariance_rounds,
-    cross_edges,
-    try_beside,
-    walk_redshifts,
-    weigh_other,
-)
-from ampel_spark.salt.twin.starts import RIVAL, Minimum, edge_distance, find_starts, search
+from ampel_spark.salt.twin.rounds import covariance_rounds, cross_edges, try_beside, walk_redshifts
+from ampel_spark.salt.twin.starts import edge_distance, find_starts, search
 
 __all__ = ["fit_range", "predict_range"]
 
@@ -80,43 +73,34 @@ def _fit_object(
     if not sn.freeze(None):
         return records.BAD_COVARIANCE
     signal = not out.flags[i] & records.NO_SIGNAL
-    best, other, valley, converged = search(sn, par, starts, signal, out.counts[i])
-    if best is None:
+    par, converged = search(sn, par, starts, signal, out.counts[i])
+    if par is None:
         return records.TOO_FEW_POINTS
-    cost, par = best
-    if sn.has_moving_range:
-        sn.set_phase_range(par)
+    cut = settings.has_phase_range and settings.phase_iterative
+    if cut:
+        sn.set_phase_range(par[Z], par[T0])
         sn.freeze(None)
     elif fitted[T0] and signal:
         phase = (sn.time - par[T0]) / (1.0 + par[Z])
         if np.any(edge_distance(tables, phase) < 3.0):
             ended = cross_edges(sn, par, out.counts[i])
             converged = converged if ended is None else ended
-            cost = sn.profile(par)
     if settings.model_covariance:
         good, converged = covariance_rounds(sn, par, out.counts[i])
-        if good and fitted[T0] and not fitted[Z] and signal and not sn.has_moving_range:
+        if good and fitted[T0] and not fitted[Z] and signal and not cut:
             good, converged = try_beside(sn, par, out.counts[i], converged)
         if fitted[Z] and fitted[T0] and signal:
             for _ in range(2):
                 if not good or not walk_redshifts(sn, par, out.counts[i]):
                     break
                 good, converged = covariance_rounds(sn, par, out.counts[i])
-        if good and fitted[T0] and signal and not (other is None and valley is None):
-            good, converged, cost, other, valley = weigh_other(
-                sn, par, other, valley, out.counts[i]
-            )
         if not good:
-            few = sn.use.sum() < max(settings.min_points, 1)
-            return records.TOO_FEW_POINTS if few else records.BAD_COVARIANCE
+            return records.BAD_COVARIANCE
     _finish(sn, par, i, out)
     _judge(sn, par, i, converged, out)
-    if not _enter_rival(sn, par, cost, other, i, out):
-        _enter_rival(sn, par, cost, valley, i, out)
     out.parameters[i] = np.where(fitted, par, targets.fixed[i])
     if fitted[T0]:
         out.parameters[i, T0] += origin
-        out.rival[i, T0] += origin
     return 0
 
 
@@ -227,7 +211,7 @@ def _finish(sn: Object, par: Array, i: int, out: Output) -> None:
         trial = par.copy()
         trial[outer] += (covariance[:, sn.settings.fitted] @ gradient[sn.settings.fitted])[outer]
         feasible = np.all((sn.lower <= trial)[outer] & (trial <= sn.upper)[outer])
-        if feasible and is_consistent(sn, trial) and sn.profile(trial) < chisq:
+        if feasible and sn.profile(trial) < chisq:
             par[:] = trial
     else:
         covariance = sn.errors(matrix)
@@ -237,7 +221,6 @@ def _finish(sn: Object, par: Array, i: int, out: Output) -> None:
     chisq = sn.profile(par)
     out.prior_chisq[i] = sn.prior(par)
     out.chisq[i] = chisq - out.prior_chisq[i]
-    out.cost[i] = chisq + log_determinant(sn) + outside_cost(sn, par)[0]
 
 
 def _judge(sn: Object, par: Array, i: int, converged: bool, out: Output) -> None:
@@ -265,24 +248,8 @@ def _judge(sn: Object, par: Array, i: int, converged: bool, out: Output) -> None
         out.flags[i] |= records.MODEL_EDGE
     if before == 0 or after == 0 or not np.any(inside & (np.abs(phase) <= 10.0)):
         out.flags[i] |= records.POOR_COVERAGE
-    if (not converged and not edge) or not is_consistent(sn, par):
+    if not converged and not edge:
         out.flags[i] |= records.NOT_CONVERGED
-
-
-def _enter_rival(
-    sn: Object, par: Array, cost: float, other: Minimum | None, i: int, out: Output
-) -> bool:
-    """Enter another minimum that costs hardly more and is more than an error away, if it is one."""
-    if other is None or not other[0] - cost < RIVAL:
-        return False
-    fitted = sn.settings.fitted
-    errors = np.sqrt(np.diag(out.covariance[i]))
-    if not np.any(~(np.abs(par - other[1]) < errors)[fitted]):
-        return False
-    out.flags[i] |= records.AMBIGUOUS
-    out.rival_cost[i] = other[0] - cost
-    out.rival[i] = np.where(fitted, other[1], par)
-    return True
 
 
 def predict_range(

@@ -39,8 +39,8 @@ class Object:
     upper: Array
     prior_mean: Array
     prior_weight: Array
-    #: A parameter (redshift, t0) that is fitted may be held for the time being: its number.
-    held: int = -1
+    #: A redshift that is fitted may be held for the time being.
+    held: bool = False
     use: NDArray[np.bool_] = field(init=False)
     factor: Array = field(init=False)
     data: Array = field(init=False)
@@ -122,27 +122,17 @@ class Object:
             low, high = grid[max(best - 1, 0)], grid[min(best + 1, 16)]
         return float(at(grid)[0][best]), float(grid[best])
 
-    @property
-    def has_moving_range(self) -> bool:
-        """Whether there is a phase range about the fitted t0."""
-        return self.settings.has_phase_range and self.settings.phase_iterative
-
-    def in_range(self, par: Array) -> NDArray[np.bool_]:
-        """Say which points are in the phase range about `par`."""
-        stretch = 1.0 if self.settings.phase_observer else 1.0 + par[Z]
-        phase = (self.time - par[T0]) / stretch
-        return np.asarray((self.settings.phase_min < phase) & (phase < self.settings.phase_max))
-
-    def set_phase_range(self, par: Array) -> bool:
-        """Use points in the phase range about `par`; return whether the set changed."""
-        before = self.use
-        self.use = self.in_range(par)
+    def set_phase_range(self, z: float, t0: float) -> bool:
+        """Use points in the phase range about `t0`; return whether the set changed."""
+        before = self.use.copy()
+        phase = (self.time - t0) / (1.0 if self.settings.phase_observer else 1.0 + z)
+        self.use = (self.settings.phase_min < phase) & (phase < self.settings.phase_max)
         return bool(np.any(before != self.use))
 
     def outer(self) -> list[int]:
         """Fitted parameters in which the model is not linear."""
         free = [k for k in (Z, T0, C) if self.settings.fitted[k]]
-        return [k for k in free if k != self.held]
+        return [k for k in free if k != Z or not self.held]
 
     def jacobian(self, par: Array) -> Array:
         """Derivatives of the whitened model flux by all parameters, shape (N, 5)."""
@@ -179,13 +169,12 @@ class Object:
         return matrix, jac.T @ res + self.prior_weight * (self.prior_mean - par)
 
     def descend(
-        self, par: Array, known: tuple[float, float, Array] | None = None
+        self, par: Array, known: tuple[float, Array] | None = None
     ) -> tuple[float, int, bool]:
         """Levenberg-Marquardt in the outer parameters, in place.
 
-        If an earlier minimum is `known` (chi-square above which no descent counts, its own, its
-        parameters), it ends where it comes to that, and where it cannot get low enough. At a jump
-        of chi-square it goes along it.
+        Ends where it comes to the minimum of an earlier descent, if one is `known`, and where it
+        cannot get as low. At a jump of chi-square it goes along it.
         """
         chisq = self.profile(par)
         damping, n_steps, n_walls = 1e-3, 0, 0
@@ -212,7 +201,7 @@ class Object:
             promise = float(step @ gradient[free])
             if (promise < 1e-3 and damping <= 1e-2) or promise < 1e-6:
                 return chisq, n_steps, True
-            if known is not None and damping <= 1e-2 and chisq - HOPE * promise > known[0]:
+            if known is not None and damping <= 1e-2 and chisq - HOPE * promise > known[0] + 1.0:
                 return chisq, n_steps, False
             shrink = min(1.0, *(LONGEST[k] / abs(d) for k, d in zip(free, step, strict=True) if d))
             trial = par.copy()
@@ -222,8 +211,8 @@ class Object:
                 par[:], chisq = trial, chisq_trial
                 damping = max(0.1 * damping, 1e-7)
                 matrix, gradient = self.equations(par)
-                if known is not None and chisq >= known[1]:
-                    away = np.abs(par - known[2])
+                if known is not None and chisq >= known[0]:
+                    away = np.abs(par - known[1])
                     if away[T0] < 0.2 and away[C] < 0.03 and away[Z] < 0.003:
                         return chisq, n_steps, False
                 continue

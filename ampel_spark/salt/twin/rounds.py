@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ampel_spark.salt.twin.cost import enclosed, log_determinant, outside_cost
 from ampel_spark.salt.twin.model import T0, C, Z
 from ampel_spark.salt.twin.object import Object
 from ampel_spark.salt.twin.starts import (
     N_TIMES,
-    ROUNDS,
     SURE_REDSHIFT,
-    Minimum,
     Start,
     beside,
     in_doubt,
@@ -20,7 +17,7 @@ from ampel_spark.salt.twin.starts import (
     redshift_row,
 )
 
-__all__ = ["covariance_rounds", "cross_edges", "try_beside", "walk_redshifts", "weigh_other"]
+__all__ = ["covariance_rounds", "cross_edges", "try_beside", "walk_redshifts"]
 
 Array = NDArray[np.float64]
 
@@ -77,25 +74,12 @@ def covariance_rounds(sn: Object, par: Array, counts: NDArray[np.int32]) -> tupl
 
     Where they go to and fro, the covariance is taken at the middle.
     """
-    low, high, held = sn.lower[T0], sn.upper[T0], sn.held
-    good, converged = _rounds(sn, par, counts)
-    sn.lower[T0], sn.upper[T0], sn.held = low, high, held
-    return good, converged
-
-
-def _rounds(sn: Object, par: Array, counts: NDArray[np.int32]) -> tuple[bool, bool]:
     settings = sn.settings
-    cut = sn.has_moving_range
+    cut = settings.has_phase_range and settings.phase_iterative
     last = par.copy()
     for n_round in range(1, settings.max_rounds + 1):
         counts[8] = n_round
         last = 0.5 * (last + par) if n_round > TO_AND_FRO else par.copy()
-        if cut and n_round == min(ROUNDS, settings.max_rounds) and settings.fitted[T0]:
-            # Range and t0 do not agree: the points stay as they are, and t0 with them.
-            sn.lower[T0], sn.upper[T0] = enclosed(sn, par)
-            cut = False
-            if settings.fitted[Z]:
-                last[Z], sn.held = par[Z], Z
         if not sn.freeze(last):
             return False, False
         _, n_steps, converged = sn.descend(par)
@@ -105,9 +89,9 @@ def _rounds(sn: Object, par: Array, counts: NDArray[np.int32]) -> tuple[bool, bo
         if covariance is not None:
             limit = settings.covariance_tolerance * np.sqrt(np.diag(covariance))
             again = bool(np.any((np.abs(par - last) > limit)[settings.fitted]))
-        if cut and sn.set_phase_range(par):
-            if sn.use.sum() < max(settings.min_points, 1):
-                return False, False
+        if n_round == settings.max_rounds:
+            return True, converged and not again
+        if cut and sn.set_phase_range(par[Z], par[T0]):
             again = True
         if not again:
             return True, converged
@@ -122,7 +106,7 @@ def _look_beside(sn: Object, par: Array, counts: NDArray[np.int32]) -> float:
     lowest, best = chisq - 0.02, par.copy()
     for side in range(N_TIMES):
         trial = beside(sn, par, side)
-        lower, n_steps, _ = sn.descend(trial, (chisq + 1.0, chisq, par))
+        lower, n_steps, _ = sn.descend(trial, (chisq, par))
         counts[9] += n_steps
         if lower < lowest:
             lowest, best = lower, trial
@@ -160,7 +144,7 @@ def walk_redshifts(sn: Object, par: Array, counts: NDArray[np.int32]) -> bool:
     n = len(redshifts) - 1
     middle = round(float((par[Z] - redshifts[0]) / (redshifts[-1] - redshifts[0]) * n))
     profile: dict[int, Start] = {}
-    sn.held = Z
+    sn.held = True
     for way in (range(middle, n + 1), range(middle - 1, -1, -1)):
         trial = par.copy()
         for m in way:
@@ -168,7 +152,7 @@ def walk_redshifts(sn: Object, par: Array, counts: NDArray[np.int32]) -> bool:
             lower, n_steps, _ = sn.descend(trial)
             counts[9] += n_steps
             profile[m] = (lower, float(trial[Z]), float(trial[T0]), float(trial[C]))
-    sn.held = -1
+    sn.held = False
     lowest, best = chisq - 0.02, par.copy()
     for start in minima([profile[m] for m in range(n + 1)]):
         if start[0] > chisq + 10.0:
@@ -181,51 +165,3 @@ def walk_redshifts(sn: Object, par: Array, counts: NDArray[np.int32]) -> bool:
             lowest, best = lower, trial
     par[:] = best
     return bool(lowest < chisq - 0.02)
-
-
-def weigh_other(
-    sn: Object,
-    par: Array,
-    other: Minimum | None,
-    valley: Minimum | None,
-    counts: NDArray[np.int32],
-) -> tuple[bool, bool, float, Minimum | None, Minimum | None]:
-    """Take the lowest other minimum to its own covariance too, and keep the one that costs less.
-
-    Returns as `covariance_rounds`, then the cost of the one kept (in `par`), the other one, and the
-    far end of a valley.
-    """
-    cost, best, rounds = _full_cost(sn, par), par.copy(), counts[8]
-    if valley is not None:
-        # Its time is held: it is no minimum.
-        sn.held = T0
-        valley = _weighed(sn, valley[1], counts, must_end=False)
-        sn.held = -1
-    if other is not None:
-        other = _weighed(sn, other[1], counts, must_end=True)
-        if other is not None and other[0] < cost - 1e-9 * (1.0 + abs(cost)):
-            par[:] = other[1]
-            return True, True, other[0], (cost, best), valley
-    if sn.has_moving_range:
-        sn.set_phase_range(par)
-    good, converged = covariance_rounds(sn, par, counts)
-    counts[8] = rounds
-    return good, converged, cost, other, valley
-
-
-def _weighed(
-    sn: Object, start: Array, counts: NDArray[np.int32], *, must_end: bool
-) -> Minimum | None:
-    """Go from `start` to where the covariance is that of the parameters; None where that fails."""
-    par = start.copy()
-    if sn.has_moving_range:
-        sn.set_phase_range(par)
-    if sn.use.sum() < max(sn.settings.min_points, 1):
-        return None
-    good, ended = covariance_rounds(sn, par, counts)
-    return (_full_cost(sn, par), par) if good and (ended or not must_end) else None
-
-
-def _full_cost(sn: Object, par: Array) -> float:
-    """Cost at `par` with the covariance as frozen last."""
-    return sn.profile(par) + log_determinant(sn) + outside_cost(sn, par)[0]

@@ -6,35 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampel_spark.salt.tables import Tables
-from ampel_spark.salt.twin.cost import GAP, enclosed, log_determinant, outside_cost
 from ampel_spark.salt.twin.model import T0, X0, X1, C, Z
 from ampel_spark.salt.twin.object import Object
 
-__all__ = [
-    "RIVAL",
-    "ROUNDS",
-    "Minimum",
-    "beside",
-    "edge_distance",
-    "find_starts",
-    "in_doubt",
-    "minima",
-    "redshift_row",
-    "search",
-]
+__all__ = ["beside", "edge_distance", "find_starts", "in_doubt", "minima", "redshift_row", "search"]
 
 Array = NDArray[np.float64]
 
 #: Chi-square (less the data's), z, t0 and c.
 Start = tuple[float, float, float, float]
-#: Cost and parameters.
-Minimum = tuple[float, Array]
 #: Step of the scan in t0, rest-frame days, and the largest number of steps.
 SCAN_STEP, SCAN_LIMIT = 2.5, 20000
 #: As in `ampel_spark.salt.doubt` and `starts`.
 SURE_REDSHIFT, REDSHIFTS = 0.015, 25
 N_BESIDE, N_TIMES = 4, 2
-ROUNDS, TIME_STEP, N_PROFILE, RIVAL, FAR = 8, 4.0, 160, 9.0, 4.0
 
 
 def find_starts(sn: Object, par: Array) -> list[Start]:
@@ -55,21 +40,15 @@ def find_starts(sn: Object, par: Array) -> list[Start]:
     return found[:8] or [(0.0, *middle, par[C])]
 
 
-def _scan_phases(sn: Object) -> tuple[float, float]:
-    """First and last phase of a scan."""
+def _scan(sn: Object, par: Array, z: float) -> list[Start]:
+    """Local minima of chi-square against t0 at a redshift, errors taken as independent."""
     settings, t = sn.settings, sn.model.tables
     first = t.phase_start
     last = first + t.phase_step * (t.n_phases - 1)
-    if sn.has_moving_range:
+    if settings.has_phase_range and settings.phase_iterative:
         stretch = 1.0 + sn.lower[Z] if settings.phase_observer else 1.0
         first = max(first, settings.phase_min / stretch)
         last = min(last, settings.phase_max / stretch)
-    return first, last
-
-
-def _scan(sn: Object, par: Array, z: float) -> list[Start]:
-    """Local minima of chi-square against t0 at a redshift, errors taken as independent."""
-    first, last = _scan_phases(sn)
     weight = 1.0 / np.diag(sn.given)
     x1_ends = np.clip(
         [sn.lower[X1], sn.prior_mean[X1] if sn.prior_weight[X1] > 0 else 0.0, sn.upper[X1]],
@@ -134,19 +113,12 @@ def search(
     starts: list[Start],
     signal: bool,
     counts: NDArray[np.int32],
-) -> tuple[Minimum | None, Minimum | None, Minimum | None, bool]:
-    """Descend from one starting point, or from several in doubt.
-
-    Returns the best minimum, the lowest of the others, the far end of a valley, and whether the
-    descent to the best ended.
-    """
+) -> tuple[Array | None, bool]:
+    """Descend from one starting point, or from several in doubt; return the best."""
     settings = sn.settings
-    best: Minimum | None = None
-    other: Minimum | None = None
-    known: tuple[float, float, Array] | None = None
-    best_converged = False
+    best: Array | None = None
+    best_chisq, best_converged = np.inf, False
     doubt, profiled = not settings.fitted[T0], False
-    rows: list[Start] = []
     k, n_starts = -1, 0
     while n_starts < settings.max_starts:
         k += 1
@@ -159,82 +131,28 @@ def search(
                 continue
             # Of neighbouring redshifts, the valley that the best minimum is in.
             if k > 0 and settings.fitted[Z] and settings.fitted[T0] and best is not None:
-                near = abs(starts[k][1] - best[1][Z]) < 0.05 and not profiled
-                if near and abs(starts[k][2] - best[1][T0]) < 8.0 * (1.0 + best[1][Z]):
+                near = abs(starts[k][1] - best[Z]) < 0.05 and not profiled
+                if near and abs(starts[k][2] - best[T0]) < 8.0 * (1.0 + best[Z]):
                     continue
             par[[Z, T0, C]] = starts[k][1:]
         elif doubt and best is not None and k < len(starts) + N_BESIDE:
-            par = beside(sn, best[1], k - len(starts))
+            par = beside(sn, best, k - len(starts))
         else:
             break
         n_starts += 1
-        start = par[T0]
-        cost, n_steps, converged = settle(sn, par, known)
+        known = None if best is None else (best_chisq, best)
+        chisq, n_steps, converged = _settle(sn, par, known)
         counts[9] += n_steps
-        before = np.inf if best is None else best[0]
-        rival = np.inf if other is None else other[0]
-        lower = cost < before - 1e-9 * (1.0 + abs(cost))
-        if lower and (converged or not best_converged or cost < before - 0.1):
-            if best is not None and best_converged and before < rival and _far(par, best[1]):
-                other = best
-            best, best_converged = (cost, par.copy()), converged
-            chisq = cost - outside_cost(sn, par)[0]
-            if sn.has_moving_range:
-                chisq -= log_determinant(sn)
-            most = cost + (2.0 * RIVAL + chisq if settings.model_covariance else RIVAL)
-            known = (most, chisq, best[1])
-        elif best is not None and converged and cost < rival and _far(par, best[1]):
-            other = (cost, par.copy())
+        if chisq < best_chisq - 1e-9 * (1.0 + abs(chisq)):
+            best, best_chisq, best_converged = par.copy(), chisq, converged
         if n_starts == 1 and settings.fitted[T0]:
-            doubt = not np.isfinite(cost) or in_doubt(sn, par) or _is_odd(sn, par, cost, start)
             # Noise has minima without end, and none that means anything.
-            doubt = doubt and signal
-            middle = par.copy() if best is None else best[1]
-            if doubt:
-                profile = _profile_redshifts if settings.fitted[Z] else _profile_times
-                found = profile(sn, middle, counts)
-                k, profiled = -1, settings.fitted[Z]
-                if found is not None:
-                    rows, starts = [] if settings.fitted[Z] else found, minima(found)
+            doubt = signal and (not np.isfinite(chisq) or in_doubt(sn, par))
+            if doubt and settings.fitted[Z]:
+                starts = _profile_redshifts(sn, par if best is None else best, counts)
+                k, profiled = -1, True
     counts[7] = n_starts
-    return best, other, _valley(sn, best, rows), best_converged
-
-
-def _valley(sn: Object, best: Minimum | None, rows: list[Start]) -> Minimum | None:
-    """Return the far end of a valley without a barrier, if there is one."""
-    if best is None or not rows:
-        return None
-    par = best[1].copy()
-    if sn.has_moving_range:
-        sn.set_phase_range(par)
-    sn.freeze(None)
-    sn.profile(par)
-    covariance = sn.errors(sn.equations(par)[0])
-    away = 1.0 if covariance is None else max(1.0, FAR * np.sqrt(covariance[T0, T0]))
-    there = [row for row in rows if abs(row[2] - par[T0]) > away and row[0] - best[0] < RIVAL]
-    if not there:
-        return None
-    cost, _, par[T0], par[C] = min(there)
-    if sn.has_moving_range:
-        sn.set_phase_range(par)
-        sn.freeze(None)
-    sn.profile(par)
-    return max(cost, best[0]), par
-
-
-def _far(par: Array, other: Array) -> bool:
-    """Whether two ends of descents are two minima."""
-    away = np.abs(par - other)
-    return bool(away[T0] > 1.0 + other[Z] or away[C] > 0.1 or away[X1] > 0.5 or away[Z] > 0.005)
-
-
-def _is_odd(sn: Object, par: Array, cost: float, start: float) -> bool:
-    """Whether the end of the first descent is not what the scan promised, or no good fit."""
-    if abs(par[T0] - start) > 4.0 * (1.0 + par[Z]) or abs(par[C]) > 0.3:
-        return True
-    outside, excess = outside_cost(sn, par)
-    # A poor fit, or light outside the phase range that is not this supernova's.
-    return bool(cost - outside > 10.0 + 3.0 * sn.use.sum() or excess > 3.0)
+    return best, best_converged
 
 
 def beside(sn: Object, best: Array, side: int) -> Array:
@@ -260,65 +178,19 @@ def minima(profile: list[Start]) -> list[Start]:
     score = np.array([row[0] for row in profile])
     before = np.concatenate([[np.inf], score[:-1]])
     after = np.concatenate([score[1:], [np.inf]])
-    at = np.flatnonzero((score < before) & (score <= after) & np.isfinite(score))
+    at = np.flatnonzero((score < before) & (score <= after))
     return sorted((profile[m] for m in at), key=lambda row: row[0])[:8]
 
 
-def _profile_times(sn: Object, best: Array, counts: NDArray[np.int32]) -> list[Start] | None:
-    """Row of times for an object in doubt, with the cost of each, c the best.
-
-    None where no time is worth it.
-    """
-    settings = sn.settings
-    first, last = _scan_phases(sn)
-    stretch = 1.0 + best[Z]
-    bright = sn.time[sn.flux > settings.min_snr * np.sqrt(np.diag(sn.given))]
-    if not len(bright):
-        return None
-    low = max(bright.min() - last * stretch, sn.lower[T0])
-    high = min(bright.max() - first * stretch, sn.upper[T0])
-    if not low < high:
-        return None
-    n = int(np.clip(np.ceil((high - low) / (TIME_STEP * stretch)), 1, N_PROFILE - 1))
-    times = low + (high - low) * np.arange(n + 1) / n
-    profile = [(np.inf, float(best[Z]), float(time), float(best[C])) for time in times]
-    if not sn.has_moving_range:
-        sn.use[:] = True
-        sn.freeze(None)
-    sn.held = T0
-    par = best.copy()
-    # Forth, and back where the neighbour's colour is another one.
-    for m, back in [(m, False) for m in range(n + 1)] + [(m, True) for m in range(n - 1, -1, -1)]:
-        par[T0] = times[m]
-        if back:
-            if abs(profile[m + 1][3] - profile[m][3]) < 0.1:
-                continue
-            par[C] = profile[m + 1][3]
-        else:
-            if not sn.lower[C] < par[C] < sn.upper[C]:
-                par[C] = best[C]
-            profile[m] = (np.inf, float(best[Z]), float(times[m]), float(par[C]))
-        if sn.has_moving_range:
-            sn.set_phase_range(par)
-            if not _is_usable(sn):
-                continue
-        counts[9] += sn.descend(par)[1]
-        cost = _cost(sn, par) if sn.has_moving_range else sn.profile(par)
-        if cost < profile[m][0]:
-            profile[m] = (cost, float(best[Z]), float(times[m]), float(par[C]))
-    sn.held = -1
-    return profile
-
-
 def _profile_redshifts(sn: Object, best: Array, counts: NDArray[np.int32]) -> list[Start]:
-    """Row of redshifts for an object in doubt, with the cost of each, t0 and c the best."""
+    """Starting points for an object in doubt: minima of chi-square against the redshift."""
     profile: list[Start] = []
-    sn.held = Z
+    sn.held = True
 
     def settled(z: float, t0: float, c: float) -> Start:
         trial = best.copy()
         trial[[Z, T0, C]] = z, t0, c
-        chisq, n_steps, _ = settle(sn, trial)
+        chisq, n_steps, _ = _settle(sn, trial)
         counts[9] += n_steps
         return chisq, z, float(trial[T0]), float(trial[C])
 
@@ -335,76 +207,41 @@ def _profile_redshifts(sn: Object, best: Array, counts: NDArray[np.int32]) -> li
         (_, z, t0, c), (_, _, t0_side, c_side) = profile[m], profile[side]
         if abs(t0_side - t0) >= 1.0 or abs(c_side - c) >= 0.1:
             profile[m] = min(profile[m], settled(z, t0_side, c_side))
-    sn.held = -1
-    return profile
+    sn.held = False
+    return minima(profile)
 
 
-def settle(
-    sn: Object, par: Array, known: tuple[float, float, Array] | None = None
+def _settle(
+    sn: Object, par: Array, known: tuple[float, Array] | None = None
 ) -> tuple[float, int, bool]:
-    """Descend and, with an iterative phase range, to where range and t0 agree.
-
-    Returns the cost, steps, convergence.
-    """
+    """Descend and, with an iterative phase range, to where range and t0 agree."""
     settings = sn.settings
-    if not sn.has_moving_range:
+    cut = settings.has_phase_range and settings.phase_iterative
+    if not cut:
         return sn.descend(par, known)
     total = 0
-    sn.set_phase_range(par)
-    for _ in range(min(settings.max_rounds, ROUNDS)):
-        if not _is_usable(sn):
+    sn.set_phase_range(par[Z], par[T0])
+    chisq, converged = np.inf, False
+    for _ in range(settings.max_rounds):
+        if sn.use.sum() < settings.min_points or not sn.freeze(None):
             return np.inf, total, False
-        chisq, n_steps, converged = sn.descend(par, known)
+        here = None if known is None else (known[0] - _left_out(sn), known[1])
+        chisq, n_steps, converged = sn.descend(par, here)
         total += n_steps
         # A descent that was given up stays so, whatever points another range has.
-        if known is not None and not converged and chisq > known[0]:
-            return np.inf, total, False
-        if not sn.set_phase_range(par):
-            return _cost(sn, par), total, converged
-    if not settings.fitted[T0]:
+        if here is not None and not converged and chisq > here[0]:
+            break
+        if not sn.set_phase_range(par[Z], par[T0]):
+            break
+        converged = False
+    if sn.use.sum() < settings.min_points or not sn.freeze(None):
         return np.inf, total, False
-    cost, n_steps, side = _stay_in_range(sn, par)
-    total += n_steps
-    if side:
-        best = par.copy()
-        par[T0] += side
-        other, n_steps, _ = _stay_in_range(sn, par)
-        total += n_steps
-        if not other < cost:
-            par[:] = best
-            sn.set_phase_range(par)
-            sn.freeze(None)
-        cost = min(cost, other)
-    return cost, total, bool(np.isfinite(cost))
+    return chisq + _left_out(sn), total, converged
 
 
-def _is_usable(sn: Object) -> bool:
-    return bool(sn.use.sum() >= sn.settings.min_points) and sn.freeze(None)
-
-
-def _cost(sn: Object, par: Array) -> float:
-    return sn.profile(par) + log_determinant(sn) + outside_cost(sn, par)[0]
-
-
-def _stay_in_range(sn: Object, par: Array) -> tuple[float, int, float]:
-    """Descend among the t0 about which the range has the same points; the redshift is held.
-
-    Returns the cost, steps, and a step in t0 out of these where it ended at one of their ends.
-    """
-    sn.set_phase_range(par)
-    if not _is_usable(sn):
-        return np.inf, 0, 0.0
-    low, high, held = sn.lower[T0], sn.upper[T0], sn.held
-    sn.lower[T0], sn.upper[T0] = enclosed(sn, par)
-    sn.held = Z
-    n_steps = sn.descend(par)[1]
-    side = 0.0
-    if par[T0] <= sn.lower[T0] and sn.lower[T0] > low:
-        side = -3.0 * GAP
-    elif par[T0] >= sn.upper[T0] and sn.upper[T0] < high:
-        side = 3.0 * GAP
-    sn.lower[T0], sn.upper[T0], sn.held = low, high, held
-    return _cost(sn, par), n_steps, side
+def _left_out(sn: Object) -> float:
+    """Chi-square of the points outside the phase range, as without model flux."""
+    return float(np.sum(sn.flux[~sn.use] ** 2 / np.diag(sn.given)[~sn.use]))
 
 
 def in_doubt(sn: Object, par: Array) -> bool:

@@ -69,8 +69,6 @@ def fit_objects(
         phases=(float(source.minphase()), float(source.maxphase())),
         peak_b=np.full(m, np.nan),
         peaks=np.full((m, n_bands), np.nan),
-        rival=np.full((m, 5), np.nan),
-        rival_delta=np.full(m, np.nan),
         notes=notes,
         words=np.full(m, "", object),
     )
@@ -177,8 +175,6 @@ def _enter(fits: Fits, rows: Array, at: Array, result: FitResult, notes: Notes) 
     fits.success[rows] = result.success
     fits.words[rows] = [Status(word).name.lower() for word in result.status.tolist()]
     fits.n_starts[rows] = result.n_starts
-    fits.rival[rows[good]] = result.rival[good]
-    fits.rival_delta[rows[good]] = result.rival_delta[good]
     fits.used[at] = result.used
     for flag, text in ((Flag.NOT_CONVERGED, _NO_END), (Flag.NO_ERRORS, _NO_ERRORS)):
         for k in numbers(good & (result.flags & flag != 0)):

@@ -6,7 +6,6 @@
 | `no_errors` | the data leave some direction free | poor |
 | `at_bound` | a fitted parameter is at a bound | poor |
 | `poor_chisq` | chi square per degree of freedom is above the unit's limit | poor |
-| `ambiguous` | another minimum, more than an error away, is nearly as good | doubtful |
 | `model_edge` | a significant point at or beyond the model's first or last phase | doubtful |
 | `no_rise` | no point before the maximum | doubtful |
 | `no_decline` | no point at or after it | doubtful |
@@ -40,7 +39,6 @@ DOUBTS: Mapping[str, str] = {
     "no_errors": "the data leave some direction free",
     "at_bound": "a parameter at a bound",
     "poor_chisq": "a poor chi square",
-    "ambiguous": "another minimum is nearly as good",
     "model_edge": "points where the model ends",
     "no_rise": "no point before maximum",
     "no_decline": "no point after maximum",

@@ -72,15 +72,6 @@ COLUMNS = (
         "at_edge", "boolean", "",
         "whether a point above 3 sigma is where the model ends, within the error of t0, or beyond",
     ),
-    Column(
-        "ambiguous", "boolean", "",
-        "whether another minimum, more than an error away, costs hardly more: less than 9",
-    ),
-    Column("rival_delta", "double", "", "by how much it costs more, -2 ln likelihood"),
-    Column("rival_z", "double", "", "its redshift"),
-    Column("rival_t0", "double", "d", "its t0, JD"),
-    Column("rival_x1", "double", "", "its stretch; null for models that are not SALT"),
-    Column("rival_c", "double", "mag", "its colour; null for models that are not SALT"),
     Column("success", "boolean", "", "whether the minimum is a good one"),
     *quality.COLUMNS,
     Column("z_source", "string", "", "value, unit, catalog or fit"),
@@ -114,8 +105,6 @@ class Fits:
     phases : first and last phase of the model, rest-frame days
     peak_b : shape (M,), rest-frame Bessell B maximum, mag
     peaks : shape (M, B), maximum in each band, observed, mag
-    rival, rival_delta : shape (M, K) and (M,), another solution that costs hardly more, and by how
-        much it costs more; NaN for none
     notes : by object
     words : shape (M,), the fitter's own words for how it ended
     """
@@ -135,8 +124,6 @@ class Fits:
     phases: tuple[float, float]
     peak_b: Array
     peaks: Array
-    rival: Array
-    rival_delta: Array
     notes: Mapping[int, Sequence[str]]
     words: Array
 
@@ -204,8 +191,6 @@ def columns_of(
         "n_starts": fits.n_starts,
         "at_bound": at_bound(fits).any(axis=1),
         "at_edge": _at_edge(fits, chosen, phase),
-        "ambiguous": np.isfinite(fits.rival_delta),
-        "rival_delta": fits.rival_delta,
         "success": fits.success,
         "phase_first": _ends(phase, chosen.offsets, 0),
         "phase_last": _ends(phase, chosen.offsets, 1),
@@ -223,10 +208,8 @@ def columns_of(
         if name in fits.names:
             i = list(fits.names).index(name)
             out[name], out[f"{name}_err"] = fits.values[:, i], fits.errors[:, i]
-            out[f"rival_{name}"] = fits.rival[:, i]
         else:
-            out[name] = out[f"{name}_err"] = out[f"rival_{name}"] = np.full(m, np.nan)
-    del out["rival_x0"]
+            out[name] = out[f"{name}_err"] = np.full(m, np.nan)
     if tuple(fits.names) != SALT:
         offsets = pa.array(np.arange(m + 1) * (k - 2), pa.int32())
         words = pa.array(list(fits.names[2:]) * m, pa.string())
@@ -258,7 +241,6 @@ def _doubts(
         "no_errors": np.any(lacking, axis=1),
         "at_bound": out["at_bound"],
         "poor_chisq": poor,
-        "ambiguous": out["ambiguous"],
         "model_edge": out["at_edge"],
         "no_rise": out["n_before"] == 0,
         "no_decline": out["n_after"] == 0,

@@ -27,7 +27,7 @@ class Task:
     bands : names of bands and their curves; None where there is none
     fixed : parameters that are held, with their values
     bounds : bounds of fitted ones
-    phase_range : days to fit about the fitted t0, sought with it; None for all points
+    phase_range : days to fit about the fitted t0, again until nothing changes; None for all points
     observer : whether these are days in the observer's frame
     model_covariance : whether the model's own scatter counts
     min_points : fewest points to fit

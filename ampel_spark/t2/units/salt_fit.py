@@ -4,7 +4,7 @@ A fit goes through these steps, and each may end it with a refusal:
 
 1. find the redshift, and the Milky Way's E(B-V) (`fits.targets`);
 2. choose points: kind, band, signal-to-noise ratio (`fits.points`);
-3. fit, t0 and the phase range about it together.
+3. fit, keep the points within the phase range about the fitted t0, and fit again until that is so.
 
 Steps 1 and 2 and the columns (`fits.results`) are the same whatever minimises: `ampel_spark.salt`
 on whole batches (`fits.batch_fit`), or `sncosmo.fit_lc` one by one (`fits.fit_lc`).
@@ -187,7 +187,7 @@ class SaltFit(Unit):
     "Whether these are days in the rest frame or in the observer's."
 
     phase_cut: Literal["iterative", "peak"] = "iterative"
-    "About the fitted t0, both sought together; or once, about the brightest point."
+    "About the fitted t0, again until nothing changes; or once, about the brightest point."
 
     coverage: Range | None = None
     "Phases: the first point must lie before the one, the last point after the other."

@@ -186,6 +186,8 @@ def test_a_file_that_changes_before_it_is_read_is_an_error_and_nothing_is_stored
     assert not lake.has("alerts")
 
 
+# Three others here hold replaced files to the same, each in a part of the time.
+@pytest.mark.long
 def test_a_replaced_file_leaves_the_lake_that_would_be_without_the_old_one(
     spark: SparkSession, tmp_path: Path, make: Make, nights: list[Path]
 ) -> None:

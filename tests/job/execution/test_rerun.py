@@ -19,10 +19,13 @@ from ampel_spark.job.execution.inputs import Inputs, as_of, recorded
 from ampel_spark.job.execution.reproduce import compare, reproduce
 from ampel_spark.job.execution.run import forecast, run_job
 from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.log import newest_version, replace_files
 from ampel_spark.lake.maintenance import compact, plan_removal, remove
+from ampel_spark.lake.parts import PartWriter
 from ampel_spark.lake.pins import live_pins, pin, release
 from ampel_spark.lake.reading import open_table, read
 from ampel_spark.lake.runs import Run, find_run, runs
+from ampel_spark.lake.tables import result_table
 from tests.conftest import PROJECT, QUICK
 
 JOB = PROJECT / "jobs" / "quickstart.yml"
@@ -152,7 +155,11 @@ def test_a_run_reproduced_in_a_new_lake_is_equal_in_every_table(
     rows = pq.ParquetFile(file).read()
     ebv = rows["ebv"].to_pylist()
     changed = pa.array([math.nextafter(ebv[0], 1.0), *ebv[1:]])
-    pq.write_table(rows.set_column(rows.column_names.index("ebv"), "ebv", changed), file)
+    other = rows.set_column(rows.column_names.index("ebv"), "ebv", changed)
+    writer = PartWriter(file.parent, other.schema, result_table("", ()).extremes)
+    writer.write(other)
+    since = newest_version(file.parent)
+    replace_files(file.parent, [writer.close().as_file()], [file.name], since, {}, changes=True)
     again = find_run(tmp_path / "again", made.run_id)
     _, (difference,) = compare(grown, first, tmp_path / "again", again)
     assert (difference.table, difference.column) == ("t2_milky_way_dust", "ebv")
