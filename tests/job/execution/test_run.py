@@ -90,6 +90,8 @@ def test_fits_agree_with_what_was_injected(quick_lake: Path) -> None:
         assert np.median(np.abs(fits[name] - fits.name.map(truth[name]))) < limit, name
 
 
+# A minute; tests/t2/test_salt_fit.py holds both engines together on light curves of its own.
+@pytest.mark.long
 def test_both_engines_fit_the_quickstart_s_light_curves_alike(
     spark: SparkSession, quick_lake: Path, tmp_path: Path
 ) -> None:
