@@ -15,7 +15,7 @@ from pyspark.sql import functions as f
 from ampel_spark.archive.reading.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
 from ampel_spark.job.configuration.model import ResolvedJob, SelectionStep, UnitStep
-from ampel_spark.job.execution.tiers import Context, Results, selections_of
+from ampel_spark.job.execution.tiers import Context, Results, channel_filter, selections_of
 from ampel_spark.lake.reading import dataset
 from ampel_spark.lake.runs import Run
 from ampel_spark.sky.catalogs import open_catalog
@@ -171,7 +171,7 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
     counts, job = context.counts, context.job
     t0 = counts.t0[channel]
     filter_step = next(step for step in job.filters if step.channel == channel)
-    rules = {cut.name: cut for cut in (MASKED, *filter_step.filter.cuts())}
+    rules = {cut.name: cut for cut in (MASKED, *channel_filter(job, filter_step).cuts())}
     cuts, left = [], t0["alerts"]
     for name, lost in t0["cuts"]:
         off = rules[name].needs_stars and filter_step.gaia is None
