@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-__all__ = ["Changes", "changes", "data_path", "files_at", "notes"]
+from ampel_spark.lake.log import actions_of, file_of
+
+__all__ = ["Changes", "changes", "files_at", "notes"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def changes(table: str | Path, since: int, until: int) -> Changes | None:
     added, removed = set[str](), set[str]()
     for version in range(since + 1, until + 1):
         try:
-            lines = _commit(table, version)
+            lines = actions_of(table, version)
         except FileNotFoundError:
             return None
         for action in lines:
@@ -72,7 +73,7 @@ def _apply(table: str | Path, action: dict[str, Any], added: set[str], removed: 
         about = action.get(name)
         if about is None or not about.get("dataChange", True):
             continue
-        path = data_path(table, about["path"])
+        path = str(file_of(table, about["path"]))
         if path in other:
             other.discard(path)
         else:
@@ -92,7 +93,7 @@ def notes(table: str | Path, since: int) -> Iterator[tuple[int, dict[str, Any]]]
     version = since + 1
     while True:
         try:
-            lines = _commit(table, version)
+            lines = actions_of(table, version)
         except FileNotFoundError:
             return
         about: dict[str, Any] = next((a["commitInfo"] for a in lines if "commitInfo" in a), {})
@@ -108,16 +109,4 @@ def files_at(table: str | Path, version: int) -> list[str]:
     from deltalake import DeltaTable
 
     found = DeltaTable(str(table), version=version).get_add_actions(flatten=True)
-    return sorted(data_path(table, path) for path in found.column("path").to_pylist())
-
-
-def data_path(table: str | Path, path: str) -> str:
-    """Return the path of a file that a table's log names."""
-    if path.startswith("file:"):
-        return unquote(urlsplit(path).path)
-    return str(Path(table) / unquote(path))
-
-
-def _commit(table: str | Path, version: int) -> list[dict[str, Any]]:
-    text = (Path(table) / "_delta_log" / f"{version:020d}.json").read_text()
-    return [json.loads(line) for line in text.splitlines()]
+    return sorted(str(file_of(table, path)) for path in found.column("path").to_pylist())

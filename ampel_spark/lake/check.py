@@ -325,17 +325,14 @@ def _check_results(root: Path, name: str, versions: Versions, whole: set[str]) -
     if not (name.startswith("t2_") or name in _OF_STATES):
         return
     there = set(dataset(root, name).schema.names)
-    if "states" in whole and "state_id" in there:
-        mine = pc.unique(read(root, name, ["state_id"])["state_id"]).drop_null()
-        states = read(root, "states", ["state_id"])["state_id"]
-        lost = mine.filter(pc.invert(pc.is_in(mine, states)))
-        if len(lost):
-            what = f"it has {len(lost)} states that table states lacks, first {lost[0].as_py()}"
-            yield Finding("states", None, what, cure(root, "states"))
-    if "runs" in whole and "run_id" in there:
-        mine = pc.unique(read(root, name, ["run_id"])["run_id"]).drop_null()
-        runs = read(root, "runs", ["run_id"])["run_id"]
-        lost = mine.filter(pc.invert(pc.is_in(mine, runs)))
-        if len(lost):
-            what = f"it has rows of {len(lost)} runs without a record, first {lost[0].as_py()}"
-            yield Finding("runs", None, f"{name}: {what}", cure(root, "runs"))
+    for table, column, what in (
+        ("states", "state_id", "it has {} states that table states lacks, first {}"),
+        ("runs", "run_id", name + ": it has rows of {} runs without a record, first {}"),
+    ):
+        if table in whole and column in there:
+            mine = pc.unique(read(root, name, [column])[column]).drop_null()
+            known = read(root, table, [column])[column]
+            lost = mine.filter(pc.invert(pc.is_in(mine, known)))
+            if len(lost):
+                said = what.format(len(lost), lost[0].as_py())
+                yield Finding(table, None, said, cure(root, table))

@@ -9,7 +9,6 @@ row of the other. Spark computes rows and writes parts, but commits nothing.
 from __future__ import annotations
 
 import functools
-import json
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ampel_spark.lake.log import CHECKPOINTS, add_files, change_files
-from ampel_spark.lake.parts import Part, PartWriter, arrow_schema, write_part
+from ampel_spark.lake.parts import Part, PartWriter, arrow_schema, parts_of, write_part
 from ampel_spark.lake.reading import dataset, open_table
-from ampel_spark.lake.tasks import TOLD
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -143,11 +141,8 @@ def _written(lake: Lake, table: Table, rows: DataFrame | pa.Table, schema: pa.Sc
         writer = PartWriter(folder, schema, noted)
         writer.write(rows)
         return [writer.close()]
-    from pyspark.sql.pandas.types import from_arrow_schema
-
     write = functools.partial(write_part, folder, schema, noted, _GROUP)
-    made = rows.select(*schema.names).mapInArrow(write, from_arrow_schema(TOLD)).collect()
-    return [Part(**json.loads(row["report"])) for row in made]
+    return parts_of(rows.select(*schema.names), write)
 
 
 def insert(

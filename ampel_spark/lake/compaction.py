@@ -9,7 +9,6 @@ of them.
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,9 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ampel_spark.lake.log import replace_files
-from ampel_spark.lake.parts import Part, PartWriter, write_part
+from ampel_spark.lake.parts import Part, PartWriter, parts_of, write_part
 from ampel_spark.lake.reading import dataset
-from ampel_spark.lake.tasks import TOLD
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -91,7 +89,10 @@ def _together(
     old = files["path"].to_pylist()
     noted = [c[4:] for c in files.column_names if c.startswith("min.")]
     paths = [f"{lake.path(name)}/{path}" for path in old]
-    parts = (_joined if size <= _HERE else _sorted)(lake, name, paths, noted, wanted, order)
+    if size <= _HERE:
+        parts = _joined(lake, name, paths, noted, order)
+    else:
+        parts = _sorted(lake, name, paths, noted, wanted, order)
     if sum(part.rows for part in parts) != int(files["num_records"].to_numpy().sum()):
         raise AssertionError(f"{name}: rows were lost as they were written anew")
     new = [part.as_file() for part in parts]
@@ -99,12 +100,7 @@ def _together(
 
 
 def _joined(
-    lake: Lake,
-    name: str,
-    paths: Sequence[str],
-    noted: Sequence[str],
-    wanted: int,
-    order: Sequence[str],
+    lake: Lake, name: str, paths: Sequence[str], noted: Sequence[str], order: Sequence[str]
 ) -> list[Part]:
     """Write the rows of small files as one part, in this process."""
     import pyarrow.dataset as ds
@@ -128,7 +124,7 @@ def _sorted(
     order: Sequence[str],
 ) -> list[Part]:
     """Write the rows of files as parts, by tasks."""
-    from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+    from pyspark.sql.pandas.types import to_arrow_schema
 
     schema = lake.read(name).schema
     rows = lake.spark.read.schema(schema).parquet(*paths)
@@ -139,5 +135,4 @@ def _sorted(
     else:
         rows = rows.repartition(wanted)
     write = functools.partial(write_part, lake.path(name), to_arrow_schema(schema), noted, _GROUP)
-    made = rows.mapInArrow(write, from_arrow_schema(TOLD)).collect()
-    return [Part(**json.loads(row["report"])) for row in made]
+    return parts_of(rows, write)

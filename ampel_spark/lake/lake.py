@@ -264,8 +264,8 @@ def _opened(path: Path) -> IO[str]:
     return stream
 
 
-def _wider(there: DeltaTable, table: Table) -> dict[str, Any]:
-    """Return the metadata of a table with the columns that it lacks; empty if it lacks none.
+def _wider(there: DeltaTable, table: Table) -> str | None:
+    """Return the schema [JSON] of a table with the columns that it lacks; None if it lacks none.
 
     Raises
     ------
@@ -276,16 +276,7 @@ def _wider(there: DeltaTable, table: Table) -> dict[str, Any]:
 
     schema = StructType.fromJson(json.loads(there.schema().to_json()))
     merged = _merged(schema, table.schema(), f"table {table.name}: column ")
-    if merged == schema:
-        return {}
-    about = there.metadata()
-    return {
-        "id": str(about.id), "description": about.description,
-        "format": {"provider": "parquet", "options": {}},
-        "schemaString": merged.json(),
-        "partitionColumns": about.partition_columns,
-        "configuration": about.configuration, "createdTime": about.created_time,
-    }  # fmt: skip
+    return None if merged == schema else merged.json()
 
 
 def _merged(there: StructType, wanted: StructType, where: str) -> StructType:

@@ -28,6 +28,7 @@ from ampel_spark.errors import LakeError
 __all__ = [
     "CHECKPOINTS",
     "PREVIOUS",
+    "actions_of",
     "add_files",
     "change_files",
     "commit_hash",
@@ -39,6 +40,7 @@ __all__ = [
     "metadata_of",
     "newest_version",
     "replace_files",
+    "uncovered",
     "widen",
 ]
 
@@ -86,8 +88,27 @@ def commit_hash(table: str | Path, version: int) -> str | None:
 
 def file_of(table: str | Path, path: str) -> Path:
     """Return the file that a commit names: in the table's folder, or where a clone says it is."""
-    plain = urllib.parse.unquote(path)
-    return Path(table) / (urllib.parse.urlsplit(plain).path if plain.startswith("file:") else plain)
+    plain = urllib.parse.urlsplit(path).path if path.startswith("file:") else path
+    return Path(table) / urllib.parse.unquote(plain)
+
+
+def actions_of(table: str | Path, version: int) -> list[dict[str, Any]]:
+    """Return the actions of a commit.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the log lacks it.
+    """
+    return [json.loads(line) for line in commit_path(table, version).read_text().splitlines()]
+
+
+def uncovered(table: str | Path) -> range:
+    """Return the versions after a table's last checkpoint: readers need the commits of these."""
+    log = Path(table) / "_delta_log"
+    checkpoints = [int(path.name[:20]) for path in log.glob("*.checkpoint*.parquet")]
+    newest = newest_version(table)
+    return range(max(checkpoints, default=-1) + 1, (-1 if newest is None else newest) + 1)
 
 
 def metadata_of(table: str | Path, version: int) -> dict[str, Any]:
@@ -237,8 +258,7 @@ def change_files(
 def _metadata(table: str | Path, version: int) -> dict[str, Any]:
     """Return the metadata of a table at a version."""
     while True:
-        text = (Path(table) / "_delta_log" / f"{version:020d}.json").read_text()
-        for action in map(json.loads, text.splitlines()):
+        for action in actions_of(table, version):
             if "metaData" in action:
                 found: dict[str, Any] = action["metaData"]
                 return found
@@ -247,27 +267,28 @@ def _metadata(table: str | Path, version: int) -> dict[str, Any]:
 
 def _removed(table: str | Path, since: int, until: int) -> set[str]:
     """Return the files that the commits after version `since` took away."""
-    found: set[str] = set()
-    for version in range(since + 1, until + 1):
-        with (Path(table) / "_delta_log" / f"{version:020d}.json").open() as stream:
-            actions = map(json.loads, stream)
-            found |= {action["remove"]["path"] for action in actions if "remove" in action}
-    return found
+    return {
+        action["remove"]["path"]
+        for version in range(since + 1, until + 1)
+        for action in actions_of(table, version)
+        if "remove" in action
+    }
 
 
-def widen(table: str | Path, about: Mapping[str, Any], since: int) -> bool:
+def widen(table: str | Path, schema: str, since: int) -> bool:
     """Give a table another schema, in one commit; say whether nobody was faster.
 
     Parameters
     ----------
     table : path
-    about : mapping
-        The table's ``metaData``, with the new schema.
+    schema : str
+        Spark's schema as JSON: that of version `since`, and further columns.
     since : int
         Version that the new one comes after.
     """
     before, info = _next(table, "ADD COLUMNS", {}, ())
-    return before == since and _link(table, before + 1, [info, {"metaData": dict(about)}])
+    own = {**_metadata(table, before), "schemaString": schema}
+    return before == since and _link(table, before + 1, [info, {"metaData": own}])
 
 
 def _next(
@@ -302,8 +323,9 @@ def _next(
 
 def _link(table: str | Path, version: int, lines: Sequence[Mapping[str, Any]]) -> bool:
     """Write a commit; False where somebody made this version first."""
-    log = Path(table) / "_delta_log"
-    partial, commit = log / f".{uuid.uuid4()}.tmp", log / f"{version:020d}.json"
+    commit = commit_path(table, version)
+    log = commit.parent
+    partial = log / f".{uuid.uuid4()}.tmp"
     try:
         partial.write_text(_text(lines))
         os.link(partial, commit)

@@ -11,12 +11,16 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ampel_spark.errors import AmpelSparkError, LakeError
-from ampel_spark.lake.log import file_of, newest_version
+from ampel_spark.lake.log import commit_path, file_of, newest_version, uncovered
 from ampel_spark.lake.marker import MARKER
 
-__all__ = ["check_whole", "explained", "explanation", "lost_files"]
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+__all__ = ["check_whole", "explained", "explanation", "lost_files", "misfits"]
 
 # A file of a table, as the messages of pyarrow, deltalake, Spark and Python name it: what is before
 # its ending, in which a path may begin at some places.
@@ -34,7 +38,6 @@ def lost_files(table: str | Path, version: int | None = None) -> list[Path]:
     version : int, optional
         By default the newest.
     """
-    import pyarrow as pa
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
@@ -47,27 +50,37 @@ def lost_files(table: str | Path, version: int | None = None) -> list[Path]:
         behind = True
     if behind:
         return _lost_commits(folder)
-    actions = pa.table(there.get_add_actions(flatten=True))
-    lost = []
+    return [path for path, _, _ in misfits(folder, there)]
+
+
+def misfits(folder: Path, table: DeltaTable) -> Iterator[tuple[Path, int | None, int]]:
+    """Yield the files of a version of a table that are absent, or of another size than written.
+
+    Yields
+    ------
+    (Path, int or None, int)
+        The file, its size, None where it is absent, and the size that was written, B.
+    """
+    import pyarrow as pa
+
+    actions = pa.table(table.get_add_actions(flatten=False))
     for name, size in zip(
         actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True
     ):
         path = file_of(folder, name)
         try:
-            whole = path.stat().st_size == size
+            there = path.stat().st_size
         except OSError:
-            whole = False
-        if not whole:
-            lost.append(path)
-    return lost
+            there = None
+        if there != size:
+            yield path, there, size
 
 
 def _lost_commits(folder: Path) -> list[Path]:
     """Return the commits that a table's log lacks since its last checkpoint."""
-    log = folder / "_delta_log"
-    checkpoints = [int(path.name[:20]) for path in log.glob("*.checkpoint*.parquet")]
-    since, newest = max(checkpoints, default=-1) + 1, newest_version(folder)
-    commits = [log / f"{n:020d}.json" for n in range(since, (newest or 0) + 1)]
+    versions = uncovered(folder)
+    # the log of a table begins with a commit
+    commits = [commit_path(folder, n) for n in range(versions.start, max(versions.stop, 1))]
     return [path for path in commits if not path.is_file() or not path.stat().st_size]
 
 

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import time
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ampel_spark.errors import LakeError
 from ampel_spark.lake.compaction import MONTHLY, compact_files, compact_months
+from ampel_spark.lake.log import actions_of, file_of
 from ampel_spark.lake.pins import PINNING, live_pins
 from ampel_spark.lake.reading import GONE, open_table, read, removed_versions, table_names
 
@@ -177,22 +177,22 @@ def _lives(root: Path, name: str) -> dict[Path, list[_Span]]:
     found: dict[Path, list[_Span]] = {}
     since: dict[Path, int] = {}
     for version in range(newest + 1):
-        commit = root / name / "_delta_log" / f"{version:020d}.json"
         try:
-            lines = commit.read_text().splitlines()
-        except FileNotFoundError:
+            actions = actions_of(root / name, version)
+        except FileNotFoundError as error:
+            lacking = Path(error.filename).name
             raise LakeError(
-                f"the log of table {name} lacks {commit.name}: the needed files are not known"
+                f"the log of table {name} lacks {lacking}: the needed files are not known"
             ) from None
-        for action in map(json.loads, lines):
+        for action in actions:
             if "remove" in action:
                 removed = action["remove"]
-                path = root / name / urllib.parse.unquote(removed["path"])
+                path = file_of(root / name, removed["path"])
                 if path in since:
                     span = _Span(since.pop(path), version, removed["deletionTimestamp"] / 1e3)
                     found.setdefault(path, []).append(span)
             elif "add" in action:
-                path = root / name / urllib.parse.unquote(action["add"]["path"])
+                path = file_of(root / name, action["add"]["path"])
                 since.setdefault(path, version)
     for path, version in since.items():
         found.setdefault(path, []).append(_Span(version, newest + 1, math.inf))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import io
+import json
 import math
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,9 +22,11 @@ from pyarrow import compute as pc
 from pyarrow import parquet
 
 from ampel_spark.lake.tables import struct_fields
-from ampel_spark.lake.tasks import tell
+from ampel_spark.lake.tasks import TOLD, Work, tell
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from ampel_spark.lake.tables import Table
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "PartWriter",
     "arrow_schema",
     "arrow_type",
+    "parts_of",
     "write_part",
 ]
 
@@ -229,3 +233,18 @@ def write_part(
         writer.write(pa.Table.from_batches(held))
     if writer is not None:
         yield tell(asdict(writer.close()))
+
+
+def parts_of(rows: DataFrame, write: Work) -> list[Part]:
+    """Return the parts that tasks of Spark write of rows.
+
+    Parameters
+    ----------
+    rows : DataFrame
+    write : callable
+        Writes the rows of a task, as `write_part` does.
+    """
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    reports = rows.mapInArrow(write, from_arrow_schema(TOLD)).collect()
+    return [Part(**json.loads(row["report"])) for row in reports]

@@ -15,7 +15,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["TOLD", "ahead", "run_on_files", "run_tasks", "tell"]
+__all__ = ["TOLD", "Work", "ahead", "run_on_files", "run_tasks", "tell"]
 
 #: The reports of tasks to the driver, each a line of JSON.
 TOLD = pa.schema([("report", pa.string())])

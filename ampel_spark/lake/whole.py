@@ -14,11 +14,11 @@ from ampel_spark.errors import LakeError
 from ampel_spark.lake.log import (
     commit_hash,
     commit_path,
-    file_of,
     is_as_written,
     newest_version,
+    uncovered,
 )
-from ampel_spark.lake.lost import check_whole
+from ampel_spark.lake.lost import check_whole, misfits
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -72,11 +72,8 @@ def check_commits(root: Path, name: str) -> None:
     LakeError
         If it has.
     """
-    log = root / name / "_delta_log"
-    checkpoints = [int(path.name[:20]) for path in log.glob("*.checkpoint*.parquet")]
-    newest = newest_version(root / name)
     before: bytes | None = None
-    for version in range(max(checkpoints, default=-1) + 1, (-1 if newest is None else newest) + 1):
+    for version in uncovered(root / name):
         path = commit_path(root / name, version)
         good, what = False, f"commit {version} is damaged"
         try:
@@ -100,24 +97,12 @@ def check_sizes(root: Path, name: str, table: DeltaTable) -> None:
     LakeError
         If there is one.
     """
-    import pyarrow as pa
-
-    actions = pa.table(table.get_add_actions(flatten=False))
-    for path, size in zip(
-        actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True
-    ):
-        file = file_of(root / name, path)
-        try:
-            there = file.stat().st_size
-        except OSError:
-            there = -1
-        if there != size:
-            check_whole(root / name)  # which says how it is mended
-            what = "is not there" if there < 0 else f"has {there} bytes, and {size} were written"
-            raise LakeError(
-                f"table {name!r} of lake {root} cannot be read: {file.name} {what};"
-                f" {cure(root, name)}"
-            )
+    for file, there, size in misfits(root / name, table):
+        check_whole(root / name)  # which says how it is mended
+        what = "is not there" if there is None else f"has {there} bytes, and {size} were written"
+        raise LakeError(
+            f"table {name!r} of lake {root} cannot be read: {file.name} {what}; {cure(root, name)}"
+        )
 
 
 def unlike(root: Path, each: Iterable[Named]) -> dict[str, str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import json
 import math
 import pickle
 import time
@@ -28,9 +27,8 @@ import pyarrow.parquet as pq
 from ampel_spark.archive.reading.columns import row_hashes
 from ampel_spark.bounds import cure, limit
 from ampel_spark.errors import UnitError
-from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, write_part
+from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, parts_of, write_part
 from ampel_spark.lake.tables import Table, TableColumn, result_table
-from ampel_spark.lake.tasks import TOLD
 from ampel_spark.lake.ties import READ, hash_column
 from ampel_spark.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
 from ampel_spark.t1.assemble import batch_of
@@ -408,15 +406,12 @@ def compute(
     the files, without a way through the JVM: that costs as much as such a unit's own work. So does
     the way back, which no result takes.
     """
-    from pyspark.sql.pandas.types import from_arrow_schema
-
     from ampel_spark.t2.registry import packed
 
     placed = _placed(rows, curves, unit, count)
     task = _task_on_files if "file" in placed.columns else _task
     write = functools.partial(_write, task, packed(unit), trace_id, str(folder), run_id, silence)
-    written = placed.mapInArrow(write, from_arrow_schema(TOLD)).collect()
-    return [Part(**json.loads(row["report"])) for row in written]
+    return parts_of(placed, write)
 
 
 def _placed(rows: DataFrame, curves: DataFrame, unit: Unit, count: int) -> DataFrame:

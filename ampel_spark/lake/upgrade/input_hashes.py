@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,7 +29,7 @@ from deltalake import DeltaTable
 
 from ampel_spark.errors import LakeError
 from ampel_spark.files import files_in
-from ampel_spark.lake.log import newest_version, replace_files
+from ampel_spark.lake.log import file_of, newest_version, replace_files
 from ampel_spark.lake.parts import Part, PartWriter
 from ampel_spark.lake.runs import Run, preference
 from ampel_spark.lake.tables import RESULT_HEAD
@@ -274,7 +273,7 @@ class _Table:
             )
 
     def _path(self, action: Mapping[str, Any]) -> Path:
-        return self.folder / unquote(action["path"])
+        return file_of(self.folder, action["path"])
 
     def _rewritten(
         self, path: Path, hashes: Mapping[int, Sequence[str]]

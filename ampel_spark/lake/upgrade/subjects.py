@@ -43,16 +43,7 @@ def add_column(root: Path, versions: Mapping[str, int], out: Callable[[str], Non
             fields = json.loads(there.schema().to_json())["fields"]
             if column.name in [each["name"] for each in fields]:
                 break
-            about = there.metadata()
-            metadata = {
-                "id": str(about.id),
-                "description": about.description,
-                "format": {"provider": "parquet", "options": {}},
-                "schemaString": json.dumps({"type": "struct", "fields": [*fields, field]}),
-                "partitionColumns": about.partition_columns,
-                "configuration": about.configuration,
-                "createdTime": about.created_time,
-            }
-            added = widen(root / name, metadata, there.version())
+            schema = json.dumps({"type": "struct", "fields": [*fields, field]})
+            added = widen(root / name, schema, there.version())
         if added:
             out(f"upgrade: {name}: column {column.name} added")
