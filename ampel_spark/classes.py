@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +26,15 @@ from ampel_spark.errors import AmpelSparkError, ConfigError, UnitError, nearest
 from ampel_spark.problems import keys_at, refusals
 from ampel_spark.trace import modules_of
 
-__all__ = ["Kind", "build_model", "load_class", "modules_behind", "probing"]
+__all__ = [
+    "Kind",
+    "build_model",
+    "load_class",
+    "modules_behind",
+    "packed",
+    "probing",
+    "with_paths",
+]
 
 _Base = TypeVar("_Base", bound=BaseModel)
 
@@ -131,6 +139,44 @@ def modules_behind(cls: type, base: type) -> dict[str, tuple[ModuleType, Path]]:
         if name.partition(".")[0] in tops and origin is not None:
             found[name] = (module, Path(origin))
     return found
+
+
+def packed(made: BaseModel, base: type[BaseModel]) -> bytes:
+    """Return a unit or a filter as bytes that `pickle.loads` takes where the user's files are not.
+
+    The user's modules travel by value; ampel_spark and the libraries must be installed there.
+
+    Parameters
+    ----------
+    made : BaseModel
+        The unit or filter, with its parameters.
+    base : type
+        The class of this package that it derives from.
+    """
+    cloudpickle: Any = importlib.import_module("pyspark.cloudpickle")
+    modules = [module for module, _ in modules_behind(type(made), base).values()]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        data: bytes = cloudpickle.dumps(made)
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
+    return data
+
+
+def with_paths(value: Any, changed: Callable[[Path], Path]) -> Any:
+    """Return a unit or filter, or the value of a parameter, with each path in it changed."""
+    if isinstance(value, Path):
+        return changed(value)
+    if isinstance(value, BaseModel):
+        new = {k: with_paths(getattr(value, k), changed) for k in type(value).model_fields}
+        return value.model_copy(update=new)
+    if isinstance(value, dict):
+        return {k: with_paths(v, changed) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(with_paths(v, changed) for v in value)
+    return value
 
 
 class _NoClassError(Exception):

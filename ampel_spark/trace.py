@@ -22,6 +22,7 @@ import sysconfig
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
@@ -41,6 +42,7 @@ __all__ = [
     "modules_of",
     "plain",
     "trace_id_of",
+    "version_of",
 ]
 
 #: How modules loaded from a user's file are named: digest of their code, and the file's stem.
@@ -133,6 +135,29 @@ def digest_of(path: Path) -> str:
     except OSError as error:
         raise UnitError(
             f"cannot read {path}: {error.strerror}; a unit's files must be there"
+        ) from None
+
+
+def version_of(library: str, spec: str) -> str:
+    """Return the version of an installed distribution that a unit or filter declares.
+
+    Parameters
+    ----------
+    library : str
+        The distribution's name.
+    spec : str
+        How errors name the unit or filter.
+
+    Raises
+    ------
+    UnitError
+        If it is not installed.
+    """
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        raise UnitError(
+            f"{spec} declares the library {library!r}, which is not installed"
         ) from None
 
 

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from ampel_spark.archive.reading.columns import row_hashes
 from ampel_spark.bounds import cure, limit
+from ampel_spark.classes import packed
 from ampel_spark.errors import UnitError
 from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, parts_of, write_part
 from ampel_spark.lake.tables import Table, TableColumn, result_table
@@ -235,9 +236,7 @@ def _reported(
     from pyspark.sql import functions as f
     from pyspark.sql.pandas.functions import arrow_udf
 
-    from ampel_spark.t2.registry import packed
-
-    data = packed(unit)
+    data = packed(unit, Unit)
     names = [f"lc_{name}" for name in input_fields(unit)]
     if unit.reads_header:
         names.append(_HEADER)
@@ -406,11 +405,10 @@ def compute(
     the files, without a way through the JVM: that costs as much as such a unit's own work. So does
     the way back, which no result takes.
     """
-    from ampel_spark.t2.registry import packed
-
     placed = _placed(rows, curves, unit, count)
     task = _task_on_files if "file" in placed.columns else _task
-    write = functools.partial(_write, task, packed(unit), trace_id, str(folder), run_id, silence)
+    data = packed(unit, Unit)
+    write = functools.partial(_write, task, data, trace_id, str(folder), run_id, silence)
     return parts_of(placed, write)
 
 
@@ -445,7 +443,7 @@ def _write(
     batches: Iterator[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     """Run a unit on the light curves of a task, and write the results."""
-    built = _unpacked(unit)
+    built = _unpacked(unit, Unit)
     table = unit_table("", built.output_columns())
     schema = arrow_schema(table)
     results = (
@@ -467,7 +465,7 @@ def _results(
     at = 0
     for found in guarded(unit, functools.partial(_in_child, task, trace_id), batch, silence):
         if isinstance(found, str):
-            ended = _EndedUnit.instead_of(_unpacked(unit), found)
+            ended = _EndedUnit.instead_of(_unpacked(unit, Unit), found)
             yield from task(ended, trace_id, batch.slice(at, 1), 1)
             at += 1
         else:
@@ -482,7 +480,7 @@ def _in_child(
     batch: pa.RecordBatch,
     chunk: int,
 ) -> Iterator[pa.RecordBatch]:
-    yield from task(_unpacked(unit), trace_id, batch, chunk or _CHUNK)
+    yield from task(_unpacked(unit, Unit), trace_id, batch, chunk or _CHUNK)
 
 
 class _EndedUnit(Unit):

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from ampel_spark.classes import packed
 from ampel_spark.errors import ConfigError, UnitError
 from ampel_spark.t2 import LightCurve, Unit
-from ampel_spark.t2.registry import RESERVED, UNITS, build, describe, find_unit, packed
+from ampel_spark.t2.registry import RESERVED, UNITS, build, describe, find_unit
 
 NOTHING = LightCurve.of(jd=[])
 
@@ -227,7 +228,7 @@ def test_a_packed_unit_runs_where_its_file_is_not(tmp_path: Path) -> None:
         "class Own(Base):\n  def process(self, lc): return {'n': beside_it.K * self.step}\n"
     )
     unit: Unit = build("own.py:Own", {"step": 3}, written(tmp_path, text))
-    data = packed(unit)
+    data = packed(unit, Unit)
     (tmp_path / "unit.pickle").write_bytes(data)
     (tmp_path / "own.py").unlink()
     (tmp_path / "beside_it.py").unlink()

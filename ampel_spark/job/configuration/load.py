@@ -185,7 +185,7 @@ def _resolve(
     catalogs = build_catalogs(document, base, folder, notes, store)
     channels = _channels(document, survey)
     as_of = _as_of(document, survey)
-    filters = build_filters(document, catalogs, store, survey)
+    filters = build_filters(document, base, catalogs, store, own, survey)
     units = build_units(document, base, catalogs, store, own, survey)
     selections = build_selections(document, units)
     check_systematics(document, job, units, selections, base)

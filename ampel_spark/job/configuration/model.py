@@ -146,7 +146,9 @@ class FilterEntry(_Section):
     """T0: the filter of one channel."""
 
     channel: str
-    filter: str = Field(description="name of the filter")
+    filter: str = Field(
+        description="name of a filter of the package, module:Class, or path/file.py:Class"
+    )
     config: dict[str, Any] = Field(default_factory=dict, description="its parameters")
     gaia: str | None = Field(
         default=None, description="catalogue of the Gaia veto; none: that cut is off"

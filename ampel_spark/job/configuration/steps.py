@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from ampel_spark.classes import with_paths
 from ampel_spark.document import Document
 from ampel_spark.errors import AmpelSparkError, ConfigError, UnitError, nearest
 from ampel_spark.job.configuration.catalogs import (
@@ -39,7 +40,7 @@ from ampel_spark.job.configuration.variations import expanded
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.problems import entries, note_refusals
-from ampel_spark.t2.registry import UNITS, find_unit, placed, with_paths
+from ampel_spark.t2.registry import UNITS, find_unit, placed
 
 if TYPE_CHECKING:
     from ampel_spark.archive.reading.surveys import Survey
@@ -60,10 +61,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Own:
-    """What becomes of a job's own units: whether their code may run, and who is told before."""
+    """What becomes of a job's own code: whether it may run, and who hears of it before."""
 
     code: bool = True
     before: Callable[[Sequence[str]], None] | None = None
+
+    def announce(self, specs: Sequence[str]) -> None:
+        """Name the code that is about to run."""
+        if self.before is not None and self.code and specs:
+            self.before(list(dict.fromkeys(specs)))
 
 
 #: What expressions may name beside the results of units, with Spark types.
@@ -81,9 +87,16 @@ _OUTCOME = {"status": "int", "message": "string", "duration_ms": "double"}
 
 
 def build_filters(
-    document: Document, catalogs: Mapping[str, CatalogSource], lake: Path, survey: Survey | None
+    document: Document,
+    base: Path,
+    catalogs: Mapping[str, CatalogSource],
+    lake: Path,
+    own: Own,
+    survey: Survey | None,
 ) -> list[FilterStep]:
     """Return the filter of each channel, in the order of the job; `lake` is that of catalogues."""
+    mine = _own_of(document, "t0", "filter")
+    own.announce(mine)
     steps: list[FilterStep] = []
     channels = _channel_names(document)
     for i, entry in entries(document, "t0", FilterEntry):
@@ -91,7 +104,9 @@ def build_filters(
         _check_channels(document, [*where, "channel"], [entry.channel], channels)
         if any(step.channel == entry.channel for step in steps):
             document.problem([*where, "channel"], f"a second filter of channel {entry.channel!r}")
-        built = _build_filter(document, where, entry, survey)
+        if entry.filter in mine and not own.code:
+            continue
+        built = _build_filter(document, where, entry, survey, base)
         if built is None:
             continue
         gaia = entry.gaia
@@ -127,27 +142,45 @@ def _check_filters(document: Document) -> None:
 
 
 def _build_filter(
-    document: Document, where: list[str | int], entry: FilterEntry, survey: Survey | None
+    document: Document,
+    where: list[str | int],
+    entry: FilterEntry,
+    survey: Survey | None,
+    base: Path,
 ) -> Filter | None:
-    from ampel_spark.t0.filters import FILTERS
+    from ampel_spark.t0.filters import FILTERS, find_filter, ready
     from ampel_spark.t0.quantities import OwnQuantities
 
-    if entry.filter not in FILTERS:
+    if entry.filter not in FILTERS and ":" not in entry.filter:
         known = nearest(entry.filter, FILTERS)
-        document.problem([*where, "filter"], f"unknown filter, value {entry.filter!r}{known}")
+        document.problem(
+            [*where, "filter"],
+            f"unknown filter, value {entry.filter!r}{known}",
+        )
         return None
-    model = FILTERS[entry.filter]
+    try:
+        model = find_filter(entry.filter, base)
+    except AmpelSparkError as error:
+        document.problem([*where, "filter"], str(error))
+        return None
     try:
         own = None
         if survey is not None:
             types = {name: column.type for name, column in survey.columns.alerts.items()}
             own = OwnQuantities(survey.label, types)
-        return model.model_validate(entry.config, context={"own": own})
+        built = model.model_validate(entry.config, context={"own": own})
+        return ready(built, entry.filter, base)
     except ValidationError as error:
         note_refusals(document, error, model, [*where, "config"], "parameter")
     except AmpelSparkError as error:
         document.problem([*where, "config"], str(error))
     return None
+
+
+def _own_of(document: Document, section: str, key: str) -> list[str]:
+    """Return what entries name of one's own code: a file or a module, with a class."""
+    specs = (str(entry.get(key, "")) for entry in _raw(document, section))
+    return [spec for spec in specs if ":" in spec]
 
 
 def build_units(
@@ -159,9 +192,8 @@ def build_units(
     survey: Survey | None,
 ) -> list[UnitStep]:
     """Return the units, each after those it is tied to, else in the order of the job."""
-    mine = [spec for entry in _raw(document, "t2") if ":" in (spec := str(entry.get("unit", "")))]
-    if own.before is not None and own.code and mine:
-        own.before(list(dict.fromkeys(mine)))
+    mine = _own_of(document, "t2", "unit")
+    own.announce(mine)
     steps: dict[str, UnitStep] = {}
     places: dict[str, int] = {}
     channels = _channel_names(document)

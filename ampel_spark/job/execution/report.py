@@ -174,10 +174,10 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
     rules = {cut.name: cut for cut in (MASKED, *channel_filter(job, filter_step).cuts())}
     cuts, left = [], t0["alerts"]
     for name, lost in t0["cuts"]:
-        off = rules[name].needs_stars and filter_step.gaia is None
-        cuts.append(
-            c.FunnelCut("T0", name, left, left - lost, threshold=_rule(rules[name]), off=off)
-        )
+        rule = rules.get(name)  # none of what a filter's own `judge` says
+        off = rule is not None and rule.needs_stars and filter_step.gaia is None
+        text = "" if rule is None else _rule(rule)
+        cuts.append(c.FunnelCut("T0", name, left, left - lost, threshold=text, off=off))
         left -= lost
     steps = [
         Step("alerts", t0["alerts"]),

@@ -64,6 +64,7 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.session import get_session
 from ampel_spark.simulate import Simulation, simulate, simulate_rubin
 from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t0.verdict import RAISED
 from ampel_spark.t1 import known
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
@@ -216,7 +217,12 @@ def run_job(
 def _outcome(counts: Counts) -> tuple[str, str | None]:
     """Return the status of a run that went through, and what is to say of it."""
     failed = sum(tier["statuses"].get(str(EXCEPTION), 0) for tier in counts.t2.values())
-    return (PARTIAL, f"{failed} results are exceptions") if failed else (GOOD, None)
+    unjudged = sum(
+        n for tier in counts.t0.values() for name, n in tier["cuts"] if name.startswith(RAISED)
+    )
+    said = [f"{failed} results are exceptions"] if failed else []
+    said += [f"filters raised exceptions for {unjudged} alerts"] if unjudged else []
+    return (PARTIAL, ", ".join(said)) if said else (GOOD, None)
 
 
 @explained()

@@ -1,0 +1,76 @@
+"""Filters that judge in Python, asked by Spark's workers, about alerts that no cut rejects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from pyspark.sql import functions as f
+
+from ampel_spark.classes import packed
+from ampel_spark.t0.filters import Filter
+from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t1.pasts import ALERT_COLUMNS, Asked, judged
+from ampel_spark.t1.states import POINT_COLUMNS
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+__all__ = ["ask_filters"]
+
+_OBJECT = ("survey", "stock")
+#: Groups of objects that workers take, one at a time.
+_GROUPS = 256
+
+
+def ask_filters(
+    rows: DataFrame,
+    alerts: DataFrame,
+    points: DataFrame,
+    channels: Sequence[ChannelFilter],
+) -> DataFrame:
+    """Return rows with what the channels' filters say of them.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        The alerts about which one channel or more is asked, as `ampel_spark.t0.judge` has them.
+        They are read more than once.
+    alerts : DataFrame
+        All alerts of their objects up to them.
+    points : DataFrame
+        The table ``datapoints``.
+    channels : sequence of ChannelFilter
+        The channels of the scan, in order.
+    """
+    asked = [
+        Asked.of(k, channel, packed(channel.filter, Filter))
+        for k, channel in enumerate(channels)
+        if channel.filter.judges
+    ]
+    objects = rows.select(*_OBJECT).distinct()
+    empty = f.lit(False)
+    if not any(c.filter.judges and c.filter.reads_history for c in channels):
+        points, alerts = points.where(empty), alerts.where(empty)
+    elif all(channel.access is None for channel in asked):
+        alerts = alerts.where(empty)
+    points = points.select(*POINT_COLUMNS).join(objects, [*_OBJECT], "left_semi")
+    alerts = alerts.select(*ALERT_COLUMNS).join(objects, [*_OBJECT], "left_semi")
+    seen = points.select(f.struct(*points.columns).alias("point"), *_OBJECT).unionByName(
+        alerts.select(f.struct(*alerts.columns).alias("alert"), *_OBJECT), allowMissingColumns=True
+    )
+    group = f.pmod(f.xxhash64(*_OBJECT), f.lit(_GROUPS))
+    made = rows.drop("_alert", *(f"_past{channel.place}" for channel in asked)).schema
+
+    def ask(left: pa.Table, right: pa.Table) -> pa.Table:
+        parts = (_rows(right, name) for name in ("point", "alert"))
+        return judged(asked, left, *parts).select(made.names)
+
+    return rows.groupBy(group).cogroup(seen.groupBy(group)).applyInArrow(ask, made)
+
+
+def _rows(table: pa.Table, name: str) -> pa.Table:
+    """Return the rows of a column of structs, as a table."""
+    column = table[name].combine_chunks().drop_null()
+    return pa.Table.from_struct_array(column)

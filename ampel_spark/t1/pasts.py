@@ -1,0 +1,156 @@
+"""What channels may see of objects up to an alert, and what filters in Python say of that.
+
+A filter with a `judge` gets each alert with a light curve. Of ``history: packet`` this holds the
+points that the alert's own packet shows, of ``history: archive`` all that the alerts up to it have
+shown. Points have the values that were known by then, calibrated where the channel's alerts are,
+as states have them (`ampel_spark.t1.states`).
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from ampel_spark.calibration.release import Release
+from ampel_spark.lightcurve import LightCurve
+from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t0.verdict import Alert, asked
+from ampel_spark.t1.assemble import KIND_CODES, batch_of
+from ampel_spark.t1.states import REQUESTS, light_curves, visible_points
+
+__all__ = ["ALERT_COLUMNS", "Asked", "judged", "pasts"]
+
+#: Columns of alerts that say who saw which point when.
+ALERT_COLUMNS = ("survey", "stock", "jd", "alert_id", "programid", "datapoint_ids", "forced_ids")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A channel whose filter judges in Python, as workers get it.
+
+    Attributes
+    ----------
+    place : int
+        Which one it is of the filters of the scan: its columns end in this number.
+    filter : bytes
+        The filter (`ampel_spark.classes.packed`).
+    packet : bool
+        Whether the light curve holds the points of the alert's own packet alone.
+    access : frozenset of int or None
+        Program ids that the channel may see; None: all.
+    release : Release or None
+        Calibrates the points.
+    """
+
+    place: int
+    filter: bytes
+    packet: bool
+    access: frozenset[int] | None
+    release: Release | None
+
+    @classmethod
+    def of(cls, place: int, channel: ChannelFilter, packed: bytes) -> Asked:
+        """Return what workers get of a channel; `packed` is its filter."""
+        release = channel.release if channel.calibrates else None
+        return cls(place, packed, channel.history == "packet", channel.access, release)
+
+
+def judged(
+    channels: Sequence[Asked], rows: pa.Table, points: pa.Table, alerts: pa.Table
+) -> pa.Table:
+    """Return rows with what the filters say, in the place of the cut that none of them failed.
+
+    Parameters
+    ----------
+    channels : sequence of Asked
+        The channels.
+    rows : Arrow table
+        Alerts about which one channel or more is asked: ``_alert`` (a row of ``alerts``), and of
+        each channel ``_sees``, ``_cut`` and ``_past`` with its number.
+    points : Arrow table
+        The datapoints of these objects (`ampel_spark.t1.states.POINT_COLUMNS`), for filters that
+        read a history.
+    alerts : Arrow table
+        The alerts of these objects: `ALERT_COLUMNS`. Those of objects that have no hidden alert are
+        not needed.
+    """
+    for channel in channels:
+        alert_filter = pickle.loads(channel.filter)
+        cut = f"_cut{channel.place}"
+        cuts = rows[cut].to_pylist()
+        mine = [
+            i
+            for i, sees in enumerate(rows[f"_sees{channel.place}"].to_pylist())
+            if sees and cuts[i] is None
+        ]
+        whole = rows["_alert"].take(pa.array(mine, pa.int64())).to_pylist()
+        history = rows[f"_past{channel.place}"].take(pa.array(mine, pa.int64())).to_pylist()
+        curves: Sequence[LightCurve | None] = [None] * len(mine)
+        if alert_filter.reads_history:
+            curves = pasts(whole, points, alerts, channel.packet, channel.access, channel.release)
+        for i, values, counts, curve in zip(mine, whole, history, curves, strict=True):
+            verdict, _ = asked(alert_filter, Alert({**values, **counts}, curve, alert_filter.own))
+            if not verdict.accept:
+                cuts[i] = {
+                    "cut": verdict.cut,
+                    "value": verdict.value,
+                    "threshold": verdict.threshold,
+                }
+        at = rows.schema.get_field_index(cut)
+        rows = rows.set_column(at, cut, pa.array(cuts, rows.schema.field(cut).type))
+    return rows
+
+
+def pasts(
+    asked: Sequence[Mapping[str, Any]],
+    points: pa.Table,
+    alerts: pa.Table,
+    packet: bool,
+    access: frozenset[int] | None,
+    release: Release | None = None,
+) -> list[LightCurve]:
+    """Return the light curve of each alert's object up to the alert.
+
+    Parameters
+    ----------
+    asked : sequence of mapping
+        Rows of the table ``alerts``.
+    points, alerts : Arrow table
+        As for `judged`; all points of these objects.
+    packet : bool
+        Whether points of the alert's own packet alone count.
+    access : frozenset of int or None
+        Program ids that may be seen; None: all.
+    release : Release, optional
+        The calibration release to apply; by default none.
+    """
+    if access is None:
+        ids = {*points["programid"].to_pylist(), *alerts["programid"].to_pylist()}
+        access = frozenset(ids - {None})
+    rows = [
+        {
+            **{name: row[name] for name in ("survey", "stock", "name", "alert_id")},
+            "until_jd": row["jd"],
+            "until_alert_id": row["alert_id"],
+            "request": number,
+            "shown": [*row["datapoint_ids"], *(row.get("forced_ids") or ())],
+        }
+        for number, row in enumerate(asked)
+    ]
+    wanted = pa.Table.from_pylist(rows, REQUESTS.append(pa.field("shown", pa.list_(pa.int64()))))
+    if not packet:
+        wanted = wanted.drop_columns(["shown"])
+    seen = visible_points(alerts, points, access)
+    made = light_curves(wanted, seen, tuple(KIND_CODES), release)
+    found = {}
+    for batch in made.to_batches():
+        for number, curve in zip(batch["request"].to_pylist(), batch_of(batch), strict=True):
+            # no state: it has points that the packet does not show, or lacks some
+            found[number] = replace(curve, state_id="")
+    # An alert of which no point is left, as a release masks them all, has none to show.
+    empty = [LightCurve.of(str(row["name"]), row["stock"], jd=[]) for row in asked]
+    return [found.get(number, none) for number, none in enumerate(empty)]
