@@ -33,6 +33,7 @@ __all__ = [
     "modules_behind",
     "packed",
     "probing",
+    "with_line",
     "with_paths",
 ]
 
@@ -214,7 +215,7 @@ def _imported(name: str) -> ModuleType:
             raise _NoClassError(
                 f"there is no module {error.name!r}; for a file write path/file.py:Class"
             ) from None
-        raise _NoClassError(f"module {name!r} fails on import: {_with_line(error)}") from error
+        raise _NoClassError(f"module {name!r} fails on import: {with_line(error)}") from error
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -239,7 +240,7 @@ def _from_file(path: Path) -> ModuleType:
             found.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise _NoClassError(f"{path} fails on import: {_with_line(error)}") from error
+        raise _NoClassError(f"{path} fails on import: {with_line(error)}") from error
     return module
 
 
@@ -283,7 +284,7 @@ def _probe(path: Path) -> None:
         raise _NoClassError(f"{path} ends the process that imports it ({how})")
 
 
-def _with_line(error: BaseException) -> str:
+def with_line(error: BaseException) -> str:
     """Return the words of an error, with the line of code where it arose."""
     trace = error.__traceback__
     line = ""

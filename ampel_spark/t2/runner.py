@@ -443,7 +443,7 @@ def _write(
     batches: Iterator[pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
     """Run a unit on the light curves of a task, and write the results."""
-    built = _unpacked(unit, Unit)
+    built = _unpacked(unit)
     table = unit_table("", built.output_columns())
     schema = arrow_schema(table)
     results = (
@@ -465,7 +465,7 @@ def _results(
     at = 0
     for found in guarded(unit, functools.partial(_in_child, task, trace_id), batch, silence):
         if isinstance(found, str):
-            ended = _EndedUnit.instead_of(_unpacked(unit, Unit), found)
+            ended = _EndedUnit.instead_of(_unpacked(unit), found)
             yield from task(ended, trace_id, batch.slice(at, 1), 1)
             at += 1
         else:
@@ -480,7 +480,7 @@ def _in_child(
     batch: pa.RecordBatch,
     chunk: int,
 ) -> Iterator[pa.RecordBatch]:
-    yield from task(_unpacked(unit, Unit), trace_id, batch, chunk or _CHUNK)
+    yield from task(_unpacked(unit), trace_id, batch, chunk or _CHUNK)
 
 
 class _EndedUnit(Unit):

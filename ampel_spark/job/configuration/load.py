@@ -45,6 +45,7 @@ from ampel_spark.job.configuration.model import (
 from ampel_spark.job.configuration.steps import (
     Own,
     build_filters,
+    build_samples,
     build_selections,
     build_units,
     check_systematics,
@@ -188,6 +189,7 @@ def _resolve(
     filters = build_filters(document, base, catalogs, store, own, survey)
     units = build_units(document, base, catalogs, store, own, survey)
     selections = build_selections(document, units)
+    samples = build_samples(document, base, own, units, selections)
     check_systematics(document, job, units, selections, base)
     document.check()
     if job is None or survey is None or release is None:
@@ -213,6 +215,7 @@ def _resolve(
         states=States(mode, as_of, job.t1.points),
         units=tuple(units),
         selections=tuple(selections),
+        samples=tuple(samples),
         systematics=_placed(job.systematics, base, units),
         report=job.report or None,
         notes=tuple(notes),

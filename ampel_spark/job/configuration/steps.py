@@ -6,6 +6,7 @@ any problem noted, nothing runs.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from ampel_spark.job.configuration.model import (
     FilterEntry,
     FilterStep,
     Job,
+    SampleEntry,
+    SampleStep,
     SelectionEntry,
     SelectionStep,
     UnitEntry,
@@ -41,6 +44,8 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.problems import entries, note_refusals
 from ampel_spark.t2.registry import UNITS, find_unit, placed
+from ampel_spark.t3.registry import T3_UNITS, find_t3, t3_trace
+from ampel_spark.t3.sample import label_type
 
 if TYPE_CHECKING:
     from ampel_spark.archive.reading.surveys import Survey
@@ -52,10 +57,12 @@ __all__ = [
     "STATE_COLUMNS",
     "Own",
     "build_filters",
+    "build_samples",
     "build_selections",
     "build_units",
     "check_systematics",
     "result_types",
+    "sample_types",
 ]
 
 
@@ -238,6 +245,8 @@ def build_selections(document: Document, units: Sequence[UnitStep]) -> list[Sele
     channels = _channel_names(document)
     for i, entry in entries(document, "t3", SelectionEntry):
         where: list[str | int] = ["t3", i]
+        if document.value([*where, "unit"]) is not None:
+            continue
         _check_channels(document, [*where, "channel"], [entry.channel], channels)
         if any(step.name == entry.name for step in steps):
             document.problem(where, f"a second selection {entry.name!r}: give it another 'name'")
@@ -255,6 +264,91 @@ def build_selections(document: Document, units: Sequence[UnitStep]) -> list[Sele
     return steps
 
 
+def build_samples(
+    document: Document,
+    base: Path,
+    own: Own,
+    units: Sequence[UnitStep],
+    selections: Sequence[SelectionStep],
+) -> list[SampleStep]:
+    """Return the units of T3, with what they read of their selections checked."""
+    mine = _own_of(document, "t3", "unit")
+    own.announce(mine)
+    steps: list[SampleStep] = []
+    by_name = {selection.name: selection for selection in selections}
+    for i, entry in entries(document, "t3", SampleEntry):
+        where: list[str | int] = ["t3", i]
+        if document.value([*where, "unit"]) is None or (entry.unit in mine and not own.code):
+            continue
+        of = entry.of or (next(iter(by_name)) if len(by_name) == 1 else None)
+        if of not in _selection_names(document):
+            text = f"unknown selection of t3, value {of!r}{nearest(str(of), by_name)}"
+            document.problem([*where, "of"], text if of else _which(by_name))
+        step = _build_sample(document, where, entry, str(of), base)
+        if step is None:
+            continue
+        if any(step.name == other.name for other in steps):
+            document.problem(where, f"a second unit named {step.name!r}: give it another 'name'")
+        elif step.name in by_name:
+            document.problem(where, f"a selection is named {step.name!r}: give it another 'name'")
+        if of in by_name:
+            selection = by_name[str(of)]
+            check = _Checker(document, units, selection.channel, _labels(selection, units))
+            for text in step.unit.reads():
+                check.expression([*where, "config"], text, ())
+        steps.append(step)
+    return steps
+
+
+def sample_types(selection: SelectionStep, units: Iterable[UnitStep]) -> dict[str, str]:
+    """Return what a unit of T3 may name of a selection: its columns, and all that it may name."""
+    mine = [unit for unit in units if selection.channel in unit.channels]
+    return result_types(mine) | _labels(selection, mine)
+
+
+def _labels(selection: SelectionStep, units: Iterable[UnitStep]) -> dict[str, str]:
+    """Return the columns of a selection with types; those that cannot be checked are left out."""
+    known, found = result_types(units), {}
+    for label, expression in selection.columns.items():
+        with contextlib.suppress(ConfigError):
+            name = expression.name
+            kind = known.get(name, "") if name else label_type(expression.check(known))
+            found[label] = kind or label_type(expression.check(known))
+    return found
+
+
+def _which(selections: Iterable[str]) -> str:
+    return f"name a selection of t3, such as {', '.join(selections) or 'one that is to be written'}"
+
+
+def _selection_names(document: Document) -> set[str]:
+    """Return what the selections are called, right or wrong."""
+    rows = (entry for entry in _raw(document, "t3") if "unit" not in entry)
+    return {str(entry.get("name", "candidates")) for entry in rows}
+
+
+def _build_sample(
+    document: Document, where: list[str | int], entry: SampleEntry, of: str, base: Path
+) -> SampleStep | None:
+    try:
+        model = find_t3(entry.unit, base)
+    except AmpelSparkError as error:
+        document.problem([*where, "unit"], str(error))
+        return None
+    try:
+        unit = model.model_validate(entry.config)
+        unit = with_paths(unit, lambda path: (base / path).absolute())
+        t3_trace(unit, entry.unit)  # code that cannot be read, a file that is not there
+    except ValidationError as error:
+        note_refusals(document, error, model, [*where, "config"], "parameter")
+        return None
+    except AmpelSparkError as error:
+        document.problem([*where, "config"], str(error))
+        return None
+    name = entry.name or _own_name(entry.unit)
+    return SampleStep(name, entry.unit, of, unit, unit.model_dump(mode="json"))
+
+
 def check_systematics(
     document: Document,
     job: Job | None,
@@ -270,7 +364,8 @@ def check_systematics(
         return
     where = "systematics"
     chosen = {s.name for s in selections}
-    if entry.selection not in chosen and len(selections) == len(job.t3):
+    written = [entry for entry in job.t3 if isinstance(entry, SelectionEntry)]
+    if entry.selection not in chosen and len(selections) == len(written):
         known = nearest(entry.selection, chosen)
         document.problem(
             [where, "selection"], f"unknown selection of t3, value {entry.selection!r}{known}"
@@ -422,7 +517,8 @@ def _name_of(entry: UnitEntry) -> str:
 
 
 def _own_name(spec: str) -> str:
-    return spec if spec in UNITS else _snake(spec.rpartition(":")[2])
+    known = spec in UNITS or spec in T3_UNITS
+    return spec if known else _snake(spec.rpartition(":")[2])
 
 
 def _texts(value: Any) -> set[str]:
@@ -512,11 +608,17 @@ def _stable(steps: Mapping[str, UnitStep]) -> list[UnitStep]:
 class _Checker:
     """Parses the expressions of one selection, and checks them against what its channel has."""
 
-    def __init__(self, document: Document, units: Sequence[UnitStep], channel: str | None) -> None:
+    def __init__(
+        self,
+        document: Document,
+        units: Sequence[UnitStep],
+        channel: str | None,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         mine = [unit for unit in units if channel is None or channel in unit.channels]
         self._document = document
         self._channel = channel
-        self._types = result_types(mine)
+        self._types = result_types(mine) | dict(more or {})
         self._names = {unit.name for unit in mine}
         self._others = {unit.name for unit in units} - self._names
         # units that could not be built: what columns they have nobody knows

@@ -66,7 +66,12 @@ def column_meanings(
 
 
 def report_content(
-    context: Context, run: Run, found: Mapping[str, Any], results: Results, exported: Sequence[Path]
+    context: Context,
+    run: Run,
+    found: Mapping[str, Any],
+    results: Results,
+    exported: Sequence[Path],
+    made: Sequence[c.SampleOutput] = (),
 ) -> c.ReportContent:
     """Gather the content of a run's report.
 
@@ -81,6 +86,8 @@ def report_content(
     results : dict
         Results of the units.
     exported : sequence of Path
+    made : sequence of SampleOutput
+        By units of T3.
     """
     job = context.job
     limit = job.report.candidates if job.report is not None else 0
@@ -100,6 +107,7 @@ def report_content(
         states=_states(context),
         totals={k: context.counts.t1[k] for k in ("objects", "states")},
         units=[_unit(context, run, *result) for result in results.values()],
+        samples=made,
         warnings=warnings,
         notes=[*job.notes, *_off(context)],
         pulls=pulls(context, results),
@@ -108,7 +116,8 @@ def report_content(
 
 def _run(context: Context, run: Run) -> c.RunSummary:
     traces = {f"T0 {channel}": trace for channel, trace in run.traces.t0.items()}
-    traces |= {f"T2 {name}": trace.trace_id or "" for name, trace in run.traces.t2.items()}
+    for tier, units in (("T2", run.traces.t2), ("T3", run.traces.t3)):
+        traces |= {f"{tier} {name}": trace.trace_id or "" for name, trace in units.items()}
     return c.RunSummary(
         run_id=run.run_id,
         job=run.job,

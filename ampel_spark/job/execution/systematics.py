@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.errors import ConfigError, LakeError
-from ampel_spark.job.comparison.cosmology import Sample, fit_flat_lcdm
 from ampel_spark.job.comparison.shifts import Shift, changed_minimum, shift_of
 from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
 from ampel_spark.job.comparison.systematics import (
@@ -37,6 +36,7 @@ from ampel_spark.lake.commits import insert
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import Run, find_run
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.t3.cosmology import DistanceSample, fit_flat_lcdm
 from ampel_spark.t3.pages import write_page
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def run_systematics(
             report=None,
             systematics=None,
             selections=tuple(dataclasses.replace(s, export=()) for s in varied.selections),
+            samples=(),
         )
         result = run_job(varied, lake, inputs=recorded(parent), out=_warnings(out))
         code = max(code, result.code)
@@ -167,13 +168,15 @@ def _with_cosmology(grid: Grid, lake: Path, run: Run, entry: SystematicsEntry) -
     settings: dict[str, Any] = entry.cosmology.model_dump()
     settings |= {"alpha": entry.distance.alpha, "beta": entry.distance.beta}
     fits = {
-        "statistics alone": fit_flat_lcdm(Sample.without_shifts(sample), **settings),
+        "statistics alone": fit_flat_lcdm(DistanceSample.without_shifts(sample), **settings),
         "with systematics": fit_flat_lcdm(sample, **settings),
     }
     return dataclasses.replace(grid, cosmology=fits, redshifts=z)
 
 
-def _sample(grid: Grid, lake: Path, run: Run, entry: SystematicsEntry) -> tuple[Sample, Array]:
+def _sample(
+    grid: Grid, lake: Path, run: Run, entry: SystematicsEntry
+) -> tuple[DistanceSample, Array]:
     """Return what a cosmology fit takes of those with distances everywhere, and all redshifts."""
     column = _columns_of(lake, run, entry, grid.stocks, ("z", "fitted", "covariance"))
     z = np.array([np.nan if v is None else v for v in column["z"]], float)
@@ -207,7 +210,7 @@ def _sample(grid: Grid, lake: Path, run: Run, entry: SystematicsEntry) -> tuple[
     covariance *= slope[:, :, None] * slope[:, None, :]
     good = np.isfinite(z) & (z > 0) & np.isfinite(values).all(axis=1)
     good &= np.isfinite(covariance).all(axis=(1, 2)) & np.isfinite(moved).all(axis=(0, 2))
-    return Sample(z[good], values[good], covariance[good], moved[:, good]), z
+    return DistanceSample(z[good], values[good], covariance[good], moved[:, good]), z
 
 
 def _columns_of(

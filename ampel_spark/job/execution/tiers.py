@@ -86,6 +86,8 @@ class Context:
         For the run's record.
     states : States or None
         The states, once they are made.
+    reaches_out : bool
+        Whether units of T3 may reach people and services outside: not in a run again.
     """
 
     lake: Lake
@@ -100,6 +102,7 @@ class Context:
     outputs: dict[str, int] = field(default_factory=dict)
     decisions: dict[str, DecisionRef] = field(default_factory=dict)
     states: States | None = None
+    reaches_out: bool = False
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Compute `rows` once, into staging, and return them from there."""
