@@ -109,21 +109,27 @@ def _known() -> dict[str, type[BaseModel]]:
     """Return the filters and units of the package, by name."""
     from ampel_spark.t0.filters import FILTERS
     from ampel_spark.t2.registry import UNITS, find_unit
+    from ampel_spark.t3.registry import T3_UNITS, find_t3
 
     units = {name: find_unit(name, Path.cwd()) for name in UNITS}
-    return {**FILTERS, **units}
+    samples = {name: find_t3(name, Path.cwd()) for name in T3_UNITS}
+    return {**FILTERS, **units, **samples}
 
 
 def _tier(cls: type[BaseModel]) -> str:
     from ampel_spark.t0.filters import Filter
+    from ampel_spark.t3.unit import T3Unit
 
-    return "T0" if issubclass(cls, Filter) else "T2"
+    if issubclass(cls, Filter):
+        return "T0"
+    return "T3" if issubclass(cls, T3Unit) else "T2"
 
 
 def _named(name: str) -> type[BaseModel]:
     """Return a filter or unit by its name, or of somebody's own."""
     from ampel_spark.t0.filters import find_filter
     from ampel_spark.t2.registry import find_unit
+    from ampel_spark.t3.registry import find_t3
 
     known = _known()
     if ":" not in name and name not in known:
@@ -138,6 +144,8 @@ def _named(name: str) -> type[BaseModel]:
     except UnitError:
         with contextlib.suppress(ConfigError):
             return find_filter(name)
+        with contextlib.suppress(UnitError):
+            return find_t3(name, Path.cwd())
         raise
 
 

@@ -121,6 +121,16 @@ class Sample:
             (lambda states: {s: curves[s] for s in states}) if light_curves else _no_curves,
         )  # fmt: skip
 
+    def of_run(
+        self,
+        name: str,
+        channel: str,
+        run: Run,
+        curves: Callable[[Sequence[str]], Mapping[str, LightCurve]],
+    ) -> Sample:
+        """Return the sample as that of a selection of a run, with light curves by state."""
+        return replace(self, name=name, channel=channel, run=run, _curves=curves)
+
     def __len__(self) -> int:
         return len(self.table)
 
