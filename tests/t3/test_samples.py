@@ -98,7 +98,7 @@ def test_values_are_expressions_over_columns_and_results() -> None:
     assert sample.values("fit.x1 + z").tolist() == pytest.approx([1.1, np.nan, np.nan], nan_ok=True)
     assert sample.values("fit.status == 0").tolist() == [1, 1, 0]
     assert sample.values("kind").tolist() == ["Ia", None, "II"]
-    with pytest.raises(ConfigError, match="did you mean 'fit.x1'"):
+    with pytest.raises(ConfigError, match=r"fit\.x11"):
         sample.values("fit.x11")
     with pytest.raises(ConfigError, match="no unit 'fitt' in t2; did you mean 'fit'"):
         sample.results("fitt")
@@ -165,7 +165,7 @@ def test_a_published_table_is_compared_object_by_object(tmp_path: Path) -> None:
     assert rows.arrow().to_pydict() == {
         "name": ["a", "b", "d"], "x1": [1.0, 2.0, 4.0], "x1_published": [1.0, 1.5, None],
     }  # fmt: skip
-    with pytest.raises(ConfigError, match="no column 'x2'; did you mean 'x1'"):
+    with pytest.raises(ConfigError, match="no column 'x2'; known: SN, e, x1"):
         made("published_comparison", config | {"columns": {"x1": "x2"}}, sample, Rows)
 
 

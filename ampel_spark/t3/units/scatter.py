@@ -125,7 +125,9 @@ class CornerPlot(T3Unit):
                     axes.set_axis_off()
                     continue
                 if i == j:
-                    axes.hist(values[i], self.bins, ranges[i], color=COLOURS["accent"], alpha=0.7)
+                    axes.hist(
+                        values[i], self.bins, range=ranges[i], color=COLOURS["accent"], alpha=0.7
+                    )
                     axes.set_yticks([])
                 else:
                     axes.plot(values[j], values[i], "o", markersize=2, markeredgewidth=0,
