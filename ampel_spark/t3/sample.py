@@ -182,7 +182,8 @@ class Sample:
         kind = read.check(self.types)
         found = read.evaluate(self.types, _Columns(self))
         if kind == "string":
-            texts: Array = found.filled(None) if found.mask is not np.ma.nomask else found.data
+            texts = np.array(found.data, object)
+            texts[np.ma.getmaskarray(found)] = None
             return texts
         return np.ma.filled(found.astype(np.float64), np.nan)
 
