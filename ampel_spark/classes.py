@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from ampel_spark import shipping
 from ampel_spark.errors import AmpelSparkError, ConfigError, UnitError, nearest
 from ampel_spark.problems import keys_at, refusals
 from ampel_spark.trace import modules_of
@@ -143,9 +144,9 @@ def modules_behind(cls: type, base: type) -> dict[str, tuple[ModuleType, Path]]:
 
 
 def packed(made: BaseModel, base: type[BaseModel]) -> bytes:
-    """Return a unit or a filter as bytes that `pickle.loads` takes where the user's files are not.
+    """Return a unit or filter as bytes, for `ampel_spark.shipping.unpacked` on a worker.
 
-    The user's modules travel by value; ampel_spark and the libraries must be installed there.
+    The user's modules travel as files; ampel_spark and the libraries must be installed there.
 
     Parameters
     ----------
@@ -154,16 +155,8 @@ def packed(made: BaseModel, base: type[BaseModel]) -> bytes:
     base : type
         The class of this package that it derives from.
     """
-    cloudpickle: Any = importlib.import_module("pyspark.cloudpickle")
     modules = [module for module, _ in modules_behind(type(made), base).values()]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        data: bytes = cloudpickle.dumps(made)
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-    return data
+    return shipping.packed(made, modules)
 
 
 def with_paths(value: Any, changed: Callable[[Path], Path]) -> Any:
@@ -223,7 +216,9 @@ def _from_file(path: Path) -> ModuleType:
         digest = sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()[:16]
     except OSError as error:
         raise _NoClassError(f"cannot read {path}: {error.strerror}") from None
-    name = f"user_file_{digest}_{path.stem}"
+    # its folder is a package, so that it may import those beside it with a dot, too
+    package = f"{shipping.FOLDER}{digest}"
+    name = f"{package}.{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     if _probing:
@@ -234,12 +229,14 @@ def _from_file(path: Path) -> ModuleType:
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
         raise _NoClassError(f"{path} is no file that Python can import")
+    shipping.folder_package(package, path.parent)
     module = sys.modules[name] = importlib.util.module_from_spec(found)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what it prints is no answer of a command
             found.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        for mine in [n for n in sys.modules if f"{n}.".startswith(f"{package}.")]:
+            del sys.modules[mine]
         raise _NoClassError(f"{path} fails on import: {with_line(error)}") from error
     return module
 
@@ -270,7 +267,8 @@ def _probe(path: Path) -> None:
             os.dup2(os.open(os.devnull, mode), number)
         faulthandler.disable()
         with contextlib.suppress(BaseException):  # it is raised again where it is imported
-            spec = importlib.util.spec_from_file_location("probed", path)
+            shipping.folder_package("probed", path.parent)
+            spec = importlib.util.spec_from_file_location(f"probed.{path.stem}", path)
             if spec is not None and spec.loader is not None:
                 spec.loader.exec_module(importlib.util.module_from_spec(spec))
         os.write(theirs, b"+")

@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from importlib import metadata
-from importlib.machinery import ModuleSpec
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ __all__ = [
     "version_of",
 ]
 
-#: How modules loaded from a user's file are named: digest of their code, and the file's stem.
-FILE_MODULE = re.compile(r"^user_file_[0-9a-f]{16}_(.+)$")
+#: How modules loaded from a user's file, or from beside it, are named: a package for its folder.
+FILE_MODULE = re.compile(r"^user_file_[0-9a-f]{16}\.(.+)$")
 
 #: Modules that decide no value, and why; neither they nor their imports are part of a trace.
 UNTRACED = {
@@ -58,6 +58,7 @@ UNTRACED = {
     "ampel_spark.kernels": "where compiled code is kept",
     "ampel_spark.t2.fits.recipes": "names parameters, which are in the trace themselves",
     "ampel_spark.problems": "the words of what a model refuses",
+    "ampel_spark.shipping": "how modules reach the workers",
     "ampel_spark.salt.warmup": "when kernels are compiled, not what they compute",
     "ampel_spark.trace": "names what decides, and decides nothing itself",
 }
@@ -330,6 +331,9 @@ def _is_own(spec: ModuleSpec | None, tops: set[str]) -> bool:
 
 def _source(spec: ModuleSpec) -> str:
     """Return the source of a module."""
+    if spec.origin is not None and spec.origin.endswith(tuple(EXTENSION_SUFFIXES)):
+        # compiled code has no source: what counts is the file
+        return f"compiled = {_file(Path(spec.origin))!r}"
     # A loader that says nothing of source, such as pytest's, loads files all the same.
     read = getattr(spec.loader, "get_source", lambda name: Path(spec.origin or "").read_text())
     try:

@@ -8,7 +8,6 @@ as states have them (`ampel_spark.t1.states`).
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +16,8 @@ import pyarrow as pa
 
 from ampel_spark.calibration.release import Release
 from ampel_spark.lightcurve import LightCurve
+from ampel_spark.shipping import unpacked
+from ampel_spark.t0.filters import Filter
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t0.verdict import Alert, asked
 from ampel_spark.t1.assemble import KIND_CODES, batch_of
@@ -79,7 +80,7 @@ def judged(
         not needed.
     """
     for channel in channels:
-        alert_filter = pickle.loads(channel.filter)
+        alert_filter: Filter = unpacked(channel.filter)
         cut = f"_cut{channel.place}"
         cuts = rows[cut].to_pylist()
         mine = [

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import itertools
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -32,6 +31,7 @@ from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, parts_of, wri
 from ampel_spark.lake.tables import Table, TableColumn, result_table
 from ampel_spark.lake.ties import READ, hash_column
 from ampel_spark.lightcurve import POINT_FIELDS, LightCurve, LightCurveBatch, TiedResults
+from ampel_spark.shipping import unpacked
 from ampel_spark.t1.assemble import batch_of
 from ampel_spark.t2.guard import SILENCE, beat, guarded
 from ampel_spark.t2.unit import EXCEPTION, MISSING_DEPENDENCY, OK, Column, Refusal, Unit
@@ -557,7 +557,7 @@ def _task(unit: Unit, trace_id: str, batch: pa.RecordBatch, chunk: int) -> Itera
 @functools.lru_cache(maxsize=32)
 def _unpacked(unit: bytes) -> Unit:
     # Once per worker process: models and catalogues stay loaded between tasks.
-    loaded: Unit = pickle.loads(unit)
+    loaded: Unit = unpacked(unit)
     return loaded
 
 
