@@ -18,6 +18,7 @@ from tests.t2.supernovae import injected, truth
 
 CURVES = [injected(truth()), LightCurve.of(name="none", jd=[1.0]), injected(truth(), fluxerr=1e9)]
 CONFIG: dict[str, dict[str, Any]] = {
+    "light_curve_features": {"bands": ["ztfg", "ztfr"]},
     "light_curve_summary": {},
     "milky_way_dust": {"map": "quickstart"},
     "catalog_match": {"catalog": "hosts.csv", "radius": 5, "append": ["z", "type"]},
@@ -71,6 +72,7 @@ def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) 
     expected = {
         "milky_way_dust": [-2008, 0],
         "catalog_match": [-2008, 0],
+        "light_curve_features": [1, 1],
         "salt_fit": [1, 2],
         "template_fit": [1, 2],
     }
