@@ -29,7 +29,7 @@ def features_id(features: FeatureSet, options: Options) -> str:
     offsets = np.append(0, np.cumsum(sizes))
     i = np.arange(offsets[-1])
     owner = np.repeat(np.arange(_CURVES), sizes)
-    jd = 2459000.5 + 10.0 * owner + np.cumsum((i * 37 % 11) / 4.0 + 0.125)
+    jd = np.asarray(2459000.5 + 10.0 * owner + np.cumsum((i * 37 % 11) / 4.0 + 0.125), np.float64)
     flux = ((i * 7919 % 1009 - 97) * (1 + i % 3)).astype(np.float64)
     err = 1.0 + (i * 31 % 17)
     band = (i * 5 + owner) % len(features.bands)
