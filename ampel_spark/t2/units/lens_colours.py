@@ -14,11 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from astropy.cosmology import WMAP9
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ampel_spark.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
 from ampel_spark.t2.fits.points import FIELDS, replaced_by_forced
-from ampel_spark.t2.fits.targets import ParameterGroup
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO, Column, Refusal, Unit
 
 __all__ = ["EPOCHS", "ColourCut", "LensColours"]
@@ -32,8 +31,10 @@ _ZP, _MAG = 25.0, 2.5 * 0.434
 _KINDS = {"detection": DETECTION, "forced": FORCED}
 
 
-class ColourCut(ParameterGroup):
+class ColourCut(BaseModel):
     """A colour, and what it must exceed near each epoch; none: that epoch is no cut."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str = Field(pattern=r"^[A-Za-z]\w*$")
     "What the colour's columns begin with, as `g_r`."
