@@ -163,7 +163,7 @@ def _results(side: Side, unit: str) -> pa.Table:
 def _clone(source: Lake, target: Lake, inputs: Inputs) -> Pinned:
     """Give a new lake what a run read of an old one, and return the versions there."""
     versions = dataclasses.asdict(inputs.pin(source.root))
-    for name in ("alerts", "datapoints"):
+    for name in ("alerts", "datapoints", "sightings"):
         source.read(name, versions[name])  # one that is gone is an error
         target.spark.sql(
             f"CREATE TABLE delta.`{target.path(name)}` SHALLOW CLONE delta.`{source.path(name)}` "
