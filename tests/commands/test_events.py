@@ -52,7 +52,7 @@ def test_what_is_wrong_with_events_is_one_sentence(tmp_path: Path, command: Comm
     write_flat(half, gaussian(3, 0.0, 0.0, 20.0))
     assert command("event", "add", half, *words)[0] == 0
     code, _, err = command("event", "show", "S2", *words)
-    assert (code, "did you mean 'S1'" in err) == (2, True)
+    assert (code, "has no event 'S2'; known: S1" in err) == (2, True)
     code, _, err = command("event", "show", "S1", "--plot", tmp_path / "a.pdf", *words)
     assert (code, "give a file .svg or .png" in err) == (2, True)
     code, _, err = command("event", "add", half, "--sender", "icecubee", *words)
