@@ -78,7 +78,7 @@ class Event:
     dec: float = np.nan
     major: float = np.nan
     minor: float = np.nan
-    angle: float = np.nan
+    angle: float = 0.0
     east: float = np.nan
     west: float = np.nan
     north: float = np.nan
