@@ -166,6 +166,16 @@ def _lakes(commands: Any) -> None:
     )
     tables.add_argument("name", nargs="?", metavar="NAME", help="a table")
 
+    branch = add_command(
+        commands, "branch", "care.branch",
+        "make a lake that begins with this one's tables, shares its files, and goes its own way",
+        form=False, works=True,
+    )  # fmt: skip
+    branch.add_argument("to", type=Path, metavar="PATH", help="a folder: empty, or not there")
+    branch.add_argument(
+        "--archive", action="store_true", help="take archive and catalogues, no runs and results"
+    )
+
     maintain = add_command(
         commands, "maintain", "care.maintain",
         "compact a lake, remove what nothing needs, list and free pins",
