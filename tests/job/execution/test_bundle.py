@@ -206,6 +206,7 @@ def test_a_bundle_is_planned_and_one_that_differs_is_not_run(
     assert (
         f"publish: without the archive {job.file.parent / 'night.tar'}" in capsys.readouterr().out
     )
+    shutil.rmtree(job.file.parent)
     receiver = tmp_path / "receiver"
     assert main(["run", str(to), "--dry-run", "--lake", str(receiver)]) == 0
     assert ran == ["dry"]
