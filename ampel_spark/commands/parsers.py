@@ -54,7 +54,8 @@ def _jobs(commands: Any) -> None:
         "run a job and its variations, and tell by how much numbers shift", form=False, works=True,
     )  # fmt: skip
     for sub in (run, systematics):
-        sub.add_argument("job", type=Path, metavar="JOB.yml")
+        what = "JOB.yml" if sub is systematics else "JOB.yml|BUNDLE"
+        sub.add_argument("job", type=Path, metavar=what)
         archive = "archive instead of the job's own: folders, files or globs"
         sub.add_argument("--archive", nargs="+", action="extend", metavar="PATH", help=archive)
         sub.add_argument("--calibration", metavar="RELEASE",
@@ -89,6 +90,15 @@ def _jobs(commands: Any) -> None:
         action="store_true",
         help="with --dry-run: leave out the job's own units and their code",
     )
+    run.add_argument(
+        "--anyway", action="store_true", help="run a bundle where something differs, too"
+    )
+    publish = add_command(
+        commands, "publish", "jobs.publish",
+        "write a job, or that of a run, with all that it names to one file", form=False,
+    )  # fmt: skip
+    publish.add_argument("what", metavar="RUN|JOB.yml")
+    publish.add_argument("--to", type=Path, required=True, metavar="BUNDLE", help="the file")
     reproduce = add_command(
         commands, "reproduce", "jobs.reproduce",
         "run a run again in a new lake, from the versions that it read, and compare all it wrote",
@@ -165,6 +175,16 @@ def _lakes(commands: Any) -> None:
         commands, "tables", "lakes.list_tables", "list the tables of a lake, or the columns of one"
     )
     tables.add_argument("name", nargs="?", metavar="NAME", help="a table")
+
+    branch = add_command(
+        commands, "branch", "care.branch",
+        "make a lake that begins with this one's tables, shares its files, and goes its own way",
+        form=False, works=True,
+    )  # fmt: skip
+    branch.add_argument("to", type=Path, metavar="PATH", help="a folder: empty, or not there")
+    branch.add_argument(
+        "--archive", action="store_true", help="take archive and catalogues, no runs and results"
+    )
 
     maintain = add_command(
         commands, "maintain", "care.maintain",
