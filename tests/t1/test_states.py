@@ -126,7 +126,7 @@ def test_kinds_of_points_are_chosen() -> None:
 
 
 def test_requests_that_ask_the_same_share_a_number() -> None:
-    frame, _ = frames(ALERTS)
+    frame, _, _ = frames(ALERTS)
     rows = requests(channels(frame, "a", "b"), Wanted("latest"), None).to_pylist()
     assert len(rows) == 4
     assert len({r["request"] for r in rows}) == 2
