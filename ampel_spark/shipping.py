@@ -180,9 +180,10 @@ _finder = _Finder()
 
 def _install(modules: Shipped) -> None:
     """Make modules importable, and import them; those of another content go."""
-    todo = [name for name in modules.modules if not _is_here(name, modules)]
-    if not todo:
+    if all(_is_here(name, modules) for name in modules.modules):
         return
+    # all of them: one that is here may hold on to another of older content
+    todo = [*modules.modules]
     folder = _written(modules)
     stale = {d for n in todo if (d := _finder.digests.get(n)) not in (None, modules.digest)}
     for name in [n for n, d in _finder.digests.items() if d in stale] + todo:

@@ -271,20 +271,25 @@ class ObjectView:
         True
         """
         from ampel_spark.t1.rebuild import ALERT_COLUMNS, POINT_COLUMNS, rebuild
+        from ampel_spark.t1.rights import SIGHTING_COLUMNS
 
         found = self._state(state, channel)
         survey, lake = found["survey"], self.run.lake
         own = struct_columns(lake, "datapoints", found["datapoints_version"]).get(survey, ())
+        more = [survey] if own else []
         rows = {
-            "alerts": (list(ALERT_COLUMNS), self._known()),
-            "datapoints": ([*POINT_COLUMNS, *([survey] if own else [])], self._mine()),
+            "alerts": (ALERT_COLUMNS, self._known(), found["alerts_version"]),
+            "datapoints": ((*POINT_COLUMNS, *more), self._mine(), found["datapoints_version"]),
         }
-        alerts, points = (
-            read(lake, name, columns, filters, version=found[f"{name}_version"]).to_pylist()
-            for name, (columns, filters) in rows.items()
+        before = self.run.record.inputs.tables.get("sightings")
+        if before is not None:
+            rows["sightings"] = ((*SIGHTING_COLUMNS, *more), self._mine(), before)
+        alerts, points, *sightings = (
+            read(lake, name, list(columns), filters, version=version).to_pylist()
+            for name, (columns, filters, version) in rows.items()
         )
         types = {field.name: field.type for field in own}
-        curve = rebuild(found, found, alerts, points, self.run.release(), types)
+        curve = rebuild(found, found, alerts, points, self.run.release(), types, *sightings)
         return replace(curve, results=self.results(found["state_id"]))
 
     def plot(
@@ -417,14 +422,19 @@ def past(
         The calibration release to apply; by default none.
     """
     from ampel_spark.t1.pasts import ALERT_COLUMNS, pasts
+    from ampel_spark.t1.rights import SIGHTING_COLUMNS
     from ampel_spark.t1.states import POINT_COLUMNS
 
     mine, versions = pc.field("stock") == alert["stock"], run.inputs.tables
-    points, alerts = (
-        read(lake, name, [*columns], mine, version=versions.get(name))
-        for name, columns in (("datapoints", POINT_COLUMNS), ("alerts", ALERT_COLUMNS))
+    columns = {"datapoints": POINT_COLUMNS, "alerts": ALERT_COLUMNS}
+    if versions.get("sightings") is not None:
+        columns["sightings"] = SIGHTING_COLUMNS
+    points, alerts, *more = (
+        read(lake, name, [*names], mine, version=versions.get(name))
+        for name, names in columns.items()
     )
-    return pasts([alert], points, alerts, history == "packet", rights, release)[0]
+    sightings = more[0] if more else None
+    return pasts([alert], points, alerts, sightings, history == "packet", rights, release)[0]
 
 
 def _alerts(

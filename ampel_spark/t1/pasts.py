@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from ampel_spark.calibration.release import Release
@@ -21,7 +22,8 @@ from ampel_spark.t0.filters import Filter
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t0.verdict import Alert, asked
 from ampel_spark.t1.assemble import KIND_CODES, batch_of
-from ampel_spark.t1.states import REQUESTS, light_curves, visible_points
+from ampel_spark.t1.rights import as_shown
+from ampel_spark.t1.states import REQUESTS, hidden_stocks, light_curves, visible_points
 
 __all__ = ["ALERT_COLUMNS", "Asked", "judged", "pasts"]
 
@@ -61,7 +63,11 @@ class Asked:
 
 
 def judged(
-    channels: Sequence[Asked], rows: pa.Table, points: pa.Table, alerts: pa.Table
+    channels: Sequence[Asked],
+    rows: pa.Table,
+    points: pa.Table,
+    alerts: pa.Table,
+    sightings: pa.Table | None = None,
 ) -> pa.Table:
     """Return rows with what the filters say, in the place of the cut that none of them failed.
 
@@ -78,6 +84,8 @@ def judged(
     alerts : Arrow table
         The alerts of these objects: `ALERT_COLUMNS`. Those of objects that have no hidden alert are
         not needed.
+    sightings : Arrow table, optional
+        The sightings of these objects: `ampel_spark.t1.rights.SIGHTING_COLUMNS`.
     """
     for channel in channels:
         alert_filter: Filter = unpacked(channel.filter)
@@ -92,7 +100,8 @@ def judged(
         history = rows[f"_past{channel.place}"].take(pa.array(mine, pa.int64())).to_pylist()
         curves: Sequence[LightCurve | None] = [None] * len(mine)
         if alert_filter.reads_history:
-            curves = pasts(whole, points, alerts, channel.packet, channel.access, channel.release)
+            tables, release = (points, alerts, sightings), channel.release
+            curves = pasts(whole, *tables, channel.packet, channel.access, release)
         for i, values, counts, curve in zip(mine, whole, history, curves, strict=True):
             verdict, _ = asked(alert_filter, Alert({**values, **counts}, curve, alert_filter.own))
             if not verdict.accept:
@@ -110,6 +119,7 @@ def pasts(
     asked: Sequence[Mapping[str, Any]],
     points: pa.Table,
     alerts: pa.Table,
+    sightings: pa.Table | None,
     packet: bool,
     access: frozenset[int] | None,
     release: Release | None = None,
@@ -120,7 +130,7 @@ def pasts(
     ----------
     asked : sequence of mapping
         Rows of the table ``alerts``.
-    points, alerts : Arrow table
+    points, alerts, sightings : Arrow table
         As for `judged`; all points of these objects.
     packet : bool
         Whether points of the alert's own packet alone count.
@@ -145,7 +155,9 @@ def pasts(
     wanted = pa.Table.from_pylist(rows, REQUESTS.append(pa.field("shown", pa.list_(pa.int64()))))
     if not packet:
         wanted = wanted.drop_columns(["shown"])
-    seen = visible_points(alerts, points, access)
+    hidden = hidden_stocks(alerts, access)
+    hiding = alerts.filter(pa.array(np.isin(alerts["stock"].to_numpy(), hidden)))
+    seen = visible_points(hiding, as_shown(points, sightings, hiding, access), access)
     made = light_curves(wanted, seen, tuple(KIND_CODES), release)
     found = {}
     for batch in made.to_batches():

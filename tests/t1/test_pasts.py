@@ -102,7 +102,7 @@ def test_a_judge_sees_the_points_and_the_values_that_its_alert_knew(
     alerts, points = archive(random.Random(seed))
     asked = [a for a in alerts if access is None or a["programid"] in access]
     tables = pa.Table.from_pylist(points, POINTS), of_alerts(alerts)
-    found = pasts(asked, *tables, packet, access)
+    found = pasts(asked, *tables, None, packet, access)
     for alert, curve in zip(asked, found, strict=True):
         expected = plain(alert, alerts, points, packet, access)
         mine = dict(zip(curve.datapoint_id.tolist(), curve.mag.round(3).tolist(), strict=True))

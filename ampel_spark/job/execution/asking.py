@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as f
 
 from ampel_spark.classes import packed
 from ampel_spark.t0.filters import Filter
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t1.pasts import ALERT_COLUMNS, Asked, judged
+from ampel_spark.t1.rights import SIGHTING_COLUMNS
 from ampel_spark.t1.states import POINT_COLUMNS
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 __all__ = ["ask_filters"]
 
@@ -28,6 +27,7 @@ def ask_filters(
     rows: DataFrame,
     alerts: DataFrame,
     points: DataFrame,
+    sightings: DataFrame | None,
     channels: Sequence[ChannelFilter],
 ) -> DataFrame:
     """Return rows with what the channels' filters say of them.
@@ -41,6 +41,8 @@ def ask_filters(
         All alerts of their objects up to them.
     points : DataFrame
         The table ``datapoints``.
+    sightings : DataFrame or None
+        The table ``sightings``; None for a lake without one.
     channels : sequence of ChannelFilter
         The channels of the scan, in order.
     """
@@ -50,21 +52,26 @@ def ask_filters(
         if channel.filter.judges
     ]
     objects = rows.select(*_OBJECT).distinct()
-    empty = f.lit(False)
-    if not any(c.filter.judges and c.filter.reads_history for c in channels):
-        points, alerts = points.where(empty), alerts.where(empty)
-    elif all(channel.access is None for channel in asked):
-        alerts = alerts.where(empty)
-    points = points.select(*POINT_COLUMNS).join(objects, [*_OBJECT], "left_semi")
-    alerts = alerts.select(*ALERT_COLUMNS).join(objects, [*_OBJECT], "left_semi")
-    seen = points.select(f.struct(*points.columns).alias("point"), *_OBJECT).unionByName(
-        alerts.select(f.struct(*alerts.columns).alias("alert"), *_OBJECT), allowMissingColumns=True
+    tables = {"point": points.select(*POINT_COLUMNS), "alert": alerts.select(*ALERT_COLUMNS)}
+    if sightings is not None:
+        tables["sighting"] = sightings.select(*SIGHTING_COLUMNS)
+    reads = any(c.filter.judges and c.filter.reads_history for c in channels)
+    hides = reads and any(channel.access is not None for channel in asked)
+    needed = {"point": reads, "alert": hides, "sighting": hides}
+    seen = functools.reduce(
+        functools.partial(DataFrame.unionByName, allowMissingColumns=True),
+        (
+            table.where(f.lit(needed[name]))
+            .join(objects, [*_OBJECT], "left_semi")
+            .select(f.struct(*table.columns).alias(name), *_OBJECT)
+            for name, table in tables.items()
+        ),
     )
     group = f.pmod(f.xxhash64(*_OBJECT), f.lit(_GROUPS))
     made = rows.drop("_alert", *(f"_past{channel.place}" for channel in asked)).schema
 
     def ask(left: pa.Table, right: pa.Table) -> pa.Table:
-        parts = (_rows(right, name) for name in ("point", "alert"))
+        parts = (_rows(right, name) for name in tables)
         return judged(asked, left, *parts).select(made.names)
 
     return rows.groupBy(group).cogroup(seen.groupBy(group)).applyInArrow(ask, made)

@@ -137,8 +137,12 @@ def _judged(context: Context, alerts: DataFrame, filters: Sequence[ChannelFilter
 
     def ask(rows: DataFrame, alerts: DataFrame, channels: Sequence[ChannelFilter]) -> DataFrame:
         rows = context.stage(f"asked-{uuid.uuid4().hex}", rows)
-        points = context.lake.read("datapoints", context.versions.datapoints)
-        return ask_filters(rows, alerts, points, channels)
+        versions = context.versions
+        points = context.lake.read("datapoints", versions.datapoints)
+        sightings = None
+        if versions.sightings is not None:
+            sightings = context.lake.read("sightings", versions.sightings)
+        return ask_filters(rows, alerts, points, sightings, channels)
 
     return judge(alerts, filters, context.run_id, ask)
 

@@ -91,7 +91,9 @@ def by_hand(lake: Path, run: Run, folder: Path, channel: str) -> dict[int, Any]:
     seen = alerts.select([*ALERT_COLUMNS])
     rows = [row for row in alerts.to_pylist() if row["programid"] == 1]
     packet = step["history"] == "packet"
-    curves: Any = pasts(rows, points, seen, packet, public) if judged.reads_history else None
+    curves: Any = None
+    if judged.reads_history:
+        curves = pasts(rows, points, seen, None, packet, public)
     found = {}
     for i, row in enumerate(rows):
         earlier = [other for other in rows[:i] if other["stock"] == row["stock"]]
