@@ -1,16 +1,19 @@
-"""Filters in Python in a job: every decision is the one that the filter makes by hand."""
+"""Filters and units of T3 in Python in a job: each decides and makes what it does by hand."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
 from ampel_spark import cli
+from ampel_spark.interface.run_view import RunView
 from ampel_spark.job.configuration.load import load_job
 from ampel_spark.job.execution.run import run_job
 from ampel_spark.lake.decisions import decisions_of
@@ -55,6 +58,34 @@ class Odd(Filter):
         return alert.magpsf < 19
 """
 
+SAMPLES = """
+from ampel_spark.t3 import File, Message, Plot, Rows, T3Unit
+
+
+class Counted(T3Unit):
+    "Says how many detections there are."
+
+    what: str
+
+    def reads(self):
+        return [self.what]
+
+    def process(self, sample):
+        n = sample.values(self.what)
+        assert [len(curve.detections) + 1 for curve in sample.light_curves()] == n.tolist()
+        results = sample.results("light_curve_summary")["n_detections"].to_pylist()
+        assert [r + 1 for r in results] == n.tolist()
+        yield Message(f"{len(sample)} candidates of run {sample.run.run_id}")
+        yield Rows({"name": sample.names, "n": n}, meanings={"n": "detections and one"})
+        yield Plot("counted", lambda figure: figure.add_subplot().plot(n), "How many there are")
+        yield File("names.txt", "\\n".join(sample.names))
+
+
+class Fails(T3Unit):
+    def process(self, sample):
+        raise KeyError("no such thing")
+"""
+
 HELPERS = """
 def rise_of(curve):
     d = curve.detections
@@ -77,7 +108,10 @@ t0:
   on_stock_match: overrule
 - {channel: Odd, filter: own.py:Odd}
 t2: [{unit: light_curve_summary}]
-t3: [{name: rising, channel: Packet, columns: [light_curve_summary.n_detections]}]
+t3:
+- {name: rising, channel: Packet, columns: {n: light_curve_summary.n_detections}, export: [csv, fits]}
+- {unit: own.py:Counted, config: {what: n + 1}}
+- {unit: own.py:Fails}
 """
 
 
@@ -107,18 +141,20 @@ def by_hand(lake: Path, run: Run, folder: Path, channel: str) -> dict[int, Any]:
 
 
 def test_a_job_decides_as_its_filters_do_by_hand(
-    spark: SparkSession, quick_lake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession, examples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "own.py").write_text(FILTERS)
+    lake = tmp_path / "lake"
+    shutil.copytree(examples / "lake", lake)
+    (tmp_path / "own.py").write_text(FILTERS + SAMPLES)
     (tmp_path / "helpers.py").write_text(HELPERS)
     (tmp_path / "job.yml").write_text(JOB)
     lines: list[str] = []
-    outcome = run_job(load_job(tmp_path / "job.yml"), quick_lake, out=lines.append)
-    run = find_run(quick_lake, "latest")
+    outcome = run_job(load_job(tmp_path / "job.yml"), lake, out=lines.append)
+    run = find_run(lake, "latest")
 
-    found = {channel: decided(quick_lake, run, channel) for channel in run.filters}
+    found = {channel: decided(lake, run, channel) for channel in run.filters}
     for channel, decisions in found.items():
-        verdicts = by_hand(quick_lake, run, tmp_path, channel)
+        verdicts = by_hand(lake, run, tmp_path, channel)
         assert decisions.keys() == verdicts.keys()
         accepted = {i for i, v in verdicts.items() if v is not None and v.accept}
         assert accepted
@@ -140,26 +176,43 @@ def test_a_job_decides_as_its_filters_do_by_hand(
     # what a filter raises costs its alerts, and the run says so
     lost = dict(outcome.counts.t0["Odd"]["cuts"])["judge raised ValueError"]
     assert outcome.status == "partial"
-    assert run.message == f"filters raised exceptions for {lost} alerts"
+    assert run.message == f"filters raised exceptions for {lost} alerts, fails of t3 failed"
     assert any(f"judge raised ValueError for {lost} alerts" in line for line in lines)
-    assert "min_rise" in (quick_lake / "reports" / "latest.html").read_text()
+    assert "min_rise" in (lake / "reports" / "latest.html").read_text()
     red = next(i for i, row in found["Odd"].items() if row["cut"] == "judge raised ValueError")
-    assert cli.main(["explain", str(red), "--channel", "Odd", "--lake", str(quick_lake)]) == 0
+    assert cli.main(["explain", str(red), "--channel", "Odd", "--lake", str(lake)]) == 0
     assert "no red alerts, please" in capsys.readouterr().out
+
+    # a unit of T3 has the candidates, their results and light curves; one that fails costs no other
+    names = read(lake, "candidates", filters=pc.field("run_id") == run.run_id)["name"].to_pylist()
+    rows = read(lake, "t3_counted").to_pylist()
+    assert [row["name"] for row in rows] == names
+    assert {row["run_id"] for row in rows} == {run.run_id}
+    exports = lake / "exports" / run.run_id
+    assert (exports / "counted" / "names.txt").read_text().split() == names
+    assert {"counted", "rising.csv", "rising.fits"} <= {path.name for path in exports.iterdir()}
+    report = (lake / "reports" / "latest.html").read_text()
+    assert "How many there are" in report
+    assert f"{len(names)} candidates of run {run.run_id}" in report
+    assert "KeyError: &#39;no such thing&#39;" in report
+    assert {*run.traces.t3} == {"counted", "fails"}
+    sample = RunView(lake, run).sample("rising")
+    assert sample.names == names
+    assert sample.light_curve(0).name == names[0]
 
     # `explain` shows the value that was decided by
     late = next(i for i, row in found["Packet"].items() if row["cut"] == "min_rise")
-    args = ["explain", str(late), "--channel", "Packet", "--lake", str(quick_lake)]
+    args = ["explain", str(late), "--channel", "Packet", "--lake", str(lake)]
     assert cli.main([*args, "--format", "json"]) == 0
     last = json.loads(capsys.readouterr().out)[-1]
     assert last["value"] == pytest.approx(found["Packet"][late]["value"])
     assert (last["cut"], last["passed"]) == ("min_rise", False)
 
     # what is decided stays decided, until the code changes: then of the filters that use it alone
-    assert judged_by(quick_lake, tmp_path) == {"Packet": 0, "Archive": 0, "Odd": 0}
+    assert judged_by(lake, tmp_path) == {"Packet": 0, "Archive": 0, "Odd": 0}
     (tmp_path / "helpers.py").write_text(HELPERS.replace("0.5", "0.6"))
-    (tmp_path / "own.py").write_text(FILTERS.replace('"Alerts', '"The alerts'))
-    again = judged_by(quick_lake, tmp_path)
+    (tmp_path / "own.py").write_text(FILTERS.replace('"Alerts', '"The alerts') + SAMPLES)
+    again = judged_by(lake, tmp_path)
     assert again["Packet"] == again["Archive"] == len(found["Packet"])
 
 
