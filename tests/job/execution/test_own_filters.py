@@ -72,7 +72,8 @@ class Counted(T3Unit):
 
     def process(self, sample):
         n = sample.values(self.what)
-        assert [len(curve.detections) + 1 for curve in sample.light_curves()] == n.tolist()
+        known = [curve.results["light_curve_summary"] for curve in sample.light_curves()]
+        assert [row["n_detections"] + 1 for row in known] == n.tolist()
         results = sample.results("light_curve_summary")["n_detections"].to_pylist()
         assert [r + 1 for r in results] == n.tolist()
         yield Message(f"{len(sample)} candidates of run {sample.run.run_id}")
@@ -109,7 +110,10 @@ t0:
 - {channel: Odd, filter: own.py:Odd}
 t2: [{unit: light_curve_summary}]
 t3:
-- {name: rising, channel: Packet, columns: {n: light_curve_summary.n_detections}, export: [csv, fits]}
+- name: rising
+  channel: Packet
+  columns: {n: light_curve_summary.n_detections}
+  export: [csv, fits]
 - {unit: own.py:Counted, config: {what: n + 1}}
 - {unit: own.py:Fails}
 """
