@@ -20,7 +20,7 @@ from ampel_spark.events.shapes import Shapes, sigma_of
 from ampel_spark.sky import healpix
 from ampel_spark.sky.skymaps import DEG2
 
-__all__ = ["EventIndex", "EventMatches", "Times"]
+__all__ = ["EventIndex", "EventMatches", "Times", "nearest_times"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -160,7 +160,7 @@ class EventIndex:
         k = self._held[np.repeat(self._first[np.maximum(at, 0)], count) + within]
         offset = np.full(len(left), np.nan)
         if times is not None:
-            offset = _nearest(times, left + first, self.jd[k], window)
+            offset = nearest_times(times, left + first, self.jd[k], window)
             seen = np.isfinite(offset)
             left, k, offset = left[seen], k[seen], offset[seen]
         level, density, distmu, distsigma = self._measured(k, left + first, ra, dec, hpx[left])
@@ -266,7 +266,7 @@ def _groups(k: Integers, pairs: Integers) -> Iterator[tuple[int, Integers]]:
             yield int(k[part[0]]), part
 
 
-def _nearest(times: Times, left: Integers, jd: Floats, window: tuple[float, float]) -> Floats:
+def nearest_times(times: Times, left: Integers, jd: Floats, window: tuple[float, float]) -> Floats:
     """Return event less object of the time that is closest to an event; NaN outside a window."""
     count = times.offsets[left + 1] - times.offsets[left]
     pair = np.repeat(np.arange(len(left)), count)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from pathlib import Path
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.events.event import RETRACTION, Event
 from ampel_spark.events.matching import EventIndex
 from ampel_spark.events.notices import is_json, read_notices
-from ampel_spark.events.store import EventTable, is_stored
+from ampel_spark.events.store import EventTable, hash_of, is_stored
 from ampel_spark.files import stamp
 
 __all__ = ["content_hash", "holds_events", "index_of", "open_events"]
@@ -47,8 +46,7 @@ def open_events(path: Path, version: int | None = None) -> tuple[Event, ...]:
 
 def content_hash(path: Path, version: int | None = None) -> str:
     """Return a hash of the events that count: 32 hexadecimal digits."""
-    said = [(e.event, e.revision, e.content_hash) for e in open_events(path, version)]
-    return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
+    return hash_of((e.event, e.revision, e.content_hash) for e in open_events(path, version))
 
 
 def index_of(path: Path, version: int | None, level: float | None, rectangle: bool) -> EventIndex:

@@ -103,19 +103,14 @@ def catalog_inputs(catalogs: Mapping[str, CatalogSource]) -> dict[str, CatalogIn
             continue
         if holds_events(catalog.file):
             known = content_hash(catalog.file, catalog.version)
-            found[catalog.name] = (
-                CatalogInput(catalog.lake, catalog.version, hash=known)
-                if catalog.lake
-                else CatalogInput(file=str(catalog.file), hash=known)
-            )
-            continue
-        opened = open_catalog(
-            catalog.file, catalog.version, catalog.ra, catalog.dec, catalog.columns, catalog.id
-        )
+        else:
+            known = open_catalog(
+                catalog.file, catalog.version, catalog.ra, catalog.dec, catalog.columns, catalog.id
+            ).content_hash
         found[catalog.name] = (
-            CatalogInput(catalog.lake, catalog.version, hash=opened.content_hash)
+            CatalogInput(catalog.lake, catalog.version, hash=known)
             if catalog.lake
-            else CatalogInput(file=str(catalog.file), hash=opened.content_hash)
+            else CatalogInput(file=str(catalog.file), hash=known)
         )
     return found
 
