@@ -51,6 +51,7 @@ def ask_filters(
         for k, channel in enumerate(channels)
         if channel.filter.judges
     ]
+    past = [f"_past{channel.place}" for channel in asked]
     objects = rows.select(*_OBJECT).distinct()
     tables = {"point": points.select(*POINT_COLUMNS), "alert": alerts.select(*ALERT_COLUMNS)}
     if sightings is not None:
@@ -67,13 +68,14 @@ def ask_filters(
             for name, table in tables.items()
         ),
     )
+    kinds, names = [*tables], rows.drop("_alert", *past).columns
     group = f.pmod(f.xxhash64(*_OBJECT), f.lit(_GROUPS))
-    made = rows.drop("_alert", *(f"_past{channel.place}" for channel in asked)).schema
 
+    # what it takes along goes to the workers: no DataFrame
     def ask(left: pa.Table, right: pa.Table) -> pa.Table:
-        parts = (_rows(right, name) for name in tables)
-        return judged(asked, left, *parts).select(made.names)
+        return judged(asked, left, *(_rows(right, kind) for kind in kinds)).select(names)
 
+    made = rows.select(*names).schema
     return rows.groupBy(group).cogroup(seen.groupBy(group)).applyInArrow(ask, made)
 
 
