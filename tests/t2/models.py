@@ -13,7 +13,7 @@ CLASSES = {"recurrence": (2200, 2300), "periodicity": (2320, 2330), "transients"
 INPUTS = ("mag_det", "t_lc", "abs_peak_mag_ztfg", "z")
 
 
-def small_model(name: str, classes: Sequence[int], features_id: str = "") -> Model:
+def small_model(name: str, classes: Sequence[int], features_id: int = 0) -> Model:
     """Return a model that tells its classes by magnitude and redshift."""
     random = np.random.default_rng(len(name))
     objects = np.arange(240)
@@ -26,7 +26,7 @@ def small_model(name: str, classes: Sequence[int], features_id: str = "") -> Mod
                  origin={"features_id": features_id})  # fmt: skip
 
 
-def write_models(folder: Path, features_id: str = "") -> dict[str, str]:
+def write_models(folder: Path, features_id: int = 0) -> dict[str, str]:
     """Write the models of the classifiers that come with the project; return their files."""
     for name, classes in CLASSES.items():
         (folder / f"{name}.json").write_text(small_model(name, classes, features_id).to_json())

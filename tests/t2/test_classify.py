@@ -18,7 +18,7 @@ from ampel_spark.t2.units.classify import Classify
 from tests.t2.models import write_models
 
 Build = Callable[..., Classify]
-FEATURES = {"ndet": 5, "mag_det": 18.2, "t_lc": 21.0, "peak_mag_ztfg": 18.0, "features_id": "abc"}
+FEATURES = {"ndet": 5, "mag_det": 18.2, "t_lc": 21.0, "peak_mag_ztfg": 18.0, "features_id": 77}
 HOST = {"z": 0.08, "z_err": 0.02, "u_g": 1.1, "ebv": 0.05,
         "quantiles": [0.05 + 0.01 * i for i in range(11)]}  # fmt: skip
 INPUTS = {
@@ -30,7 +30,7 @@ INPUTS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("models")
-    write_models(made, "abc")
+    write_models(made, 77)
     return made
 
 
@@ -92,11 +92,11 @@ def test_many_states_are_classified_as_one_is(made: Build) -> None:
         state({"ndet": 0}),
         state({"mag_det": None, "t_lc": 3.0}),
         state(host=None),
-        state({"features_id": "other"}),
+        state({"features_id": 78}),
     ]
     columns = unit.process_batch(LightCurveBatch.of(curves))
     assert columns["status"].tolist() == [0, -2006, 1, 0, 0, 2]
-    assert "trained with features abc, light_curve_features has other" in columns["message"][5]
+    assert "trained with features 77, light_curve_features has 78" in columns["message"][5]
     assert "no detection" in columns["message"][2]
     # without a host there is no colour to go by
     assert columns["max_posterior_without"][4] == "host_colour"

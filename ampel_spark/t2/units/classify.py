@@ -191,22 +191,21 @@ class Classify(Unit):
     ) -> tuple[NDArray[np.int64], list[str]]:
         """Return status and message of each state: 0 where it can be judged."""
         present, detections = batch.tied(self.features, "ndet")
-        ids = _texts(batch, self.features, "features_id")
+        ids = batch.tied(self.features, "features_id")[1]
         status = np.zeros(len(batch), np.int64)
-        message = [""] * len(batch)
-        for i in range(len(batch)):
-            other = next((n for n, m in models.items() if m.features_id not in ("", ids[i])), None)
-            if not present[i]:
-                status[i], message[i] = MISSING_DEPENDENCY, f"{self.features} has no result"
-            elif not detections[i] > 0:
-                status[i], message[i] = _NO_DETECTION, "no detection in a significant band"
-            elif other is not None:
+        message = np.full(len(batch), "", object)
+        for name, model in models.items():
+            for i in np.flatnonzero((ids != model.features_id) & (model.features_id != 0)):
                 status[i] = _OTHER_FEATURES
                 message[i] = (
-                    f"model {other} was trained with features {models[other].features_id},"
-                    f" {self.features} has {ids[i]}"
+                    f"model {name} was trained with features {model.features_id},"
+                    f" {self.features} has {ids[i]:.0f}"
                 )
-        return status, message
+        none = present & ~(detections > 0)
+        status[none], message[none] = _NO_DETECTION, "no detection in a significant band"
+        status[~present] = MISSING_DEPENDENCY
+        message[~present] = f"{self.features} has no result"
+        return status, message.tolist()
 
     def _redshifts(self, batch: LightCurveBatch, good: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Return samples of redshifts and their weights, shape (states, samples)."""
@@ -253,8 +252,3 @@ class Classify(Unit):
 @functools.lru_cache(maxsize=32)
 def _model(path: Path, known_by: tuple[int, ...]) -> Model:
     return Model.read(path)
-
-
-def _texts(batch: LightCurveBatch, unit: str, column: str) -> list[Any]:
-    rows = batch.results.get(unit) or [None] * len(batch)
-    return [None if row is None else row.get(column) for row in rows]
