@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ampel_spark.errors import ConfigError
 
-__all__ = ["Model", "digest_of_text"]
+__all__ = ["Model", "digest_of_text", "importance"]
 
 Floats = NDArray[np.float64]
 
@@ -68,9 +68,9 @@ class Model:
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
-    def features_id(self) -> str:
-        """Id of the features that it was trained with; empty where none was noted."""
-        return str(self.origin.get("features_id", ""))
+    def features_id(self) -> int:
+        """Id of the features that it was trained with; 0 where none was noted."""
+        return int(self.origin.get("features_id") or 0)
 
     def predict(self, matrix: Floats) -> Floats:
         """Return probabilities with shape (M, classes) for inputs with shape (M, inputs).
@@ -158,6 +158,14 @@ class Model:
 def digest_of_text(text: str) -> str:
     """Return the SHA-256 of a model's trees: of all that stands before its parameters."""
     return hashlib.sha256(text.partition("\nparameters:")[0].encode()).hexdigest()
+
+
+def importance(model: Model) -> list[tuple[str, float]]:
+    """Return inputs with their shares of the gain of all splits, the largest first."""
+    gains = np.asarray(_booster(model.text).feature_importance("gain"), float)
+    shares = gains / gains.sum() if gains.sum() > 0 else gains
+    pairs = zip(model.inputs, shares.tolist(), strict=True)
+    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
 
 @functools.lru_cache(maxsize=16)
