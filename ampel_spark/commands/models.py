@@ -8,6 +8,8 @@ from typing import Any
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.interface.places import lake_of
+from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.runs import flattened
 from ampel_spark.models import (
     Recipe,
     Stored,
@@ -18,19 +20,16 @@ from ampel_spark.models import (
     train_by,
     training_rows,
 )
+from ampel_spark.models.page import write_model_page
 
 __all__ = ["diff", "list_models", "reproduce", "show", "train"]
 
 
 def train(args: Namespace) -> int:
     """Train a model, write it into the lake and into a file, and write its page."""
-    from ampel_spark.lake.lake import Lake
-    from ampel_spark.models.page import write_model_page
-    from ampel_spark.session import get_session
-
     recipe, root = read_recipe(args.recipe), lake_of(args.lake)
     model = train_by(recipe, training_rows(root, recipe))
-    stored, new = add(Lake(get_session("ampel_spark train"), root), model)
+    stored, new = add(Lake(None, root), model)
     out = args.out or root / "reports" / f"model-{recipe.name}-{stored.version}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(stored.model.to_json())
@@ -130,8 +129,6 @@ def _row(stored: Stored) -> dict[str, Any]:
 
 
 def _flat(stored: Stored) -> dict[str, Any]:
-    from ampel_spark.lake.runs import flattened
-
     model = stored.model
     return {"model_id": model.model_id, "inputs": ", ".join(model.inputs)} | flattened(
         {"origin": dict(model.origin), "parameters": dict(model.parameters)}

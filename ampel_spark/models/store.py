@@ -6,18 +6,18 @@ import datetime
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from ampel_spark.classifiers.model import Model
 from ampel_spark.errors import LakeError, nearest
+from ampel_spark.lake.commits import insert
+from ampel_spark.lake.lake import Lake
+from ampel_spark.lake.parts import arrow_schema
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.software import git_commit
 from ampel_spark.lake.tables import TABLES
-
-if TYPE_CHECKING:
-    from ampel_spark.lake.lake import Lake
 
 __all__ = ["Stored", "add", "find", "stored_models"]
 
@@ -37,9 +37,6 @@ def add(lake: Lake, model: Model) -> tuple[Stored, bool]:
 
     The newest version of the name stands for a model with the same trees and the same rows.
     """
-    from ampel_spark.lake.commits import insert
-    from ampel_spark.lake.parts import arrow_schema
-
     known = [one for one in stored_models(lake.root) if one.model.name == model.name]
     if known and _same(known[-1].model, model):
         return known[-1], False

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyspark.sql import SparkSession
 
 from ampel_spark.cli import main
 from ampel_spark.errors import ConfigError, LakeError
@@ -42,12 +41,12 @@ def light_curve(number: int) -> LightCurve:
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lake with features of 80 objects, in two commits, and their labels beside it."""
     root = tmp_path_factory.mktemp("models")
     unit = LightCurveFeatures(statistics=False)
     table = unit_table("light_curve_features", unit.output_columns())
-    place = Lake(spark, root / "lake")
+    place = Lake(None, root / "lake")
     for numbers in (range(60), range(60, 80)):
         found: dict[str, Any] = dict(
             unit.process_batch(LightCurveBatch.of([light_curve(n) for n in numbers]))
