@@ -8,12 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HOSTLESS", "distance_modulus", "of_errors", "of_quantiles"]
+__all__ = ["distance_modulus", "of_errors", "of_quantiles"]
 
 Floats = NDArray[np.float64]
 
-#: Redshifts of an object without a host, and their weights.
-HOSTLESS = ((0.01, 0.2, 0.5, 0.8), (0.4, 0.2, 0.2, 0.2))
 # Pulls of a known redshift, and their weights: the normal density, which sums to 1.
 _PULLS, _WEIGHTS = np.array([-1.5, 0.0, 1.5]), np.array([0.19684199, 0.60631602, 0.19684199])
 _QUANTILES = ((0, 5), (3, 8), (6, 11))
