@@ -61,7 +61,6 @@ UNTRACED = {
     "ampel_spark.kernels": "where compiled code is kept",
     "ampel_spark.t2.fits.recipes": "names parameters, which are in the trace themselves",
     "ampel_spark.problems": "the words of what a model refuses",
-    "ampel_spark.settings": "where files of settings are, not what is in them",
     "ampel_spark.salt.warmup": "when kernels are compiled, not what they compute",
     "ampel_spark.settings": "where settings are found, not what they say",
     "ampel_spark.trace": "names what decides, and decides nothing itself",
