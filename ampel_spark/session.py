@@ -82,7 +82,7 @@ def get_session(
             "this Spark session knows no Delta Lake, for it was not started with the project's"
             " settings: submit jobs with ./spark-submit.sh, or stop the session first"
         )
-    if first and not session.sparkContext.master.startswith("local"):
+    if first and not (session.sparkContext.master or "local").startswith("local"):
         from ampel_spark.workers import check_workers
 
         try:
