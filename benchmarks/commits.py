@@ -3,7 +3,10 @@
 ::
 
     python benchmarks/commits.py race     # appends of four processes: --commits in all
-    python benchmarks/commits.py keys     # keyed inserts that overlap, with kills
+    python benchmarks/commits.py keys --kills 4    # keyed inserts that overlap, with kills
+
+The lake is in a temporary folder, or where `--at` says: a folder or ``s3://BUCKET/NAME`` that is
+not there yet.
 
 Every row has to be there once: what is lost or there twice is counted, and is an error.
 """
@@ -27,6 +30,7 @@ from ampel_spark.lake.log import actions_of, newest_version
 from ampel_spark.lake.parts import arrow_schema
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.tables import Table, TableColumn
+from ampel_spark.store import place
 
 _NUMBER = TableColumn("k", "bigint", "key")
 JOURNAL = Table("journal", "a row", (_NUMBER,))
@@ -50,10 +54,10 @@ def write(kind: str, root: Path, begin: int, end: int) -> None:
             insert(lake, table, rows, {"i": i})
 
 
-def measure(kind: str, commits: int, processes: int, kills: int) -> int:
+def measure(kind: str, commits: int, processes: int, kills: int, at: str | None) -> int:
     """Let processes write, kill some, and print what is in the table; return the exit code."""
     with tempfile.TemporaryDirectory(prefix="ampel_spark-commits-") as folder:
-        root = Path(folder) / "lake"
+        root = place(at or Path(folder) / "lake")
         lake = Lake(None, root)
         table = JOURNAL if kind == "race" else KEYED
         lake.ensure(table)
@@ -90,7 +94,7 @@ def measure(kind: str, commits: int, processes: int, kills: int) -> int:
         parts = {path.name for path in (root / table.name).glob("*.parquet")}
         print(
             f"{kind}: {processes} processes, {newest} commits in {seconds:.0f} s"
-            f" ({1e3 * seconds * 1 / max(newest, 1):.1f} ms each), {killed} killed;"
+            f" ({1e3 * seconds / max(newest, 1):.1f} ms each), {killed} killed;"
             f" rows {sum(rows.values())}, wanted {wanted}: lost {lost}, twice {twice};"
             f" {len(parts - named)} parts that no commit names"
         )
@@ -106,15 +110,16 @@ def main() -> int:
     """Run what the command line asks for."""
     if sys.argv[1:2] == ["--write"]:
         kind, root, begin, end = sys.argv[2:]
-        write(kind, Path(root), int(begin), int(end))
+        write(kind, place(root), int(begin), int(end))
         return 0
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("kind", choices=("race", "keys"))
     parser.add_argument("--commits", type=int, default=2_000, help="in all (default: 2000)")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--at", metavar="LAKE")
     args = parser.parse_args()
-    return measure(args.kind, args.commits, args.processes, args.kills)
+    return measure(args.kind, args.commits, args.processes, args.kills, args.at)
 
 
 if __name__ == "__main__":
