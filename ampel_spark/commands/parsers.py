@@ -250,6 +250,38 @@ def _catalogs(commands: Any) -> None:
     differ.add_argument("after", type=int, metavar="V2")
 
 
+def _events(commands: Any) -> None:
+    event = commands.add_parser("event", help="add, list, show and compare events with a region")
+    kinds = event.add_subparsers(metavar="WHAT", required=True)
+    added = add_command(
+        kinds, "add", "events.add", "read notices, tables and sky maps into the lake's events"
+    )
+    add = added.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE",
+        help="notices (JSON), tables of events (CSV and others), sky maps (FITS)")  # fmt: skip
+    add("--sender", metavar="NAME|FILE.yml",
+        help="where notices have what: a file of conf/events (default: by their kind)")  # fmt: skip
+    add("--event", metavar="NAME", help="name of the event, if the file says none")
+    add("--time", metavar="TIME", help="time of the event, if the file says none: "
+        "2023-04-16T16:54:14Z, or a JD")  # fmt: skip
+    add("--type", choices=("initial", "update", "retraction"), help="what the file is, likewise")
+    add("--revision", type=int, metavar="N", help="number of the revision (default: the next)")
+    listed = add_command(kinds, "list", "events.list_events", "list the events of a lake")
+    shown = add_command(kinds, "show", "events.show", "print all about an event, and plot it")
+    shown.add_argument("event", metavar="EVENT")
+    shown.add_argument("--revision", type=int, metavar="N", help="default: the newest")
+    shown.add_argument("--plot", type=Path, metavar="FILE", help="draw its region: .svg or .png")
+    shown.add_argument("--with", dest="table", metavar="TABLE",
+                       help="draw the rows of a table or catalogue that lie in it")  # fmt: skip
+    for sub in (listed, shown):
+        sub.add_argument("--version", type=int, metavar="V", help="of the table; default: newest")
+    differ = add_command(
+        kinds, "diff", "events.diff", "print which events differ between two versions of the table"
+    )
+    differ.add_argument("before", type=int, metavar="V1")
+    differ.add_argument("after", type=int, nargs="?", metavar="V2", help="default: the newest")
+
+
 def _searches(commands: Any) -> None:
     search = add_command(
         commands, "search", "search.search", "tell what of a table or catalogue lies where"
@@ -292,7 +324,7 @@ def _objects(commands: Any) -> None:
 
 #: What adds the commands, in the order of the help.
 GROUPS: tuple[Callable[[Any], None], ...] = (
-    _jobs, _archives, _lakes, _checks, _catalogs, _searches, _objects,
+    _jobs, _archives, _lakes, _checks, _catalogs, _events, _searches, _objects,
 )  # fmt: skip
 
 
