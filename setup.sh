@@ -2,7 +2,7 @@
 # Sets ampel_spark up: a virtual environment with the pinned packages, the jars of Delta Lake, model data,
 # compiled kernels.
 #
-#   ./setup.sh [EXTRA]...      extras of setup.cfg to install as well: test, dev, s3
+#   ./setup.sh [EXTRA]...      extras of setup.cfg to install as well: test, dev
 #
 # Does only what is missing, and nothing at all the second time. Safe to kill, and to run twice at once.
 #

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import fnmatch
 import functools
+import importlib
 import io
 import os
 import stat
@@ -123,18 +124,14 @@ class Remote(PosixPath):
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return size and time of an object."""
-        import obstore
-
         with _explained(self):
-            found = obstore.head(_store(self.bucket), self.key)
+            found = _obstore().head(_store(self.bucket), self.key)
         return _stat(found)
 
     def read_bytes(self) -> bytes:
         """Return the content of an object."""
-        import obstore
-
         with _explained(self):
-            return bytes(obstore.get(_store(self.bucket), self.key).bytes())
+            return bytes(_obstore().get(_store(self.bucket), self.key).bytes())
 
     def read_text(self, encoding: str | None = None, errors: str | None = None, *_: Any) -> str:
         """Return the content of an object as text."""
@@ -142,10 +139,8 @@ class Remote(PosixPath):
 
     def write_bytes(self, data: Any) -> int:
         """Write an object, whatever has its name."""
-        import obstore
-
         with _explained(self):
-            obstore.put(_store(self.bucket), self.key, bytes(data))
+            _obstore().put(_store(self.bucket), self.key, bytes(data))
         return len(data)
 
     def write_text(self, data: str, *_: Any, **__: Any) -> int:
@@ -157,13 +152,10 @@ class Remote(PosixPath):
 
         A server whose answer was lost is asked again, and then finds what it wrote itself.
         """
-        import obstore
-        from obstore.exceptions import AlreadyExistsError
-
         try:
             with _explained(self):
-                obstore.put(_store(self.bucket), self.key, data, mode="create")
-        except AlreadyExistsError:
+                _obstore().put(_store(self.bucket), self.key, data, mode="create")
+        except _obstore("exceptions").AlreadyExistsError:
             return self.read_bytes() == data
         return True
 
@@ -178,10 +170,8 @@ class Remote(PosixPath):
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove an object."""
-        import obstore
-
         with _explained(self), contextlib.suppress(FileNotFoundError):
-            obstore.delete(_store(self.bucket), self.key)
+            _obstore().delete(_store(self.bucket), self.key)
 
     def replace(self, target: str | Path) -> Remote:  # type: ignore[override]
         """Give an object another name, whatever has it."""
@@ -195,10 +185,8 @@ class Remote(PosixPath):
 
     def iterdir(self) -> Iterator[Remote]:  # type: ignore[override]
         """Yield what is directly below this name, sorted."""
-        import obstore
-
         with _explained(self):
-            found = obstore.list_with_delimiter(_store(self.bucket), self.key or None)
+            found = _obstore().list_with_delimiter(_store(self.bucket), self.key or None)
         names = [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
         yield from (Remote(f"s3://{self.bucket}/{name}") for name in sorted(names))
 
@@ -225,10 +213,8 @@ class Remote(PosixPath):
         return {f"s3://{self.bucket}/{each['path']}": each["size"] for each in self._objects()}
 
     def _objects(self) -> Iterator[Any]:
-        import obstore
-
         with _explained(self):
-            for batch in obstore.list(_store(self.bucket), self.key or None):
+            for batch in _obstore().list(_store(self.bucket), self.key or None):
                 yield from batch
 
 
@@ -259,6 +245,16 @@ def _region() -> str:
     return named or "us-east-1"
 
 
+def _obstore(module: str = "") -> Any:
+    """Return the library of object stores, or a module of it; it is no part of the set-up."""
+    try:
+        return importlib.import_module(f"obstore.{module}" if module else "obstore")
+    except ModuleNotFoundError:
+        raise SetupError(
+            "a lake in an object store needs a package more: .venv/bin/pip install obstore==0.12.1"
+        ) from None
+
+
 def _store(bucket: str) -> Any:
     keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
     return _opened(bucket, _endpoint(), _region(), *(os.environ.get(key) for key in keys))
@@ -266,37 +262,25 @@ def _store(bucket: str) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _opened(bucket: str, endpoint: str | None, region: str, *_credentials: str | None) -> Any:
-    try:
-        from obstore.store import S3Store
-    except ModuleNotFoundError:
-        raise SetupError("a lake of an object store needs the extra: ./setup.sh s3") from None
     given: dict[str, Any] = {"region": region}
     if endpoint is not None:
         given["endpoint"] = endpoint
     plain = (endpoint or "").startswith("http:")
-    return S3Store(bucket, **given, client_options={"allow_http": plain})
+    return _obstore("store").S3Store(bucket, **given, client_options={"allow_http": plain})
 
 
 @contextlib.contextmanager
 def _explained(path: Remote) -> Iterator[None]:
     """Raise `LakeError` in place of what a store says, in one sentence."""
-    try:
-        from obstore.exceptions import (
-            AlreadyExistsError,
-            BaseError,
-            PermissionDeniedError,
-            UnauthenticatedError,
-        )
-    except ModuleNotFoundError:
-        raise SetupError("a lake of an object store needs the extra: ./setup.sh s3") from None
+    wrong = _obstore("exceptions")
     where = f"s3://{path.bucket} at {_endpoint() or 'AWS'}"
     try:
         yield
-    except (AlreadyExistsError, FileNotFoundError):
+    except (wrong.AlreadyExistsError, FileNotFoundError):
         raise
-    except (PermissionDeniedError, UnauthenticatedError):
+    except (wrong.PermissionDeniedError, wrong.UnauthenticatedError):
         raise LakeError(f"{where} refuses {path}: {_RIGHTS}") from None
-    except BaseError as error:
+    except wrong.BaseError as error:
         said = str(error).partition("\n")[0][:300]
         if "403 Forbidden" in said:  # of a list, it is a generic error
             raise LakeError(f"{where} refuses {path}: {_RIGHTS}") from None

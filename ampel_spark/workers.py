@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -71,14 +72,13 @@ def check_workers(spark: SparkSession, here: dict[str, str] | None = None) -> in
     SetupError
         If there is such a worker: it is named, with what differs.
     """
-    from py4j.protocol import Py4JJavaError
-
+    failed = importlib.import_module("py4j.protocol").Py4JJavaError
     here = here or software_here()
     context = spark.sparkContext
     tasks = 2 * max(context.defaultParallelism, 1)
     try:
         found = context.parallelize(range(tasks), tasks).mapPartitions(_there).collect()
-    except Py4JJavaError as error:
+    except failed as error:
         lines = [line.strip() for line in str(error.java_exception).splitlines()]
         said = next((line for line in lines if "ModuleNotFoundError" in line), None)
         if said is None:

@@ -47,7 +47,7 @@ def test_names_of_an_object_store_are_paths() -> None:
 @pytest.fixture(scope="module")
 def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder that a server serves: a bucket is a folder in it, an object a file."""
-    pytest.importorskip("obstore", reason="the extra s3 is not installed")
+    pytest.importorskip("obstore", reason="obstore is not installed")
     program = versitygw()
     if isinstance(program, str):
         pytest.skip(f"no S3 server: {program}")
