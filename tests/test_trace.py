@@ -69,6 +69,11 @@ _FILTER = (
 PINS = {
     "catalog_match": f"{_UNIT}catalog_match compiled {_MATCHING} sky.where {_LANGUAGE}",
     "lens_colours": f"{_UNIT}lens_colours t2.fits.info t2.fits.models t2.fits.points",
+    "lens_evidence": (
+        f"{_UNIT}lens_evidence {_FITS.removesuffix(' t2.fits.task')} compiled lensing"
+        " lensing.fitter lensing.kernel lensing.other salt.dust salt.kernel salt.maths salt.options"
+        f" salt.photometry salt.tables t2.fits.neighbours {_MATCHING}"
+    ),
     "light_curve_summary": f"{_UNIT}light_curve_summary sky.angles",
     "milky_way_dust": f"{_UNIT}milky_way_dust sky.dust",
     "object_table": f"{_UNIT}object_table archive.reading.tables {_FILES}",

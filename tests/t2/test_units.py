@@ -19,6 +19,7 @@ from tests.t2.supernovae import injected, truth
 CURVES = [injected(truth()), LightCurve.of(name="none", jd=[1.0]), injected(truth(), fluxerr=1e9)]
 CONFIG: dict[str, dict[str, Any]] = {
     "lens_colours": {"fit": "host", "redshift": "host", "z_column": "z"},
+    "lens_evidence": {"redshift": {"unit": "host", "column": "z"}},
     "light_curve_summary": {},
     "milky_way_dust": {"map": "quickstart"},
     "catalog_match": {"catalog": "hosts.csv", "radius": 5, "append": ["z", "type"]},
