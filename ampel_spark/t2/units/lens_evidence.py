@@ -288,10 +288,11 @@ class LensEvidence(Unit):
         message: Array,
     ) -> dict[str, Any]:
         absent = status != 0
-        others = np.logaddexp(
-            result.ln_normal + math.log(self.share_normal),
-            result.ln_other + math.log1p(-self.share_normal),
-        )
+        with np.errstate(invalid="ignore"):
+            others = np.logaddexp(
+                result.ln_normal + math.log(self.share_normal),
+                result.ln_other + math.log1p(-self.share_normal),
+            )
         out: dict[str, Any] = {name: getattr(result, name) for name in _FIELDS}
         out["score"] = result.ln_lensed + math.log(self.rate / (1e5 - self.rate)) - others
         out |= {"z": z, "z_err": sigma, "mwebv": targets.ebv}
