@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.job.configuration.load import load_job
 from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal
 from ampel_spark.t2.registry import build
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO
@@ -19,6 +20,7 @@ from ampel_spark.t2.units.lens_evidence import (
     TOO_FEW_POINTS,
     LensEvidence,
 )
+from tests.conftest import PROJECT
 from tests.t2.supernovae import injected, truth
 
 REDSHIFT = {"unit": "redshift_digest", "column": "ampel_z", "sigma_column": "group_z_precision"}
@@ -82,6 +84,11 @@ def test_points_far_from_the_maximum_are_left_out() -> None:
     late["jd"][-1] += 300.0
     more = LightCurve("", 1, "SN", late, curve.results)
     assert unit().process(more)["ln_lensed"] == unit().process(curve)["ln_lensed"]
+
+
+def test_the_job_of_the_search_asks_for_nothing_that_is_not_there() -> None:
+    job = load_job(PROJECT / "jobs" / "lensed_sn.yml")
+    assert job.name == "lensed_sn"
 
 
 def test_parameters_that_make_no_sense_are_refused() -> None:
