@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyspark.sql import functions as f
 
 from ampel_spark.archive.committing.chunks import Pinned
@@ -34,7 +35,9 @@ from ampel_spark.lake.reading import struct_columns
 from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Table, TableColumn
 from ampel_spark.t0.gaia import StarCatalog
+from ampel_spark.t0.quantities import flat_types
 from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t1.shown import ALERT, alert_columns, alert_types, newest_accepted
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
 from ampel_spark.t3.selection import losses, select
@@ -405,9 +408,11 @@ def _compute(
     return files
 
 
-def candidates(context: Context, states: States, results: Results) -> dict[str, Any]:
+def candidates(
+    context: Context, states: States, results: Results, accepted: pa.Table
+) -> dict[str, Any]:
     """T3: select, rank and write the candidates; return them as Arrow by selection name."""
-    wide = states.frame().select(
+    wide = _with_alerts(context, states, accepted).select(
         "channel",
         "stock",
         "state_id",
@@ -416,6 +421,7 @@ def candidates(context: Context, states: States, results: Results) -> dict[str, 
         "n_upper_limits",
         "jd_first",
         "jd_last",
+        *_alert_struct(context),
     )
     for name, (step, rows) in results.items():
         fields = ["status", "message", "duration_ms", *(c.name for c in step.columns)]
@@ -448,6 +454,43 @@ def candidates(context: Context, states: States, results: Results) -> dict[str, 
             f"of channel {selection.channel}"
         )
     return found
+
+
+def _alert_names(context: Context) -> list[str]:
+    """Return the columns of alerts that selections name."""
+    rules = [selection.rule for selection in context.job.selections]
+    return alert_columns(
+        each
+        for rule in rules
+        for each in (rule.condition, *([rule.rank] if rule.rank else []), *rule.columns.values())
+    )
+
+
+def _alert_struct(context: Context) -> list[str]:
+    return [ALERT] if _alert_names(context) else []
+
+
+def _with_alerts(context: Context, states: States, accepted: pa.Table) -> DataFrame:
+    """Return the states, each with the columns that selections name of its alert, in a struct.
+
+    A column that the lake lacks is null.
+    """
+    names = _alert_names(context)
+    if not names:
+        return states.frame()
+    path = f"{context.folder}/states_and_alerts.parquet"
+    shown = pa.array(newest_accepted(states.rows, accepted))
+    pq.write_table(states.rows.drop_columns(["rules"]).append_column("shown", shown), path)
+    alerts, label = context.alerts(), context.job.survey.label
+    there = flat_types(dict(alerts.dtypes))
+    types = alert_types({n: c.type for n, c in context.job.survey.columns.alerts.items()})
+    values = []
+    for name in names:
+        at = next((n for n in (f"{label}.{name}", name) if n in there), None)
+        value = f.lit(None).cast(types[f"{ALERT}.{name}"]) if at is None else f.col(at)
+        values.append(value.alias(name))
+    mine = alerts.select(f.col("alert_id").alias("shown"), f.struct(*values).alias(ALERT))
+    return context.lake.spark.read.parquet(path).join(mine, "shown", "left")
 
 
 def _meaning(selection: Any, label: str) -> str:

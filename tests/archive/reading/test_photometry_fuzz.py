@@ -1,6 +1,6 @@
 """Odd values and types in every column of a photometry table: each costs its own row, no other.
 
-``AMPEL_SPARK_FUZZ`` is a number of changes that are made in place of the usual few thousand.
+``FUZZ_CHANGES`` is a number of changes that are made in place of the usual few thousand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.archive.reading.tables import FileTable, read_table
 from tests.archive.reading.test_photometry import survey
 
-CHANGES = int(os.environ.get("AMPEL_SPARK_FUZZ", "2100"))
+CHANGES = int(os.environ.get("FUZZ_CHANGES", "2100"))
 ROWS, AT_ONCE = 100, 6
 
 WORDS = ["", " ", "-", "--", "null", "nan", "NaN", "inf", "-inf", "abc", "1e400", "-1e400", "1e300",
