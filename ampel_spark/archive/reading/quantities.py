@@ -180,23 +180,27 @@ def _names(table: FileTable, spec: PhotometrySettings, why: Array) -> Array:
     names = _texts(table, "object", source, why, optional=True)
     if column is not None:
         values = table.column(column).tolist()
-        lost = np.array([_lost_digits(v) for v in values], bool)
+        most = 24 if column in table.singles else 53
+        lost = np.array([_lost_digits(v, 2.0**most) for v in values], bool)
         _blame(
             table, lost, why,
             lambda i: f"id {values[i]!r} in column {column!r} went through a floating-point number,"
-            " which has no more than 2^53 whole numbers: write the ids as integers or as text",
+            f" which has no more than 2^{most} whole numbers: write the ids as integers or as text",
         )  # fmt: skip
     nameless = (names == "") & (why == "")
     why[nameless] = "no name of an object"
     return names
 
 
-def _lost_digits(value: Any) -> bool:
-    """Say whether an id is, or was written from, a float that is too large to be exact."""
+def _lost_digits(value: Any, most: float) -> bool:
+    """Say whether an id is, or was written from, a float that is too large to be exact.
+
+    Floats of a column that has them in single precision end at `most`, all others at 2^53.
+    """
     if isinstance(value, bytes | str):
         word = value.decode(errors="replace") if isinstance(value, bytes) else value
         return _FLOAT_ID.fullmatch(word.strip()) is not None and abs(float(word)) >= 2**53
-    return isinstance(value, float) and abs(value) >= 2**53
+    return isinstance(value, float) and abs(value) >= most
 
 
 def _stocks(

@@ -166,7 +166,7 @@ class PhotometrySettings(_Section):
     sign: _Source | None = Field(
         default=None,
         description="sign of the difference whose magnitude it is (t, 1, true, + or f, 0, -1,"
-        " false, n, -); default: a column isdiffpos, if there is one",
+        " false, n); default: a column isdiffpos, if there is one",
     )
     missing: Annotated[tuple[float | str, ...], Field(strict=False)] = Field(
         default=(-99999.0, -999999.0),
