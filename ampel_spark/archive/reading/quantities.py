@@ -117,7 +117,7 @@ def rows_of(
     if spec.ccd is not None and spec.quadrant is not None:
         number["rcid"] = _channels(table, spec.ccd, spec.quadrant, why)
     peak = np.where(number["peak"] > 0, number["peak"], np.nan)  # -9 is none
-    number["peak"] = peak + (_MJD if spec.time.format == "mjd" else 0.0)
+    number["peak"] = _julian(peak, spec.time.format)
     _check_places(number, why)
     number["sign"] = _signs(table, spec, number, why)
     number["programid"] = _programids(table, spec, why)
@@ -232,16 +232,24 @@ def _stock(survey: Survey, spec: PhotometrySettings, name: str) -> int:
     return number
 
 
+def _julian(times: Floats, written: str) -> Floats:
+    """Return times as JD; those that are `either` are JD where they are as large."""
+    if written == "jd":
+        return times
+    return np.where((times > _MJD) & (written == "either"), times, times + _MJD)
+
+
 def _times(table: FileTable, spec: PhotometrySettings, why: Array) -> Floats:
-    jd = _numbers(table, "time", spec.time, why) + (_MJD if spec.time.format == "mjd" else 0.0)
+    given = _numbers(table, "time", spec.time, why)
+    jd = _julian(given, spec.time.format)
     timed = np.isfinite(jd)
     low, high = _JD_RANGE
     within = (jd >= low) & (jd <= high)
     if timed.any() and not within[timed].any():
-        given = f"{jd[timed][0] - (_MJD if spec.time.format == 'mjd' else 0.0):.10g}"
+        first = f"{given[timed][0]:.10g}"
         cure = "mjd" if spec.time.format == "jd" else "jd"
         raise ArchiveError(
-            f"{table.path}: its times, such as {given}, are no {spec.time.format.upper()}:"
+            f"{table.path}: its times, such as {first}, are no {spec.time.format.upper()}:"
             f" give 'format: {cure}' in photometry.time"
         )
     for i in np.flatnonzero(~within).tolist():

@@ -106,7 +106,9 @@ class Source(_Section):
 class Time(Source):
     """Where the time comes from, and how it is written."""
 
-    format: Literal["jd", "mjd"] = Field(default="jd", description="jd or mjd [d]")
+    format: Literal["jd", "mjd", "either"] = Field(
+        default="jd", description="jd or mjd [d]; either: files have one or the other"
+    )
 
 
 _Source = Annotated[Source, BeforeValidator(_as_source)]

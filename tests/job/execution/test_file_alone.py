@@ -142,3 +142,25 @@ def test_a_schema_like_ultrasats_goes_through_all_tiers_by_a_file_alone(
     }
     (candidate,) = done.candidates().to_pylist()
     assert (candidate["name"], candidate["alert_snr"]) == ("U 2", 16.0)
+
+
+def test_a_column_that_was_declared_after_the_alerts_were_read_is_reported(
+    spark: SparkSession, folder: Path
+) -> None:
+    words = ls4(folder)
+    begin = LS4.index("columns:")
+    early = LS4[:begin] + LS4[begin:].split("  points:")[0].replace("    rb:", "    score:")
+    (folder / "ls4.yml").write_text(early)
+    run(folder, words, condition="score > 0.5", field="mag", rank="alert.score",
+        select="alert.score > 0.75")  # fmt: skip
+    (folder / "ls4.yml").write_text(LS4)
+    lines: list[str] = []
+    path = folder / "job.yml"
+    path.write_text(JOB.format(**(words | {"condition": "rb > 0.5 or missing", "select": "True"})))
+    assert run_job(load_job(path), folder / "lake", out=lines.append).code == 0
+    said = [line for line in lines if line.startswith("warning: ")]
+    cure = "read before the survey's file declared it: ingest their files into a new lake"
+    assert said[0].startswith(f"warning: rb: 3 of 3 alerts have none, 3 of them {cure}")
+    assert said[1].startswith("warning: rb of points: 9 of 9 rows have none, 9 of them")
+    found = open_lake(folder / "lake").run("latest").candidates().to_pylist()
+    assert [r["alert_rb"] for r in found] == [None] * 3
