@@ -1,7 +1,7 @@
 """Whatever a field of a packet holds, it costs that packet, or that entry of its history, alone.
 
-Every field takes every odd value in turn (`tests.archive.odd`). `make fuzz CHANGES=50000` makes that
-many changes a reader in place of 2,000, in parts of 2,000, each with a seed of its own.
+Every field takes every odd value in turn (`tests.archive.odd`). `make fuzz CHANGES=50000` makes
+that many changes a reader in place of 2,000, in parts of 2,000, each with a seed of its own.
 """
 
 from __future__ import annotations
