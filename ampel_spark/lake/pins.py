@@ -22,19 +22,23 @@ from ampel_spark.lake.tables import TABLES
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
 
-__all__ = ["PINNING", "live_pins", "pin", "release"]
+__all__ = ["BRANCH", "PINNING", "live_pins", "pin", "release"]
 
 #: The lock under which pins are made, and files removed that none needs.
 PINNING = "pinning"
 
+#: How the pins of a branch begin, where a run's have its id: this and the path of the branch.
+BRANCH = "branch "
+
 
 def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
-    """Pin versions of tables for a run.
+    """Pin versions of tables for a run or a branch.
 
     Parameters
     ----------
     lake : Lake
     run_id : str
+        The run, or `BRANCH` and the path of the branch.
     versions : mapping of str to int
         By table.
 
@@ -53,7 +57,9 @@ def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
     with lake.lock(PINNING):
         for name, version in sorted(versions.items()):
             check_version(lake.root, name, version)
-        insert(lake, table, pins, {"run_id": run_id})
+        # A run that pins has a record, and readers look for it.
+        about = {} if run_id.startswith(BRANCH) else {"run_id": run_id}
+        insert(lake, table, pins, about)
 
 
 def live_pins(lake: Lake) -> list[dict[str, Any]]:
