@@ -246,6 +246,7 @@ def _assembled(context: Context, lacking: pa.Table) -> pa.Table:
         if len(hidden):
             np.save(f"{gathering.folder}/hidden.npy", hidden)
             _take(context, gathering, "alerts", alerts)
+            _take(context, gathering, "sightings", context.files("sightings"))
         _take(context, gathering, "points", context.files("datapoints"))
         work = functools.partial(assemble_shares, gathering, _curves(context))
         shares = [(n,) for n in range(gathering.shares)]
