@@ -1,6 +1,6 @@
 """An odd word in a cell of a service's table costs its row, or the file with a sentence; no other.
 
-`make fuzz CHANGES=50000` makes that many changes in place of 300 a service.
+`make fuzz CHANGES=50000` makes that many changes in place of 100 a service.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ampel_spark.archive.reading.readers import reader_of
 from ampel_spark.job.configuration.load import load_survey
 from tests.archive.reading.test_photometry_fuzz import WORDS
 
-CHANGES = max(300, int(os.environ.get("FUZZ_CHANGES", "0")) // 6)
+CHANGES = max(100, int(os.environ.get("FUZZ_CHANGES", "0")) // 6)
 
 #: Settings, and a file of a case.
 SERVICES = [

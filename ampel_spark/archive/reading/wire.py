@@ -104,10 +104,11 @@ def records(
 
 def _containers(data: bytes) -> list[bytes]:
     """Return the containers that stand one behind the other in some bytes; nearly always one."""
-    parts = []
+    parts: list[bytes] = []
     while True:
         try:
-            sync = fastavro.schemaless_reader(io.BytesIO(data), _HEADER, None)["sync"]
+            header: Any = fastavro.schemaless_reader(io.BytesIO(data), _HEADER, None)
+            sync: bytes = header["sync"]
         except Exception:  # who decodes it says what is damaged
             return [*parts, data]
         end = data.find(sync + _CONTAINER) + len(sync)
