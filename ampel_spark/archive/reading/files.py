@@ -65,6 +65,10 @@ _AVRO = b"Obj\x01"
 PATTERNS = tuple(f"*{suffix}" for suffix in SUFFIXES)
 
 
+# What simulations write beside their archives.
+_SIMULATED = frozenset({"simulation.json", "truth.parquet", "hosts.parquet", "stars.parquet"})
+
+
 @dataclass(frozen=True)
 class ArchiveFile:
     """A file of an archive, its size in bytes and, where it was hashed, its SHA-256."""
@@ -202,6 +206,8 @@ def left_out(archives: Iterable[str | Path], patterns: Sequence[str] = PATTERNS)
 def _within(folder: Path) -> Iterator[Path]:
     """Yield what is in a folder, to any depth; folders that are linked count, each once.
 
+    The truth of a simulated archive, and its catalogues, are no part of what was observed.
+
     Raises
     ------
     ArchiveError
@@ -218,7 +224,8 @@ def _within(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        yield from (Path(place, name) for name in names)
+        known = _SIMULATED if "simulation.json" in names else frozenset()
+        yield from (Path(place, name) for name in names if name not in known)
 
 
 def sizes_of(paths: Iterable[Path]) -> list[ArchiveFile]:

@@ -249,3 +249,11 @@ def test_a_tar_without_a_packet_is_empty_and_one_of_other_data_is_broken(
         found, (broken,) = read(path)
         assert (found, broken.reason) == ({}, reason)
     assert "night.tar.gz" in broken.detail
+
+
+def test_what_a_simulation_writes_beside_its_archive_is_not_read(tmp_path: Path) -> None:
+    for name in ("a.tar.gz", "truth.parquet", "simulation.json", "own.parquet"):
+        (tmp_path / name).touch()
+    found = find_files([tmp_path], ["*.tar.gz", "*.parquet"])
+    assert [path.name for path in found] == ["a.tar.gz", "own.parquet"]
+    assert left_out([tmp_path], ["*.tar.gz", "*.parquet"]) == []

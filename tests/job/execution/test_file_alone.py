@@ -122,7 +122,7 @@ def test_ls4_goes_through_all_tiers_by_a_file_alone(spark: SparkSession, folder:
 
     # What is lost by another cut on the alert is found by the comparison, with both values.
     after = run(folder, words, select="alert.rb > 0.9")
-    compared = compare(folder / "lake", done.record, after.record)
+    compared = compare(folder / "lake", done.record.run_id, after.record.run_id)
     (change,) = compared.changes.to_dict("records")
     assert (change["change"], change["name"], change["what"]) == (
         "lost", "LS4_25ab2", "alert.rb > 0.9"
