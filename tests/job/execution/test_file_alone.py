@@ -156,7 +156,9 @@ def test_a_column_that_was_declared_after_the_alerts_were_read_is_reported(
     (folder / "ls4.yml").write_text(LS4)
     lines: list[str] = []
     path = folder / "job.yml"
-    path.write_text(JOB.format(**(words | {"condition": "rb > 0.5 or missing", "select": "True"})))
+    path.write_text(
+        JOB.format(**(words | {"condition": "rb > 0.5 or missing", "select": "jd_first > 0"}))
+    )
     assert run_job(load_job(path), folder / "lake", out=lines.append).code == 0
     said = [line for line in lines if line.startswith("warning: ")]
     cure = "read before the survey's file declared it: ingest their files into a new lake"
