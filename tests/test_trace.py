@@ -78,6 +78,11 @@ PINS = {
         " classifiers.settings classifiers.taxonomy"
     ),
     "lens_colours": f"{_UNIT}lens_colours t2.fits.info t2.fits.models t2.fits.points",
+    "lens_evidence": (
+        f"{_UNIT}lens_evidence {_FITS.removesuffix(' t2.fits.task')} compiled"
+        " lensing.fitter lensing.kernel lensing.other salt.dust salt.kernel salt.maths salt.options"
+        f" salt.photometry salt.tables t2.fits.neighbours {_MATCHING}"
+    ),
     "event_match": (
         f"{_UNIT}event_match events.event events.matching events.shapes sky.angles sky.healpix"
         " sky.skymaps"

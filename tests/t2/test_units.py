@@ -26,6 +26,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     },
     "light_curve_features": {"bands": ["ztfg", "ztfr"]},
     "lens_colours": {"fit": "host", "redshift": "host", "z_column": "z"},
+    "lens_evidence": {"redshift": {"unit": "host", "column": "z"}},
     "event_match": {"catalog": "events.json"},
     "light_curve_summary": {},
     "milky_way_dust": {"map": "quickstart"},
@@ -92,6 +93,7 @@ def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) 
         "event_match": [-2008, 0],
         "light_curve_features": [1, 1],
         "salt_fit": [1, 2],
+        "lens_evidence": [1, 2],
         "template_fit": [1, 2],
     }
     assert [row["status"] for row in rows[1:]] == expected.get(name, [0, 0])
