@@ -43,6 +43,7 @@ from ampel_spark.job.configuration.variations import expanded
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.problems import entries, note_refusals
+from ampel_spark.t1.shown import ALERT, alert_types
 from ampel_spark.t2.registry import UNITS, find_unit, placed
 from ampel_spark.t3.registry import T3_UNITS, find_t3, t3_trace
 from ampel_spark.t3.sample import label_type
@@ -221,6 +222,11 @@ def build_units(
             rest = _rest_of(document, entry, model, catalogs)
             refused += [(i, rest)] if rest is not None else []
             continue
+        if step.name == ALERT:
+            document.problem(
+                ["t2", i], f"{ALERT!r} is what selections call the alert: give it another 'name'"
+            )
+            continue
         if step.name in steps:
             document.problem(
                 ["t2", i], f"a second unit named {step.name!r}: give it another 'name'"
@@ -239,7 +245,9 @@ def build_units(
     return _stable(steps)
 
 
-def build_selections(document: Document, units: Sequence[UnitStep]) -> list[SelectionStep]:
+def build_selections(
+    document: Document, units: Sequence[UnitStep], survey: Survey | None
+) -> list[SelectionStep]:
     """Return the selections, with their expressions parsed and checked."""
     steps: list[SelectionStep] = []
     channels = _channel_names(document)
@@ -250,7 +258,8 @@ def build_selections(document: Document, units: Sequence[UnitStep]) -> list[Sele
         _check_channels(document, [*where, "channel"], [entry.channel], channels)
         if any(step.name == entry.name for step in steps):
             document.problem(where, f"a second selection {entry.name!r}: give it another 'name'")
-        check = _Checker(document, units, entry.channel if entry.channel in channels else None)
+        channel = entry.channel if entry.channel in channels else None
+        check = _Checker(document, units, channel, survey)
         select = check.expression([*where, "select"], entry.select, ("boolean",))
         rank = entry.rank and check.expression([*where, "rank"], entry.rank, ("number", "string"))
         columns = _columns(document, [*where, "columns"], entry, check)
@@ -270,6 +279,7 @@ def build_samples(
     own: Own,
     units: Sequence[UnitStep],
     selections: Sequence[SelectionStep],
+    survey: Survey | None,
 ) -> list[SampleStep]:
     """Return the units of T3, with what they read of their selections checked."""
     mine = _own_of(document, "t3", "unit")
@@ -293,22 +303,47 @@ def build_samples(
             document.problem(where, f"a selection is named {step.name!r}: give it another 'name'")
         if of in by_name:
             selection = by_name[str(of)]
-            check = _Checker(document, units, selection.channel, _labels(selection, units))
-            for text in step.unit.reads():
-                check.expression([*where, "config"], text, ())
+            _check_reads(document, where, step, sample_types(selection, units, survey))
         steps.append(step)
     return steps
 
 
-def sample_types(selection: SelectionStep, units: Iterable[UnitStep]) -> dict[str, str]:
+def sample_types(
+    selection: SelectionStep, units: Iterable[UnitStep], survey: Survey | None
+) -> dict[str, str]:
     """Return what a unit of T3 may name of a selection: its columns, and all that it may name."""
     mine = [unit for unit in units if selection.channel in unit.channels]
-    return result_types(mine) | _labels(selection, mine)
+    return result_types(mine) | _labels(selection, mine, survey)
 
 
-def _labels(selection: SelectionStep, units: Iterable[UnitStep]) -> dict[str, str]:
+def _check_reads(
+    document: Document, where: list[str | int], step: SampleStep, types: Mapping[str, str]
+) -> None:
+    """Note expressions of a unit of T3 that name what its selection does not have."""
+    from ampel_spark.expressions import parse
+
+    # of units that could not be built nobody knows the columns
+    broken = _unit_names(document) - {name.partition(".")[0] for name in types if "." in name}
+    for text in step.unit.reads():
+        try:
+            expression = parse(text)
+            if not {name.partition(".")[0] for name in expression.columns} & broken:
+                expression.check(types)
+        except ConfigError as error:
+            document.problem([*where, "config"], str(error))
+
+
+def _named_types(units: Iterable[UnitStep], survey: Survey | None) -> dict[str, str]:
+    """Return what an expression of T3 may name, with types."""
+    own = {} if survey is None else survey.columns.alerts
+    return result_types(units) | alert_types({name: column.type for name, column in own.items()})
+
+
+def _labels(
+    selection: SelectionStep, units: Iterable[UnitStep], survey: Survey | None
+) -> dict[str, str]:
     """Return the columns of a selection with types; those that cannot be checked are left out."""
-    known, found = result_types(units), {}
+    known, found = _named_types(units, survey), {}
     for label, expression in selection.columns.items():
         with contextlib.suppress(ConfigError):
             name = expression.name
@@ -613,13 +648,13 @@ class _Checker:
         document: Document,
         units: Sequence[UnitStep],
         channel: str | None,
-        more: Mapping[str, str] | None = None,
+        survey: Survey | None,
     ) -> None:
         mine = [unit for unit in units if channel is None or channel in unit.channels]
         self._document = document
         self._channel = channel
-        self._types = result_types(mine) | dict(more or {})
-        self._names = {unit.name for unit in mine}
+        self._types = _named_types(mine, survey)
+        self._names = {unit.name for unit in mine} | {ALERT}
         self._others = {unit.name for unit in units} - self._names
         # units that could not be built: what columns they have nobody knows
         self._broken = _unit_names(document) - {unit.name for unit in units}

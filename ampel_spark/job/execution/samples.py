@@ -112,7 +112,7 @@ def _sample(context: Context, run: Run, step: SampleStep, candidates: pa.Table) 
     def curves(wanted: Sequence[str]) -> Mapping[str, LightCurve]:
         return light_curves_of(context, wanted)
 
-    types = sample_types(selection, context.job.units)
+    types = sample_types(selection, context.job.units, context.job.survey)
     return Sample(step.of, selection.channel, candidates, types, units, meanings, run,
                   results, curves)  # fmt: skip
 
