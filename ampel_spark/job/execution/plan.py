@@ -55,6 +55,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         _calibration(job, lake),
         _t2(job),
         (f"T3: {s.name}: channel {s.channel}, {s.select.text}" for s in job.selections),
+        (f"T3: {s.name}: unit {s.spec} of {s.of}" for s in job.samples),
     )
     yield from (f"  {line}" for lines in steps for line in lines)
 
