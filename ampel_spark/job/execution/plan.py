@@ -65,9 +65,11 @@ def _outside(job: ResolvedJob) -> Iterator[str]:
     files: list[Path] = [Path(c.file) for c in job.catalogs.values() if c.file is not None]
     if "/" in job.calibration_source or job.calibration_source.endswith((".yml", ".yaml")):
         files.append(Path(job.calibration_source))
-    for step in job.units:
+    for step in (*job.units, *job.samples):
         files += step.unit.files()
-        where = step.spec.rpartition(":")[0]
+    specs = [step.name for step in job.filters]
+    specs += [step.spec for step in (*job.units, *job.samples)]
+    for where in (spec.rpartition(":")[0] for spec in specs):
         files += [Path(where)] if where.endswith(".py") else []
     base = job.file.parent
     own = (base, Path(__file__).parents[3], conf_dir().parent)
