@@ -137,8 +137,10 @@ def modules_behind(cls: type, base: type) -> dict[str, tuple[ModuleType, Path]]:
     tops = {name.partition(".")[0] for name in modules_of(cls, base)}
     found = {}
     for name, module in list(sys.modules.items()):
-        origin = getattr(getattr(module, "__spec__", None), "origin", None)
-        if name.partition(".")[0] in tops and origin is not None:
+        spec = getattr(module, "__spec__", None)
+        origin = getattr(spec, "origin", None)
+        # a folder that was made a package has no file
+        if name.partition(".")[0] in tops and origin is not None and spec.has_location:
             found[name] = (module, Path(origin))
     return found
 

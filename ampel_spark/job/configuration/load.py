@@ -30,7 +30,7 @@ from ampel_spark.document import (
     read_document,
     written,
 )
-from ampel_spark.errors import ArchiveError, ConfigError, nearest
+from ampel_spark.errors import ArchiveError, ConfigError
 from ampel_spark.job.configuration.catalogs import build_catalogs
 from ampel_spark.job.configuration.model import (
     Channel,
@@ -410,7 +410,9 @@ def _channels(document: Document, survey: Survey | None) -> dict[str, Channel]:
             if survey and right not in rights:
                 document.problem(
                     ["channel", i, "access", k],
-                    f"unknown data right of {survey.name}, value {right!r}{nearest(right, rights)}",
+                    # which rights somebody has is not for a program to guess
+                    f"unknown data right of {survey.name}, value {right!r}: its settings"
+                    " (conf/surveys) list them under 'access'",
                 )
         programids = tuple(sorted({rights[right] for right in entry.access if right in rights}))
         found[entry.name] = Channel(entry.name, entry.access, programids)
