@@ -26,6 +26,7 @@ from ampel_spark.t2 import Refusal, Unit
 from ampel_spark.t2.registry import UNITS, build
 from ampel_spark.t2.runner import _with_ties
 from ampel_spark.t2.trace import trace_of
+from tests.t2.models import write_models
 from tests.t2.test_units import CONFIG, CURVES, EVENT, batch, write_bump
 
 #: By name: the unit and the parameters in which it differs from those of `tests.t2.test_units`.
@@ -71,6 +72,10 @@ PINS = {
     "light_curve_features": (
         f"{_UNIT}light_curve_features compiled features.compute features.definitions"
         " features.kernel features.probe features.twin"
+    ),
+    "classify": (
+        f"{_UNIT}classify classifiers.model classifiers.priors classifiers.redshifts"
+        " classifiers.settings classifiers.taxonomy"
     ),
     "lens_colours": f"{_UNIT}lens_colours t2.fits.info t2.fits.models t2.fits.points",
     "lens_evidence": (
@@ -120,6 +125,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "sample.csv").write_text(f"SN,z_hel\n{CURVES[0].name},0.06\n")
     (tmp_path / "events.json").write_text(EVENT)
     write_bump(tmp_path)
+    write_models(tmp_path)
     return tmp_path
 
 
