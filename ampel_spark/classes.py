@@ -138,10 +138,9 @@ def modules_behind(cls: type, base: type) -> dict[str, tuple[ModuleType, Path]]:
     found = {}
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
-        origin = getattr(spec, "origin", None)
         # a folder that was made a package has no file
-        if name.partition(".")[0] in tops and origin is not None and spec.has_location:
-            found[name] = (module, Path(origin))
+        if name.partition(".")[0] in tops and spec is not None and spec.has_location:
+            found[name] = (module, Path(spec.origin))
     return found
 
 

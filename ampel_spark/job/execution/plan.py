@@ -65,10 +65,10 @@ def _outside(job: ResolvedJob) -> Iterator[str]:
     files: list[Path] = [Path(c.file) for c in job.catalogs.values() if c.file is not None]
     if "/" in job.calibration_source or job.calibration_source.endswith((".yml", ".yaml")):
         files.append(Path(job.calibration_source))
-    for step in (*job.units, *job.samples):
-        files += step.unit.files()
-    specs = [step.name for step in job.filters]
-    specs += [step.spec for step in (*job.units, *job.samples)]
+    files += [file for step in job.units for file in step.unit.files()]
+    files += [file for page in job.samples for file in page.unit.files()]
+    specs = [judge.name for judge in job.filters]
+    specs += [step.spec for step in job.units] + [page.spec for page in job.samples]
     for where in (spec.rpartition(":")[0] for spec in specs):
         files += [Path(where)] if where.endswith(".py") else []
     base = job.file.parent
