@@ -30,10 +30,10 @@ from ampel_spark.job.execution.deciding import decide
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.plan import estimate, plan
 from ampel_spark.job.execution.report import column_meanings, light_curves_of, report_content
+from ampel_spark.job.execution.selecting import candidates
 from ampel_spark.job.execution.tiers import (
     Context,
     Results,
-    candidates,
     fit_units,
     record_calibration,
     selections_of,
