@@ -28,13 +28,13 @@ __all__ = ["PINNING", "live_pins", "pin", "release"]
 PINNING = "pinning"
 
 
-def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
-    """Pin versions of tables for a run.
+def pin(lake: Lake, run_id: str | Sequence[str], versions: Mapping[str, int]) -> None:
+    """Pin versions of tables for a run, or for several.
 
     Parameters
     ----------
     lake : Lake
-    run_id : str
+    run_id : str or sequence of str
     versions : mapping of str to int
         By table.
 
@@ -45,15 +45,17 @@ def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
     """
     table = TABLES["pins"]
     now = utc_now()
+    ids = [run_id] if isinstance(run_id, str) else run_id
     rows = [
-        {"run_id": run_id, "table": name, "version": version, "pinned": now, "released": None}
+        {"run_id": one, "table": name, "version": version, "pinned": now, "released": None}
+        for one in ids
         for name, version in sorted(versions.items())
     ]
     pins = pa.Table.from_pylist(rows, arrow_schema(table))
     with lake.lock(PINNING):
         for name, version in sorted(versions.items()):
             check_version(lake.root, name, version)
-        insert(lake, table, pins, {"run_id": run_id})
+        insert(lake, table, pins, {"run_id": ids[0]})
 
 
 def live_pins(lake: Lake) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from pyarrow.dataset import dataset
 from pyspark.sql import functions as f
 
 from ampel_spark.archive.committing.chunks import Pinned
-from ampel_spark.calibration.examine import examine
+from ampel_spark.calibration.examine import Examined, examine
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
 from ampel_spark.job.execution.outcomes import failures, outcomes, qualities
@@ -188,12 +188,38 @@ def channel_filter(
     )
 
 
-def record_calibration(context: Context) -> None:
-    """Tell what the job's release would do to the points there are, and keep its rules."""
-    release = context.job.calibration
-    if not release.rules:
+def record_calibration(*contexts: Context) -> None:
+    """Say what the release of each run would do to the points there are, and keep its rules.
+
+    Parameters
+    ----------
+    *contexts : Context
+        Runs that read the same versions of the archive.
+    """
+    releases = {c.job.calibration.content_hash: c.job.calibration for c in contexts}
+    if not any(release.rules for release in releases.values()):
         return
-    found = examine(context.lake.spark, context.files("datapoints"), release, context.as_of)
+    first = contexts[0]
+    files, spark = first.files("datapoints"), first.lake.spark
+    examined = examine(spark, files, [*releases.values()], first.as_of)
+    found = dict(zip(releases, examined, strict=True))
+    table = TABLES["calibrations"]
+    rows = []
+    for context in contexts:
+        release = context.job.calibration
+        if release.rules:
+            _note_calibration(context, found[release.content_hash])
+            rows += [row | {"run_id": context.run_id} for row in release.rows()]
+    kept = {(row["content_hash"], row["rule"]): row for row in reversed(rows)}
+    first.commit(table, pa.Table.from_pylist([*kept.values()], arrow_schema(table)))
+    for context in contexts[1:]:
+        if context.job.calibration.rules and table.name in first.outputs:
+            context.outputs[table.name] = first.outputs[table.name]
+
+
+def _note_calibration(context: Context, found: Examined) -> None:
+    """Note what a run's release would do, and print what to look at."""
+    release = context.job.calibration
     if context.dry:
         for rule in release.rules:
             n = found.counts[rule.number]
@@ -207,9 +233,6 @@ def record_calibration(context: Context) -> None:
         "rules": [[number, n] for number, n in found.counts.items()],
         "warnings": list(found.warnings),
     }
-    table = TABLES["calibrations"]
-    rows = [row | {"run_id": context.run_id} for row in release.rows()]
-    context.commit(table, pa.Table.from_pylist(rows, arrow_schema(table)))
 
 
 def own_types(context: Context) -> dict[str, str]:
