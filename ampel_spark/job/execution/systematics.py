@@ -24,13 +24,16 @@ from ampel_spark.job.comparison.cosmology import Sample, fit_flat_lcdm
 from ampel_spark.job.comparison.shifts import Shift, changed_minimum, shift_of
 from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
 from ampel_spark.job.comparison.systematics import (
+    LARGEST,
     MU,
     Grid,
     Varied,
     covariance,
     distances,
+    factors,
     render_systematics,
     write_covariance,
+    write_factors,
 )
 from ampel_spark.job.configuration.load import load_recorded
 from ampel_spark.job.configuration.model import ResolvedJob, SystematicsEntry, VariationEntry
@@ -48,9 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["run_systematics", "write_results"]
 
 Array = npt.NDArray[Any]
-
-#: Objects of the largest covariance that is written.
-LARGEST = 5_000
 
 
 def run_systematics(
@@ -164,32 +164,36 @@ def _job_of(parent: Run, variation: VariationEntry, lake: Path) -> ResolvedJob:
 def write_results(lake: Path, grid: Grid, page: Path | None = None) -> list[Path]:
     """Write the page of a grid and, where it has distances, their covariance; return the paths.
 
-    The covariance is written for `LARGEST` objects at most; of more, the table holds the shifts
-    that it is made of.
+    The covariance of up to `LARGEST` distances is written out; of more, its factors are.
     """
     paths = [page or lake / "reports" / f"systematics-{grid.run_id}.html"]
-    matrix = None
-    if MU in grid.nominal and len(grid.stocks) <= LARGEST:
-        matrix, rows = covariance(grid)
+    scaled = None
+    if MU in grid.nominal:
+        scaled, rows = factors(grid)
         folder = lake / "exports" / grid.run_id
-        paths += [folder / "systematics_covariance.txt", folder / "systematics_objects.csv"]
-        if grid.cosmology:
-            fits = {
-                name: {
-                    "om0": fit.om0, "om0_low": fit.low, "om0_high": fit.high, **fit.values,
-                    "errors": dict(fit.errors), "chisq": fit.chisq, "ndof": fit.ndof,
-                }
-                for name, fit in grid.cosmology.items()
-            }  # fmt: skip
-            paths.append(folder / "cosmology.json")
-            write_page(paths[-1], json.dumps(fits, indent=1) + "\n")
-        write_covariance(paths[1], matrix)
+        if len(rows) <= LARGEST:
+            paths.append(folder / "systematics_covariance.txt")
+            write_covariance(paths[-1], covariance(scaled))
+        else:
+            paths.append(folder / "systematics_factors.npz")
+            write_factors(paths[-1], grid, scaled, rows)
+        paths.append(folder / "systematics_objects.csv")
         order = pd.DataFrame({"name": grid.names[rows], "stock": grid.stocks[rows]})
         order["mu"] = grid.nominal[MU][rows]
         if grid.redshifts is not None:
             order["z"] = grid.redshifts[rows]
-        write_page(paths[2], order.to_csv(index=False))
-    write_page(paths[0], render_systematics(grid, matrix))
+        write_page(paths[-1], order.to_csv(index=False))
+    if grid.cosmology:
+        paths.append(lake / "exports" / grid.run_id / "cosmology.json")
+        fits = {
+            name: {
+                "om0": fit.om0, "om0_low": fit.low, "om0_high": fit.high, **fit.values,
+                "errors": dict(fit.errors), "chisq": fit.chisq, "ndof": fit.ndof,
+            }
+            for name, fit in grid.cosmology.items()
+        }  # fmt: skip
+        write_page(paths[-1], json.dumps(fits, indent=1) + "\n")
+    write_page(paths[0], render_systematics(grid, scaled))
     return paths
 
 
