@@ -77,19 +77,7 @@ def read_delimited(data: bytes, text: Collection[str] = ()) -> TextTable:
     is_ecsv = written.startswith("# %ECSV")
     if is_ecsv:
         separator, kinds, meta = _ecsv_head(written)
-    at = line = 0
-    while True:
-        end = written.find("\n", at)
-        end = len(written) if end < 0 else end
-        head, after = written[at:end], written[end + 1 : written.find("\n", end + 1)]
-        if head.strip() and not head.startswith("#"):
-            mark = separator or _separator(head)
-            is_title = len(_fields(head, mark)) == 1 and len(_fields(after, _separator(after))) > 2
-            if not is_title or is_ecsv:
-                break
-        if end >= len(written):
-            raise DialectError("it has comments alone, and no line with the names of its columns")
-        at, line = end + 1, line + 1
+    head, mark, end, line = _line_of_names(written, separator, is_ecsv)
     names = [name.strip() for name in _fields(head, mark)]
     _check_names(names)
     if len(names) == 1 and len(names[0].split()) > 2 and '"' not in head:
@@ -97,7 +85,7 @@ def read_delimited(data: bytes, text: Collection[str] = ()) -> TextTable:
             f"its columns are separated by blanks, not by commas ({head[:60]!r}): read it with"
             " 'format: ascii', or write it with commas"
         )
-    body = written[end + 1 :]
+    body = written[end:]
     loose = f"{mark} " in head and mark != " "
     if loose and '"' in body:  # a blank before a quote would make it a part of the value
         body = re.sub(rf'(^|{re.escape(mark)})[ \t]+"', r'\1"', body, flags=re.M)
@@ -111,6 +99,22 @@ def read_delimited(data: bytes, text: Collection[str] = ()) -> TextTable:
                 _text(column, loose, is_ecsv) if as_text else _typed(column, loose, is_ecsv, comma)
             )
     return TextTable(pa.table(made), meta, tuple(odd))
+
+
+def _line_of_names(written: str, separator: str | None, is_ecsv: bool) -> tuple[str, str, int, int]:
+    """Return the line with names, its separator, where the next line begins, and its index."""
+    at = line = 0
+    while at < len(written):
+        end = written.find("\n", at)
+        end = len(written) if end < 0 else end
+        head, after = written[at:end], written[end + 1 : written.find("\n", end + 1)]
+        if head.strip() and not head.startswith("#"):
+            mark = separator or _separator(head)
+            is_title = len(_fields(head, mark)) == 1 and len(_fields(after, _separator(after))) > 2
+            if not is_title or is_ecsv:
+                return head, mark, end + 1, line
+        at, line = end + 1, line + 1
+    raise DialectError("it has comments alone, and no line with the names of its columns")
 
 
 def read_words(data: bytes, text: Collection[str] = ()) -> TextTable:
@@ -140,13 +144,9 @@ def read_words(data: bytes, text: Collection[str] = ()) -> TextTable:
     else:
         raise DialectError("no line of it says how its columns are called")
     _check_names(names)
-    values, odd = [], []
-    for n, line in rows:
-        words = _words(line)
-        if len(words) == len(names):
-            values.append(words)
-        else:
-            odd.append((n, line))
+    found = [(n, line, _words(line)) for n, line in rows]
+    values = [words for _, _, words in found if len(words) == len(names)]
+    odd = [(n, line) for n, line, words in found if len(words) != len(names)]
     if odd and not values:
         raise DialectError(_uneven(odd[0], len(_words(odd[0][1])), len(names)))
     columns = list(zip(*values, strict=True)) or [()] * len(names)

@@ -53,6 +53,8 @@ UNTRACED = {
     "ampel_spark.document": "the YAML of settings, as the library that reads it",
     "ampel_spark.errors": "the words of errors",
     "ampel_spark.files": "when a file is read again, not what is in it",
+    "ampel_spark.lake.log": "how a table is written, not what is in it",
+    "ampel_spark.lake.parts": "how a table is written, not what is in it",
     "ampel_spark.kernels": "where compiled code is kept",
     "ampel_spark.t2.fits.recipes": "names parameters, which are in the trace themselves",
     "ampel_spark.problems": "the words of what a model refuses",

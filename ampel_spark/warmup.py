@@ -14,11 +14,13 @@ _SCHEMA = '{"type": "record", "name": "one", "fields": [{"name": "x", "type": "d
 def warm_all() -> None:
     """Make all compiled kernels ready, in the folders where other processes find them."""
     from ampel_spark.archive.reading.avro import decode, program_of
+    from ampel_spark.features import warm as warm_features
     from ampel_spark.salt import warm
     from ampel_spark.sky.matching import match
 
     warm()
     match([0.0], [0.0], [0.0], [0.0], 1.0, engine="grid")
+    warm_features()
     program = program_of(_SCHEMA)
     assert program is not None
     decode(program, [bytes(8)])

@@ -68,6 +68,11 @@ _FILTER = (
 #: Modules in the trace of each, below ampel_spark.
 PINS = {
     "catalog_match": f"{_UNIT}catalog_match compiled {_MATCHING} sky.where {_LANGUAGE}",
+    "light_curve_features": (
+        f"{_UNIT}light_curve_features compiled features.compute features.definitions"
+        " features.kernel features.probe features.twin"
+    ),
+    "lens_colours": f"{_UNIT}lens_colours t2.fits.info t2.fits.models t2.fits.points",
     "light_curve_summary": f"{_UNIT}light_curve_summary sky.angles",
     "milky_way_dust": f"{_UNIT}milky_way_dust sky.dust",
     "object_table": f"{_UNIT}object_table archive.reading.tables {_FILES}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from ampel_spark.archive.ids import stock_of
 from ampel_spark.archive.reading.surveys import as_of_jd
-from ampel_spark.calibration.entries import ReleaseEntry, RuleEntry, SelectEntry
+from ampel_spark.calibration.entries import ReleaseEntry, RuleEntry, SelectEntry, Slope
 from ampel_spark.calibration.release import Release, Rule, Selects
 from ampel_spark.calibration.tables import read_replacement, read_rule_table
 from ampel_spark.document import Document, read_document
@@ -101,23 +102,7 @@ def _rule(document: Document, i: int, entry: RuleEntry, base: Path, survey: Surv
     where = ["rules", i]
     select = _selects(document, [*where, "select"], entry.select, base, survey)
     if entry.slope is not None:
-        slope, known = entry.slope, WAVELENGTHS | entry.slope.wavelength
-        usual = {*_ZTF_BANDS, *entry.slope.wavelength, *_bands_of(survey)}
-        bands = select.band or tuple(sorted(usual & {*known}))
-        for band in bands:
-            if band not in known:
-                hint = nearest(band, known)
-                hint = hint if "mean" in hint else nearest(band, usual)
-                document.problem(
-                    [*where, "slope"],
-                    f"the wavelength of {band!r} is not known: give it, as "
-                    f"wavelength: {{{band}: 5000}}{hint}",
-                )
-        made["slope"] = {
-            band: slope.mag * (known[band] - slope.pivot) / slope.over
-            for band in bands
-            if band in known
-        }
+        made["slope"] = _slopes(document, [*where, "slope"], entry.slope, select.band, survey)
     if entry.nonlinearity is not None:
         made["nonlinearity"] = (entry.nonlinearity.mag_per_mag, entry.nonlinearity.pivot)
     if entry.error is not None:
@@ -136,6 +121,33 @@ def _rule(document: Document, i: int, entry: RuleEntry, base: Path, survey: Surv
         flux_scale=1.0 if entry.flux_scale is None else entry.flux_scale,
         **made,
     )
+
+
+def _slopes(
+    document: Document,
+    where: _Place,
+    slope: Slope,
+    selected: Sequence[str] | None,
+    survey: Survey | None,
+) -> dict[str, float]:
+    """Return what a rule adds in each band, in mag; `document` takes bands of no wavelength."""
+    known = WAVELENGTHS | slope.wavelength
+    usual = {*_ZTF_BANDS, *slope.wavelength, *_bands_of(survey)}
+    bands = selected or tuple(sorted(usual & {*known}))
+    for band in bands:
+        if band not in known:
+            hint = nearest(band, known)
+            hint = hint if "mean" in hint else nearest(band, usual)
+            document.problem(
+                where,
+                f"the wavelength of {band!r} is not known: give it, as "
+                f"wavelength: {{{band}: 5000}}{hint}",
+            )
+    return {
+        band: slope.mag * (known[band] - slope.pivot) / slope.over
+        for band in bands
+        if band in known
+    }
 
 
 def _bands_of(survey: Survey | None) -> set[str]:

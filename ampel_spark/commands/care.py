@@ -1,4 +1,4 @@
-"""Commands that look after a lake: maintain."""
+"""Commands that look after a lake: branch, maintain."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from ampel_spark.commands.output import print_rows
 from ampel_spark.errors import ConfigError
 from ampel_spark.interface.places import lake_of
+from ampel_spark.lake.branch import branch as make_branch
+from ampel_spark.lake.branch import of_archive
 from ampel_spark.lake.known import check_known
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.marker import FORMAT
-from ampel_spark.lake.pins import release
+from ampel_spark.lake.pins import BRANCH, release
 from ampel_spark.lake.reading import check_lake, read, table_names
 from ampel_spark.lake.runs import find_run
 from ampel_spark.session import get_session
@@ -22,7 +24,21 @@ from ampel_spark.session import get_session
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["maintain"]
+__all__ = ["branch", "maintain"]
+
+
+def branch(args: Namespace) -> int:
+    """Make a lake that begins with the tables of another one."""
+    lake = check_lake(lake_of(args.lake))
+    check_known(lake)
+    made = make_branch(lake, args.to, of_archive(lake) if args.archive else None)
+    print(f"branch: {made.root} has {len(made.versions)} tables of {made.parent}")
+    if not made.linked:
+        kept = (
+            "pins them" if made.pinned else "cannot be written: see that nothing is removed there"
+        )
+        print(f"branch: it reads the files of lake {made.parent}, which {kept}")
+    return 0
 
 
 def maintain(args: Namespace) -> int:
@@ -39,8 +55,10 @@ def maintain(args: Namespace) -> int:
     if args.release or args.compact or args.remove_files:
         check_known(lake)
     if args.release:
-        names = [find_run(lake, run).run_id for run in args.release]
-        print(f"maintain: {release(_open(lake), names)} pins of {', '.join(names)} let go")
+        names = [
+            run if run.startswith(BRANCH) else find_run(lake, run).run_id for run in args.release
+        ]
+        print(f"maintain: {release(Lake(None, lake), names)} pins of {', '.join(names)} let go")
     if args.compact:
         from ampel_spark.lake.maintenance import compact
 

@@ -1,4 +1,4 @@
-"""Commands on jobs: run, rerun, reproduce, validate, units."""
+"""Commands on jobs: run, rerun, reproduce, publish, validate, units."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from ampel_spark.job.execution.inputs import Inputs
     from ampel_spark.lake.runs import Run
 
-__all__ = ["list_units", "reproduce", "rerun", "run", "systematics", "validate"]
+__all__ = ["list_units", "publish", "reproduce", "rerun", "run", "systematics", "validate"]
 
 
 def run(args: Namespace) -> int:
     """Run a job, or print its plan."""
     from ampel_spark.job.configuration.load import load_job
+    from ampel_spark.job.execution.bundle import is_bundle
     from ampel_spark.job.execution.inputs import as_of
 
     if args.no_code and not args.dry_run:
         raise ConfigError("--no-code goes with --dry-run: a job runs the code of its units")
+    if is_bundle(args.job):
+        return _run_bundle(args)
     with probing() if args.dry_run else contextlib.nullcontext():
         job = load_job(
             args.job, args.set, args.archive, args.calibration, args.lake, code=not args.no_code,
@@ -39,6 +42,56 @@ def run(args: Namespace) -> int:
         )  # fmt: skip
     inputs = as_of(args.as_of, job.survey)  # one that is none is refused before anything starts
     return _go(args, job, lake_of(args.lake, job.lake), inputs)
+
+
+def _run_bundle(args: Namespace) -> int:
+    """Run the job of a bundle, if all that decides its results is here as it was packed."""
+    from ampel_spark.job.execution.bundle import differences, load_bundle, open_bundle
+    from ampel_spark.job.execution.inputs import Inputs, as_of
+    from ampel_spark.lake.marker import mark
+
+    lake = lake_of(args.lake)
+    with contextlib.ExitStack() as rooms:
+        if args.dry_run:
+            rooms.enter_context(probing())
+            folder = Path(rooms.enter_context(tempfile.TemporaryDirectory(prefix="ampel_spark-")))
+            place, catalogs = folder / "bundle", folder / "lake"
+        else:
+            place, catalogs = mark(lake) / "_bundles", lake
+        bundle = open_bundle(args.job, place)
+        given = {"archive": args.archive, "calibration": args.calibration, "sets": args.set}
+        job = load_bundle(bundle, catalogs, code=not args.no_code, **given)
+        asked = bool(args.set or args.calibration or args.no_code)
+        for line in () if asked else (found := differences(bundle, job)):
+            print(f"differs: {line}", file=sys.stderr, flush=True)
+        if not asked and found and not (args.dry_run or args.anyway):
+            raise ConfigError(
+                f"{args.job} would not give here what it gave where it was made: set up the same"
+                " versions (bundle.json in it names them), or run it with --anyway"
+            )
+        until = bundle.about["as_of_jd"]
+        inputs = Inputs(until) if args.as_of is None else as_of(args.as_of, job.survey)
+        return _go(args, job, lake, inputs)
+
+
+def publish(args: Namespace) -> int:
+    """Write a job, or that of a run, with all that it names to one file."""
+    from ampel_spark.job.configuration.load import load_job, load_recorded
+    from ampel_spark.job.execution.bundle import publish
+
+    run = None
+    if Path(args.what).is_file():
+        job = load_job(args.what, lake=args.lake)
+    else:
+        lake = lake_of(args.lake)
+        run = _recorded(lake, args.what)
+        job = load_recorded(run, lake=lake)
+    about = publish(job, args.to, run)
+    size = args.to.stat().st_size / 1e6
+    print(f"publish: {args.to}: {len(about['files'])} files, {size:.1f} MB")
+    for path in about["archive"]:
+        print(f"publish: without the archive {path}: who runs it gives one by --archive, or a lake")
+    return 0
 
 
 def rerun(args: Namespace) -> int:

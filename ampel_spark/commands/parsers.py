@@ -54,7 +54,8 @@ def _jobs(commands: Any) -> None:
         "run a job and its variations, and tell by how much numbers shift", form=False, works=True,
     )  # fmt: skip
     for sub in (run, systematics):
-        sub.add_argument("job", type=Path, metavar="JOB.yml")
+        what = "JOB.yml" if sub is systematics else "JOB.yml|BUNDLE"
+        sub.add_argument("job", type=Path, metavar=what)
         archive = "archive instead of the job's own: folders, files or globs"
         sub.add_argument("--archive", nargs="+", action="extend", metavar="PATH", help=archive)
         sub.add_argument("--calibration", metavar="RELEASE",
@@ -89,6 +90,15 @@ def _jobs(commands: Any) -> None:
         action="store_true",
         help="with --dry-run: leave out the job's own units and their code",
     )
+    run.add_argument(
+        "--anyway", action="store_true", help="run a bundle where something differs, too"
+    )
+    publish = add_command(
+        commands, "publish", "jobs.publish",
+        "write a job, or that of a run, with all that it names to one file", form=False,
+    )  # fmt: skip
+    publish.add_argument("what", metavar="RUN|JOB.yml")
+    publish.add_argument("--to", type=Path, required=True, metavar="BUNDLE", help="the file")
     reproduce = add_command(
         commands, "reproduce", "jobs.reproduce",
         "run a run again in a new lake, from the versions that it read, and compare all it wrote",
@@ -166,6 +176,16 @@ def _lakes(commands: Any) -> None:
     )
     tables.add_argument("name", nargs="?", metavar="NAME", help="a table")
 
+    branch = add_command(
+        commands, "branch", "care.branch",
+        "make a lake that begins with this one's tables, shares its files, and goes its own way",
+        form=False, works=True,
+    )  # fmt: skip
+    branch.add_argument("to", type=Path, metavar="PATH", help="a folder: empty, or not there")
+    branch.add_argument(
+        "--archive", action="store_true", help="take archive and catalogues, no runs and results"
+    )
+
     maintain = add_command(
         commands, "maintain", "care.maintain",
         "compact a lake, remove what nothing needs, list and free pins",
@@ -230,6 +250,38 @@ def _catalogs(commands: Any) -> None:
     differ.add_argument("after", type=int, metavar="V2")
 
 
+def _events(commands: Any) -> None:
+    event = commands.add_parser("event", help="add, list, show and compare events with a region")
+    kinds = event.add_subparsers(metavar="WHAT", required=True)
+    added = add_command(
+        kinds, "add", "events.add", "read notices, tables and sky maps into the lake's events"
+    )
+    add = added.add_argument
+    add("files", nargs="+", type=Path, metavar="FILE",
+        help="notices (JSON), tables of events (CSV and others), sky maps (FITS)")  # fmt: skip
+    add("--sender", metavar="NAME|FILE.yml",
+        help="where notices have what: a file of conf/events (default: by their kind)")  # fmt: skip
+    add("--event", metavar="NAME", help="name of the event, if the file says none")
+    add("--time", metavar="TIME", help="time of the event, if the file says none: "
+        "2023-04-16T16:54:14Z, or a JD")  # fmt: skip
+    add("--type", choices=("initial", "update", "retraction"), help="what the file is, likewise")
+    add("--revision", type=int, metavar="N", help="number of the revision (default: the next)")
+    listed = add_command(kinds, "list", "events.list_events", "list the events of a lake")
+    shown = add_command(kinds, "show", "events.show", "print all about an event, and plot it")
+    shown.add_argument("event", metavar="EVENT")
+    shown.add_argument("--revision", type=int, metavar="N", help="default: the newest")
+    shown.add_argument("--plot", type=Path, metavar="FILE", help="draw its region: .svg or .png")
+    shown.add_argument("--with", dest="table", metavar="TABLE",
+                       help="draw the rows of a table or catalogue that lie in it")  # fmt: skip
+    for sub in (listed, shown):
+        sub.add_argument("--version", type=int, metavar="V", help="of the table; default: newest")
+    differ = add_command(
+        kinds, "diff", "events.diff", "print which events differ between two versions of the table"
+    )
+    differ.add_argument("before", type=int, metavar="V1")
+    differ.add_argument("after", type=int, nargs="?", metavar="V2", help="default: the newest")
+
+
 def _searches(commands: Any) -> None:
     search = add_command(
         commands, "search", "search.search", "tell what of a table or catalogue lies where"
@@ -272,7 +324,7 @@ def _objects(commands: Any) -> None:
 
 #: What adds the commands, in the order of the help.
 GROUPS: tuple[Callable[[Any], None], ...] = (
-    _jobs, _archives, _lakes, _checks, _catalogs, _searches, _objects,
+    _jobs, _archives, _lakes, _checks, _catalogs, _events, _searches, _objects,
 )  # fmt: skip
 
 

@@ -67,6 +67,32 @@ class LakeView:
         """
         return table_names(self.path)
 
+    def branch(self, to: str | Path, *, archive: bool = False) -> LakeView:
+        """Make a lake that begins with this one's tables and goes its own way, and return it.
+
+        Parameters
+        ----------
+        to : path
+            A folder that is empty or not there.
+        archive : bool, optional
+            Take the archive and catalogues alone: no runs and results.
+
+        Raises
+        ------
+        LakeError
+            If a file of this lake is lost, or `to` is taken.
+
+        Examples
+        --------
+        >>> import ampel_spark as aps
+        >>> trial = aps.open("lake").branch("trial", archive=True)
+        >>> "alerts" in trial.tables, "runs" in trial.tables
+        (True, False)
+        """
+        from ampel_spark.lake.branch import branch, of_archive
+
+        return LakeView(branch(self.path, to, of_archive(self.path) if archive else None).root)
+
     def table(
         self,
         name: str,

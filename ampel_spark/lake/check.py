@@ -28,7 +28,7 @@ from ampel_spark.lake.log import (
     is_as_written,
     newest_version,
 )
-from ampel_spark.lake.reading import check_lake, dataset, read, removed_versions
+from ampel_spark.lake.reading import check_lake, dataset, read, removed_versions, table_paths
 from ampel_spark.lake.tables import TABLES, result_table
 from ampel_spark.lake.whole import cure, unlike
 
@@ -84,8 +84,7 @@ def check(
         If there is no such lake or table.
     """
     root = check_lake(lake)
-    logs = sorted([*root.glob("*/_delta_log"), *root.glob("catalogs/*/*/_delta_log")])
-    names = [log.parent.relative_to(root).as_posix() for log in logs]
+    names = table_paths(root)
     for name in tables:
         if name not in names:
             raise LakeError(f"lake {root} has no table {name!r}{nearest(name, names)}")

@@ -40,16 +40,25 @@ def named(root: Path) -> Iterator[Named]:
                 yield Named(row["table"], row["version"], None, f"the pin of run {row['run_id']}")
 
 
-def marked(root: Path) -> dict[str, int]:
+def marked(root: Path, version: int | None = None) -> dict[str, int]:
     """Return the versions of tables that the newest marker of the archive names, by table.
 
-    A lake that was cloned of another one has the other's markers, which name none of its own.
+    Parameters
+    ----------
+    root : Path
+    version : int, optional
+        Of ``archive_files``: the marker that was the newest then.
+
+    Notes
+    -----
+    A lake that an earlier ``reproduce`` cloned has the markers of another, which name none of its
+    own versions.
     """
     newest = newest_version(root / "archive_files")
     if newest is None or any("cloned" in metadata_of(root / "archive_files", v) for v in (0, 1)):
         return {}
     columns = {f"{name}_version": name for name in ARCHIVE[:-1]}
-    rows = read(root, "archive_files", [*columns])
+    rows = read(root, "archive_files", [*columns], version=version)
     return {name: max(rows[column].to_pylist()) for column, name in columns.items() if len(rows)}
 
 

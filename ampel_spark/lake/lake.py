@@ -50,7 +50,8 @@ class Lake:
 
     Parameters
     ----------
-    spark : SparkSession
+    spark : SparkSession or None
+        None where only Arrow tables are read and written.
     root : path
         Folder of the lake; made, with its marker, where it is absent or empty.
 
@@ -60,14 +61,21 @@ class Lake:
         If `root` is something else than a lake of this format.
     """
 
-    def __init__(self, spark: SparkSession, root: str | Path) -> None:
-        self.spark = spark
+    def __init__(self, spark: SparkSession | None, root: str | Path) -> None:
+        self._spark = spark
         self.root = Path(root).resolve()
         # Tables that were seen to be as they should be: looking again costs as much as writing.
         self._ensured: dict[str, Table] = {}
         self._noted: dict[str, frozenset[str]] = {}
         self._logs: dict[str, tuple[int | None, Any, Any]] = {}
         mark(self.root)
+
+    @property
+    def spark(self) -> SparkSession:
+        """The session that reads and writes DataFrames."""
+        if self._spark is None:
+            raise RuntimeError(f"lake {self.root} was opened without Spark")
+        return self._spark
 
     def path(self, name: str) -> str:
         """Return the folder of a table."""
@@ -188,12 +196,9 @@ class Lake:
 
     def checkpoint(self, name: str) -> None:
         """Write down the state of a table, so that its log need not be read from the beginning."""
-        java: Any = self.spark._jvm
-        log = java.org.apache.spark.sql.delta.DeltaLog.forTable(
-            self.spark._jsparkSession, self.path(name)
-        )
-        log.startTransaction()  # looks for the newest version
-        log.checkpoint()
+        from deltalake import DeltaTable
+
+        DeltaTable(self.path(name)).create_checkpoint()
 
     def commits(self, name: str, since: int) -> list[dict[str, Any]]:
         """Return the user metadata of a table's commits after version `since`, newest first."""

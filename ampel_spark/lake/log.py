@@ -40,6 +40,7 @@ __all__ = [
     "metadata_of",
     "newest_version",
     "replace_files",
+    "table_metadata",
     "uncovered",
     "widen",
 ]
@@ -114,12 +115,21 @@ def uncovered(table: str | Path) -> range:
 def metadata_of(table: str | Path, version: int) -> dict[str, Any]:
     """Return the user metadata of a commit; empty where it has none, or cannot be read."""
     try:
-        with commit_path(table, version).open() as stream:
-            info = json.loads(stream.readline())["commitInfo"]
+        info = _info_of(commit_path(table, version).read_bytes())
         found = json.loads(info.get("userMetadata") or "{}")
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # `ampel_spark.lake.check` says what is wrong with the log
     return found if isinstance(found, dict) else {}
+
+
+def _info_of(commit: bytes) -> dict[str, Any]:
+    """Return what a commit says of itself: in its first line, or where another writer put it."""
+    for line in commit.splitlines():
+        action = json.loads(line)
+        if "commitInfo" in action:
+            found: dict[str, Any] = action["commitInfo"]
+            return found
+    raise KeyError("commitInfo")
 
 
 def hash_of(data: bytes) -> str:
@@ -127,7 +137,14 @@ def hash_of(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def create(table: str | Path, schema: str, comment: str, properties: Mapping[str, str]) -> bool:
+def create(
+    table: str | Path,
+    schema: str,
+    comment: str,
+    properties: Mapping[str, str],
+    files: Sequence[Mapping[str, Any]] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> bool:
     """Make a table; say whether it was not there before.
 
     Parameters
@@ -139,17 +156,23 @@ def create(table: str | Path, schema: str, comment: str, properties: Mapping[str
         What a row is.
     properties : mapping of str to str
         Of the table; ``delta.enableInCommitTimestamps`` among them.
+    files, metadata
+        As for `add_files`: what the first version holds, and its user metadata.
     """
     now = int(time.time() * 1000)
+    info = _commit_info(now, "CREATE TABLE", {"partitionBy": "[]", "description": comment,
+                                              "isManaged": "false"})  # fmt: skip
+    if metadata is not None:
+        info["commitInfo"]["userMetadata"] = json.dumps(metadata, sort_keys=True)
     lines = [
-        _commit_info(now, "CREATE TABLE", {"partitionBy": "[]", "description": comment,
-                                           "isManaged": "false"}),
+        info,
         {"metaData": {"id": str(uuid.uuid4()), "description": comment,
                       "format": {"provider": "parquet", "options": {}}, "schemaString": schema,
                       "partitionColumns": [], "configuration": dict(properties),
                       "createdTime": now}},
         {"protocol": {"minReaderVersion": 1, "minWriterVersion": 7,
                       "writerFeatures": ["inCommitTimestamp", "invariants", "appendOnly"]}},
+        *map(_action, files),
     ]  # fmt: skip
     (Path(table) / "_delta_log").mkdir(parents=True, exist_ok=True)
     return _link(table, 0, lines)
@@ -251,12 +274,12 @@ def change_files(
         {"remove": {"path": path, "deletionTimestamp": now, "dataChange": changes}} for path in old
     ]
     new = [_action(file, changes=changes) for file in files]
-    own = [] if about is None else [{"metaData": {**_metadata(table, before), **about}}]
+    own = [] if about is None else [{"metaData": {**table_metadata(table, before), **about}}]
     return before == since and _link(table, before + 1, [info, *own, *gone, *new])
 
 
-def _metadata(table: str | Path, version: int) -> dict[str, Any]:
-    """Return the metadata of a table at a version."""
+def table_metadata(table: str | Path, version: int) -> dict[str, Any]:
+    """Return what a table says of itself at a version: schema and properties."""
     while True:
         for action in actions_of(table, version):
             if "metaData" in action:
@@ -287,7 +310,7 @@ def widen(table: str | Path, schema: str, since: int) -> bool:
         Version that the new one comes after.
     """
     before, info = _next(table, "ADD COLUMNS", {}, ())
-    own = {**_metadata(table, before), "schemaString": schema}
+    own = {**table_metadata(table, before), "schemaString": schema}
     return before == since and _link(table, before + 1, [info, {"metaData": own}])
 
 
@@ -303,14 +326,18 @@ def _next(
         raise FileNotFoundError(f"{table} is no Delta table")
     commit = commit_path(table, before).read_bytes()
     try:
-        last = json.loads(commit.partition(b"\n")[0])["commitInfo"]["inCommitTimestamp"]
-    except (ValueError, KeyError, TypeError):
+        last = _info_of(commit).get("inCommitTimestamp")
+        if last is None and _is_timed(table, before):
+            raise KeyError("inCommitTimestamp")
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise LakeError(
             f"commit {before} of {table} is damaged: put back {commit_path(table, before)} from a"
             " copy of the lake (`ampel-spark maintain --check` finds out what else is)"
         ) from None
     # Times of commits grow, whatever the clock does.
-    info = _commit_info(max(int(time.time() * 1000), last + 1), operation, parameters)
+    info = _commit_info(max(int(time.time() * 1000), (last or 0) + 1), operation, parameters)
+    if last is None:  # a catalogue of an earlier version
+        del info["commitInfo"]["inCommitTimestamp"]
     sums = {"numFiles": len(files), "numOutputRows": sum(file["rows"] for file in files),
             "numOutputBytes": sum(file["size"] for file in files)}  # fmt: skip
     info["commitInfo"] |= {
@@ -319,6 +346,12 @@ def _next(
         "operationMetrics": {name: str(number) for name, number in sums.items()},
     }
     return before, info
+
+
+def _is_timed(table: str | Path, version: int) -> bool:
+    """Say whether the commits of a table have their time in them."""
+    properties = table_metadata(table, version).get("configuration", {})
+    return bool(properties.get("delta.enableInCommitTimestamps") == "true")
 
 
 def _link(table: str | Path, version: int, lines: Sequence[Mapping[str, Any]]) -> bool:

@@ -193,7 +193,7 @@ def _sentence(table: Path, lost: list[Path]) -> str:
         cure += f", or move {root / '/'.join(name.split('/')[:2])} away and add the catalogue again"
     else:
         cure += ", or ingest the archive into a new lake"
-    return (
-        f"table {name!r} of lake {root} (version {version}) has lost"
-        f" {lost[0].relative_to(table)}{more}: {cure}"
-    )
+    if lost[0].is_symlink():
+        cure = f"it is a link to {lost[0].readlink()}, of the lake that this one left: {cure}"
+    file = lost[0].relative_to(table) if lost[0].is_relative_to(table) else lost[0]
+    return f"table {name!r} of lake {root} (version {version}) has lost {file}{more}: {cure}"

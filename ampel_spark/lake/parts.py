@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ampel_spark.lake.tables import Table
 
 __all__ = [
+    "HashedFile",
     "Part",
     "PartWriter",
     "arrow_schema",
@@ -97,8 +98,14 @@ class Part:
                 "most": self.most, "nulls": self.nulls, "digest": self.digest}  # fmt: skip
 
 
-class _Hashed(io.RawIOBase):
-    """A file that is written from its begin to its end, and hashed on the way."""
+class HashedFile(io.RawIOBase):
+    """A file that is written from its begin to its end, and hashed on the way.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is to be.
+    """
 
     def __init__(self, path: Path) -> None:
         self._stream = path.open("wb")
@@ -116,6 +123,7 @@ class _Hashed(io.RawIOBase):
         super().close()
 
     def hexdigest(self) -> str:
+        """Return the hash of what was written."""
         return self._hash.hexdigest()
 
 
@@ -140,7 +148,7 @@ class PartWriter:
         self._nulls = dict.fromkeys(noted, 0)
         words = [f.name for f in schema if pa.types.is_string(f.type)]
         plain = [f.name for f in schema if not pa.types.is_struct(f.type)]
-        self._sink = _Hashed(self._path)
+        self._sink = HashedFile(self._path)
         # Sums of pages are verified whenever these are read, the hash of the file when it is asked.
         self._file = parquet.ParquetWriter(
             self._sink, schema, compression="zstd", compression_level=1, use_dictionary=words,

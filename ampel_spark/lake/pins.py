@@ -22,19 +22,23 @@ from ampel_spark.lake.tables import TABLES
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
 
-__all__ = ["PINNING", "live_pins", "pin", "release"]
+__all__ = ["BRANCH", "PINNING", "live_pins", "pin", "release"]
 
 #: The lock under which pins are made, and files removed that none needs.
 PINNING = "pinning"
 
+#: How the pins of a branch begin, where a run's have its id: this and the path of the branch.
+BRANCH = "branch "
+
 
 def pin(lake: Lake, run_id: str | Sequence[str], versions: Mapping[str, int]) -> None:
-    """Pin versions of tables for a run, or for several.
+    """Pin versions of tables for a run, for several, or for a branch.
 
     Parameters
     ----------
     lake : Lake
     run_id : str or sequence of str
+        The run, the runs, or `BRANCH` and the path of the branch.
     versions : mapping of str to int
         By table.
 
@@ -55,7 +59,9 @@ def pin(lake: Lake, run_id: str | Sequence[str], versions: Mapping[str, int]) ->
     with lake.lock(PINNING):
         for name, version in sorted(versions.items()):
             check_version(lake.root, name, version)
-        insert(lake, table, pins, {"run_id": ids[0]})
+        # A run that pins has a record, and readers look for it.
+        about = {} if ids[0].startswith(BRANCH) else {"run_id": ids[0]}
+        insert(lake, table, pins, about)
 
 
 def live_pins(lake: Lake) -> list[dict[str, Any]]:

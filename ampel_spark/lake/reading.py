@@ -42,6 +42,7 @@ __all__ = [
     "struct_columns",
     "table_info",
     "table_names",
+    "table_paths",
     "verified",
 ]
 
@@ -127,6 +128,13 @@ def find_lake(lake: str | Path) -> Path:
 def table_names(lake: str | Path) -> list[str]:
     """Return the names of the tables that a lake has, sorted."""
     return sorted(log.parent.name for log in check_lake(lake).glob("*/_delta_log"))
+
+
+def table_paths(lake: str | Path) -> list[str]:
+    """Return the paths of all tables in a lake, sorted: catalogues have two, under ``catalogs``."""
+    root = check_lake(lake)
+    logs = [*root.glob("*/_delta_log"), *root.glob("catalogs/*/*/_delta_log")]
+    return sorted(log.parent.relative_to(root).as_posix() for log in logs)
 
 
 def open_table(lake: str | Path, name: str, version: int | None = None) -> DeltaTable:

@@ -383,6 +383,43 @@ released | timestamp | when the pin was let go, UTC; null while it holds
 """
 )
 
+_EVENTS = columns_of(
+    """
+event | string | name of the event
+revision | int | its revision, from 0; the newest counts
+type | string | initial, update or retraction: then there is no event
+sender | string | who reported it
+pipeline | string | class of the event, as its sender has it
+jd | double | time of the event, UTC [d]
+sent | double | when the revision was sent, UTC [d]
+shape | string | ellipse (also a circle), quarters (of ellipses), map, or none
+ra | double | centre, of a map its densest pixel [deg, ICRS]
+dec | double | centre, of a map its densest pixel [deg, ICRS]
+major | double | semi-major axis of an ellipse [deg]
+minor | double | semi-minor axis of an ellipse [deg]
+angle | double | position angle of the major axis, north through east [deg]
+east | double | error to the east, in degrees of right ascension [deg]
+west | double | error to the west, in degrees of right ascension [deg]
+north | double | error to the north [deg]
+south | double | error to the south [deg]
+containment | double | probability that the region holds
+area | double | area of that region [deg2]
+energy | double | energy [TeV]
+signalness | double | probability to be astrophysical
+far | double | false alarm rate [Hz]
+distance | double | mean distance [Mpc]
+distance_err | double | its 1-sigma error [Mpc]
+uniq | array<bigint> | pixels of a sky map, UNIQ numbers
+density | array<double> | probability density of each pixel [1/sr]
+distmu | array<double> | location of the distance in each pixel [Mpc]
+distsigma | array<double> | scale of the distance in each pixel [Mpc]
+distnorm | array<double> | norm of the distance in each pixel [1/Mpc2]
+content_hash | string | hash of all that the revision says
+source | string | file that it was read from
+added | timestamp | when it came into the lake, UTC
+"""
+)
+
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
@@ -407,6 +444,8 @@ TABLES: dict[str, Table] = {
         Table("candidates", "one object selected by one run", _CANDIDATES),
         Table("systematics", "one number of one object, shifted by one variation of a run",
               _SYSTEMATICS, ("run_id", "variation", "stock", "parameter")),
+        Table("events", "one revision of one event: a region of the sky with a time", _EVENTS,
+              ("event", "revision"), ("event", "revision")),
         Table("runs", "one run", _RUNS, ("run_id",), ("run_id",)),
         Table("pins", "one version of a table that one run needs", _PINS, ("run_id", "table")),
     )

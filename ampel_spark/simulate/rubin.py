@@ -28,7 +28,7 @@ from ampel_spark.simulate import record
 from ampel_spark.simulate.distances import by_volume, distance_modulus
 from ampel_spark.simulate.lightcurves import SALT
 from ampel_spark.simulate.record import Simulation
-from ampel_spark.simulate.rubin_packets import Encoded, Sources, write_night
+from ampel_spark.simulate.rubin_packets import Encoded, RubinSources, write_night
 
 __all__ = ["BANDS", "simulate_rubin"]
 
@@ -170,7 +170,7 @@ def _make(
         item = _blank(random, kind, int(visits.field[row])) | {"row": row}
         objects.append(item)
         parts.append(_observed(random, visits, item, number))
-    sources = Sources.of(parts)
+    sources = RubinSources.of(parts)
     encoded = Encoded.of(sources)
     files: dict[str, Any] = {}
     there = np.unique(visits.night[sources.visit[sources.detected]]).tolist()
@@ -247,7 +247,7 @@ def _blank(random: np.random.Generator, kind: str, field: int) -> dict[str, Any]
 
 def _observed(
     random: np.random.Generator, visits: _Visits, item: dict[str, Any], number: int
-) -> Sources:
+) -> RubinSources:
     """Return what the survey measures of an object in all visits of its field, in order of time."""
     if "row" in item:
         rows = np.array([item["row"]])
@@ -269,7 +269,7 @@ def _observed(
         withdrawn[:] = False  # no later alert would show it
     n = rows.size
     real = 0.1 + 0.3 * random.random(n) if item["kind"] == "bogus" else 1 - 0.4 * random.random(n)
-    return Sources(
+    return RubinSources(
         owner=np.full(n, number),
         is_body=np.full(n, item["kind"] == "asteroid"),
         visit=rows,
@@ -348,7 +348,7 @@ def _data(sncosmo: Any) -> Any:
     return sncosmo.conf.set_temp("data_dir", folder)
 
 
-def _truth(objects: list[dict[str, Any]], parts: list[Sources]) -> pa.Table:
+def _truth(objects: list[dict[str, Any]], parts: list[RubinSources]) -> pa.Table:
     """Return the true values of all objects that were in an image."""
     rows = [
         item

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ampel_spark.simulate.avro import container_head, encode_rows, record, varint
 from ampel_spark.simulate.tarball import PackedPart, Tarball
 
-__all__ = ["SCHEMA", "Encoded", "Sources", "write_night"]
+__all__ = ["SCHEMA", "Encoded", "RubinSources", "write_night"]
 
 #: The schema that is written.
 SCHEMA = "lsst_alert_11.0"
@@ -30,7 +30,7 @@ _SHIFT = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Sources:
+class RubinSources:
     """Measurements of objects, by object and time: arrays with shape (n,).
 
     Attributes
@@ -69,13 +69,13 @@ class Sources:
     gone_mjd: NDArray[Any]
 
     @classmethod
-    def of(cls, parts: Sequence[Sources]) -> Sources:
+    def of(cls, parts: Sequence[RubinSources]) -> RubinSources:
         """Return parts as one, in their order."""
         return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
-    def take(self, rows: NDArray[Any]) -> Sources:
+    def take(self, rows: NDArray[Any]) -> RubinSources:
         """Return some rows."""
-        return Sources(*(getattr(self, f.name)[rows] for f in fields(self)))
+        return RubinSources(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     @property
     def id(self) -> NDArray[Any]:
@@ -103,18 +103,18 @@ class Encoded:
 
     Attributes
     ----------
-    sources : Sources
+    sources : RubinSources
     shown, gone, forced : list of bytes
         As a source, as one that is withdrawn (empty for others), and as a forced measurement.
     """
 
-    sources: Sources
+    sources: RubinSources
     shown: list[bytes]
     gone: list[bytes]
     forced: list[bytes]
 
     @classmethod
-    def of(cls, s: Sources) -> Encoded:
+    def of(cls, s: RubinSources) -> Encoded:
         """Encode all measurements."""
         shown, gone = (
             _put(s, asked, functools.partial(_sources, gone=is_gone))
@@ -167,7 +167,9 @@ def _history(encoded: Encoded, begin: int, row: int) -> tuple[bytes, bytes]:
     return _array(history), _array([encoded.forced[i] for i in older.tolist()])
 
 
-def _put(s: Sources, asked: NDArray[Any], encode: Callable[[Sources], list[bytes]]) -> list[bytes]:
+def _put(
+    s: RubinSources, asked: NDArray[Any], encode: Callable[[RubinSources], list[bytes]]
+) -> list[bytes]:
     """Return what `encode` makes of some rows, in their places; empty elsewhere."""
     found = [b""] * s.owner.size
     rows = np.flatnonzero(asked)
@@ -180,7 +182,7 @@ def _array(items: list[bytes]) -> bytes:
     return _ONE + varint(len(items)) + b"".join(items) + b"\x00" if items else _NULL
 
 
-def _sources(s: Sources, *, gone: bool) -> list[bytes]:
+def _sources(s: RubinSources, *, gone: bool) -> list[bytes]:
     """Return sources as Avro; `gone` says that they are as they are shown once withdrawn."""
     found = [b""] * s.owner.size
     for is_body in (False, True):
@@ -191,7 +193,7 @@ def _sources(s: Sources, *, gone: bool) -> list[bytes]:
     return found
 
 
-def _alike(s: Sources, gone: bool) -> list[bytes]:
+def _alike(s: RubinSources, gone: bool) -> list[bytes]:
     """Return sources that have the same fields null."""
     if not s.owner.size:
         return []
@@ -235,7 +237,7 @@ def _alike(s: Sources, gone: bool) -> list[bytes]:
     return encode_rows(record("diaSource", SCHEMA), columns, s.owner.size)
 
 
-def _forced(s: Sources) -> list[bytes]:
+def _forced(s: RubinSources) -> list[bytes]:
     """Return the same measurements at the object's place."""
     columns: dict[str, Any] = {
         "diaForcedSourceId": s.id + 1,
@@ -255,7 +257,7 @@ def _forced(s: Sources) -> list[bytes]:
     return encode_rows(record("prvDiaForcedSources", SCHEMA), columns, s.owner.size)
 
 
-def _object(s: Sources, begin: int, row: int) -> bytes:
+def _object(s: RubinSources, begin: int, row: int) -> bytes:
     """Return the object of an alert as Avro."""
     seen = np.arange(begin, row + 1)[s.detected[begin : row + 1]]
     band = s.band[seen]
@@ -272,7 +274,7 @@ def _object(s: Sources, begin: int, row: int) -> bytes:
     return encode_rows(record("diaObject", SCHEMA), columns, 1)[0]
 
 
-def _bodies(s: Sources) -> list[bytes]:
+def _bodies(s: RubinSources) -> list[bytes]:
     """Return what is known of bodies of the solar system as Avro; empty for other sources."""
     columns: dict[str, Any] = {
         "diaSourceId": s.id,

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
 
-from ampel_spark.bounds import TooLargeError, check_fits
 from ampel_spark.errors import ConfigError
 from ampel_spark.sky import healpix
 from ampel_spark.sky.angles import DEGREE, good_positions, separation, unit_vectors, window
+from ampel_spark.sky.skymaps import DEG2, read_skymap, table_of_fits
 
 __all__ = ["Region", "box", "check_position", "cone", "cones", "moc", "pixels", "polygon", "skymap"]
 
@@ -244,7 +244,7 @@ def moc(source: str | Path | Sequence[int]) -> Region:
     Raise `ConfigError` if the file cannot be read, or has no column UNIQ.
     """
     if isinstance(source, str | Path):
-        columns = _fits_columns(Path(source))
+        columns = table_of_fits(Path(source))[0]
         if "UNIQ" not in columns:
             raise ConfigError(f"{source} is no MOC by UNIQ numbers: its columns are {[*columns]}")
         numbers = columns["UNIQ"]
@@ -255,40 +255,29 @@ def moc(source: str | Path | Sequence[int]) -> Region:
 
 
 def skymap(source: str | Path, level: float = 0.9) -> Region:
-    """Return the smallest region of a multi-order sky map that holds a probability.
+    """Return the smallest region of a sky map that holds a probability, and at most a pixel more.
 
     Parameters
     ----------
     source : path
-        A FITS file with UNIQ and PROBDENSITY [1/sr], as LIGO, Virgo and KAGRA publish them.
+        A FITS file, multi-order or flat: see `ampel_spark.sky.skymaps.read_skymap`.
     level : float
         The probability, above 0 and at most 1.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read or lacks a column, or the level is out of range.
-
-    References
-    ----------
-    Singer & Price 2016, Physical Review D 93, 024013, doi:10.1103/PhysRevD.93.024013
+        If the file is no sky map, or the level is out of range.
     """
     if not 0 < level <= 1:
         raise ConfigError(f"level {level}: a probability above 0 and at most 1 is needed")
-    columns = _fits_columns(Path(source))
-    if not {"UNIQ", "PROBDENSITY"} <= set(columns):
-        raise ConfigError(
-            f"{source} is no multi-order sky map (UNIQ, PROBDENSITY): it has {', '.join(columns)}"
-        )
-    order, pixel = healpix.of_uniq(columns["UNIQ"].astype(np.int64))
-    density = columns["PROBDENSITY"].astype(np.float64)
-    area = 4 * np.pi / (12 * 4.0**order)
-    best = np.argsort(-density, kind="stable")
-    held = np.cumsum((density * area)[best])
+    found = read_skymap(source, normalised=False)
+    best = np.argsort(-found.density, kind="stable")
+    held = np.cumsum((found.density * found.area)[best])
     n = min(int(np.searchsorted(held, level * held[-1])) + 1, len(best))
     taken = best[:n]
-    text = f"{level:g} of {Path(source).name}, {np.degrees(np.degrees(area[taken].sum())):.4g} deg2"
-    return pixels(healpix.ranges_of(pixel[taken], order[taken]), text)
+    text = f"{level:g} of {Path(source).name}, {found.area[taken].sum() * DEG2:.4g} deg2"
+    return pixels(healpix.ranges_of(found.pixel[taken], found.order[taken]), text)
 
 
 def _cover(near: Callable[[Floats, Floats, float], Mask], size: float) -> healpix.Ranges:
@@ -329,22 +318,3 @@ def _to_arc(points: Floats, a: Floats, b: Floats) -> Floats:
 def _angle(points: Floats, to: Floats) -> Floats:
     chord = np.sqrt(((points - to) ** 2).sum(axis=1))
     return np.asarray(2 * np.arcsin(np.minimum(0.5 * chord, 1.0)))
-
-
-def _fits_columns(path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    from astropy.io import fits
-
-    try:
-        with fits.open(path) as units:
-            check_fits(units, path)
-            for unit in units:
-                if isinstance(unit, fits.BinTableHDU):
-                    return {
-                        name: np.asarray(unit.data[name]).astype(
-                            unit.data[name].dtype.newbyteorder("=")
-                        )
-                        for name in unit.columns.names
-                    }
-    except (OSError, TooLargeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
-    raise ConfigError(f"{path} has no table")

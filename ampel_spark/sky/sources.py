@@ -115,33 +115,14 @@ def read_source(paths: Sequence[str | Path], settings: CatalogSettings, name: st
 
 
 def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
-    motion = {"pmra": settings.pmra, "pmdec": settings.pmdec}
-    if len({value is None for value in motion.values()}) > 1:
-        raise ConfigError(f"catalogue {path}: give both pmra and pmdec, or neither")
-    if settings.pmra is not None and settings.epoch is None:
-        raise ConfigError(f"catalogue {path}: rows with proper motions need an epoch")
-    named = [settings.ra, settings.dec, settings.id, settings.pmra, settings.pmdec]
-    named += [settings.epoch if isinstance(settings.epoch, str) else None]
+    named = _named_columns(path, settings)
     wanted = None
     if settings.columns is not None:
-        wanted = list(
-            dict.fromkeys(
-                [n for n in named if n],
-            )
-            | dict.fromkeys(settings.kept(()).values())
-        )
+        wanted = [*dict.fromkeys([*named, *settings.kept(()).values()])]
     raw = _raw(path, wanted)
-    twice = sorted({n for n in raw.column_names if raw.column_names.count(n) > 1})
-    if twice:
-        raise ConfigError(f"catalogue {path}: two columns are called {twice[0]!r}: rename one")
     kept = settings.kept(raw.column_names)
-    for column in (settings.ra, settings.dec):
-        if column not in raw.column_names:
-            raise ConfigError(
-                f"catalogue {path}: no column {column!r}{nearest(column, raw.column_names)}; 'ra:' "
-                "and 'dec:' in its settings say which columns hold the position"
-            )
-    _check(path, raw.column_names, [*filter(None, named), *kept.values()])
+    _check_names(path, raw.column_names, settings)
+    _check(path, raw.column_names, [*named, *kept.values()])
     ra, dec = _position(path, raw, settings)
     columns: dict[str, Any] = {}
     named_id = settings.id
@@ -159,6 +140,30 @@ def _normal(path: Path, settings: CatalogSettings) -> pa.Table:
             )
         columns[new] = _plain(path, source, raw[source])
     return pa.table(columns)
+
+
+def _named_columns(path: Path, settings: CatalogSettings) -> list[str]:
+    """Return the columns that settings name for position, id, motion and epoch."""
+    if (settings.pmra is None) != (settings.pmdec is None):
+        raise ConfigError(f"catalogue {path}: give both pmra and pmdec, or neither")
+    if settings.pmra is not None and settings.epoch is None:
+        raise ConfigError(f"catalogue {path}: rows with proper motions need an epoch")
+    epoch = settings.epoch if isinstance(settings.epoch, str) else None
+    named = [settings.ra, settings.dec, settings.id, settings.pmra, settings.pmdec, epoch]
+    return [name for name in named if name]
+
+
+def _check_names(path: Path, names: Sequence[str], settings: CatalogSettings) -> None:
+    """Raise `ConfigError` if two columns have one name, or none has the position."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"catalogue {path}: two columns are called {twice[0]!r}: rename one")
+    for column in (settings.ra, settings.dec):
+        if column not in names:
+            raise ConfigError(
+                f"catalogue {path}: no column {column!r}{nearest(column, names)}; 'ra:' "
+                "and 'dec:' in its settings say which columns hold the position"
+            )
 
 
 def _ids(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:

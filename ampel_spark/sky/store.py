@@ -8,11 +8,9 @@ do not see an addition that was killed. Both tables are written and read without
 
 from __future__ import annotations
 
-import fcntl
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +23,14 @@ import pyarrow.parquet as pq
 
 from ampel_spark.errors import ConfigError, LakeError, nearest
 from ampel_spark.files import files_in
+from ampel_spark.lake.log import (
+    change_files,
+    create,
+    metadata_of,
+    newest_version,
+    table_metadata,
+)
+from ampel_spark.lake.parts import HashedFile, PartWriter
 from ampel_spark.sky.sources import CatalogSettings
 from ampel_spark.sky.tiles import Tiles, canonical, cut
 
@@ -37,9 +43,10 @@ _FILE, _GROUP = 1_000_000, 8192
 _KEEP = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
     "delta.logRetentionDuration": "interval 36500 days",
+    "delta.enableInCommitTimestamps": "true",
 }
-# Only these columns have statistics; deltalake has to know it.
-_ROWS_KEEP = _KEEP | {"delta.dataSkippingStatsColumns": "hpx"}
+# The property that says which columns have statistics; deltalake has to know it.
+_NOTED = "delta.dataSkippingStatsColumns"
 _COMMENTS = {
     "id": "the catalogue's name of the row",
     "ra": "right ascension at the catalogue's epoch, ICRS [deg]",
@@ -133,7 +140,12 @@ class Stored:
         rows = table.to_pyarrow_table(filesystem=files_in(path / "tiles")).sort_by(
             [("order", "ascending"), ("pixel", "ascending")]
         )
-        about = json.loads(_commit(path / "tiles", table.version())["userMetadata"])
+        about = metadata_of(path / "tiles", int(table.version()))
+        if "content_hash" not in about:
+            raise LakeError(
+                f"catalogue {path.name!r} of lake {path.parents[1]}: version {table.version()} does"
+                " not say what it is: another program wrote it"
+            )
         order, pixel, n = (rows[c].to_numpy() for c in ("order", "pixel", "rows"))
         found = Tiles(order, pixel, n, tuple(rows["hash"].to_pylist()), about["schema"])
         on_sky = np.argsort(found.ranges[:, 0], kind="stable")
@@ -289,16 +301,18 @@ def add(
     if not len(rows):
         raise ConfigError(f"catalogue {name!r}: no row of {len(table)} has a position")
     tiles = cut(rows)
-    with _lock(Path(lake), f"catalog_{name}"):
-        if is_stored(folder):
-            there = Stored.open(folder)
-            if there.content_hash == tiles.content_hash:
-                return there, False
-        rows_version = _write_rows(folder / "rows", rows, name)
+    rows = rows.cast(_described(rows.schema, name))
+    files: list[dict[str, Any]] = []
+    while True:
+        there = Stored.open(folder) if is_stored(folder) else None
+        if there is not None and there.content_hash == tiles.content_hash:
+            return there, False
+        files = files or _write_rows(folder / "rows", rows)
+        version = _commit_rows(folder / "rows", files, _schema_of(rows.schema), name)
         about = {
             "content_hash": tiles.content_hash,
             "schema": tiles.schema,
-            "rows_version": rows_version,
+            "rows_version": version,
             "settings": (settings or CatalogSettings()).model_dump(mode="json"),
             "sources": [dict(source) for source in sources],
             "left_out": len(table) - len(rows),
@@ -310,12 +324,14 @@ def add(
             [
                 pa.array(tiles.uniq), pa.array(tiles.order), pa.array(tiles.pixel),
                 pa.array(tiles.rows), pa.array(tiles.hash),
-                pa.array(np.full(len(tiles.rows), rows_version)),
+                pa.array(np.full(len(tiles.rows), version)),
             ],
             schema=_TILES,
         )  # fmt: skip
-        _commit_table(folder / "tiles", manifest, f"tiles of catalogue {name}", about)
-    return Stored.open(folder), True
+        since = None if there is None else there.version
+        # Another process may have added to the catalogue meanwhile: what it added is looked at.
+        if _commit_table(folder / "tiles", manifest, f"tiles of catalogue {name}", about, since):
+            return Stored.open(folder, 0 if since is None else since + 1), True
 
 
 def compare(before: Stored, after: Stored) -> Change:
@@ -331,6 +347,12 @@ def compare(before: Stored, after: Stored) -> Change:
         tuple(changed),
         len(both) - len(changed),
     )
+
+
+def _described(schema: pa.Schema, name: str) -> pa.Schema:
+    """Return the columns of a catalogue with what they mean."""
+    said = {f.name: _COMMENTS.get(f.name, f"{f.name} of {name}") for f in schema}
+    return pa.schema([f.with_metadata({"comment": said[f.name]}) for f in schema])
 
 
 def _fastest(rows: pa.Table) -> float:
@@ -350,86 +372,80 @@ def _epochs(rows: pa.Table) -> list[float]:
     return [float(known.min()), float(known.max())] if len(known) else []
 
 
-def _write_rows(folder: Path, rows: pa.Table, name: str) -> int:
-    """Write the files, commit them in place of the present ones, and return the version."""
-    from deltalake import CommitProperties, DeltaTable, Schema
-    from deltalake.transaction import AddAction, RemoveAction
-
+def _write_rows(folder: Path, rows: pa.Table) -> list[dict[str, Any]]:
+    """Write rows as files, which no reader sees yet, and return them as a commit takes them."""
     folder.mkdir(parents=True, exist_ok=True)
-    schema = pa.schema(
-        [
-            pa.field(
-                f.name, f.type, metadata={"comment": _COMMENTS.get(f.name, f"{f.name} of {name}")}
-            )
-            for f in rows.schema
-        ]
-    )
-    rows = rows.cast(schema)
     # positions hardly compress, so reading speed counts, and zstd takes twice as long to read
-    text = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_boolean(f.type)]
-    actions: list[AddAction | RemoveAction] = []
+    kinds = pa.types.is_string, pa.types.is_boolean
+    text = [f.name for f in rows.schema if any(kind(f.type) for kind in kinds)]
+    files = []
     for first in range(0, len(rows), _FILE):
         part = rows.slice(first, _FILE)
-        file = folder / f"part-{uuid.uuid4()}.parquet"
-        pq.write_table(
-            part, file, row_group_size=_GROUP, compression="snappy", use_dictionary=text,
-            write_statistics=["hpx"], write_page_checksum=True,
+        path = folder / f"part-{uuid.uuid4()}.parquet"
+        with HashedFile(path) as sink:
+            pq.write_table(
+                part, sink, row_group_size=_GROUP, compression="snappy", use_dictionary=text,
+                write_statistics=["hpx"], write_page_checksum=True,
+            )  # fmt: skip
+        ends = {"least": {"hpx": part["hpx"][0].as_py()}, "most": {"hpx": part["hpx"][-1].as_py()}}
+        files.append(
+            {"path": path.name, "size": path.stat().st_size, "rows": len(part), **ends,
+             "nulls": {"hpx": 0}, "digest": sink.hexdigest()}
         )  # fmt: skip
-        hpx = part["hpx"]
-        stats = {
-            "numRecords": len(part),
-            "minValues": {"hpx": hpx[0].as_py()},
-            "maxValues": {"hpx": hpx[-1].as_py()},
-            "nullCount": {"hpx": 0},
-        }
-        state = file.stat()
-        actions.append(
-            AddAction(
-                file.name, state.st_size, {}, int(state.st_mtime * 1000), True, json.dumps(stats)
-            )
+    return files
+
+
+def _commit_rows(folder: Path, files: Sequence[Mapping[str, Any]], schema: str, name: str) -> int:
+    """Let a catalogue have these files and no others, and return the version that does."""
+    mine = [file["path"] for file in files]
+    said = {"catalog": name}
+    while True:
+        before = newest_version(folder)
+        if before is None:
+            comment = f"rows of catalogue {name}"
+            if create(folder, schema, comment, _KEEP | {_NOTED: "hpx"}, files, said):
+                return 0
+            continue
+        there = _paths(folder, before)
+        if sorted(there) == sorted(mine):
+            return before
+        other = schema != table_metadata(folder, before)["schemaString"]
+        about = {"schemaString": schema} if other else None
+        if change_files(folder, files, there, before, said, about=about):
+            return before + 1
+
+
+def _commit_table(
+    folder: Path, table: pa.Table, text: str, about: Mapping[str, Any], since: int | None
+) -> bool:
+    """Let rows be the newest version of a table; say whether nobody was faster."""
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = PartWriter(folder, table.schema, ["tile"])
+    writer.write(table)
+    part = writer.close()
+    files = [part.as_file()]
+    if since is None:
+        done = create(
+            folder, _schema_of(table.schema), text, _KEEP | {_NOTED: "tile"}, files, about
         )
-    if not (folder / "_delta_log").is_dir():
-        DeltaTable.create(
-            str(folder), Schema.from_arrow(schema), description=f"rows of catalogue {name}",
-            configuration=dict(_ROWS_KEEP), raise_if_key_not_exists=False,
-        )  # fmt: skip
-    table = DeltaTable(str(folder))
-    said = CommitProperties(custom_metadata={"userMetadata": json.dumps({"catalog": name})})
-    table.create_write_transaction(
-        actions, mode="overwrite", schema=Schema.from_arrow(schema), commit_properties=said
-    )
-    return int(DeltaTable(str(folder)).version())
+    else:
+        done = change_files(folder, files, _paths(folder, since), since, about)
+    if not done:
+        (folder / part.name).unlink()
+    return done
 
 
-def _commit_table(folder: Path, table: pa.Table, text: str, about: Mapping[str, Any]) -> None:
-    from deltalake import CommitProperties, write_deltalake
+def _paths(folder: Path, version: int) -> list[str]:
+    """Return the files of a version, as its log names them."""
+    from deltalake import DeltaTable
 
-    write_deltalake(
-        str(folder),
-        table,
-        mode="overwrite",
-        description=text,
-        configuration=dict(_KEEP),
-        commit_properties=CommitProperties(
-            custom_metadata={"userMetadata": json.dumps(about, sort_keys=True)}
-        ),
-    )
+    actions = pa.table(DeltaTable(str(folder), version=version).get_add_actions())
+    paths: list[str] = actions["path"].to_pylist()
+    return paths
 
 
-def _commit(folder: Path, version: int) -> Mapping[str, Any]:
-    """Return the commit information of a version."""
-    for line in (folder / "_delta_log" / f"{version:020d}.json").read_text().splitlines():
-        action = json.loads(line)
-        if "commitInfo" in action:
-            info: Mapping[str, Any] = action["commitInfo"]
-            return info
-    raise LakeError(f"{folder}: version {version} does not say what it is: it was not written here")
+def _schema_of(schema: pa.Schema) -> str:
+    """Return a schema as Delta's log has it."""
+    from deltalake import Schema
 
-
-@contextmanager
-def _lock(lake: Path, name: str) -> Iterator[None]:
-    """Hold a lock of the lake, so that one process at a time adds to a catalogue."""
-    (lake / "_locks").mkdir(parents=True, exist_ok=True)
-    with (lake / "_locks" / name).open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    return str(Schema.from_arrow(schema).to_json())

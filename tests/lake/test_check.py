@@ -8,7 +8,7 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -103,15 +103,18 @@ def run(lake: Lake, stocks: list[int]) -> None:
     record(lake, made.finished("good", inputs=RunInputs(read_in), outputs=outputs))
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lake of two nights and a run, made without Spark."""
-    root = tmp_path_factory.mktemp("good") / "lake"
-    lake = Lake(cast(Any, None), root)
+def small_lake(root: Path) -> Path:
+    """Make a lake of two nights and a run, without Spark."""
+    lake = Lake(None, root)
     ingest(lake, 1)
     ingest(lake, 2)
     run(lake, [10, 11, 20, 21])
     return root
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_lake(tmp_path_factory.mktemp("good") / "lake")
 
 
 @pytest.fixture
@@ -165,7 +168,7 @@ def test_a_table_that_lost_its_newest_commit_is_refused(
 def test_a_number_that_was_taken_again_is_seen(lake: Path) -> None:
     for name in ("datapoints", "t2_fit"):
         lose(lake, name)
-    there = Lake(cast(Any, None), lake)
+    there = Lake(None, lake)
     other = {"survey": "ztf", "stock": 30, "datapoint_id": 30, "revision": 0, "run_id": "other"}
     insert(there, TABLES["datapoints"], rows_of(TABLES["datapoints"], [other]), {})
     result = {"state_id": state_id(10), "trace_id": "u", "input_hash": "", "run_id": RUN}
@@ -191,7 +194,7 @@ def test_a_lost_record_is_found_by_the_rows_of_its_run(lake: Path) -> None:
 
 
 def test_rows_that_do_not_fit_each_other_are_found(lake: Path) -> None:
-    there = Lake(cast(Any, None), lake)
+    there = Lake(None, lake)
     twice = read(lake, "t2_fit").slice(0, 1)
     add_parts(there, RESULTS, written(there, RESULTS, twice), {})
     lost = {"state_id": "f" * 32, "trace_id": "t", "input_hash": "", "run_id": RUN}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.sky import store, tiles
@@ -209,3 +211,33 @@ def test_what_is_not_there_is_told_with_a_cure(tmp_path: Path) -> None:
         Stored.open(folder_of(tmp_path, "galaxies"), 3)
     with pytest.raises(ConfigError, match="a name is a letter"):
         add(tmp_path, "my-galaxies", sky(50))
+
+
+def test_additions_at_once_are_versions_one_after_the_other(tmp_path: Path) -> None:
+    tables = [sky(500).slice(0, 400 + 10 * i) for i in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        made = [*threads.map(lambda table: add(tmp_path, "galaxies", table), tables)]
+    assert {new for _, new in made} == {True}
+    assert sorted(stored.version for stored, _ in made) == [*range(6)]
+    for table, (stored, _) in zip(tables, made, strict=True):
+        there = Stored.open(folder_of(tmp_path, "galaxies"), stored.version)
+        assert there.content_hash == cut(canonical(table)).content_hash
+        found = there.rows(np.arange(len(there.tiles.rows)), [])
+        assert sorted(found["id"].to_pylist()) == sorted(table["id"].to_pylist())
+
+
+def test_a_catalogue_that_deltalake_wrote_takes_new_versions(tmp_path: Path) -> None:
+    """Those of earlier versions of this package have no times in their commits."""
+    table = sky(500)
+    new, _ = add(tmp_path / "new", "galaxies", table)
+    folder = folder_of(tmp_path / "old", "galaxies")
+    write_deltalake(str(folder / "rows"), DeltaTable(str(new.path / "rows")).to_pyarrow_table())
+    said = CommitProperties(custom_metadata={"userMetadata": json.dumps(dict(new.about))})
+    tiles = DeltaTable(str(new.path / "tiles")).to_pyarrow_table()
+    write_deltalake(str(folder / "tiles"), tiles, commit_properties=said)
+    assert Stored.open(folder).content_hash == new.content_hash
+    assert add(tmp_path / "old", "galaxies", table)[1] is False
+    after, _ = add(tmp_path / "old", "galaxies", table.slice(0, 400))
+    assert (after.version, len(after.rows(np.arange(len(after.tiles.rows)), []))) == (1, 400)
+    before = Stored.open(folder, 0)
+    assert len(before.rows(np.arange(len(before.tiles.rows)), [])) == 500

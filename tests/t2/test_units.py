@@ -18,6 +18,8 @@ from tests.t2.supernovae import injected, truth
 
 CURVES = [injected(truth()), LightCurve.of(name="none", jd=[1.0]), injected(truth(), fluxerr=1e9)]
 CONFIG: dict[str, dict[str, Any]] = {
+    "light_curve_features": {"bands": ["ztfg", "ztfr"]},
+    "lens_colours": {"fit": "host", "redshift": "host", "z_column": "z"},
     "light_curve_summary": {},
     "milky_way_dust": {"map": "quickstart"},
     "catalog_match": {"catalog": "hosts.csv", "radius": 5, "append": ["z", "type"]},
@@ -44,7 +46,7 @@ def batch() -> pa.RecordBatch:
         "input_hash": [""] * len(CURVES),
         "tie_SDSS_spec": [{"status": 0, "matched": True, "z": 0.06, "distance": 1.0}] * len(CURVES),
         "tie__header": [{"header": '{"redshift": 0.06, "mwebv": 0.02}'}] * len(CURVES),
-        "tie_host": [{"status": 0, "z": 0.06, "distance": None}] * len(CURVES),
+        "tie_host": [{"status": 0, "z": 0.06, "t0": 2459000.0, "distance": None}] * len(CURVES),
     }
     for name in POINT_FIELDS:
         kind = LIGHT_CURVE_SCHEMA.field(f"lc_{name}").type
@@ -71,6 +73,7 @@ def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) 
     expected = {
         "milky_way_dust": [-2008, 0],
         "catalog_match": [-2008, 0],
+        "light_curve_features": [1, 1],
         "salt_fit": [1, 2],
         "template_fit": [1, 2],
     }

@@ -19,7 +19,7 @@ from ampel_spark.archive.ids import named_stock, stock_of
 from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, TRUTH, Asked, Decoded
 from ampel_spark.archive.reading.columns import Shapes, own_rows
 from ampel_spark.archive.reading.fields import Odd, Rows
-from ampel_spark.archive.reading.mapped_points import PointRows, Points
+from ampel_spark.archive.reading.mapped_points import MappedPoints, PointRows
 from ampel_spark.archive.reading.mapping import MADE, utc
 from ampel_spark.archive.reading.own import OWN
 from ampel_spark.archive.reading.packet_map import FlagRule, PacketSettings, PointList
@@ -103,7 +103,7 @@ def _shaped(decoded: Decoded, survey: Survey) -> Shapes:
     }  # fmt: skip
     there = [x for x in lists if x.level >= 0]
     of_points = own_rows(shapes, columns.points, [(f"{x.record}.", x.level) for x in there])
-    points = Points(shapes, lists, stock, survey.label)
+    points = MappedPoints(shapes, lists, stock, survey.label)
     facts = {
         f"{MADE}.solar_system": is_body,
         f"{MADE}.n_bands": points.n_bands(packets.n),

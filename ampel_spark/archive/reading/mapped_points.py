@@ -30,7 +30,7 @@ from ampel_spark.archive.reading.values import (
     sign_of,
 )
 
-__all__ = ["PointRows", "Points"]
+__all__ = ["PointRows", "MappedPoints"]
 
 Array = npt.NDArray[Any]
 
@@ -291,7 +291,7 @@ def _integers_at(
     return pa.array(np.where(fine, number, 0).astype(np.int32), mask=nothing | ~fine)
 
 
-class Points:
+class MappedPoints:
     """The points of some lists, in the order in which packets have them, each id once.
 
     Parameters

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ampel_spark.archive.ids import measured_id, table_alert_id
 from ampel_spark.archive.reading.files import EMPTY, SETTINGS, Digest
 from ampel_spark.archive.reading.quantities import (
-    Rows,
+    Measurements,
     check_columns,
     column_of,
     one_value,
@@ -115,7 +115,7 @@ def objects_of(table: FileTable, survey: Survey) -> tuple[list[Packet], list[dic
     return packets, bad
 
 
-def _calibrated(table: FileTable, spec: PhotometrySettings, rows: Rows) -> dict[str, Any]:
+def _calibrated(table: FileTable, spec: PhotometrySettings, rows: Measurements) -> dict[str, Any]:
     """Apply the recipe to the rows of an object, and return what is to be noted of it."""
     if spec.recipe is None:
         return {}
@@ -136,7 +136,7 @@ def _section(survey: Survey) -> PhotometrySettings:
     return survey.photometry
 
 
-def _unrepeated(rows: Rows) -> tuple[Array, dict[int, int]]:
+def _unrepeated(rows: Measurements) -> tuple[Array, dict[int, int]]:
     """Return the order of rows (object, time, band, …) without copies, and copies by object."""
     filled = [np.nan_to_num(values, nan=np.inf) for values in rows.number.values()]
     words = [np.unique(w.astype(str), return_inverse=True)[1] for w in (rows.band, rows.zpsys)]
@@ -155,7 +155,7 @@ def _unrepeated(rows: Rows) -> tuple[Array, dict[int, int]]:
 def _packet(
     table: FileTable,
     survey: Survey,
-    rows: Rows,
+    rows: Measurements,
     issued: str,
     columns: _OwnColumns,
     notes: Mapping[str, Any],
@@ -202,7 +202,7 @@ def _packet(
 
 
 def _points(
-    survey: Survey, spec: PhotometrySettings, rows: Rows
+    survey: Survey, spec: PhotometrySettings, rows: Measurements
 ) -> tuple[list[tuple[Any, ...]], list[int]]:
     """Return the points of an object, and the row of the table that each is of."""
     points, places, seen = [], [], dict[tuple[Any, ...], int]()
@@ -228,7 +228,7 @@ def _points(
     return points, places
 
 
-def _place(rows: Rows) -> tuple[float | None, float | None]:
+def _place(rows: Measurements) -> tuple[float | None, float | None]:
     """Return the position of an object: that of its last point that has one."""
     ra, dec = rows.number["ra"], rows.number["dec"]
     placed = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))

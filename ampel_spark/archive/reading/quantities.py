@@ -21,7 +21,7 @@ from ampel_spark.archive.reading.tables import FileTable
 from ampel_spark.archive.reading.values import SIGNS
 from ampel_spark.errors import ArchiveError, nearest
 
-__all__ = ["Rows", "check_columns", "column_of", "one_value", "rows_of"]
+__all__ = ["Measurements", "check_columns", "column_of", "one_value", "rows_of"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ _FLOAT_ID = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE]\+?[0-9]{1,3})|[+-]?[0-9
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Measurements:
     """The rows of a table, their quantities by name: one array each.
 
     Attributes
@@ -64,10 +64,10 @@ class Rows:
     status: Array
     place: npt.NDArray[np.int64]
 
-    def take(self, index: Array) -> Rows:
+    def take(self, index: Array) -> Measurements:
         """Return some of the rows, which are copies."""
         numbers = {key: values[index] for key, values in self.number.items()}
-        return Rows(self.name[index], self.stock[index], self.jd[index], self.band[index],
+        return Measurements(self.name[index], self.stock[index], self.jd[index], self.band[index],
                      self.zpsys[index], numbers, self.status[index], self.place[index])  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def check_columns(table: FileTable, spec: PhotometrySettings) -> None:
 
 def rows_of(
     table: FileTable, survey: Survey, spec: PhotometrySettings
-) -> tuple[Rows, list[dict[str, Any]]]:
+) -> tuple[Measurements, list[dict[str, Any]]]:
     """Return the rows of a table, and those that could not be taken.
 
     Parameters
@@ -133,7 +133,7 @@ def rows_of(
                 f"too many or too few values: {text[:100]!r}")
         for line, text in table.odd
     ]  # fmt: skip
-    rows = Rows(names, stocks, jd, bands, systems, number, status, np.arange(len(table)))
+    rows = Measurements(names, stocks, jd, bands, systems, number, status, np.arange(len(table)))
     return rows.take(np.flatnonzero(why == "")), bad
 
 

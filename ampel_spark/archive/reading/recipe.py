@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Baseline", "Recipe", "Reference", "apply_recipe", "peak_time"]
+__all__ = ["Baseline", "ForcedRecipe", "Reference", "apply_recipe", "peak_time"]
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -58,7 +58,7 @@ class Reference(_Section):
     magerr: str = Field(description="column of its 1-sigma error [mag]")
 
 
-class Recipe(_Section):
+class ForcedRecipe(_Section):
     """What is done to the fluxes of forced photometry."""
 
     by: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = Field(
@@ -81,7 +81,7 @@ class Recipe(_Section):
 
 
 def apply_recipe(
-    recipe: Recipe,
+    recipe: ForcedRecipe,
     rows: Rows,
     jd: Floats,
     number: Mapping[str, Floats],
@@ -92,7 +92,7 @@ def apply_recipe(
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : ForcedRecipe
     rows : ndarray of int
         The object's usable rows.
     jd : ndarray of float
@@ -142,7 +142,9 @@ def apply_recipe(
     return done
 
 
-def _groups(recipe: Recipe, rows: Rows, words: Callable[[str], Sequence[str]]) -> dict[str, Rows]:
+def _groups(
+    recipe: ForcedRecipe, rows: Rows, words: Callable[[str], Sequence[str]]
+) -> dict[str, Rows]:
     columns = [words(name) for name in recipe.by]
     found: dict[str, list[int]] = {}
     for i in rows.tolist():

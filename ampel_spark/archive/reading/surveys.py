@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from ampel_spark.archive.reading import ztf
 from ampel_spark.archive.reading.formats import FORMATS
 from ampel_spark.archive.reading.packet_map import PacketSettings
-from ampel_spark.archive.reading.recipe import Recipe
+from ampel_spark.archive.reading.recipe import ForcedRecipe
 from ampel_spark.errors import ConfigError, nearest
 
 __all__ = [
@@ -191,7 +191,7 @@ class PhotometrySettings(_Section):
         default=None,
         description="time of maximum, as the table's makers know it; format as of time",
     )
-    recipe: Recipe | None = Field(
+    recipe: ForcedRecipe | None = Field(
         default=None, description="what is done to fluxes of forced photometry"
     )
     unusable: Annotated[tuple[FlagColumn, ...], Field(strict=False)] = Field(

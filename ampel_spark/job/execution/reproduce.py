@@ -14,14 +14,12 @@ from ampel_spark.errors import ConfigError
 from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
 from ampel_spark.job.configuration.load import load_recorded
 from ampel_spark.job.execution.inputs import Inputs, recorded
-from ampel_spark.lake.commits import add_parts, written
+from ampel_spark.lake.branch import branch
 from ampel_spark.lake.comparison import RowDifference, first_difference
 from ampel_spark.lake.decisions import decisions_of
-from ampel_spark.lake.lake import Lake
-from ampel_spark.lake.reading import open_table, read, table_names
+from ampel_spark.lake.known import marked
+from ampel_spark.lake.reading import check_version, open_table, read, table_names
 from ampel_spark.lake.runs import GOOD, PARTIAL, Run, UnitTrace, find_run
-from ampel_spark.lake.tables import TABLES
-from ampel_spark.session import get_session
 
 #: Tables of a run's own rows, and the columns by which those of two runs belong together.
 _KEYS = {
@@ -58,8 +56,8 @@ class Reproduction:
 def reproduce(lake: Path, run: str, into: Path, out: Callable[[str], None] = print) -> Reproduction:
     """Run a run again in the lake `into` and compare every table that it wrote.
 
-    The new lake reads the data files of the old one: it holds the versions that the run read, and
-    copies only what is small.
+    The new lake is a branch of the old one (`ampel_spark.lake.branch`): it has the versions that
+    the run read, and copies nothing.
 
     Parameters
     ----------
@@ -85,9 +83,7 @@ def reproduce(lake: Path, run: str, into: Path, out: Callable[[str], None] = pri
         )
     inputs = recorded(parent)
     job = dataclasses.replace(load_recorded(parent, lake=lake), report=None)
-    spark = get_session(f"ampel_spark reproduce {job.name}")
-    source, target = Lake(spark, lake), Lake(spark, into)
-    versions = _clone(source, target, inputs)
+    versions = _branched(lake, into, inputs)
     outcome = run_job(job, into, inputs=Inputs(inputs.until, versions=versions), out=out)
     again = find_run(into, outcome.run_id)
     rows, differences = compare(lake, parent, into, again)
@@ -160,21 +156,13 @@ def _results(side: Side, unit: str) -> pa.Table:
     return table.set_column(at, "input_hash", pa.array(inputs, pa.string()))
 
 
-def _clone(source: Lake, target: Lake, inputs: Inputs) -> Pinned:
-    """Give a new lake what a run read of an old one, and return the versions there."""
-    versions = dataclasses.asdict(inputs.pin(source.root))
-    for name in ("alerts", "datapoints"):
-        source.read(name, versions[name])  # one that is gone is an error
-        target.spark.sql(
-            f"CREATE TABLE delta.`{target.path(name)}` SHALLOW CLONE delta.`{source.path(name)}` "
-            f"VERSION AS OF {versions[name]}"
-        )
-    for name in ("quarantine", "archive_files"):
-        rows = source.read(name, versions[name])
-        target.ensure(TABLES[name])
-        parts = written(target, TABLES[name], rows)
-        add_parts(target, TABLES[name], parts, {"cloned": versions[name]})
-    return Pinned(**{name: target.version(name) or 0 for name in versions})
+def _branched(lake: Path, into: Path, inputs: Inputs) -> Pinned:
+    """Give a new lake what a run read of an old one, and return the versions."""
+    versions = inputs.pin(lake)
+    for name, version in dataclasses.asdict(versions).items():
+        check_version(lake, name, version)  # one that is gone is an error
+    branch(lake, into, marked(lake, versions.archive_files) | dataclasses.asdict(versions))
+    return versions
 
 
 def _software(a: Run, b: Run) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ def upgrade(lake: str | Path, out: Out = print) -> bool:
     with _alone(root):
         marker = read_marker(root)
         begun = "upgrading" in marker
+        own = {key: marker[key] for key in ("branch",) if key in marker}
         before = marker["upgrading"] if begun else marker.get("format")
         if not isinstance(before, int) or not 1 <= before <= FORMAT - begun:
             raise LakeError(
@@ -95,13 +96,14 @@ def upgrade(lake: str | Path, out: Out = print) -> bool:
                     "format": f"{target - 1} to {target}",
                     "upgrading": target - 1,
                     "versions": _versions(root),
+                    **own,
                 }
                 write_marker(root, marker)
             begun = False
             for step in STEPS[target]:
                 out(f"upgrade: format {target}: {step.text}")
                 step.run(root, marker["versions"], out)
-            write_marker(root, {"format": target})
+            write_marker(root, {"format": target, **own})
         return before < FORMAT
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ampel_spark.errors import ConfigError
 
-__all__ = ["FILES", "ModelInfo", "Shift", "read_info"]
+__all__ = ["FILES", "ModelInfo", "BandShift", "read_info"]
 
 #: Names of these files.
 FILES = ("SALT2.INFO", "SALT3.INFO")
@@ -23,7 +23,7 @@ _SHIFTS = {"MAGSHIFT": "mag", "WAVESHIFT": "wave", "LAMSHIFT": "wave"}
 
 
 @dataclass(frozen=True)
-class Shift:
+class BandShift:
     """A calibration shift of one band of one survey.
 
     Attributes
@@ -63,12 +63,12 @@ class ModelInfo:
         None where there is no such file.
     wave_range : (float, float) or None
         Effective wavelengths that the model is good for, rest frame, Å.
-    shifts : tuple of Shift
+    shifts : tuple of BandShift
     """
 
     file: Path | None = None
     wave_range: tuple[float, float] | None = None
-    shifts: tuple[Shift, ...] = ()
+    shifts: tuple[BandShift, ...] = ()
 
     def of_bands(self, bands: Mapping[str, str]) -> dict[str, dict[str, float]]:
         """Return the shifts of bands: for ``mag`` and ``wave`` the sum for each band.
@@ -106,7 +106,9 @@ def read_info(folder: Path) -> ModelInfo:
         try:
             if key in _SHIFTS:
                 surveys, band, value = words[1:4]
-                shifts.append(Shift(_SHIFTS[key], tuple(surveys.split(",")), band, float(value)))
+                shifts.append(
+                    BandShift(_SHIFTS[key], tuple(surveys.split(",")), band, float(value))
+                )
             elif key == "RESTLAMBDA_RANGE":
                 wave_range = (float(words[1]), float(words[2]))
             elif key == "COLOR_OFFSET" and float(words[1]) != 0.0:

@@ -14,7 +14,7 @@ import sncosmo
 from ampel_spark.lightcurve import DETECTION, FORCED, LightCurveBatch
 from ampel_spark.t2.fits import models
 
-__all__ = ["FIELDS", "POINT", "Choice", "FitPoints", "choose", "numbers"]
+__all__ = ["FIELDS", "POINT", "Choice", "FitPoints", "choose", "numbers", "replaced_by_forced"]
 
 Array = npt.NDArray[Any]
 
@@ -136,7 +136,7 @@ def choose(batch: LightCurveBatch, choice: Choice, low: Array, high: Array) -> F
     usable &= np.isin(p["kind"], choice.kinds)
     code, words = batch.coded("band")
     if FORCED in choice.kinds and (p["kind"] == FORCED).any():
-        usable &= ~_replaced(usable, p, group, code)
+        usable &= ~replaced_by_forced(usable, p, group, code)
     usable &= error > 0
     notes: dict[int, list[str]] = {}
 
@@ -234,7 +234,7 @@ def _why(word: str, choice: Choice, low: Array, high: Array, i: int) -> str:
     return f" in {word}: outside {what} at z {high[i]:g}"
 
 
-def _replaced(usable: Array, p: Mapping[str, Array], group: Array, code: Array) -> Array:
+def replaced_by_forced(usable: Array, p: Mapping[str, Array], group: Array, code: Array) -> Array:
     """Mark detections whose exposure has forced photometry among the points."""
     keys = np.empty(len(group), [("group", "i8"), ("jd", "f8"), ("band", "i8")])
     keys["group"], keys["jd"], keys["band"] = group, p["jd"], code
