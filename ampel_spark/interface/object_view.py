@@ -218,20 +218,25 @@ class ObjectView:
         True
         """
         from ampel_spark.t1.rebuild import ALERT_COLUMNS, POINT_COLUMNS, rebuild
+        from ampel_spark.t1.rights import SIGHTING_COLUMNS
 
         found = self._state(state, channel)
         survey, lake = found["survey"], self.run.lake
         own = struct_columns(lake, "datapoints", found["datapoints_version"]).get(survey, ())
+        more = [survey] if own else []
         rows = {
-            "alerts": (list(ALERT_COLUMNS), self._known()),
-            "datapoints": ([*POINT_COLUMNS, *([survey] if own else [])], self._mine()),
+            "alerts": (ALERT_COLUMNS, self._known(), found["alerts_version"]),
+            "datapoints": ((*POINT_COLUMNS, *more), self._mine(), found["datapoints_version"]),
         }
-        alerts, points = (
-            read(lake, name, columns, filters, version=found[f"{name}_version"]).to_pylist()
-            for name, (columns, filters) in rows.items()
+        before = self.run.record.inputs.tables.get("sightings")
+        if before is not None:
+            rows["sightings"] = ((*SIGHTING_COLUMNS, *more), self._mine(), before)
+        alerts, points, *sightings = (
+            read(lake, name, list(columns), filters, version=version).to_pylist()
+            for name, (columns, filters, version) in rows.items()
         )
         types = {field.name: field.type for field in own}
-        curve = rebuild(found, found, alerts, points, self.run.release(), types)
+        curve = rebuild(found, found, alerts, points, self.run.release(), types, *sightings)
         return replace(curve, results=self.results(found["state_id"]))
 
     def plot(

@@ -25,6 +25,7 @@ from ampel_spark.calibration.release import Release
 from ampel_spark.lake.scan import objects
 from ampel_spark.lake.tasks import tell
 from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA
+from ampel_spark.t1.rights import SIGHTING_COLUMNS, as_shown
 from ampel_spark.t1.states import (
     POINT_COLUMNS,
     REQUESTS,
@@ -58,6 +59,8 @@ FOUND = pa.schema(
         ("access", pa.string()),
     ]
 )  # fmt: skip
+
+_COLUMNS = {"points": POINT_COLUMNS, "alerts": ALERT_COLUMNS, "sightings": SIGHTING_COLUMNS}
 
 # Rows of a row group of light curves.
 _GROUP = 2_000
@@ -117,7 +120,8 @@ def take_rows(
         What the tasks share.
     kind : str
         "points": of ``datapoints``, all that states need. "alerts": of ``alerts``, what tells who
-        saw which point when. "rights": of ``alerts``, the program ids alone, which are reported.
+        saw which point when. "sightings": of ``sightings``, all of objects with a hidden alert.
+        "rights": of ``alerts``, the program ids alone, which are reported.
         "touched": of ``datapoints``, which objects the release touches.
     batches : iterable of Arrow batches
         ``task, path``: the files of each task.
@@ -128,7 +132,7 @@ def take_rows(
         One report a task: a file with what was found by object; None where there is nothing to say.
     """
     for _, paths in _by_task(batches):
-        if kind in ("points", "alerts"):
+        if kind in _COLUMNS:
             _write_rows(gathering, kind, paths)
             yield tell(None)
         else:
@@ -147,10 +151,10 @@ def _by_task(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, list[str]
 
 def _write_rows(gathering: Gathering, kind: str, paths: Sequence[str]) -> None:
     """Write rows of the objects asked for, a file for each share."""
-    points = kind == "points"
-    columns = POINT_COLUMNS if points else ALERT_COLUMNS
+    columns = _COLUMNS[kind]
+    points = kind != "alerts"
     own = (gathering.survey,) if points and gathering.own else ()
-    stocks = gathering.stocks("asked" if points else "hidden")
+    stocks = gathering.stocks("asked" if kind == "points" else "hidden")
     held: list[pa.Table] = []
     for path in paths:
         for rows in objects(path, columns, stocks, own):
@@ -245,12 +249,15 @@ def states_under(
     if points is None:
         return
     alerts = _read(gathering, f"alerts-{share}-*", points)
+    sightings = _read(gathering, f"sightings-{share}-*", None)
     accesses = pc.unique(asked["access"]).to_pylist()
     parts = []
     for access in accesses:
         mine = asked.filter(pc.equal(asked["access"], access)).select(REQUESTS.names)
         rights = frozenset(map(int, access.split(",")))
-        seen = visible_points(_of_hidden(alerts, rights), points, rights)
+        hiding = _of_hidden(alerts, rights)
+        shown = as_shown(points, sightings, hiding, rights)
+        seen = visible_points(hiding, shown, rights)
         parts.append(light_curves_under(releases, mine, seen, gathering.kinds, gathering.own))
     for made in zip(*parts, strict=True):
         yield pa.concat_tables(

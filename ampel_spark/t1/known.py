@@ -32,8 +32,9 @@ Array = npt.NDArray[Any]
 CONTENT = ("link", "n_detections", "n_upper_limits", "n_forced", "jd_first", "jd_last")
 
 #: What makes states, beside this package's tables: see `trace`.
-_CODE = ("t1/assemble.py", "t1/gather.py", "t1/links.py", "t1/photometry.py", "t1/states.py",
-         "calibration/apply.py", "calibration/cells.py", "lightcurve.py")  # fmt: skip
+_CODE = ("t1/assemble.py", "t1/gather.py", "t1/links.py", "t1/photometry.py", "t1/rights.py",
+         "t1/states.py", "archive/sightings.py", "calibration/apply.py", "calibration/cells.py",
+         "lightcurve.py")  # fmt: skip
 
 _PLACE = ("access", "stock", "until_jd", "until_alert_id")
 

@@ -23,6 +23,7 @@ from ampel_spark.t1.assemble import (
     light_curve_schema,
     own_kind,
 )
+from ampel_spark.t1.rights import revised
 from ampel_spark.t1.states import ALL, LAST_ID
 
 __all__ = ["ALERT_COLUMNS", "POINT_COLUMNS", "rebuild"]
@@ -42,6 +43,7 @@ def rebuild(
     datapoints: Sequence[_Row],
     release: Release | None = None,
     own: Mapping[str, str] | None = None,
+    sightings: Sequence[_Row] = (),
 ) -> LightCurve:
     """Return the light curve of a state.
 
@@ -60,6 +62,9 @@ def rebuild(
     own : mapping of str to str, optional
         Columns that the survey declares, with their Spark SQL types: `datapoints` have them in a
         mapping under the survey's name.
+    sightings : sequence of mapping, optional
+        Sightings of the object, in the version that the run read: `SIGHTING_COLUMNS`. A run that
+        knew nothing of them is one of older code, and none is given.
 
     Raises
     ------
@@ -72,6 +77,7 @@ def rebuild(
         ALL if link["as_of_jd"] is None else link["as_of_jd"],
         LAST_ID if link["as_of_alert_id"] is None else link["as_of_alert_id"],
     )
+    datapoints = _as_shown(alerts, datapoints, sightings, access)
     seen = _first_seen(alerts, datapoints, access)
     more = {name: own_kind(kind) for name, kind in (own or {}).items()}
     points = [
@@ -112,6 +118,40 @@ def _own(row: _Row, survey: str, kinds: Mapping[str, str]) -> dict[str, Any]:
         name: float(value) if value is not None and kinds[name] == "f8" else value
         for name, value in found.items()
     }
+
+
+def _as_shown(
+    alerts: Sequence[_Row],
+    datapoints: Sequence[_Row],
+    sightings: Sequence[_Row],
+    access: frozenset[int],
+) -> Sequence[_Row]:
+    """Return the datapoints with the revisions that visible alerts make.
+
+    The plain twin of `ampel_spark.t1.rights.as_shown`, for one object.
+    """
+    hidden = frozenset(a["alert_id"] for a in alerts if a["programid"] not in access)
+    if not hidden:
+        return datapoints
+    of: dict[int, list[_Row]] = {}
+    for row in sightings:
+        of.setdefault(row["datapoint_id"], []).append(row)
+    rows = [row for row in datapoints if row["datapoint_id"] not in of]
+    for identity, mine in of.items():
+        shown = [
+            (alert["jd"], alert["alert_id"])
+            for alert in alerts
+            if alert["programid"] in access
+            and identity in (*alert["datapoint_ids"], *(alert["forced_ids"] or ()))
+        ]
+        for number, one in enumerate(revised(mine, shown, hidden)):
+            own, survey = mine[one.own], mine[0]["survey"]
+            first = {"first_alert_jd": one.jd, "first_alert_id": one.alert_id}
+            rows.append(
+                {**mine[one.values], "revision": number, **first}
+                | ({survey: own[survey]} if survey in own else {})
+            )
+    return rows
 
 
 def _first_seen(

@@ -1,41 +1,12 @@
 """States as wanted, as known then, and as those may see them who ask."""
 
-from collections import defaultdict
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ampel_spark.archive.committing.revisions import Sighting, history, revisions
-from ampel_spark.archive.reading.ztf import POINT_COLUMNS
-from ampel_spark.lake.parts import arrow_schema
-from ampel_spark.lake.tables import TABLES
 from ampel_spark.t1.states import ALL, Wanted, light_curves, requests, visible_points
-
-JD = 2458300.5
-
-ALERT_SCHEMA = pa.schema(
-    [("survey", pa.string()), ("stock", pa.int64()), ("name", pa.string()),
-     ("alert_id", pa.int64()), ("jd", pa.float64()), ("programid", pa.int32()),
-     ("datapoint_ids", pa.list_(pa.int64())), ("forced_ids", pa.list_(pa.int64()))]
-)  # fmt: skip
-
-
-def alert(
-    i: int,
-    day: float,
-    shows: dict[int, float],
-    programid: int = 1,
-    stock: int = 17,
-    hidden: tuple[int, ...] = (),
-    forced: tuple[int, ...] = (),
-) -> dict[str, Any]:
-    """An alert that shows datapoints: magnitude by id; `hidden` ones belong to program 2."""
-    return {"survey": "ztf", "stock": stock, "name": f"ZTF{stock}", "alert_id": i, "jd": JD + day,
-            "programid": programid, "datapoint_ids": [i for i in shows if i not in forced],
-            "forced_ids": list(forced) or None, "shows": shows, "hidden": hidden}  # fmt: skip
-
+from tests.t1.archives import JD, alert, channels, frames
 
 ALERTS = [
     alert(1, 0, {1: 18.0, -5: 0.0}),
@@ -47,48 +18,13 @@ ALERTS = [
 ]
 
 
-def kind(alert: dict[str, Any], i: int) -> str:
-    if i in (alert["forced_ids"] or ()):
-        return "forced"
-    return "detection" if i > 0 else "upper_limit"
-
-
-def frames(alerts: list[dict[str, Any]]) -> tuple[pa.Table, pa.Table]:
-    """Return alerts, and their datapoints."""
-    frame = pa.Table.from_pylist(alerts, ALERT_SCHEMA)
-    sighted = [
-        {
-            "survey": a["survey"], "stock": a["stock"], "first_alert_jd": a["jd"],
-            "first_alert_id": a["alert_id"], "datapoint_id": i, "jd": JD + i / 10, "band": "ztfg",
-            "kind": kind(a, i), "mag": mag if i > 0 else None, "flux": 10.0, "fluxerr": 1.0,
-            "magerr": 0.1 if i > 0 else None, "limit_mag": 20.0, "sign": 1 if i > 0 else 0,
-            "zpsys": "ab", "programid": 2 if i in a["hidden"] else 1, "field": 1, "rcid": 1,
-            "pid": 1, "value_hash": int(mag * 1000),
-        }
-        for a in alerts
-        for i, mag in a["shows"].items()
-    ]  # fmt: skip
-    shown = defaultdict(list)
-    for row in sighted:
-        values = dict.fromkeys(name for name, _ in POINT_COLUMNS) | row
-        key = row["survey"], row["stock"], row["datapoint_id"]
-        shown[key].append(Sighting(row["first_alert_jd"], row["first_alert_id"], values))
-    datapoints = [
-        kept.values
-        | {"revision": number, "first_alert_jd": kept.jd, "first_alert_id": kept.alert_id}
-        for own in shown.values()
-        for number, kept in enumerate(revisions(history((), (), own)))
-    ]
-    return frame, pa.Table.from_pylist(datapoints, arrow_schema(TABLES["datapoints"]))
-
-
 def states(
     alerts: list[dict[str, Any]],
     wanted: Wanted,
     access: frozenset[int] = frozenset({1, 2}),
     as_of: float | None = None,
 ) -> list[dict[str, Any]]:
-    every, datapoints = frames(alerts)
+    every, datapoints, _ = frames(alerts)
     # T0 accepts what may be seen, up to the run's time
     seen = pc.field("programid").isin([*access]) & (pc.field("jd") <= (as_of or ALL))
     asked = requests(channels(every.filter(seen), "c"), wanted, as_of)
@@ -96,14 +32,6 @@ def states(
     made = {r["request"]: r for r in light_curves(asked, points, wanted.points).to_pylist()}
     rows = [made[a["request"]] | a for a in asked.to_pylist() if a["request"] in made]
     return sorted(rows, key=lambda r: (r["stock"], r["until_jd"]))
-
-
-def channels(alerts: pa.Table, *names: str) -> pa.Table:
-    """Return alerts as each of some channels accepts them."""
-    rows = alerts.select(["survey", "stock", "name", "alert_id", "jd"])
-    return pa.concat_tables(
-        [rows.append_column("channel", pa.repeat(name, len(rows))) for name in names]
-    )
 
 
 def test_latest_is_one_state_of_each_object_with_the_newest_values() -> None:
@@ -198,7 +126,7 @@ def test_kinds_of_points_are_chosen() -> None:
 
 
 def test_requests_that_ask_the_same_share_a_number() -> None:
-    frame, _ = frames(ALERTS)
+    frame, _, _ = frames(ALERTS)
     rows = requests(channels(frame, "a", "b"), Wanted("latest"), None).to_pylist()
     assert len(rows) == 4
     assert len({r["request"] for r in rows}) == 2

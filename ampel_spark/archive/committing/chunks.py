@@ -59,12 +59,16 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Pinned:
-    """Versions of the archive's tables that belong together."""
+    """Versions of the archive's tables that belong together.
+
+    Records of older runs do not name that of ``sightings``: None.
+    """
 
     alerts: int
     datapoints: int
     quarantine: int
     archive_files: int
+    sightings: int | None = None
 
 
 def pinned(lake: str | Path, version: int | None = None) -> Pinned:
@@ -94,7 +98,7 @@ def pinned(lake: str | Path, version: int | None = None) -> Pinned:
             f"lake {lake} holds no alerts yet; ingest an archive first (ampel-spark ingest PATH)"
         )
     newest = newest_version(Path(lake) / "archive_files") if version is None else version
-    return Pinned(marks["alerts"], marks["datapoints"], marks["quarantine"], newest or 0)
+    return Pinned(**marks, archive_files=newest or 0)
 
 
 def _marks(lake: str | Path, version: int | None = None) -> dict[str, int] | None:

@@ -268,6 +268,7 @@ def gather(context: Context, lacking: pa.Table, shares: int) -> Gathering:
         if len(hidden):
             np.save(f"{gathering.folder}/hidden.npy", hidden)
             _take(context, gathering, "alerts", alerts)
+            _take(context, gathering, "sightings", context.files("sightings"))
         _take(context, gathering, "points", context.files("datapoints"))
     return gathering
 

@@ -8,7 +8,7 @@ of ``vN`` is the lake's own: what it held once commit N of ``archive_files`` was
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ampel_spark.archive.committing.chunks import Pinned, pinned
@@ -55,7 +55,12 @@ class Inputs:
         ArchiveError
             If the lake holds, or held then, nothing.
         """
-        return self.versions or pinned(lake, self.chunk)
+        if self.versions is None:
+            return pinned(lake, self.chunk)
+        if self.versions.sightings is not None:
+            return self.versions
+        then = pinned(lake, self.versions.archive_files)
+        return replace(self.versions, sightings=then.sightings)
 
     def check(self, lake: Path) -> None:
         """Refuse a version that the lake does not have, before anything starts.
@@ -118,5 +123,7 @@ def recorded(run: Run) -> Inputs:
             f"run {run.run_id} ended ({run.status}) before it had read the archive: "
             "run its job anew"
         )
-    versions = Pinned(*(int(tables[name]) for name in names))
+    versions = Pinned(
+        **{name: int(tables[name]) for name in names}, sightings=tables.get("sightings")
+    )
     return Inputs(run.inputs.as_of_jd, None, versions, run.run_id)

@@ -152,7 +152,8 @@ class Context:
 
     def files(self, name: str) -> list[tuple[str, int]]:
         """Return the files of a table of the archive, of the pinned version, and their sizes."""
-        paths = files_at(self.lake.path(name), getattr(self.versions, name))
+        version = getattr(self.versions, name)
+        paths = [] if version is None else files_at(self.lake.path(name), version)
         return [(path, Path(path).stat().st_size) for path in paths]
 
     def alerts(self) -> DataFrame:

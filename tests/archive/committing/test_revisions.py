@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from ampel_spark.archive.committing.revisions import Sighting, changes, history, once, revisions
+from ampel_spark.archive.committing.revisions import changes, once
+from ampel_spark.archive.sightings import Sighting, history, revisions
 from tests.archive.twin import differs
 
 STEPS = (0.0, 0.0, 0.0004, 0.0008, 0.0012, -0.0006, 0.05)

@@ -210,9 +210,9 @@ def test_pins_are_listed_and_let_go(grown: Path, spark: SparkSession, tmp_path: 
     mine = [row for row in live_pins(lake) if row["run_id"] == first.run_id]
     assert {row["table"]: row["version"] for row in mine} == {
         name: first.inputs.tables[name]
-        for name in ("alerts", "datapoints", "quarantine", "archive_files")
+        for name in ("alerts", "datapoints", "quarantine", "archive_files", "sightings")
     }
-    assert release(lake, [first.run_id]) == 4
+    assert release(lake, [first.run_id]) == 5
     assert first.run_id not in {row["run_id"] for row in live_pins(lake)}
     with pytest.raises(LakeError, match="holds no pin"):
         release(lake, [first.run_id])
