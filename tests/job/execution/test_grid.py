@@ -133,9 +133,7 @@ def test_a_pass_leaves_what_runs_one_after_the_other_leave(
         first, second = find_run(other, one), find_run(lake, two)
         assert _counts(first) == _counts(second)
         assert first.traces == second.traces
-        assert first.inputs.to_json() == second.inputs.to_json() | {
-            "commits": first.inputs.to_json()["commits"]
-        }
+        assert replace(first.inputs, commits={}) == replace(second.inputs, commits={})
         assert first.decisions == second.decisions
         assert (first.job_hash, first.status) == (second.job_hash, second.status)
         assert second.parent_run_id == parent.run_id
