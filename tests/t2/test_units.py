@@ -20,6 +20,7 @@ CURVES = [injected(truth()), LightCurve.of(name="none", jd=[1.0]), injected(trut
 CONFIG: dict[str, dict[str, Any]] = {
     "light_curve_features": {"bands": ["ztfg", "ztfr"]},
     "lens_colours": {"fit": "host", "redshift": "host", "z_column": "z"},
+    "event_match": {"catalog": "events.json"},
     "light_curve_summary": {},
     "milky_way_dust": {"map": "quickstart"},
     "catalog_match": {"catalog": "hosts.csv", "radius": 5, "append": ["z", "type"]},
@@ -29,6 +30,10 @@ CONFIG: dict[str, dict[str, Any]] = {
     "salt_fit": {"redshift": {"unit": "host", "column": "z"}, "model_covariance": False},
     "template_fit": {"redshift": {"unit": "host", "column": "z"}, "template_files": ["bump.dat"]},
 }
+EVENT = (
+    '{"event_name": "IC1", "ra": 150.1, "dec": 2.0, "ra_dec_error": 1.0,'
+    ' "trigger_time": "2024-01-01T00:00:00Z"}'
+)
 WAVE = range(3000, 9000, 200)
 
 
@@ -59,6 +64,7 @@ def batch() -> pa.RecordBatch:
 def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) -> None:
     (tmp_path / "hosts.csv").write_text("ra,dec,z,type\n150,2,0.06,Sb\n")
     (tmp_path / "sample.csv").write_text(f"SN,z_hel\n{CURVES[0].name},0.06\n")
+    (tmp_path / "events.json").write_text(EVENT)
     if name == "template_fit":
         write_bump(tmp_path)
     unit = build(name, CONFIG[name], tmp_path)
@@ -73,6 +79,7 @@ def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) 
     expected = {
         "milky_way_dust": [-2008, 0],
         "catalog_match": [-2008, 0],
+        "event_match": [-2008, 0],
         "light_curve_features": [1, 1],
         "salt_fit": [1, 2],
         "template_fit": [1, 2],

@@ -13,6 +13,7 @@ from astropy import units as u
 
 from ampel_spark.archive.reading.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
+from ampel_spark.events.reading import holds_events
 from ampel_spark.job.configuration.model import ResolvedJob, SelectionStep
 from ampel_spark.job.execution.tiers import (
     Computed,
@@ -380,7 +381,7 @@ def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any
     """Return what lies around a position in the job's catalogues, as far as a chart reaches."""
     found: dict[str, tuple[Any, Any]] = {}
     for catalog in job.catalogs.values():
-        if catalog.file is None or not np.isfinite(ra):
+        if catalog.file is None or not np.isfinite(ra) or holds_events(catalog.file):
             continue
         opened = open_catalog(
             catalog.file, catalog.version, catalog.ra, catalog.dec, catalog.columns, catalog.id
