@@ -175,10 +175,13 @@ def run_grid(
     versions = inputs.pin(place.root)
     selections = selections_of(jobs[0])
     with contextlib.ExitStack() as stack:
-        members = []
+        members: list[_Member] = []
         for job in jobs:
             traces = traces_of(job)
             run = begun(job, utc_now(), parent.run_id, selections, traces)
+            while any(run.run_id == member.run.run_id for member in members):
+                # of many that begin within a second, two may have the same four digits
+                run = begun(job, utc_now(), parent.run_id, selections, traces)
             folder = stack.enter_context(place.staging(run.run_id))
             context = Context(
                 place, job, run.run_id, versions, folder, inputs.until, _warnings(out)
