@@ -188,7 +188,7 @@ def _resolve(
     as_of = _as_of(document, survey)
     filters = build_filters(document, catalogs, store, survey)
     units = build_units(document, base, catalogs, store, own, survey)
-    selections = build_selections(document, units)
+    selections = build_selections(document, units, survey)
     check_systematics(document, job, units, selections, base)
     document.check()
     if job is None or survey is None or release is None:

@@ -49,7 +49,12 @@ from ampel_spark.job.execution.run import (
     outcome_of,
     traces_of,
 )
-from ampel_spark.job.execution.selecting import candidates_of, candidates_table, columns_read
+from ampel_spark.job.execution.selecting import (
+    candidates_of,
+    candidates_table,
+    columns_read,
+    with_alerts,
+)
 from ampel_spark.job.execution.tiers import (
     CHUNK_SECONDS,
     Context,
@@ -192,9 +197,10 @@ def run_grid(
             pin(place, [member.run.run_id for member in members], asdict(versions))
             read = inputs_read(jobs[0], versions, inputs.until, selections)
             record_calibration(*(member.context for member in members))
-            rows = _accepted(members, selections)
+            accepted = _accepted(members, selections)
+            rows = asked(members[0].context, accepted)
             grid, reports = _pass(members, rows, sample, out)
-            found = [_finish(member, grid, rows, reports, sample) for member in members]
+            found = [_finish(member, grid, rows, accepted, reports, sample) for member in members]
         except BaseException as error:
             known = error if isinstance(error, AmpelSparkError) else explanation(error)
             text = f"{type(error).__name__}: {error}" if known is None else str(known)
@@ -222,7 +228,7 @@ def _warnings(out: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def _accepted(members: Sequence[_Member], selections: Sequence[Any]) -> pa.Table:
-    """Return the requests of the variations: all have the same, of the run's own decisions."""
+    """Return the accepted alerts of the variations: all have the run's own decisions."""
     first = members[0].context
     accepted = decide(first, selections)
     for member in members[1:]:
@@ -231,7 +237,7 @@ def _accepted(members: Sequence[_Member], selections: Sequence[Any]) -> pa.Table
             channel: tier | {"judged": 0} for channel, tier in counts.items()
         }
         member.context.decisions |= first.decisions
-    return asked(first, accepted)
+    return accepted
 
 
 def _works(members: Sequence[_Member]) -> tuple[list[Any], list[str], list[Work]]:
@@ -440,6 +446,7 @@ def _finish(
     member: _Member,
     grid: GridPass,
     rows: pa.Table,
+    accepted: pa.Table,
     reports: Sequence[Mapping[str, Any]],
     sample: Sample,
 ) -> pa.Table:
@@ -464,10 +471,11 @@ def _finish(
         if bad := failures(context.counts.t2[step.name]):
             context.out(f"T2: {step.name}: {bad}")
     context.counts.t3 = {}
+    shown = with_alerts(context, states, accepted)
     for selection in job.selections:
         read = columns_read(selection.rule)
         mine = {name: units[name].select(["state_id", *read[name]]) for name in read}
-        chosen, context.counts.t3[selection.name] = candidates_of(selection, states, mine)
+        chosen, context.counts.t3[selection.name] = candidates_of(selection, shown, mine)
         context.commit(*candidates_table(selection, chosen, context.run_id))
     return _sampled(states, units[sample.unit], sample)
 

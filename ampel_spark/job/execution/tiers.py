@@ -35,6 +35,7 @@ from ampel_spark.lake.reading import struct_columns
 from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Table
 from ampel_spark.t0.gaia import StarCatalog
+from ampel_spark.t0.quantities import flat_types
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
@@ -157,9 +158,24 @@ class Context:
         return [(path, Path(path).stat().st_size) for path in paths]
 
     def alerts(self) -> DataFrame:
-        """Return the alerts of the job's survey, of the pinned version."""
-        alerts = self.lake.read("alerts", self.versions.alerts)
-        return alerts.where(f.col("survey") == self.job.survey.label)
+        """Return the alerts of the job's survey, of the pinned version.
+
+        Columns that the survey declares and the lake has not got yet are null.
+        """
+        alerts, label = self.lake.read("alerts", self.versions.alerts), self.job.survey.label
+        alerts = alerts.where(f.col("survey") == label)
+        there = flat_types(dict(alerts.dtypes))
+        own = {f"{label}.{n}": c.type for n, c in self.job.survey.columns.alerts.items()}
+        if own.keys() <= there.keys():
+            return alerts
+        kept = [name for name in there if name.startswith(f"{label}.")]
+        fields = [f.col(name).alias(name.removeprefix(f"{label}.")) for name in kept]
+        fields += [
+            f.lit(None).cast(kind).alias(name.removeprefix(f"{label}."))
+            for name, kind in own.items()
+            if name not in there
+        ]
+        return alerts.withColumn(label, f.struct(*fields))
 
 
 def selections_of(job: ResolvedJob) -> list[ChannelFilter]:
