@@ -37,6 +37,7 @@ __all__ = [
 UNITS = {
     "catalog_match": "ampel_spark.t2.units.catalog_match:CatalogMatch",
     "lens_colours": "ampel_spark.t2.units.lens_colours:LensColours",
+    "kilonovaness": "ampel_spark.t2.units.kilonovaness:Kilonovaness",
     "light_curve_features": "ampel_spark.t2.units.light_curve_features:LightCurveFeatures",
     "event_match": "ampel_spark.t2.units.event_match:EventMatch",
     "light_curve_summary": "ampel_spark.t2.units.light_curve_summary:LightCurveSummary",

@@ -18,6 +18,7 @@ from tests.t2.supernovae import injected, truth
 
 CURVES = [injected(truth()), LightCurve.of(name="none", jd=[1.0]), injected(truth(), fluxerr=1e9)]
 CONFIG: dict[str, dict[str, Any]] = {
+    "kilonovaness": {"take": {"z": "host.z", "host_arcsec": "host.distance"}},
     "light_curve_features": {"bands": ["ztfg", "ztfr"]},
     "lens_colours": {"fit": "host", "redshift": "host", "z_column": "z"},
     "event_match": {"catalog": "events.json"},
