@@ -59,6 +59,7 @@ UNTRACED = {
     "ampel_spark.lake.log": "how a table is written, not what is in it",
     "ampel_spark.lake.parts": "how a table is written, not what is in it",
     "ampel_spark.kernels": "where compiled code is kept",
+    "ampel_spark.store": "where files are, not what is in them",
     "ampel_spark.t2.fits.recipes": "names parameters, which are in the trace themselves",
     "ampel_spark.problems": "the words of what a model refuses",
     "ampel_spark.salt.warmup": "when kernels are compiled, not what they compute",
