@@ -181,6 +181,7 @@ def test_a_job_decides_as_its_filters_do_by_hand(
     # what a filter raises costs its alerts, and the run says so
     lost = dict(outcome.counts.t0["Odd"]["cuts"])["judge raised ValueError"]
     assert outcome.status == "partial"
+    assert [line for line in lines if "counted failed" in line] == []
     assert run.message == f"filters raised exceptions for {lost} alerts, fails of t3 failed"
     assert any(f"judge raised ValueError for {lost} alerts" in line for line in lines)
     assert "min_rise" in (lake / "reports" / "latest.html").read_text()
