@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from astropy.cosmology import FlatLambdaCDM
@@ -291,25 +290,16 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     from ampel_spark.lake.commits import insert
 
     lake = PlainLake(tmp_path / "lake")
-    (tmp_path / "staged" / "wide").mkdir(parents=True)
-    wide = pa.table(
-        {"channel": ["SN"] * 3, "state_id": ["s2", "s1", "s9"],
-         "fit": [{"x1": 2.0}, {"x1": 1.0}, {"x1": 9.0}]}
-    )  # fmt: skip
-    pq.write_table(wide, tmp_path / "staged" / "wide" / "part.parquet")
     selection = SimpleNamespace(name="sn", channel="SN", columns={})
-    unit = SimpleNamespace(
-        name="fit", channels=("SN",), columns=[SimpleNamespace(name="x1", type="double")]
-    )
     lines: list[str] = []
     monkeypatch.setattr(
         samples, "sample_types", lambda *_: {"z": "double", "fit.x1": "double", "name": "string"}
     )
     monkeypatch.setattr(samples, "column_meanings", lambda *_: ({}, {}))
     context = SimpleNamespace(
-        lake=lake, folder=str(tmp_path / "staged"), run_id="run", out=lines.append, lines=lines,
+        lake=lake, run_id="run", out=lines.append, lines=lines,
         counts=Counts(), reaches_out=True,
-        job=SimpleNamespace(selections=[selection], units=[unit], samples=[]),
+        job=SimpleNamespace(selections=[selection], units=[], samples=[]),
     )  # fmt: skip
     context.commit = lambda table, rows: insert(lake, table, rows, {})
     return context
@@ -328,12 +318,23 @@ FOUND = {
 }
 
 
+class Fits:
+    """Results of a unit, in another order than the candidates, and of other states too."""
+
+    step = SimpleNamespace(columns=[SimpleNamespace(name="x1")])
+
+    def table(self, columns: list[str], where: Any) -> pa.Table:
+        n = {"status": [0] * 3, "message": [None] * 3, "duration_ms": [1.0] * 3}
+        made = pa.table({"state_id": ["s2", "s1", "s9"], "x1": [2.0, 1.0, 9.0], **n})
+        return made.filter(where).select(columns)
+
+
 def run(context: Any, **units: T3Unit) -> dict[str, Any]:
     context.job.samples = [
         SimpleNamespace(name=n, spec=n, of="sn", unit=u) for n, u in units.items()
     ]
     record: Any = Run("run", "job", "", "", "", {}, "raw", None)  # type: ignore[arg-type]
-    return {output.name: output for output in run_samples(context, record, FOUND)}
+    return {output.name: output for output in run_samples(context, record, FOUND, {"fit": Fits()})}
 
 
 def test_what_units_make_is_kept_and_one_that_fails_costs_itself_alone(context: Any) -> None:

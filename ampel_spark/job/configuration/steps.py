@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from ampel_spark.t2.unit import Unit
 
 __all__ = [
+    "OUTCOME",
     "STATE_COLUMNS",
     "Own",
     "build_filters",
@@ -91,7 +92,8 @@ STATE_COLUMNS = {
     "jd_first": "double",
     "jd_last": "double",
 }
-_OUTCOME = {"status": "int", "message": "string", "duration_ms": "double"}
+#: What every unit's results say of how they ended, with Spark types.
+OUTCOME = {"status": "int", "message": "string", "duration_ms": "double"}
 
 
 def build_filters(
@@ -449,7 +451,7 @@ def result_types(units: Iterable[UnitStep]) -> dict[str, str]:
     """Return what an expression may name: columns of a state and ``unit.column``, with types."""
     types = dict(STATE_COLUMNS)
     for unit in units:
-        types |= {f"{unit.name}.{name}": kind for name, kind in _OUTCOME.items()}
+        types |= {f"{unit.name}.{name}": kind for name, kind in OUTCOME.items()}
         types |= {f"{unit.name}.{column.name}": column.type for column in unit.columns}
     return types
 

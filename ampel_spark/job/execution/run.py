@@ -189,7 +189,7 @@ def run_job(
             record_calibration(context)
             found, results = _tiers(context, selections, traces)
             with _timed(counts, "samples"):
-                made = run_samples(context, run, found)
+                made = run_samples(context, run, found, results)
             written, problems = _export(context, run, found)
             problems += [f"{m.name} of t3 failed" for m in made if m.failure]
             counts.seconds["total"] = round(time.monotonic() - clock, 2)

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow.dataset import dataset
 
 from ampel_spark.classes import with_line
 from ampel_spark.errors import AmpelSparkError, UnitError
 from ampel_spark.job.configuration.model import SampleStep
-from ampel_spark.job.configuration.steps import sample_types
+from ampel_spark.job.configuration.steps import OUTCOME, sample_types
 from ampel_spark.job.execution.report import column_meanings, light_curves_of
-from ampel_spark.job.execution.tiers import Context
+from ampel_spark.job.execution.tiers import Computed, Context, Results
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.parts import arrow_schema, arrow_type
 from ampel_spark.lake.reading import open_table
@@ -53,7 +52,9 @@ class _Made:
     messages: list[str] = field(default_factory=list)
 
 
-def run_samples(context: Context, run: Run, found: Mapping[str, pa.Table]) -> list[SampleOutput]:
+def run_samples(
+    context: Context, run: Run, found: Mapping[str, pa.Table], results: Results
+) -> list[SampleOutput]:
     """Run the units of T3, each for itself: one that fails costs the others nothing.
 
     Parameters
@@ -64,6 +65,8 @@ def run_samples(context: Context, run: Run, found: Mapping[str, pa.Table]) -> li
         The record so far.
     found : mapping of str to Arrow table
         Candidates by selection.
+    results : mapping
+        Results of the units of T2, by the entry's name.
     """
     made = []
     for step in context.job.samples:
@@ -73,7 +76,7 @@ def run_samples(context: Context, run: Run, found: Mapping[str, pa.Table]) -> li
         started = time.monotonic()
         mine, failure = _Made(), ""
         try:
-            sample = _sample(context, run, step, found[step.of])
+            sample = _sample(context, run, step, found[step.of], results)
             for output in step.unit.process(sample) or ():
                 _take(context, run, step, output, mine)
         except Exception as error:  # a unit costs itself alone
@@ -98,7 +101,9 @@ def run_samples(context: Context, run: Run, found: Mapping[str, pa.Table]) -> li
     return made
 
 
-def _sample(context: Context, run: Run, step: SampleStep, candidates: pa.Table) -> Sample:
+def _sample(
+    context: Context, run: Run, step: SampleStep, candidates: pa.Table, computed: Results
+) -> Sample:
     selection = next(s for s in context.job.selections if s.name == step.of)
     units, meanings = column_meanings(context.job, selection)
     states = candidates["state_id"].combine_chunks()
@@ -106,7 +111,7 @@ def _sample(context: Context, run: Run, step: SampleStep, candidates: pa.Table) 
 
     def results(unit: str) -> pa.Table:
         if unit not in held:
-            held[unit] = _results(context, selection.channel, states, unit)
+            held[unit] = _aligned(computed[unit], states)
         return held[unit]
 
     def curves(wanted: Sequence[str]) -> Mapping[str, LightCurve]:
@@ -117,14 +122,12 @@ def _sample(context: Context, run: Run, step: SampleStep, candidates: pa.Table) 
                   results, curves)  # fmt: skip
 
 
-def _results(context: Context, channel: str, states: pa.Array, unit: str) -> pa.Table:
+def _aligned(results: Computed, states: pa.Array) -> pa.Table:
     """Return the results of a unit on states, in their order; null where there is none."""
-    wide = dataset(f"{context.folder}/wide")
-    mine = (pc.field("channel") == channel) & pc.field("state_id").isin(states)
-    rows = wide.to_table(columns=["state_id", unit], filter=mine)
+    names = [*OUTCOME, *(column.name for column in results.step.columns)]
+    rows = results.table(["state_id", *names], pc.field("state_id").isin(states))
     place = pc.index_in(states, value_set=rows["state_id"].combine_chunks())
-    column = rows[unit].combine_chunks().take(place)
-    return pa.Table.from_arrays(column.flatten(), [field.name for field in column.type])
+    return rows.select(names).take(place)
 
 
 def _take(context: Context, run: Run, step: SampleStep, output: Output, made: _Made) -> None:
