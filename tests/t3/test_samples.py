@@ -299,7 +299,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     context = SimpleNamespace(
         lake=lake, run_id="run", out=lines.append, lines=lines,
         counts=Counts(), reaches_out=True,
-        job=SimpleNamespace(selections=[selection], units=[], samples=[]),
+        job=SimpleNamespace(selections=[selection], units=[], samples=[], survey=None),
     )  # fmt: skip
     context.commit = lambda table, rows: insert(lake, table, rows, {})
     return context
