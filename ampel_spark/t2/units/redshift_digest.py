@@ -124,18 +124,23 @@ class RedshiftDigest(Unit):
         found = [*self._redshifts(light_curve, table)]
         if not found:
             return result
+        groups, _, redshifts, distances = zip(*found, strict=True)
         result |= {
-            "z_all": [z for _, _, z, _ in found],
-            "group_all": [float(group) for group, _, _, _ in found],
-            "dist_all": [math.nan if d is None else d for _, _, _, d in found],
+            "z_all": [*redshifts],
+            "group_all": [*map(float, groups)],
+            "dist_all": [math.nan if d is None else d for d in distances],
         }
-        best = min(group for group, _, _, _ in found)
-        if best > self.max_category:
-            return result
+        best = min(groups)
+        return result if best > self.max_category else result | self._best(best, found)
+
+    def _best(
+        self, best: int, found: Sequence[tuple[int, str, float, float | None]]
+    ) -> dict[str, Any]:
+        """Return what the redshifts of the best group say together."""
         mine = [entry for entry in found if entry[0] == best]
         # each redshift has a distance of its own, or none: one cannot count for another
         distances = [d for _, _, _, d in mine if d is not None]
-        return result | {
+        return {
             "ampel_z": float(np.mean([z for _, _, z, _ in mine])),
             "group_z_nbr": best,
             "group_z_precision": self.category_precision[best - 1],
