@@ -6,7 +6,7 @@ PYTHON := "$(VENV)/bin/python"
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test long-test coverage lint format types notebooks bench kill-test clean
+.PHONY: help setup test long-test fuzz coverage lint format types notebooks bench kill-test clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,10 @@ test:  ## all tests but the longest
 long-test:  ## the tests that take minutes each, which `make test` leaves out
 	@./setup.sh test
 	$(PYTHON) -m pytest -m long $(ARGS)
+
+fuzz:  ## odd values in all that is read: CHANGES (50000) of them a reader
+	@./setup.sh test
+	FUZZ_CHANGES=$(or $(CHANGES),50000) $(PYTHON) -m pytest -s tests/archive/reading/test_fuzz_values.py tests/archive/reading/test_photometry_fuzz.py tests/cases/test_fuzz_services.py $(ARGS)
 
 coverage:  ## all tests, and how much of the package they reach
 	@./setup.sh test

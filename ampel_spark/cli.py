@@ -17,7 +17,9 @@ from ampel_spark import __version__
 from ampel_spark.commands.parsers import GROUPS
 from ampel_spark.commands.saying import Escaped, sentence
 from ampel_spark.errors import AmpelSparkError, ArchiveError, LakeError
+from ampel_spark.interface.places import lake_of
 from ampel_spark.lake.lost import explained
+from ampel_spark.store import NOT_YET, Remote
 
 __all__ = ["main", "make_parser"]
 
@@ -53,6 +55,7 @@ def _run(argv: Sequence[str], debug: bool) -> int:
         return int(ended.code or 0)
     try:
         with explained(getattr(args, "lake", None)):
+            _check_place(args)
             code: int = _function(args.function)(args)
         sys.stdout.flush()
         return code
@@ -74,6 +77,14 @@ def _run(argv: Sequence[str], debug: bool) -> int:
             raise
         print(f"ampel-spark: {said}", file=sys.stderr)
         return 1
+
+
+def _check_place(args: argparse.Namespace) -> None:
+    """Refuse a lake that the command cannot work on, before anything starts."""
+    if args.works and hasattr(args, "lake"):
+        lake = lake_of(args.lake)
+        if isinstance(lake, Remote):
+            raise LakeError(f"lake {lake} {NOT_YET}")
 
 
 def make_parser() -> argparse.ArgumentParser:

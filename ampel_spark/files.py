@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ampel_spark.store import Remote, place
+
 if TYPE_CHECKING:
     from pyarrow.fs import SubTreeFileSystem
 
@@ -55,4 +57,7 @@ def files_in(folder: str | Path) -> SubTreeFileSystem:
     """
     from pyarrow import fs
 
-    return fs.SubTreeFileSystem(str(Path(folder).resolve()), fs.LocalFileSystem())
+    path = place(folder)
+    if isinstance(path, Remote):
+        return fs.SubTreeFileSystem(path.inside, path.file_system)
+    return fs.SubTreeFileSystem(str(path.resolve()), fs.LocalFileSystem())

@@ -47,6 +47,7 @@ _MAGIC = {
 # What else a file may be; the cure follows the name.
 _OTHERS = (
     (rb"\s*<(?i:!doctype html|html)", "a web page, perhaps an error message; download it again"),
+    (rb"version https://git-lfs", "a pointer of Git LFS; fetch the file itself (git lfs pull)"),
     (rb"\s*<\?xml", "XML"),
     (rb"\s*[\[{]", "JSON"),
     (rb"PK\x03\x04", "a zip archive; unpack it before"),

@@ -55,8 +55,8 @@ def get_session(
     Raises
     ------
     SetupError
-        If Java, the pinned packages or the jars are missing, or spark-submit was called without the
-        project's settings.
+        If Java, the pinned packages or the jars are missing, spark-submit was called without the
+        project's settings, or a worker of a cluster has another version than the driver.
     """
     check_packages()
     from pyspark import SparkContext
@@ -82,6 +82,14 @@ def get_session(
             "this Spark session knows no Delta Lake, for it was not started with the project's"
             " settings: submit jobs with ./spark-submit.sh, or stop the session first"
         )
+    if first and not (session.sparkContext.master or "local").startswith("local"):
+        from ampel_spark.workers import check_workers
+
+        try:
+            check_workers(session)
+        except SetupError:
+            session.stop()
+            raise
     # the caller gets the exception; PySpark would print it as a line of JSON too
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -52,13 +52,18 @@ UNTRACED = {
     "ampel_spark.classes": "how a class is found and what it refuses, not what it does",
     "ampel_spark.document": "the YAML of settings, as the library that reads it",
     "ampel_spark.errors": "the words of errors",
+    "ampel_spark.events.notices": "how events are read: input hashes name their content",
+    "ampel_spark.events.reading": "which events are read: input hashes name their content",
+    "ampel_spark.events.store": "which revisions count: input hashes name them",
     "ampel_spark.files": "when a file is read again, not what is in it",
     "ampel_spark.lake.log": "how a table is written, not what is in it",
     "ampel_spark.lake.parts": "how a table is written, not what is in it",
     "ampel_spark.kernels": "where compiled code is kept",
+    "ampel_spark.store": "where files are, not what is in them",
     "ampel_spark.t2.fits.recipes": "names parameters, which are in the trace themselves",
     "ampel_spark.problems": "the words of what a model refuses",
     "ampel_spark.salt.warmup": "when kernels are compiled, not what they compute",
+    "ampel_spark.settings": "where settings are found, not what they say",
     "ampel_spark.trace": "names what decides, and decides nothing itself",
 }
 

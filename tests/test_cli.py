@@ -27,6 +27,7 @@ COMMANDS = [
     "run",
     "systematics",
     "rerun",
+    "publish",
     "reproduce",
     "ingest",
     "simulate",
@@ -34,10 +35,14 @@ COMMANDS = [
     "show",
     "diff",
     "tables",
+    "branch",
     "maintain",
     "units",
     "validate",
     "catalog",
+    "event",
+    "train",
+    "models",
     "search",
     "explain",
     "object",
@@ -58,13 +63,16 @@ def test_every_command_has_help_and_a_function(
     assert cli.main([name, "--help"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: ampel-spark {name}")
-    assert ("--lake" in out) == (name not in ("simulate", "units", "catalog"))
-    assert ("--format" in out) == (name not in ("run", "rerun", "systematics", "catalog"))
+    groups = ("catalog", "event", "models")
+    assert ("--lake" in out) == (name not in ("simulate", "units", *groups))
+    plain = ("run", "rerun", "systematics", "publish", "branch", *groups)
+    assert ("--format" in out) == (name not in plain)
     words = {
         "run": ["job.yml"], "ingest": ["a"], "simulate": ["a"], "show": ["latest"], "diff": ["a", "b"],
         "validate": ["job.yml"], "systematics": ["job.yml"], "rerun": ["latest"], "reproduce": ["latest"],
         "explain": ["1", "--channel", "SN"], "object": ["ZTF18abxhyqv"],
-        "catalog": ["diff", "hosts", "0", "1"], "search": ["alerts", "--cone", "1", "2", "3"],
+        "catalog": ["diff", "hosts", "0", "1"], "event": ["list"], "models": ["list"],
+        "train": ["model.yml"], "publish": ["latest", "--to", "a"], "branch": ["trial"], "search": ["alerts", "--cone", "1", "2", "3"],
     }  # fmt: skip
     args = cli.make_parser().parse_args([name, *words.get(name, [])])
     assert callable(cli._function(args.function))

@@ -26,7 +26,8 @@ from ampel_spark.t2 import Refusal, Unit
 from ampel_spark.t2.registry import UNITS, build
 from ampel_spark.t2.runner import _with_ties
 from ampel_spark.t2.trace import trace_of
-from tests.t2.test_units import CONFIG, CURVES, batch, write_bump
+from tests.t2.models import write_models
+from tests.t2.test_units import CONFIG, CURVES, EVENT, batch, write_bump
 
 #: By name: the unit and the parameters in which it differs from those of `tests.t2.test_units`.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -72,7 +73,20 @@ PINS = {
         f"{_UNIT}light_curve_features compiled features.compute features.definitions"
         " features.kernel features.probe features.twin"
     ),
+    "classify": (
+        f"{_UNIT}classify classifiers.model classifiers.priors classifiers.redshifts"
+        " classifiers.settings classifiers.taxonomy"
+    ),
     "lens_colours": f"{_UNIT}lens_colours t2.fits.info t2.fits.models t2.fits.points",
+    "lens_evidence": (
+        f"{_UNIT}lens_evidence {_FITS.removesuffix(' t2.fits.task')} compiled"
+        " lensing.fitter lensing.kernel lensing.other salt.dust salt.kernel salt.maths salt.options"
+        f" salt.photometry salt.tables t2.fits.neighbours {_MATCHING}"
+    ),
+    "event_match": (
+        f"{_UNIT}event_match events.event events.matching events.shapes sky.angles sky.healpix"
+        " sky.skymaps"
+    ),
     "light_curve_summary": f"{_UNIT}light_curve_summary sky.angles",
     "milky_way_dust": f"{_UNIT}milky_way_dust sky.dust",
     "object_table": f"{_UNIT}object_table archive.reading.tables {_FILES}",
@@ -109,7 +123,9 @@ def check(name: str, found: Sequence[str]) -> None:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "hosts.csv").write_text("ra,dec,z,type\n150,2,0.06,Sb\n")
     (tmp_path / "sample.csv").write_text(f"SN,z_hel\n{CURVES[0].name},0.06\n")
+    (tmp_path / "events.json").write_text(EVENT)
     write_bump(tmp_path)
+    write_models(tmp_path)
     return tmp_path
 
 

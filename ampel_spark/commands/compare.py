@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ampel_spark.commands.output import print_pairs, print_rows, to_json
 from ampel_spark.interface.places import lake_of
+from ampel_spark.store import place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ def diff(args: Namespace) -> int:
     from ampel_spark.job.comparison.compare import compare
 
     lake = lake_of(args.lake)
-    other = Path(args.lake_b).expanduser().resolve() if args.lake_b else None
+    other = place(args.lake_b).resolve() if args.lake_b else None
     found = compare(
         lake,
         args.run_a,

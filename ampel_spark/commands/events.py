@@ -122,7 +122,7 @@ def _plot(lake: Path, event: Event, path: Path, table: str | None) -> None:
         raise ConfigError(f"--plot {path}: give a file .svg or .png")
     ra, dec = np.empty(0), np.empty(0)
     if table is not None:
-        from ampel_spark.events.matching import cover
+        from ampel_spark.events.covers import cover
         from ampel_spark.sky.search import search
 
         found = search(lake, table, cover(event), ["ra", "dec"])

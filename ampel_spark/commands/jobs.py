@@ -61,10 +61,12 @@ def _run_bundle(args: Namespace) -> int:
         bundle = open_bundle(args.job, place)
         given = {"archive": args.archive, "calibration": args.calibration, "sets": args.set}
         job = load_bundle(bundle, catalogs, code=not args.no_code, **given)
+        # What is changed on purpose is not compared.
         asked = bool(args.set or args.calibration or args.no_code)
-        for line in () if asked else (found := differences(bundle, job)):
+        found = [] if asked else differences(bundle, job)
+        for line in found:
             print(f"differs: {line}", file=sys.stderr, flush=True)
-        if not asked and found and not (args.dry_run or args.anyway):
+        if found and not (args.dry_run or args.anyway):
             raise ConfigError(
                 f"{args.job} would not give here what it gave where it was made: set up the same"
                 " versions (bundle.json in it names them), or run it with --anyway"
@@ -90,7 +92,7 @@ def publish(args: Namespace) -> int:
     size = args.to.stat().st_size / 1e6
     print(f"publish: {args.to}: {len(about['files'])} files, {size:.1f} MB")
     for path in about["archive"]:
-        print(f"publish: without the archive {path}: who runs it gives one by --archive, or a lake")
+        print(f"publish: without {path}: who runs it names an archive, or a lake that has it")
     return 0
 
 

@@ -250,6 +250,32 @@ def _catalogs(commands: Any) -> None:
     differ.add_argument("after", type=int, metavar="V2")
 
 
+def _models(commands: Any) -> None:
+    train = add_command(
+        commands, "train", "models.train",
+        "train a classifier's model from features of a lake, and keep it with its origin",
+        works=True,
+    )  # fmt: skip
+    train.add_argument("recipe", type=Path, metavar="MODEL.yml")
+    train.add_argument("--out", type=Path, metavar="FILE.json",
+                       help="where to write the model (default: reports/ of the lake)")  # fmt: skip
+    models = commands.add_parser("models", help="list, show, compare and train again models")
+    kinds = models.add_subparsers(metavar="WHAT", required=True)
+    add_command(kinds, "list", "models.list_models", "list the models of a lake")
+    shown = add_command(kinds, "show", "models.show", "show all about a model")
+    again = add_command(
+        kinds, "reproduce", "models.reproduce",
+        "train a model again from the rows that it was trained with, and compare", works=True,
+    )  # fmt: skip
+    for sub in (shown, again):
+        sub.add_argument("name", metavar="NAME")
+        sub.add_argument("--version", type=int, metavar="N", help="default: the newest")
+    differ = add_command(kinds, "diff", "models.diff", "show what differs between two versions")
+    differ.add_argument("name", metavar="NAME")
+    differ.add_argument("before", type=int, metavar="V1")
+    differ.add_argument("after", type=int, metavar="V2")
+
+
 def _events(commands: Any) -> None:
     event = commands.add_parser("event", help="add, list, show and compare events with a region")
     kinds = event.add_subparsers(metavar="WHAT", required=True)
@@ -324,7 +350,7 @@ def _objects(commands: Any) -> None:
 
 #: What adds the commands, in the order of the help.
 GROUPS: tuple[Callable[[Any], None], ...] = (
-    _jobs, _archives, _lakes, _checks, _catalogs, _events, _searches, _objects,
+    _jobs, _archives, _lakes, _checks, _catalogs, _events, _models, _searches, _objects,
 )  # fmt: skip
 
 

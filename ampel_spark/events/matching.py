@@ -18,11 +18,9 @@ from ampel_spark.errors import ConfigError
 from ampel_spark.events.event import MAP, NONE, Event
 from ampel_spark.events.shapes import Shapes, sigma_of
 from ampel_spark.sky import healpix
-from ampel_spark.sky.angles import separation
-from ampel_spark.sky.regions import Region
 from ampel_spark.sky.skymaps import DEG2
 
-__all__ = ["EventIndex", "EventMatches", "Times", "cover", "reach_of"]
+__all__ = ["EventIndex", "EventMatches", "Times", "nearest_times"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -113,7 +111,7 @@ class EventIndex:
         names = sorted({e.event for e in self.events})
         self._rank = np.array([names.index(e.event) for e in self.events], np.int64)
         self._is_map = np.array([e.shape == MAP for e in self.events], bool)
-        self._edges, self._first, self._held = _cut(self._ranges(), len(self.events))
+        self._edges, self._first, self._held = _cut(self.ranges(), len(self.events))
 
     def __len__(self) -> int:
         return len(self.events)
@@ -162,7 +160,7 @@ class EventIndex:
         k = self._held[np.repeat(self._first[np.maximum(at, 0)], count) + within]
         offset = np.full(len(left), np.nan)
         if times is not None:
-            offset = _nearest(times, left + first, self.jd[k], window)
+            offset = nearest_times(times, left + first, self.jd[k], window)
             seen = np.isfinite(offset)
             left, k, offset = left[seen], k[seen], offset[seen]
         level, density, distmu, distsigma = self._measured(k, left + first, ra, dec, hpx[left])
@@ -198,8 +196,8 @@ class EventIndex:
                 mu[pairs], sigma[pairs] = skymap.distmu[row], skymap.distsigma[row]
         return level, density, mu, sigma
 
-    def _ranges(self) -> list[tuple[Integers, Integers, Integers]]:
-        """Return ranges that cover the regions, as starts, stops and numbers of events."""
+    def ranges(self) -> list[tuple[Integers, Integers, Integers]]:
+        """Return order-29 ranges that cover the regions, as starts, stops and numbers of events."""
         found: list[tuple[Integers, Integers, Integers]] = []
         plain = np.flatnonzero([e.shape not in (MAP, NONE) for e in self.events])
         if len(plain):
@@ -211,40 +209,6 @@ class EventIndex:
             ranges = skymap.ranges(0.9 if self.level is None else self.level)
             found.append((ranges[:, 0], ranges[:, 1], np.full(len(ranges), i)))
         return found
-
-
-def cover(event: Event, level: float | None = None, rectangle: bool = False) -> Region:
-    """Return the region of an event, for searches."""
-    index = EventIndex([event], level, rectangle)
-    starts = [np.column_stack(part[:2]) for part in index._ranges()]
-    ranges = healpix.merged(np.concatenate([np.empty((0, 2), np.int64), *starts]))
-
-    def holds(ra: Floats, dec: Floats) -> Mask:
-        found = np.zeros(len(ra), bool)
-        found[index.match(ra, dec).left] = True
-        return found
-
-    return Region(f"{event.event}, {event.area:.4g} deg2", ranges, holds)
-
-
-def reach_of(event: Event) -> float:
-    """Return how far the 90 % region of an event goes from its centre, degrees."""
-    if event.skymap is None:
-        return float(Shapes.of([event]).reach(None)[0])
-    from astropy import units as u
-    from astropy_healpix import healpix_to_lonlat
-
-    skymap = event.skymap
-    rows = skymap.within(0.9)
-    if not len(rows):
-        return 1.0
-    far, side = 0.0, np.sqrt(skymap.area[rows] * DEG2)
-    for order in np.unique(skymap.order[rows]):
-        mine = rows[skymap.order[rows] == order]
-        lon, lat = healpix_to_lonlat(skymap.pixel[mine], 1 << int(order), order="nested")
-        apart = separation(event.ra, event.dec, lon.to_value(u.deg), lat.to_value(u.deg)) / 3600.0
-        far = max(far, float(apart.max()))
-    return min(far + float(side.max()), 180.0)
 
 
 def _circles(
@@ -302,7 +266,7 @@ def _groups(k: Integers, pairs: Integers) -> Iterator[tuple[int, Integers]]:
             yield int(k[part[0]]), part
 
 
-def _nearest(times: Times, left: Integers, jd: Floats, window: tuple[float, float]) -> Floats:
+def nearest_times(times: Times, left: Integers, jd: Floats, window: tuple[float, float]) -> Floats:
     """Return event less object of the time that is closest to an event; NaN outside a window."""
     count = times.offsets[left + 1] - times.offsets[left]
     pair = np.repeat(np.arange(len(left)), count)

@@ -23,13 +23,20 @@ from ampel_spark.bounds import cure, limit
 from ampel_spark.dialects import DialectError
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.events.event import ELLIPSE, NONE, QUARTERS, RETRACTION, Event
-from ampel_spark.packed import plain_name
 from ampel_spark.problems import read_model
 from ampel_spark.settings import conf_file, find_conf
 from ampel_spark.sky.skymaps import SkyMap, read_skymap
 from ampel_spark.tabular import format_of, read_file
 
-__all__ = ["EventSettings", "Notices", "event_of", "julian", "load_settings", "read_notices"]
+__all__ = [
+    "EventSettings",
+    "Notices",
+    "event_of",
+    "is_json",
+    "julian",
+    "load_settings",
+    "read_notices",
+]
 
 _Field = Literal[
     "event", "revision", "type", "time", "sent", "pipeline", "ra", "dec", "error", "minor", "angle",
@@ -467,24 +474,25 @@ def _read(
 
 def _settings_of(notice: Mapping[str, Any], path: Path) -> EventSettings:
     """Return the settings that fit a notice: those whose marks it has, else the general ones."""
-    kind = "json" if _is_json(path) else "table"
+    kind = "json" if is_json(path) else "table"
     lvk = load_settings("lvk") if find_conf("events", "lvk") is not None else None
     if lvk is not None and any(mark in notice for mark in lvk.marks):
         return lvk
     return load_settings(_DEFAULT[kind])
 
 
-def _is_json(path: Path) -> bool:
-    return plain_name(path.name).endswith((".json", ".jsonl"))
+def is_json(path: Path) -> bool:
+    """Return whether the name of a file says that it holds notices."""
+    return path.name.lower().endswith((".json", ".jsonl"))
 
 
 def _records(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield what a file holds, each with how errors name it."""
     if not path.is_file():
         raise ConfigError(f"there is no file {path}")
-    if plain_name(path.name).endswith((".fits", ".fit")):
+    if path.name.lower().endswith((".fits", ".fit", ".fits.gz", ".fit.gz")):
         yield str(path), read_skymap(path)
-    elif _is_json(path):
+    elif is_json(path):
         yield from _notices_in(path)
     else:
         yield from _rows_in(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.sky.healpix import SKY, in_ranges
 from ampel_spark.sky.skymaps import DEG2
 
-__all__ = ["EVENTS", "Added", "EventTable", "add", "compare", "folder_of", "is_stored"]
+__all__ = ["EVENTS", "Added", "EventTable", "add", "compare", "folder_of", "hash_of", "is_stored"]
 
 #: The table's name, by which a job's catalogue names it too.
 EVENTS = "events"
@@ -110,8 +110,8 @@ class EventTable:
     @property
     def content_hash(self) -> str:
         """Hash of what counts: 32 hexadecimal digits."""
-        said = [(row["event"], row["revision"], row["content_hash"]) for row in self.current]
-        return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
+        keys = ("event", "revision", "content_hash")
+        return hash_of(tuple(row[k] for k in keys) for row in self.current)
 
     def event(self, name: str, revision: int | None = None) -> Event:
         """Return one revision of an event, by default the newest.
@@ -143,6 +143,11 @@ class EventTable:
 def folder_of(lake: str | Path) -> Path:
     """Return the folder of the events of a lake."""
     return Path(lake) / EVENTS
+
+
+def hash_of(events: Iterable[tuple[str, int | None, str]]) -> str:
+    """Return a hash of events: of their names, revisions and content."""
+    return hashlib.blake2b(repr([*events]).encode(), digest_size=16).hexdigest()
 
 
 def is_stored(path: str | Path) -> bool:

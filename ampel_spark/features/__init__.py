@@ -8,6 +8,16 @@ for some bands, `compute` makes them of many light curves at once by compiled co
 from ampel_spark.features.compute import compute, warm
 from ampel_spark.features.definitions import Feature, FeatureSet, Options
 from ampel_spark.features.probe import features_id
+from ampel_spark.features.roles import role_of
 from ampel_spark.features.twin import compute_one
 
-__all__ = ["Feature", "FeatureSet", "Options", "compute", "compute_one", "features_id", "warm"]
+__all__ = [
+    "Feature",
+    "FeatureSet",
+    "Options",
+    "compute",
+    "compute_one",
+    "features_id",
+    "role_of",
+    "warm",
+]

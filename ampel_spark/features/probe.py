@@ -20,8 +20,8 @@ _CURVES, _LONGEST = 24, 30
 
 
 @functools.lru_cache(maxsize=64)
-def features_id(features: FeatureSet, options: Options) -> str:
-    """Return the id of features with their options, 16 hexadecimal digits.
+def features_id(features: FeatureSet, options: Options) -> int:
+    """Return the id of features with their options, a number of 52 bits, which a double can hold.
 
     Numbers count to six digits, which is what another machine's last bits cannot change.
     """
@@ -40,4 +40,4 @@ def features_id(features: FeatureSet, options: Options) -> str:
     )  # fmt: skip
     words = [f.name for f in features.features()]
     words += [f"{value:.5e}" for value in (values + 0.0).ravel().tolist()]
-    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
+    return int(hashlib.sha256("\n".join(words).encode()).hexdigest()[:13], 16)

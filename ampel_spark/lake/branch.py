@@ -29,6 +29,7 @@ from ampel_spark.lake.pins import BRANCH, pin
 from ampel_spark.lake.reading import GONE, check_lake, removed_versions, table_paths
 from ampel_spark.lake.runs import utc_now
 from ampel_spark.lake.whole import cure
+from ampel_spark.store import NOT_YET, Remote, place
 
 __all__ = ["Branch", "branch", "branch_of", "of_archive"]
 
@@ -77,7 +78,10 @@ def branch(lake: str | Path, to: str | Path, versions: Mapping[str, int] | None 
     LakeError
         If there is no such lake or version, a file of it is lost, or `to` is taken.
     """
-    parent, root = check_lake(lake).resolve(), Path(to).expanduser().resolve()
+    parent, root = check_lake(lake).resolve(), place(to).resolve()
+    for each in (parent, root):
+        if isinstance(each, Remote):
+            raise LakeError(f"lake {each} {NOT_YET}")
     check_path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise LakeError(f"{root} is not empty: name another folder for the branch")

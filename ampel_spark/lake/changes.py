@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ampel_spark.lake.log import actions_of, file_of
+from ampel_spark.store import delta_table, place
 
 __all__ = ["Changes", "changes", "files_at", "notes"]
 
@@ -62,7 +63,7 @@ def changes(table: str | Path, since: int, until: int) -> Changes | None:
             return None
         for action in lines:
             _apply(table, action, added, removed)
-    if not all(Path(path).is_file() for path in (*added, *removed)):
+    if not all(place(path).is_file() for path in (*added, *removed)):
         return None
     return Changes(tuple(sorted(added)), tuple(sorted(removed)))
 
@@ -106,7 +107,5 @@ def files_at(table: str | Path, version: int) -> list[str]:
 
     A clone of a table names files in the folder of another one.
     """
-    from deltalake import DeltaTable
-
-    found = DeltaTable(str(table), version=version).get_add_actions(flatten=True)
+    found = delta_table(table, version).get_add_actions(flatten=True)
     return sorted(str(file_of(table, path)) for path in found.column("path").to_pylist())

@@ -31,6 +31,7 @@ from ampel_spark.lake.log import (
 from ampel_spark.lake.reading import check_lake, dataset, read, removed_versions, table_paths
 from ampel_spark.lake.tables import TABLES, result_table
 from ampel_spark.lake.whole import cure, unlike
+from ampel_spark.store import arrow_file
 
 __all__ = ["Finding", "check"]
 
@@ -212,7 +213,7 @@ def _wrong_with(path: Path, file: _File) -> str | None:
                     digest.update(piece)
             return None if digest.hexdigest() == file.digest else "is changed: its hash is another"
         rows = 0
-        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+        with pq.ParquetFile(arrow_file(path), page_checksum_verification=True) as parquet:
             for batch in parquet.iter_batches():
                 rows += len(batch)
     except FileNotFoundError:

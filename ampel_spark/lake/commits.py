@@ -21,6 +21,7 @@ import pyarrow as pa
 from ampel_spark.lake.log import CHECKPOINTS, add_files, change_files
 from ampel_spark.lake.parts import Part, PartWriter, arrow_schema, parts_of, write_part
 from ampel_spark.lake.reading import dataset, open_table
+from ampel_spark.store import place
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -78,7 +79,7 @@ def commit(
         The commit's user metadata, written as JSON.
     """
     lake.ensure(table)
-    folder = Path(lake.path(table.name))
+    folder = place(lake.path(table.name))
     while True:
         version = lake.version(table.name)
         assert version is not None  # it was just ensured
@@ -211,7 +212,7 @@ def insert_parts(
     bool
         True if the files were added as they are.
     """
-    folder = Path(lake.path(table.name))
+    folder = place(lake.path(table.name))
     looked_at: list[int] = []
 
     def look(version: int) -> Change | None:

@@ -17,6 +17,7 @@ from ampel_spark.lake.log import commit_hash, metadata_of, newest_version
 from ampel_spark.lake.reading import open_table, read
 from ampel_spark.lake.runs import named_by, runs
 from ampel_spark.lake.whole import ARCHIVE, Named, check_sizes, cure, unlike
+from ampel_spark.store import place
 
 __all__ = ["HASHES", "Named", "check_known", "hashes", "marked", "named", "unlike"]
 
@@ -84,7 +85,7 @@ def check_known(lake: str | Path) -> None:
     LakeError
         If there is such a table.
     """
-    root = Path(lake).expanduser()
+    root = place(lake)
     each = [*named(root)]
     wrong = unlike(root, each)
     for name, said in wrong.items():

@@ -21,6 +21,7 @@ from ampel_spark.lake.log import CHECKPOINTS, create, newest_version, widen
 from ampel_spark.lake.marker import mark
 from ampel_spark.lake.reading import check_version, open_table, read
 from ampel_spark.lake.tables import TABLES, Table
+from ampel_spark.store import NOT_YET, Remote, delta_table, place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +64,7 @@ class Lake:
 
     def __init__(self, spark: SparkSession | None, root: str | Path) -> None:
         self._spark = spark
-        self.root = Path(root).resolve()
+        self.root = place(root).resolve()
         # Tables that were seen to be as they should be: looking again costs as much as writing.
         self._ensured: dict[str, Table] = {}
         self._noted: dict[str, frozenset[str]] = {}
@@ -73,6 +74,8 @@ class Lake:
     @property
     def spark(self) -> SparkSession:
         """The session that reads and writes DataFrames."""
+        if isinstance(self.root, Remote):
+            raise LakeError(f"lake {self.root} {NOT_YET}")
         if self._spark is None:
             raise RuntimeError(f"lake {self.root} was opened without Spark")
         return self._spark
@@ -176,10 +179,9 @@ class Lake:
     def files(self, name: str) -> pa.Table:
         """Return the files of a table and their statistics; only what is new of its log is read."""
         import pyarrow as pa
-        from deltalake import DeltaTable
 
         newest = self.version(name)
-        version, there, actions = self._logs.get(name) or (None, DeltaTable(self.path(name)), None)
+        version, there, actions = self._logs.get(name) or (None, delta_table(self.path(name)), None)
         if version != newest:
             there.update_incremental()
             if "deletionVectors" in (there.protocol().reader_features or ()):
@@ -196,18 +198,14 @@ class Lake:
 
     def checkpoint(self, name: str) -> None:
         """Write down the state of a table, so that its log need not be read from the beginning."""
-        from deltalake import DeltaTable
-
-        DeltaTable(self.path(name)).create_checkpoint()
+        delta_table(self.path(name)).create_checkpoint()
 
     def commits(self, name: str, since: int) -> list[dict[str, Any]]:
         """Return the user metadata of a table's commits after version `since`, newest first."""
-        from deltalake import DeltaTable
-
         version = self.version(name)
         if version is None or version <= since:
             return []
-        found = DeltaTable(self.path(name)).history(version - since)
+        found = delta_table(self.path(name)).history(version - since)
         return [json.loads(commit.get("userMetadata") or "{}") for commit in found]
 
     @contextlib.contextmanager
@@ -216,6 +214,8 @@ class Lake:
 
         There are ``archive``: one ingest at a time; and that under which runs pin versions.
         """
+        if isinstance(self.root, Remote):
+            raise LakeError(f"lake {self.root} {NOT_YET}")
         folder = self.root / "_locks"
         _make_folder(folder)
         with _opened(folder / name) as stream:

@@ -24,6 +24,7 @@ from typing import Any
 
 import ampel_spark
 from ampel_spark.errors import LakeError
+from ampel_spark.store import Remote, place
 
 __all__ = [
     "CHECKPOINTS",
@@ -63,7 +64,8 @@ _APPEND = {"mode": "Append", "partitionBy": "[]"}
 def newest_version(table: str | Path) -> int | None:
     """Return the newest version of the table in a folder; None where there is none."""
     try:
-        names = os.listdir(Path(table) / "_delta_log")
+        log = place(table) / "_delta_log"
+        names = [p.name for p in log.iterdir()] if isinstance(log, Remote) else os.listdir(log)
     except FileNotFoundError:
         return None
     return max(
@@ -73,7 +75,7 @@ def newest_version(table: str | Path) -> int | None:
 
 def commit_path(table: str | Path, version: int) -> Path:
     """Return the file of a commit."""
-    return Path(table) / "_delta_log" / f"{version:020d}.json"
+    return place(table) / "_delta_log" / f"{version:020d}.json"
 
 
 def commit_hash(table: str | Path, version: int) -> str | None:
@@ -90,7 +92,7 @@ def commit_hash(table: str | Path, version: int) -> str | None:
 def file_of(table: str | Path, path: str) -> Path:
     """Return the file that a commit names: in the table's folder, or where a clone says it is."""
     plain = urllib.parse.urlsplit(path).path if path.startswith("file:") else path
-    return Path(table) / urllib.parse.unquote(plain)
+    return place(table) / urllib.parse.unquote(plain)
 
 
 def actions_of(table: str | Path, version: int) -> list[dict[str, Any]]:
@@ -106,7 +108,7 @@ def actions_of(table: str | Path, version: int) -> list[dict[str, Any]]:
 
 def uncovered(table: str | Path) -> range:
     """Return the versions after a table's last checkpoint: readers need the commits of these."""
-    log = Path(table) / "_delta_log"
+    log = place(table) / "_delta_log"
     checkpoints = [int(path.name[:20]) for path in log.glob("*.checkpoint*.parquet")]
     newest = newest_version(table)
     return range(max(checkpoints, default=-1) + 1, (-1 if newest is None else newest) + 1)
@@ -174,7 +176,7 @@ def create(
                       "writerFeatures": ["inCommitTimestamp", "invariants", "appendOnly"]}},
         *map(_action, files),
     ]  # fmt: skip
-    (Path(table) / "_delta_log").mkdir(parents=True, exist_ok=True)
+    (place(table) / "_delta_log").mkdir(parents=True, exist_ok=True)
     return _link(table, 0, lines)
 
 
@@ -357,6 +359,8 @@ def _is_timed(table: str | Path, version: int) -> bool:
 def _link(table: str | Path, version: int, lines: Sequence[Mapping[str, Any]]) -> bool:
     """Write a commit; False where somebody made this version first."""
     commit = commit_path(table, version)
+    if isinstance(commit, Remote):
+        return commit.put_new(_text(lines).encode())
     log = commit.parent
     partial = log / f".{uuid.uuid4()}.tmp"
     try:

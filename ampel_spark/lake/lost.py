@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ampel_spark.errors import AmpelSparkError, LakeError
 from ampel_spark.lake.log import commit_path, file_of, newest_version, uncovered
 from ampel_spark.lake.marker import MARKER
+from ampel_spark.store import Remote, delta_table, place
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -38,13 +39,12 @@ def lost_files(table: str | Path, version: int | None = None) -> list[Path]:
     version : int, optional
         By default the newest.
     """
-    from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
-    folder = Path(table)
+    folder = place(table)
     newest = newest_version(folder)
     try:
-        there = DeltaTable(str(folder), version=version)
+        there = delta_table(folder, version)
         behind = version is None and newest is not None and there.version() != newest
     except (DeltaError, OSError):
         behind = True
@@ -64,12 +64,14 @@ def misfits(folder: Path, table: DeltaTable) -> Iterator[tuple[Path, int | None,
     import pyarrow as pa
 
     actions = pa.table(table.get_add_actions(flatten=False))
+    sizes = folder.sizes() if isinstance(folder, Remote) else None
     for name, size in zip(
         actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True
     ):
         path = file_of(folder, name)
+        there: int | None
         try:
-            there = path.stat().st_size
+            there = path.stat().st_size if sizes is None else sizes.get(str(path))
         except OSError:
             there = None
         if there != size:
@@ -99,7 +101,7 @@ def check_whole(table: str | Path, version: int | None = None) -> None:
     """
     lost = lost_files(table, version)
     if lost:
-        raise LakeError(_sentence(Path(table), lost))
+        raise LakeError(_sentence(place(table), lost))
 
 
 @contextlib.contextmanager
@@ -147,7 +149,7 @@ def explanation(error: BaseException, lake: str | Path | None = None) -> LakeErr
             return LakeError(_sentence(table, lost))
     if lake is None or not (isinstance(error, OSError) or named or _is_of_delta(error)):
         return None
-    logs = sorted(Path(lake).expanduser().glob("*/_delta_log"))
+    logs = sorted(place(lake).glob("*/_delta_log"))
     for table in (log.parent for log in logs):
         if lost := lost_files(table):
             return LakeError(_sentence(table, lost))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ampel_spark.errors import LakeError
+from ampel_spark.store import place
 
 __all__ = ["FORMAT", "MARKER", "check_format", "check_path", "mark", "read_marker", "write_marker"]
 
@@ -37,7 +38,7 @@ def mark(root: str | Path) -> Path:
     LakeError
         If `root` is something else than a lake of this format.
     """
-    root = Path(root).resolve()
+    root = place(root).resolve()
     check_path(root)
     if _is_marked(root):
         return root

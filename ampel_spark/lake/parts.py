@@ -23,6 +23,7 @@ from pyarrow import parquet
 
 from ampel_spark.lake.tables import struct_fields
 from ampel_spark.lake.tasks import TOLD, Work, tell
+from ampel_spark.store import place
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -109,6 +110,8 @@ class HashedFile(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         self._stream = path.open("wb")
+        #: Bytes written.
+        self.size = 0
         self._hash = hashlib.blake2b(digest_size=16)
 
     def writable(self) -> bool:
@@ -116,7 +119,9 @@ class HashedFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         self._hash.update(data)
-        return self._stream.write(data)
+        written = self._stream.write(data)
+        self.size += written
+        return written
 
     def close(self) -> None:
         self._stream.close()
@@ -141,7 +146,7 @@ class PartWriter:
     """
 
     def __init__(self, folder: str | Path, schema: pa.Schema, noted: Sequence[str]) -> None:
-        self._path = Path(folder) / f"part-{uuid.uuid4()}.zstd.parquet"
+        self._path = place(folder) / f"part-{uuid.uuid4()}.zstd.parquet"
         self._schema, self._noted = schema, noted
         self._rows = 0
         self._extremes: dict[str, list[Any]] = {name: [] for name in noted}
@@ -175,7 +180,7 @@ class PartWriter:
         known = {name: values for name, values in self._extremes.items() if values}
         return Part(
             self._path.name,
-            self._path.stat().st_size,
+            self._sink.size,
             self._rows,
             {name: _below(min(values)) for name, values in known.items()},
             {name: _above(max(values)) for name, values in known.items()},

@@ -20,6 +20,7 @@ from ampel_spark.lake.lost import check_whole, explained, lost_files
 from ampel_spark.lake.marker import MARKER, check_format
 from ampel_spark.lake.tables import TableColumn
 from ampel_spark.lake.whole import check_commits, check_sizes, cure
+from ampel_spark.store import delta_table, place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,7 +113,7 @@ def find_lake(lake: str | Path) -> Path:
     LakeError
         If there is none.
     """
-    root = Path(lake).expanduser()
+    root = place(lake)
     cure = (
         "name another with --lake or AMPEL_SPARK_LAKE, or make one with `ampel-spark run JOB.yml`"
     )
@@ -153,7 +154,6 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
     LakeError
         If there is no such lake, table or version.
     """
-    from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
     root = check_lake(lake)
@@ -169,7 +169,7 @@ def open_table(lake: str | Path, name: str, version: int | None = None) -> Delta
             )
     check_commits(root, name)
     try:
-        table = DeltaTable(str(root / name), version=version)
+        table = delta_table(root / name, version)
     except DeltaError as error:
         check_whole(root / name)
         which = "" if version is None else f"version {version} of "
@@ -263,7 +263,7 @@ def dataset(lake: str | Path, name: str, version: int | None = None) -> Dataset:
     LakeError
         If there is no such lake, table or version.
     """
-    root = Path(lake).expanduser()
+    root = place(lake)
     table = open_table(root, name, version)
     check_sizes(root, name, table)
     return verified(table.to_pyarrow_dataset(filesystem=files_in(root / name)))
@@ -321,7 +321,7 @@ def struct_columns(
 
     In ``alerts`` and ``datapoints`` they are the columns that surveys declare, by survey.
     """
-    if newest_version(Path(lake).expanduser() / name) is None:
+    if newest_version(place(lake) / name) is None:
         return {}
     table = open_table(lake, name, version)
     schema = json.loads(table.schema().to_json())
@@ -347,7 +347,7 @@ def table_info(lake: str | Path, name: str) -> TableInfo:
     actions = pa.table(table.get_add_actions(flatten=True))
     rows = actions.column("num_records") if "num_records" in actions.column_names else None
     commit = table.history(1)[0]
-    folder = Path(lake).expanduser() / name
+    folder = place(lake) / name
     return TableInfo(
         name=name,
         description=table.metadata().description or "",

@@ -21,6 +21,7 @@ from ampel_spark.lake.log import commit_hash, metadata_of, newest_version
 from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.lake.whole import Named, cure, unlike
+from ampel_spark.store import place
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
@@ -413,10 +414,10 @@ def runs(lake: str | Path) -> list[Run]:
     if "runs" not in table_names(lake):
         return []
     found = [Run.from_row(row) for row in read(lake, "runs").to_pylist()]
-    _check_complete(Path(lake).expanduser(), {run.run_id for run in found})
+    _check_complete(place(lake), {run.run_id for run in found})
     found = [
         replace(run, status=KILLED)
-        if run.status == RUNNING and not _is_alive(Path(lake), run.run_id)
+        if run.status == RUNNING and not _is_alive(place(lake), run.run_id)
         else run
         for run in found
     ]
@@ -491,7 +492,7 @@ def whole(lake: str | Path, run: Run) -> Run:
     LakeError
         If one of them ends before that, or has another commit in its place.
     """
-    root = Path(lake).expanduser()
+    root = place(lake)
     there = [one for one in named_by(run) if newest_version(root / one.table) is not None]
     for name, said in unlike(root, there).items():
         raise LakeError(f"table {name!r} of lake {root} {said}: {cure(root, name)}")

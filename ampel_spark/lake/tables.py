@@ -383,6 +383,28 @@ released | timestamp | when the pin was let go, UTC; null while it holds
 """
 )
 
+_MODELS = columns_of(
+    """
+name | string | what the model is called
+version | int | of the model, from 1
+model_id | string | sha256 of its trees, inputs and classes
+created | timestamp | when it was trained, UTC
+classes | array<bigint> | its classes, in the order of its outputs [DESC's taxonomy]
+inputs | array<string> | its inputs, in order
+training_table | string | table of the features that it was trained with
+table_version | bigint | version of that table
+rows | bigint | states that it was trained with
+objects | bigint | objects of these states
+rows_hash | string | sha256 over these states, inputs, labels and weights
+features_id | bigint | what the features mean
+trace_id | string | trace of the unit that made them
+seed | bigint | seed of the training
+metrics | string | what was measured on objects held out [JSON]
+document | string | the model as a document: trees as text, parameters, origin [JSON]
+git_commit | string | of the project, with + where files were changed
+"""
+)
+
 _EVENTS = columns_of(
     """
 event | string | name of the event
@@ -442,6 +464,8 @@ TABLES: dict[str, Table] = {
         Table("calibrations", "one rule of one calibration release", _CALIBRATIONS,
               ("content_hash", "rule")),
         Table("candidates", "one object selected by one run", _CANDIDATES),
+        Table("models", "one version of one trained model", _MODELS, ("name", "version"),
+              ("name", "version")),
         Table("systematics", "one number of one object, shifted by one variation of a run",
               _SYSTEMATICS, ("run_id", "variation", "stock", "parameter")),
         Table("events", "one revision of one event: a region of the sky with a time", _EVENTS,

@@ -278,8 +278,8 @@ def _plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
         to = pa.float64()
     elif pa.types.is_boolean(kind):
         to = pa.bool_()
-    elif pa.types.is_integer(kind):
-        to = pa.int64()
+    elif pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0):
+        to = pa.int64()  # what Spark makes of unsigned integers are decimals
     elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         to = pa.float64()
     elif any(is_kind(kind) for is_kind in _TEXT):
@@ -292,7 +292,8 @@ def _plain(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array:
     try:
         plain = pc.cast(column, to).combine_chunks()
     except pa.ArrowInvalid as error:
-        raise ConfigError(f"catalogue {path}: column {name!r}: {error}") from None
+        large = " (integers go up to 2^63; write larger ones as text)" if to == pa.int64() else ""
+        raise ConfigError(f"catalogue {path}: column {name!r}: {error}{large}") from None
     if pa.types.is_floating(to):
         return pc.if_else(pc.is_nan(plain), None, plain)
     return pc.utf8_rtrim_whitespace(plain) if pa.types.is_string(to) else plain

@@ -33,6 +33,7 @@ from ampel_spark.lake.log import (
 from ampel_spark.lake.parts import HashedFile, PartWriter
 from ampel_spark.sky.sources import CatalogSettings
 from ampel_spark.sky.tiles import Tiles, canonical, cut
+from ampel_spark.store import arrow_file, delta_table, place
 
 __all__ = ["Change", "Stored", "add", "catalog_names", "compare", "folder_of", "is_stored"]
 
@@ -120,10 +121,9 @@ class Stored:
         LakeError
             If there is no such catalogue or version.
         """
-        from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
-        path = Path(path)
+        path = place(path)
         if not is_stored(path):
             names = catalog_names(path.parents[1])
             raise LakeError(
@@ -131,9 +131,9 @@ class Stored:
                 f" `ampel-spark catalog add {path.name} FILE` adds one"
             )
         try:
-            table = DeltaTable(str(path / "tiles"), version=version)
+            table = delta_table(path / "tiles", version)
         except DeltaError:
-            newest = DeltaTable(str(path / "tiles")).version()
+            newest = delta_table(path / "tiles").version()
             raise LakeError(
                 f"catalogue {path.name!r} has no version {version}: it has 0 to {newest}"
             ) from None
@@ -211,7 +211,7 @@ class Stored:
             )
             groups = np.flatnonzero(wanted).tolist()
             if groups:
-                with pq.ParquetFile(file, page_checksum_verification=True) as reader:
+                with pq.ParquetFile(arrow_file(file), page_checksum_verification=True) as reader:
                     part = reader.read_row_groups(groups, columns=list(names), use_threads=False)
                 parts.append(part.filter(pa.array(in_ranges(part["hpx"].to_numpy(), ranges))))
         return pa.concat_tables(parts, promote_options="permissive").combine_chunks()
@@ -231,11 +231,9 @@ class Stored:
     @cached_property
     def _groups(self) -> list[tuple[str, Integers, Integers]]:
         """The files in order, with the smallest and largest ``hpx`` of each row group."""
-        from deltalake import DeltaTable
-
         found = []
-        for file in DeltaTable(str(self.path / "rows"), version=self.rows_version).file_uris():
-            meta = pq.read_metadata(file)
+        for file in delta_table(self.path / "rows", self.rows_version).file_uris():
+            meta = pq.read_metadata(arrow_file(file))
             at = meta.schema.names.index("hpx")
             stats = [meta.row_group(i).column(at).statistics for i in range(meta.num_row_groups)]
             low, high = (np.array([getattr(s, k) for s in stats], np.int64) for k in ("min", "max"))
@@ -245,17 +243,17 @@ class Stored:
 
 def folder_of(lake: str | Path, name: str) -> Path:
     """Return the folder of a catalogue of a lake."""
-    return Path(lake) / "catalogs" / name
+    return place(lake) / "catalogs" / name
 
 
 def is_stored(path: str | Path) -> bool:
     """Return whether a folder is a catalogue of a lake."""
-    return (Path(path) / "tiles" / "_delta_log").is_dir()
+    return (place(path) / "tiles" / "_delta_log").is_dir()
 
 
 def catalog_names(lake: str | Path) -> list[str]:
     """Return the names of a lake's catalogues, sorted."""
-    return sorted(p.parents[1].name for p in Path(lake).glob("catalogs/*/tiles/_delta_log"))
+    return sorted(p.parents[1].name for p in place(lake).glob("catalogs/*/tiles/_delta_log"))
 
 
 def add(
@@ -389,7 +387,7 @@ def _write_rows(folder: Path, rows: pa.Table) -> list[dict[str, Any]]:
             )  # fmt: skip
         ends = {"least": {"hpx": part["hpx"][0].as_py()}, "most": {"hpx": part["hpx"][-1].as_py()}}
         files.append(
-            {"path": path.name, "size": path.stat().st_size, "rows": len(part), **ends,
+            {"path": path.name, "size": sink.size, "rows": len(part), **ends,
              "nulls": {"hpx": 0}, "digest": sink.hexdigest()}
         )  # fmt: skip
     return files
@@ -437,9 +435,7 @@ def _commit_table(
 
 def _paths(folder: Path, version: int) -> list[str]:
     """Return the files of a version, as its log names them."""
-    from deltalake import DeltaTable
-
-    actions = pa.table(DeltaTable(str(folder), version=version).get_add_actions())
+    actions = pa.table(delta_table(folder, version).get_add_actions())
     paths: list[str] = actions["path"].to_pylist()
     return paths
 

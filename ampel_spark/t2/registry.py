@@ -36,8 +36,11 @@ __all__ = [
 #: The units that come with the package.
 UNITS = {
     "catalog_match": "ampel_spark.t2.units.catalog_match:CatalogMatch",
+    "classify": "ampel_spark.t2.units.classify:Classify",
     "lens_colours": "ampel_spark.t2.units.lens_colours:LensColours",
+    "lens_evidence": "ampel_spark.t2.units.lens_evidence:LensEvidence",
     "light_curve_features": "ampel_spark.t2.units.light_curve_features:LightCurveFeatures",
+    "event_match": "ampel_spark.t2.units.event_match:EventMatch",
     "light_curve_summary": "ampel_spark.t2.units.light_curve_summary:LightCurveSummary",
     "milky_way_dust": "ampel_spark.t2.units.milky_way_dust:MilkyWayDust",
     "object_header": "ampel_spark.t2.units.object_header:ObjectHeader",

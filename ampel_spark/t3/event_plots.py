@@ -13,8 +13,8 @@ import numpy.typing as npt
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from ampel_spark.events.covers import cover, reach_of
 from ampel_spark.events.event import Event
-from ampel_spark.events.matching import cover, reach_of
 from ampel_spark.events.shapes import level_at
 from ampel_spark.t3.figures import COLOURS, draw
 from ampel_spark.t3.plots import _projected, _sky

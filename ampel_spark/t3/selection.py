@@ -82,6 +82,11 @@ class Selection:
         order = _parse("rank", rank) if rank else None
         return cls(condition, order, _labelled(columns), limit)
 
+    def expressions(self) -> list[Expression]:
+        """Return all expressions: what selects, what ranks, and what is shown."""
+        rank = [self.rank] if self.rank else []
+        return [self.condition, *rank, *self.columns.values()]
+
     def check(self, types: Mapping[str, str]) -> None:
         """Check all expressions against the Spark SQL types of the columns, by name.
 

@@ -12,8 +12,9 @@ from astropy.coordinates import SkyCoord, angular_separation, position_angle
 from astropy_healpix import healpix_to_lonlat
 
 from ampel_spark.errors import ConfigError
+from ampel_spark.events.covers import cover, reach_of
 from ampel_spark.events.event import Event
-from ampel_spark.events.matching import EventIndex, Times, cover, reach_of
+from ampel_spark.events.matching import EventIndex, Times
 from ampel_spark.events.notices import load_settings, read_notices
 from ampel_spark.sky import healpix
 from ampel_spark.sky.skymaps import SkyMap

@@ -70,9 +70,9 @@ def test_bands_that_cannot_be_are_refused(config: dict[str, object], said: str) 
 
 
 def test_features_have_an_id_by_what_they_mean() -> None:
-    def known_by(**config: object) -> str:
+    def known_by(**config: object) -> int:
         made = LightCurveFeatures.model_validate({"bands": ("ztfg", "ztfr")} | config)
-        return str(made.process(curve())["features_id"])
+        return int(made.process(curve())["features_id"])
 
     assert known_by() == known_by(sigma_det=5)
     others = {known_by(sigma_det=4), known_by(statistics=False), known_by(bands=("ztfr", "ztfg")),

@@ -14,12 +14,20 @@ from ampel_spark.t1.assemble import LIGHT_CURVE_SCHEMA
 from ampel_spark.t2 import LightCurve
 from ampel_spark.t2.registry import UNITS, build
 from ampel_spark.t2.runner import compute_batch, result_schema
+from tests.t2.models import CLASSES, write_models
 from tests.t2.supernovae import injected, truth
 
 CURVES = [injected(truth()), LightCurve.of(name="none", jd=[1.0]), injected(truth(), fluxerr=1e9)]
 CONFIG: dict[str, dict[str, Any]] = {
+    "classify": {
+        "models": {name: f"{name}.json" for name in CLASSES},
+        "features": "host",
+        "redshift": {"unit": "host"},
+    },
     "light_curve_features": {"bands": ["ztfg", "ztfr"]},
     "lens_colours": {"fit": "host", "redshift": "host", "z_column": "z"},
+    "lens_evidence": {"redshift": {"unit": "host", "column": "z"}},
+    "event_match": {"catalog": "events.json"},
     "light_curve_summary": {},
     "milky_way_dust": {"map": "quickstart"},
     "catalog_match": {"catalog": "hosts.csv", "radius": 5, "append": ["z", "type"]},
@@ -29,6 +37,10 @@ CONFIG: dict[str, dict[str, Any]] = {
     "salt_fit": {"redshift": {"unit": "host", "column": "z"}, "model_covariance": False},
     "template_fit": {"redshift": {"unit": "host", "column": "z"}, "template_files": ["bump.dat"]},
 }
+EVENT = (
+    '{"event_name": "IC1", "ra": 150.1, "dec": 2.0, "ra_dec_error": 1.0,'
+    ' "trigger_time": "2024-01-01T00:00:00Z"}'
+)
 WAVE = range(3000, 9000, 200)
 
 
@@ -46,7 +58,8 @@ def batch() -> pa.RecordBatch:
         "input_hash": [""] * len(CURVES),
         "tie_SDSS_spec": [{"status": 0, "matched": True, "z": 0.06, "distance": 1.0}] * len(CURVES),
         "tie__header": [{"header": '{"redshift": 0.06, "mwebv": 0.02}'}] * len(CURVES),
-        "tie_host": [{"status": 0, "z": 0.06, "t0": 2459000.0, "distance": None}] * len(CURVES),
+        "tie_host": [{"status": 0, "z": 0.06, "t0": 2459000.0, "ndet": 3, "distance": None}]
+        * len(CURVES),
     }
     for name in POINT_FIELDS:
         kind = LIGHT_CURVE_SCHEMA.field(f"lc_{name}").type
@@ -59,8 +72,11 @@ def batch() -> pa.RecordBatch:
 def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) -> None:
     (tmp_path / "hosts.csv").write_text("ra,dec,z,type\n150,2,0.06,Sb\n")
     (tmp_path / "sample.csv").write_text(f"SN,z_hel\n{CURVES[0].name},0.06\n")
+    (tmp_path / "events.json").write_text(EVENT)
     if name == "template_fit":
         write_bump(tmp_path)
+    if name == "classify":
+        write_models(tmp_path)
     unit = build(name, CONFIG[name], tmp_path)
     result = compute_batch(unit, batch(), "0" * 32)
     assert result.schema == result_schema(unit.output_columns())
@@ -73,8 +89,11 @@ def test_results_have_the_declared_columns_and_types(name: str, tmp_path: Path) 
     expected = {
         "milky_way_dust": [-2008, 0],
         "catalog_match": [-2008, 0],
+        "classify": [0, 0],
+        "event_match": [-2008, 0],
         "light_curve_features": [1, 1],
         "salt_fit": [1, 2],
+        "lens_evidence": [1, 2],
         "template_fit": [1, 2],
     }
     assert [row["status"] for row in rows[1:]] == expected.get(name, [0, 0])

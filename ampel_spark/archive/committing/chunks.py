@@ -22,6 +22,7 @@ from ampel_spark.lake.commits import restore
 from ampel_spark.lake.log import newest_version
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.store import place
 
 if TYPE_CHECKING:
     from ampel_spark.lake.lake import Lake
@@ -92,18 +93,18 @@ def pinned(lake: str | Path, version: int | None = None) -> Pinned:
         if version is not None:
             raise ArchiveError(
                 f"lake {lake} held no alerts at version {version} of archive_files; "
-                f"the newest is {newest_version(Path(lake) / 'archive_files')}"
+                f"the newest is {newest_version(place(lake) / 'archive_files')}"
             )
         raise ArchiveError(
             f"lake {lake} holds no alerts yet; ingest an archive first (ampel-spark ingest PATH)"
         )
-    newest = newest_version(Path(lake) / "archive_files") if version is None else version
+    newest = newest_version(place(lake) / "archive_files") if version is None else version
     return Pinned(**marks, archive_files=newest or 0)
 
 
 def _marks(lake: str | Path, version: int | None = None) -> dict[str, int] | None:
     """Return the version of each table that the newest marker names."""
-    if newest_version(Path(lake) / "archive_files") is None:
+    if newest_version(place(lake) / "archive_files") is None:
         return None
     names = [f"{name}_version" for name in CHUNK_TABLES]
     table = read(lake, "archive_files", names, version=version)

@@ -11,6 +11,7 @@ import collections
 import fnmatch
 import glob
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,6 +63,10 @@ _AVRO = b"Obj\x01"
 
 #: The same as patterns of names.
 PATTERNS = tuple(f"*{suffix}" for suffix in SUFFIXES)
+
+
+# What simulations write beside their archives.
+_SIMULATED = frozenset({"simulation.json", "truth.parquet", "hosts.parquet", "stars.parquet"})
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ def find_files(archives: Iterable[str | Path], patterns: Sequence[str] = PATTERN
     for archive in archives:
         path = Path(archive)
         if path.is_dir():
-            files = [p for p in path.rglob("*") if fits(p.name, patterns) and p.is_file()]
+            files = [p for p in _within(path) if fits(p.name, patterns) and p.is_file()]
         elif path.is_file():
             files = [path]
         else:
@@ -177,22 +182,50 @@ def left_out(archives: Iterable[str | Path], patterns: Sequence[str] = PATTERNS)
         if not Path(archive).is_dir():
             continue
         kinds: dict[str, list[str]] = collections.defaultdict(list)
-        files = [path for path in sorted(Path(archive).rglob("*")) if path.is_file()]
+        there = sorted(_within(Path(archive)))
+        kinds["links to nothing"] = [path.name for path in there if not path.exists()]
+        files = [path for path in there if path.is_file()]
         read_with = {beside(path) for path in files if fits(path.name, patterns)}
         for path in files:
             if path not in read_with and not fits(path.name, patterns):
                 hidden = path.name.startswith(".")
                 kinds["hidden" if hidden else path.suffix.lower() or "no ending"].append(path.name)
-        if kinds:
+        if any(kinds.values()):
             found = ", ".join(
                 f"{len(names)} {kind} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
                 for kind, names in sorted(kinds.items())
+                if names
             )
             lines.append(
                 f"left out of {archive} by their names: {found}; what is read is called "
                 f"{', '.join(patterns)} (also compressed): name a file itself to have it read"
             )
     return lines
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder, to any depth; folders that are linked count, each once.
+
+    The truth of a simulated archive, and its catalogues, are no part of what was observed.
+
+    Raises
+    ------
+    ArchiveError
+        If a folder cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ArchiveError(f"folder {error.filename} cannot be listed: {error.strerror}") from None
+
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        known = _SIMULATED if "simulation.json" in names else frozenset()
+        yield from (Path(place, name) for name in names if name not in known)
 
 
 def sizes_of(paths: Iterable[Path]) -> list[ArchiveFile]:
@@ -238,6 +271,7 @@ def read_members(path: str | Path, digest: Digest | None = None) -> Iterator[Mem
     path = Path(path)
     digest = digest or Digest()
     broken: Broken | None = None
+    found = unlike = 0
     try:
         with path.open("rb") as raw:
             pieces = _taken(pieces_of(raw), digest)
@@ -245,20 +279,23 @@ def read_members(path: str | Path, digest: Digest | None = None) -> Iterator[Mem
                 for item in _members(path.name, opened(pieces), digest):
                     if isinstance(item, Broken):
                         broken = item
-                    elif item.data[:4] == _AVRO:
-                        yield item
-                    elif _is_aside(item.name, item.data):
+                    elif item.data[:4] != _AVRO and _is_aside(item.name, item.data):
                         digest.asides.append(item.name)
-                    elif isinstance(item.data, Unread):
-                        yield item
+                        unlike += not _is_note(item.name, item.data)
                     else:
-                        yield Member(item.name, _unpacked(item.data))
+                        found += 1
+                        is_plain = item.data[:4] == _AVRO or isinstance(item.data, Unread)
+                        yield item if is_plain else Member(item.name, _unpacked(item.data))
             except (PackedError, TooLargeError) as error:
                 broken = Broken("broken_archive", str(error))
             for _ in pieces:  # what lies behind a break belongs to the file, too
                 pass
     except OSError as error:
         broken = Broken("broken_archive", f"{type(error).__name__}: {error.strerror or error}")
+    if broken is None and not found:
+        broken = Broken(EMPTY, "there is no packet in the tar")
+        if unlike:
+            broken = Broken("broken_archive", f"{digest.aside}: name what is in it by itself")
     if broken is not None:
         yield broken
 
@@ -275,6 +312,9 @@ def _members(name: str, pieces: Pieces, digest: Digest) -> Iterator[Member | Bro
         yield Broken("broken_archive", "the file has no content: 0 bytes; download it again")
     elif what is not None and not _is_tar(head):
         yield Broken("broken_archive", f"no tar, but {what}")
+    elif not _is_tar(head) and _is_text(head):
+        begin = " ".join(head[:60].decode(errors="replace").split())
+        yield Broken("broken_archive", f"no tar, but text: {begin!r} …")
     else:
         yield from members_of(pieces)
 
@@ -304,6 +344,15 @@ def _is_aside(name: str, data: bytes) -> bool:
         return True
     if re.search(r"\.[a-z]\w*$", plain_name(last)):
         return not plain_name(last).endswith(".avro")
+    return _is_text(data)
+
+
+def _is_note(name: str, data: bytes) -> bool:
+    """Say whether a member that is no packet is no data either: hidden, or a text."""
+    return name.rsplit("/", 1)[-1].startswith(".") or "__MACOSX/" in name or _is_text(data)
+
+
+def _is_text(data: bytes) -> bool:
     is_read = bool(data) and not isinstance(data, Unread)
     return is_read and re.search(rb"[^\t\n\r\x20-\x7e]", data[:1000]) is None
 

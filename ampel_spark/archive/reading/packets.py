@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,13 @@ from ampel_spark.archive.reading import ztf
 from ampel_spark.archive.reading.avro import ZTF, Asked, Decoded, Program, decode, payload_of
 from ampel_spark.archive.reading.builder import Points, table_of
 from ampel_spark.archive.reading.columns import Shapes, shaped
-from ampel_spark.archive.reading.files import Broken, Digest, read_members
+from ampel_spark.archive.reading.files import EMPTY, Broken, Digest, read_members
 from ampel_spark.archive.reading.own import NONE, OwnTypes, own_types
 from ampel_spark.archive.reading.parquet import Shape, taken, ztf_shape
 from ampel_spark.archive.reading.rows import Packet, batch_of, broken_row, end_row
 from ampel_spark.archive.reading.surveys import OwnColumns
 from ampel_spark.archive.reading.values import printable
-from ampel_spark.archive.reading.wire import records
+from ampel_spark.archive.reading.wire import NO_PACKET, holds_nothing, records
 from ampel_spark.lake.tasks import ahead
 
 __all__ = ["BATCH_ROWS", "Route", "read_batches", "read_file"]
@@ -113,6 +114,9 @@ def _groups(path: str) -> Iterator[tuple[list[tuple[str, bytes]], list[dict[str,
     for item in read_members(path, digest):
         if isinstance(item, Broken):
             rows.append(broken_row(path, digest.hexdigest(), item.reason, item.detail))
+            continue
+        if item.name == Path(path).name and holds_nothing(item.data):
+            rows.append(broken_row(path, digest.hexdigest(), EMPTY, NO_PACKET))
             continue
         waiting.append((printable(item.name), item.data))
         size += len(item.data)

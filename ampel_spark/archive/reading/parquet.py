@@ -61,13 +61,21 @@ def read_alerts(
     """
     shape: Shape
     if survey.packets is None:
-        shape = functools.partial(ztf_shape, survey.label, survey.columns)
+        shape, own = functools.partial(ztf_shape, survey.label, survey.columns), {"candidate"}
     else:
         shape = Mapper(survey).shape
+        own = {path.partition(".")[0] for path in survey.packets.points[0].records}
     number = 0
     try:
         file = parquet.ParquetFile(path)
         names = [f.name for f in file.schema_arrow if not f.name.startswith("cutout")]
+        if not own.intersection(names):
+            detail = (
+                f"parquet: no alerts of survey {survey.name}: no column {' or '.join(sorted(own))};"
+                f" its columns are {', '.join(names)}"
+            )
+            yield broken_row(path, digest.hexdigest(), "broken_archive", detail)
+            return
         for batch in file.iter_batches(_ROWS, columns=names):
             for record in _records(batch):
                 number += 1

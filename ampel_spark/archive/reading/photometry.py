@@ -59,7 +59,8 @@ def read_objects(
         reason = SETTINGS
         good, bad = objects_of(table, survey)
     except ArchiveError as error:
-        yield broken_row(path, digest.hexdigest(), reason, str(error))
+        detail = str(error) if reason == SETTINGS else str(error).removeprefix(f"{path}: ")
+        yield broken_row(path, digest.hexdigest(), reason, detail)
         return
     if not good and not bad:
         yield broken_row(path, digest.hexdigest(), EMPTY, "the table has no row")

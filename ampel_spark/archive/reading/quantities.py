@@ -117,7 +117,7 @@ def rows_of(
     if spec.ccd is not None and spec.quadrant is not None:
         number["rcid"] = _channels(table, spec.ccd, spec.quadrant, why)
     peak = np.where(number["peak"] > 0, number["peak"], np.nan)  # -9 is none
-    number["peak"] = peak + (_MJD if spec.time.format == "mjd" else 0.0)
+    number["peak"] = _julian(peak, spec.time.format)
     _check_places(number, why)
     number["sign"] = _signs(table, spec, number, why)
     number["programid"] = _programids(table, spec, why)
@@ -180,23 +180,27 @@ def _names(table: FileTable, spec: PhotometrySettings, why: Array) -> Array:
     names = _texts(table, "object", source, why, optional=True)
     if column is not None:
         values = table.column(column).tolist()
-        lost = np.array([_lost_digits(v) for v in values], bool)
+        most = 24 if column in table.singles else 53
+        lost = np.array([_lost_digits(v, 2.0**most) for v in values], bool)
         _blame(
             table, lost, why,
             lambda i: f"id {values[i]!r} in column {column!r} went through a floating-point number,"
-            " which has no more than 2^53 whole numbers: write the ids as integers or as text",
+            f" which has no more than 2^{most} whole numbers: write the ids as integers or as text",
         )  # fmt: skip
     nameless = (names == "") & (why == "")
     why[nameless] = "no name of an object"
     return names
 
 
-def _lost_digits(value: Any) -> bool:
-    """Say whether an id is, or was written from, a float that is too large to be exact."""
+def _lost_digits(value: Any, most: float) -> bool:
+    """Say whether an id is, or was written from, a float that is too large to be exact.
+
+    Floats of a column that has them in single precision end at `most`, all others at 2^53.
+    """
     if isinstance(value, bytes | str):
         word = value.decode(errors="replace") if isinstance(value, bytes) else value
         return _FLOAT_ID.fullmatch(word.strip()) is not None and abs(float(word)) >= 2**53
-    return isinstance(value, float) and abs(value) >= 2**53
+    return isinstance(value, float) and abs(value) >= most
 
 
 def _stocks(
@@ -228,16 +232,24 @@ def _stock(survey: Survey, spec: PhotometrySettings, name: str) -> int:
     return number
 
 
+def _julian(times: Floats, written: str) -> Floats:
+    """Return times as JD; those that are `either` are JD where they are as large."""
+    if written == "jd":
+        return times
+    return np.where((times > _MJD) & (written == "either"), times, times + _MJD)
+
+
 def _times(table: FileTable, spec: PhotometrySettings, why: Array) -> Floats:
-    jd = _numbers(table, "time", spec.time, why) + (_MJD if spec.time.format == "mjd" else 0.0)
+    given = _numbers(table, "time", spec.time, why)
+    jd = _julian(given, spec.time.format)
     timed = np.isfinite(jd)
     low, high = _JD_RANGE
     within = (jd >= low) & (jd <= high)
     if timed.any() and not within[timed].any():
-        given = f"{jd[timed][0] - (_MJD if spec.time.format == 'mjd' else 0.0):.10g}"
+        first = f"{given[timed][0]:.10g}"
         cure = "mjd" if spec.time.format == "jd" else "jd"
         raise ArchiveError(
-            f"{table.path}: its times, such as {given}, are no {spec.time.format.upper()}:"
+            f"{table.path}: its times, such as {first}, are no {spec.time.format.upper()}:"
             f" give 'format: {cure}' in photometry.time"
         )
     for i in np.flatnonzero(~within).tolist():

@@ -106,7 +106,9 @@ class Source(_Section):
 class Time(Source):
     """Where the time comes from, and how it is written."""
 
-    format: Literal["jd", "mjd"] = Field(default="jd", description="jd or mjd [d]")
+    format: Literal["jd", "mjd", "either"] = Field(
+        default="jd", description="jd or mjd [d]; either: files have one or the other"
+    )
 
 
 _Source = Annotated[Source, BeforeValidator(_as_source)]
@@ -166,7 +168,7 @@ class PhotometrySettings(_Section):
     sign: _Source | None = Field(
         default=None,
         description="sign of the difference whose magnitude it is (t, 1, true, + or f, 0, -1,"
-        " false, n, -); default: a column isdiffpos, if there is one",
+        " false, n); default: a column isdiffpos, if there is one",
     )
     missing: Annotated[tuple[float | str, ...], Field(strict=False)] = Field(
         default=(-99999.0, -999999.0),

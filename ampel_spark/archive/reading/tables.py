@@ -24,6 +24,8 @@ __all__ = ["FORMATS", "FileTable", "file_columns", "read_table"]
 
 Array = npt.NDArray[Any]
 
+_SINGLES = (pa.float16(), pa.float32())
+
 
 @dataclass(frozen=True, eq=False)
 class FileTable:
@@ -42,6 +44,8 @@ class FileTable:
         for each, the names first.
     of : ndarray of int
         For each row the place of its object in `heads`.
+    singles : frozenset of str
+        Columns that the file has as floats of single precision.
     """
 
     path: Path
@@ -50,6 +54,7 @@ class FileTable:
     odd: tuple[tuple[int, str], ...] = ()
     heads: Mapping[str, Array] = field(default_factory=dict)
     of: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    singles: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -148,7 +153,9 @@ def read_table(path: str | Path, kind: str | None = None, text: Collection[str] 
         found = read_file(path, kind, text)
         heads = {} if found.heads is None else file_columns(found.heads, text)
         of = np.zeros(0, np.int64) if found.of is None else found.of
-        return FileTable(path, file_columns(found.table, text), found.meta, found.odd, heads, of)
+        columns = file_columns(found.table, text)
+        singles = frozenset(f.name for f in found.table.schema if f.type in _SINGLES)
+        return FileTable(path, columns, found.meta, found.odd, heads, of, singles)
     except DialectError as error:
         where = f"{path}:{error.line}" if error.line else f"{path}: cannot be read as {kind}"
         raise ArchiveError(f"{where}: {error}") from None

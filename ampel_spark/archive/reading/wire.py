@@ -26,9 +26,25 @@ from ampel_spark.bounds import cure, most_unpacked
 from ampel_spark.errors import ConfigError
 from ampel_spark.packed import described, opened
 
-__all__ = ["read_schema", "records"]
+__all__ = ["NO_PACKET", "holds_nothing", "read_schema", "records"]
 
 _CONTAINER, _CONFLUENT, _SINGLE = b"Obj\x01", b"\x00", b"\xc3\x01"
+
+#: What is said of a container with a schema, and nothing behind it.
+NO_PACKET = "an Avro container without a packet"
+
+# How a container begins.
+_HEADER = fastavro.parse_schema(
+    {
+        "type": "record",
+        "name": "header",
+        "fields": [
+            {"name": "magic", "type": {"type": "fixed", "name": "magic", "size": 4}},
+            {"name": "meta", "type": {"type": "map", "values": "bytes"}},
+            {"name": "sync", "type": {"type": "fixed", "name": "sync", "size": 16}},
+        ],
+    }
+)
 
 
 def read_schema(path: str | Path) -> str:
@@ -81,24 +97,56 @@ def records(
     if data[:4] != _CONTAINER:
         yield name, _alone(data, schema)
         return
+    found = (record for part in _containers(data) for record in _of_container(part))
+    for count, record in enumerate(found, start=1):
+        yield name if count == 1 else f"{name}#{count}", record
+
+
+def _containers(data: bytes) -> list[bytes]:
+    """Return the containers that stand one behind the other in some bytes; nearly always one."""
+    parts: list[bytes] = []
+    while True:
+        try:
+            header: Any = fastavro.schemaless_reader(io.BytesIO(data), _HEADER, None)
+            sync: bytes = header["sync"]
+        except Exception:  # who decodes it says what is damaged
+            return [*parts, data]
+        end = data.find(sync + _CONTAINER) + len(sync)
+        if end < len(sync):
+            return [*parts, data]
+        parts.append(data[:end])
+        data = data[end:]
+
+
+def holds_nothing(data: bytes) -> bool:
+    """Say whether some bytes are a container with a schema, and nothing behind it."""
+    stream = io.BytesIO(data)
+    try:
+        fastavro.schemaless_reader(stream, _HEADER, None)
+    except Exception:  # who decodes it says what is damaged
+        return False
+    return data[:4] == _CONTAINER and stream.tell() == len(data)
+
+
+def _of_container(data: bytes) -> Iterator[Any | BadPacket]:
+    """Yield the records of a container, and at last what is wrong with the next one."""
     if why := _endless(data):
-        yield name, BadPacket("too_large", why)
+        yield BadPacket("too_large", why)
         return
     count = 0
     try:
         # Text that is no UTF-8 is seen where it is used, field by field.
         for record in fastavro.reader(io.BytesIO(data), handle_unicode_errors="surrogateescape"):
             count += 1
-            yield name if count == 1 else f"{name}#{count}", record
+            yield record
     except Exception as error:  # whatever the decoder makes of damaged bytes is one bad packet
         reason = "truncated" if isinstance(error, EOFError | IndexError) else "not_avro"
         # An address in memory would be another every time.
         text = re.sub(r" from <[^>]*>| at 0x[0-9a-f]+", "", str(error))
-        member = name if count == 0 else f"{name}#{count + 1}"
-        yield member, BadPacket(reason, f"Avro: {type(error).__name__}: {text}")
+        yield BadPacket(reason, f"Avro: {type(error).__name__}: {text}")
         return
     if count == 0:
-        yield name, BadPacket("truncated", "an Avro container without a packet")
+        yield BadPacket("truncated", NO_PACKET)
 
 
 def _endless(data: bytes) -> str | None:

@@ -16,9 +16,10 @@ from ampel_spark.expressions.kinds import INTEGER, NUMBER
 from ampel_spark.expressions.operations import COMPARISONS
 from ampel_spark.expressions.syntax import Call, Literal, Node
 from ampel_spark.expressions.values import values_of
-from ampel_spark.job.comparison.sides import Side, state_rows
-from ampel_spark.lake.reading import open_table, table_names
+from ampel_spark.job.comparison.sides import Side, alert_rows, state_rows, survey_of
+from ampel_spark.lake.reading import open_table, struct_columns, table_names
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.t1.shown import ALERT, alert_types
 
 __all__ = ["SelectionRule", "StateTable", "borrowed", "measured", "rule_of", "types_of", "units_in"]
 
@@ -62,7 +63,8 @@ def types_of(side: Side) -> dict[str, str]:
         if f"t2_{unit}" in there:
             schema = pa.schema(open_table(side.lake, f"t2_{unit}").schema())
             types |= {f"{unit}.{f.name}": _spark(f.type) for f in schema if f.name not in _HIDDEN}
-    return types
+    own = struct_columns(side.lake, "alerts").get(survey_of(side), ())
+    return types | alert_types({field.name: field.type for field in own})
 
 
 def borrowed(types: Mapping[str, str], side: Side, other: Mapping[str, str]) -> dict[str, str]:
@@ -78,7 +80,7 @@ def borrowed(types: Mapping[str, str], side: Side, other: Mapping[str, str]) -> 
 def units_in(*expressions: Expression) -> list[str]:
     """Return the units whose columns expressions read, in order of their names."""
     names = {column for e in expressions for column in e.columns if "." in column}
-    return sorted({name.partition(".")[0] for name in names})
+    return sorted({name.partition(".")[0] for name in names} - {ALERT})
 
 
 def measured(cut: Expression) -> tuple[Expression | None, float]:
@@ -154,6 +156,8 @@ class StateTable:
         """Return columns of a unit's results, or of the states themselves."""
         if not unit:
             return [*state_rows(self.side, self.states, columns).values()]
+        if unit == ALERT:
+            return alert_rows(self.side, self.states, columns, self.channel)
         results = self.side.results(unit, columns)
         return [results.column(name, self.states) for name in columns]
 

@@ -38,11 +38,9 @@ def default_columns(both: Both, rules: Sequence[Mapping[str, SelectionRule]]) ->
     found = [
         name
         for name in dict.fromkeys([*fits, *(n for n in shown if n)])
-        if all(types.get(name) == "double" for types in both.types)
-        and not name.endswith("_err")
-        and "." in name
+        if all(types.get(name) == "double" for types in both.types) and not name.endswith("_err")
     ]
-    return [parse(name) for name in found]
+    return [column for column in map(parse, found) if units_in(column)]
 
 
 def shifts_of(

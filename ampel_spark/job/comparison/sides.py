@@ -17,20 +17,26 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ampel_spark.lake.reading import open_table, read, table_names
+from ampel_spark.errors import ConfigError
+from ampel_spark.lake.decisions import decisions_of
+from ampel_spark.lake.reading import open_table, read, struct_columns, table_names
 from ampel_spark.lake.runs import Run, catalogs_by_run, preference
 from ampel_spark.lake.runs import runs as all_runs
 from ampel_spark.lake.tables import RESULT_HEAD
 from ampel_spark.lake.ties import key_hash, keys_at, tied_hash
+from ampel_spark.t1.shown import ALERT, newest_accepted
+from ampel_spark.t1.states import LAST_ID
 
 __all__ = [
     "UnitResults",
     "Side",
+    "alert_rows",
     "candidates_of",
     "common_ids",
     "frame_of",
     "links_of",
     "state_rows",
+    "survey_of",
     "taken",
 ]
 
@@ -243,6 +249,57 @@ def state_rows(side: Side, states: Array, columns: Sequence[str]) -> dict[str, p
     row = np.full(len(side.ids) + 1, -1, np.int64)
     row[places(table["state_id"], side.ids)] = np.arange(len(table))
     return {name: taken(table[name], np.where(states >= 0, row[states], -1)) for name in columns}
+
+
+def survey_of(side: Side) -> str:
+    """Return what the tables call the survey of a run; empty where it has no state."""
+    states = side.links["state"].to_numpy()[:1]
+    return str(state_rows(side, states, ["survey"])["survey"][0]) if len(states) else ""
+
+
+def alert_rows(
+    side: Side, states: Array, columns: Sequence[str], channel: str | None
+) -> list[pa.Array]:
+    """Return columns of the alerts that stand for states in a channel, null where there is none.
+
+    Raises
+    ------
+    ConfigError
+        If no channel is given.
+    """
+    if channel is None:
+        raise ConfigError(
+            f"{ALERT}.{columns[0]} is of the alert that a channel accepted, and no channel is meant"
+            " here: name columns of units"
+        )
+    mine = side.links[side.links["channel"] == channel].drop_duplicates("state", keep="last")
+    mine = mine[mine["state"].isin(states)]
+    wanted = pa.table(
+        {
+            "channel": pa.repeat(channel, len(mine)),
+            "stock": mine["stock"].to_numpy(),
+            "until_jd": mine["as_of"].to_numpy(),
+            "until_alert_id": mine["alert_id"].where(mine["alert_id"] >= 0, LAST_ID).to_numpy(),
+        }
+    )
+    names = ["channel", "stock", "jd", "alert_id", "accepted"]
+    judged = decisions_of(
+        side.lake, side.run, [channel], pc.field("stock").isin(wanted["stock"]), names
+    )
+    found = newest_accepted(wanted, judged.filter(judged["accepted"]))
+    label = survey_of(side)
+    own = {c.name for c in struct_columns(side.lake, "alerts").get(label, ())}
+    common = [name for name in columns if name not in own]
+    where = (pc.field("survey") == label) & pc.field("alert_id").isin(found)
+    structs = [label] if own & {*columns} else []
+    rows = read(side.lake, "alerts", ["alert_id", *common, *structs], where).combine_chunks()
+    row = np.full(len(side.ids), -1, np.int64)
+    at = pc.index_in(pa.array(found), value_set=rows["alert_id"].combine_chunks())
+    row[mine["state"].to_numpy()] = at.fill_null(-1).to_numpy(zero_copy_only=False)
+    places_ = np.where(states >= 0, row[states], -1)
+    values = {name: rows[name] for name in common}
+    values |= {name: pc.struct_field(rows[label], name) for name in columns if name in own}
+    return [taken(values[name], places_) for name in columns]
 
 
 def _joined(rules: Any) -> pa.Array:

@@ -94,19 +94,23 @@ def build_catalogs(
 
 def catalog_inputs(catalogs: Mapping[str, CatalogSource]) -> dict[str, CatalogInput]:
     """Return what a run records of its catalogues: by name, where they are, version and hash."""
+    from ampel_spark.events.reading import content_hash, holds_events
     from ampel_spark.sky.catalogs import open_catalog
 
     found: dict[str, CatalogInput] = {}
     for catalog in catalogs.values():
         if catalog.file is None:
             continue
-        opened = open_catalog(
-            catalog.file, catalog.version, catalog.ra, catalog.dec, catalog.columns, catalog.id
-        )
+        if holds_events(catalog.file):
+            known = content_hash(catalog.file, catalog.version)
+        else:
+            known = open_catalog(
+                catalog.file, catalog.version, catalog.ra, catalog.dec, catalog.columns, catalog.id
+            ).content_hash
         found[catalog.name] = (
-            CatalogInput(catalog.lake, catalog.version, hash=opened.content_hash)
+            CatalogInput(catalog.lake, catalog.version, hash=known)
             if catalog.lake
-            else CatalogInput(file=str(catalog.file), hash=opened.content_hash)
+            else CatalogInput(file=str(catalog.file), hash=known)
         )
     return found
 
@@ -298,8 +302,11 @@ def _of_lake(
     notes: list[str],
 ) -> tuple[Path | None, int | None]:
     """Return folder and version of a catalogue of the lake, and note what is wrong with it."""
+    from ampel_spark.events.store import EVENTS
     from ampel_spark.sky.store import Stored, folder_of
 
+    if entry.lake == EVENTS:
+        return _of_events(document, where, entry, lake, notes)
     try:
         with explained(lake):
             stored = Stored.open(folder_of(lake, str(entry.lake)), entry.version)
@@ -319,6 +326,30 @@ def _of_lake(
         f"{int(stored.tiles.rows.sum())} rows, hash {stored.content_hash[:12]}"
     )
     return stored.path, stored.version
+
+
+def _of_events(
+    document: Document,
+    where: Sequence[str | int],
+    entry: CatalogEntry,
+    lake: Path,
+    notes: list[str],
+) -> tuple[Path | None, int | None]:
+    """Return folder and version of the lake's events, as `_of_lake` does of a catalogue."""
+    from ampel_spark.events.store import EventTable, folder_of
+
+    try:
+        with explained(lake):
+            table = EventTable.open(lake, entry.version)
+            n = len(table.current)
+    except LakeError as error:
+        document.problem([*where, "lake" if entry.version is None else "version"], str(error))
+        return None, None
+    notes.append(
+        f"catalogue {where[-1]}: events of the lake, version {table.version}, {n} events, "
+        f"hash {table.content_hash[:12]}"
+    )
+    return folder_of(lake), table.version
 
 
 def _is_good(

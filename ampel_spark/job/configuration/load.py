@@ -53,6 +53,7 @@ from ampel_spark.job.configuration.variations import expanded
 from ampel_spark.lake.runs import Run
 from ampel_spark.problems import entries, note_refusals, read_model
 from ampel_spark.settings import conf_dir, conf_file, find_conf, is_path, share_dir
+from ampel_spark.store import Remote, place
 
 __all__ = [
     "conf_dir",
@@ -187,7 +188,7 @@ def _resolve(
     as_of = _as_of(document, survey)
     filters = build_filters(document, catalogs, store, survey)
     units = build_units(document, base, catalogs, store, own, survey)
-    selections = build_selections(document, units)
+    selections = build_selections(document, units, survey)
     check_systematics(document, job, units, selections, base)
     document.check()
     if job is None or survey is None or release is None:
@@ -276,14 +277,15 @@ def load_calibration(source: str, survey: Survey | None = None) -> Release:
 
 
 def _absolute(path: str, base: Path) -> Path:
-    return Path(os.path.normpath(base / Path(path).expanduser()))
+    there = place(path)
+    return there if isinstance(there, Remote) else Path(os.path.normpath(base / there))
 
 
 def _lake(document: Document, base: Path, given: str | Path | None) -> Path:
     """Return the lake where a run of the job would be."""
     named = given or os.environ.get("AMPEL_SPARK_LAKE")
     if named:
-        return Path(named).expanduser().resolve()
+        return place(named).resolve()
     own = document.content.get("lake")
     return _absolute(own, base) if isinstance(own, str) else Path.cwd() / "lake"
 

@@ -39,6 +39,7 @@ from ampel_spark.job.configuration.variations import expanded
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.problems import entries, note_refusals
+from ampel_spark.t1.shown import ALERT, alert_types
 from ampel_spark.t2.registry import UNITS, find_unit, placed, with_paths
 
 if TYPE_CHECKING:
@@ -182,6 +183,11 @@ def build_units(
             rest = _rest_of(document, entry, model, catalogs)
             refused += [(i, rest)] if rest is not None else []
             continue
+        if step.name == ALERT:
+            document.problem(
+                ["t2", i], f"{ALERT!r} is what selections call the alert: give it another 'name'"
+            )
+            continue
         if step.name in steps:
             document.problem(
                 ["t2", i], f"a second unit named {step.name!r}: give it another 'name'"
@@ -200,7 +206,9 @@ def build_units(
     return _stable(steps)
 
 
-def build_selections(document: Document, units: Sequence[UnitStep]) -> list[SelectionStep]:
+def build_selections(
+    document: Document, units: Sequence[UnitStep], survey: Survey | None
+) -> list[SelectionStep]:
     """Return the selections, with their expressions parsed and checked."""
     steps: list[SelectionStep] = []
     channels = _channel_names(document)
@@ -209,7 +217,8 @@ def build_selections(document: Document, units: Sequence[UnitStep]) -> list[Sele
         _check_channels(document, [*where, "channel"], [entry.channel], channels)
         if any(step.name == entry.name for step in steps):
             document.problem(where, f"a second selection {entry.name!r}: give it another 'name'")
-        check = _Checker(document, units, entry.channel if entry.channel in channels else None)
+        channel = entry.channel if entry.channel in channels else None
+        check = _Checker(document, units, channel, survey)
         select = check.expression([*where, "select"], entry.select, ("boolean",))
         rank = entry.rank and check.expression([*where, "rank"], entry.rank, ("number", "string"))
         columns = _columns(document, [*where, "columns"], entry, check)
@@ -480,12 +489,19 @@ def _stable(steps: Mapping[str, UnitStep]) -> list[UnitStep]:
 class _Checker:
     """Parses the expressions of one selection, and checks them against what its channel has."""
 
-    def __init__(self, document: Document, units: Sequence[UnitStep], channel: str | None) -> None:
+    def __init__(
+        self,
+        document: Document,
+        units: Sequence[UnitStep],
+        channel: str | None,
+        survey: Survey | None,
+    ) -> None:
         mine = [unit for unit in units if channel is None or channel in unit.channels]
+        own = {} if survey is None else survey.columns.alerts
         self._document = document
         self._channel = channel
-        self._types = result_types(mine)
-        self._names = {unit.name for unit in mine}
+        self._types = result_types(mine) | alert_types({n: c.type for n, c in own.items()})
+        self._names = {unit.name for unit in mine} | {ALERT}
         self._others = {unit.name for unit in units} - self._names
         # units that could not be built: what columns they have nobody knows
         self._broken = _unit_names(document) - {unit.name for unit in units}

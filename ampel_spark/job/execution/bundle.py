@@ -24,7 +24,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from ampel_spark.bounds import cure, most_unpacked
+from ampel_spark.bounds import cure, limit, most_unpacked
 from ampel_spark.classes import modules_behind
 from ampel_spark.document import written
 from ampel_spark.errors import ConfigError
@@ -40,6 +40,7 @@ from ampel_spark.settings import conf_file, find_conf
 from ampel_spark.sky.sources import CatalogSettings
 from ampel_spark.sky.store import Stored, add, folder_of, is_stored
 from ampel_spark.t2.unit import Unit
+from ampel_spark.trace import digest_of
 
 __all__ = ["Bundle", "differences", "is_bundle", "load_bundle", "open_bundle", "publish"]
 
@@ -73,6 +74,9 @@ class _Packing:
 
     def file(self, path: Path, name: str | None = None) -> str:
         """Take a file in, and return its path in the bundle."""
+        size = path.stat().st_size + sum(map(len, self.files.values()))
+        if size > limit("file"):
+            raise ConfigError(f"with {path} the bundle is larger than its bound: {cure('file')}")
         data = path.read_bytes()
         name = name or f"files/{_hash(data)[:12]}/{path.name}"
         self.files[name] = data
@@ -82,7 +86,7 @@ class _Packing:
         """Take a folder in, and return its path in the bundle."""
         files = [file for file in sorted(path.rglob("*")) if file.is_file()]
         names = [file.relative_to(path).as_posix() for file in files]
-        known = json.dumps([names, [_hash(file.read_bytes()) for file in files]])
+        known = json.dumps([names, [digest_of(file) for file in files]])
         top = f"files/{_hash(known.encode())[:12]}/{path.name}"
         for file, name in zip(files, names, strict=True):
             self.file(file, f"{top}/{name}")
@@ -123,7 +127,7 @@ def publish(job: ResolvedJob, to: Path, run: Run | None = None) -> dict[str, Any
         "name": job.name,
         "pins": pinned,
         "as_of_jd": None if run is None else run.inputs.as_of_jd,
-        "archive": list(job.archive),
+        "archive": [Path(path).name for path in job.archive],
         "catalogs": {
             name: {
                 "lake": source.lake,
@@ -177,6 +181,9 @@ def _packed(job: ResolvedJob, packing: _Packing) -> dict[str, Any]:
     classes = [type(step.unit) for step in job.units]
     for entry, cls in zip(content["t2"], classes, strict=True):
         entry["unit"] = _own(entry["unit"], cls, packing)
+    for variation in (content.get("systematics") or {}).get("variations", ()):
+        if variation["calibration"] is not None:
+            variation["calibration"] = _release(variation["calibration"], packing)
     return {key: _moved(value, key, packing) for key, value in content.items()}
 
 
@@ -226,8 +233,6 @@ def _moved(value: Any, key: str, packing: _Packing) -> Any:
         return value
     if key == "recipe" and (named := find_conf("recipes", value)) is not None:
         return packing.file(named)
-    if key == "calibration" and value not in packing.files:
-        return _release(value, packing)
     path = Path(value)
     if not value or not path.is_absolute() or not path.exists():
         return value

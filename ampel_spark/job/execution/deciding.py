@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import functions as f
 
+from ampel_spark.job.execution.lacking import lacking
 from ampel_spark.lake.commits import Change, commit, insert
 from ampel_spark.lake.decisions import newest_parts
 from ampel_spark.lake.lake import Lake
@@ -68,6 +69,8 @@ def decide(context: Context, selections: Sequence[ChannelFilter]) -> pa.Table:
     lake, survey = context.lake, context.job.survey.label
     wanted = Coverage(context.versions.alerts, context.as_of)
     folder = Path(context.folder)
+    for line in lacking(context):
+        context.out(f"warning: {line}")
     if not context.dry:
         lake.ensure(TABLES["decisions"])
         folder = Path(lake.path("decisions"))

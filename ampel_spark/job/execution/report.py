@@ -14,6 +14,7 @@ from pyspark.sql import functions as f
 
 from ampel_spark.archive.reading.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
+from ampel_spark.events.reading import holds_events
 from ampel_spark.job.configuration.model import ResolvedJob, SelectionStep, UnitStep
 from ampel_spark.job.execution.tiers import Context, Results, channel_filter, selections_of
 from ampel_spark.lake.reading import dataset
@@ -372,7 +373,7 @@ def _around(job: ResolvedJob, ra: float, dec: float) -> dict[str, tuple[Any, Any
     """Return what lies around a position in the job's catalogues, as far as a chart reaches."""
     found: dict[str, tuple[Any, Any]] = {}
     for catalog in job.catalogs.values():
-        if catalog.file is None or not np.isfinite(ra):
+        if catalog.file is None or not np.isfinite(ra) or holds_events(catalog.file):
             continue
         opened = open_catalog(
             catalog.file, catalog.version, catalog.ra, catalog.dec, catalog.columns, catalog.id

@@ -159,9 +159,10 @@ def _results(side: Side, unit: str) -> pa.Table:
 def _branched(lake: Path, into: Path, inputs: Inputs) -> Pinned:
     """Give a new lake what a run read of an old one, and return the versions."""
     versions = inputs.pin(lake)
-    for name, version in dataclasses.asdict(versions).items():
+    own = {name: n for name, n in dataclasses.asdict(versions).items() if n is not None}
+    for name, version in own.items():
         check_version(lake, name, version)  # one that is gone is an error
-    branch(lake, into, marked(lake, versions.archive_files) | dataclasses.asdict(versions))
+    branch(lake, into, marked(lake, versions.archive_files) | own)
     return versions
 
 

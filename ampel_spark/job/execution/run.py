@@ -277,7 +277,7 @@ def _tiers(
     with _timed(counts, "t2"):
         results = fit_units(context, states, traces)
     with _timed(counts, "t3"):
-        found = candidates(context, states, results)
+        found = candidates(context, states, results, accepted)
     return found, results
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyspark.sql import functions as f
 
 from ampel_spark.archive.committing.chunks import Pinned
@@ -34,7 +35,9 @@ from ampel_spark.lake.reading import struct_columns
 from ampel_spark.lake.runs import Counts
 from ampel_spark.lake.tables import TABLES, Table, TableColumn
 from ampel_spark.t0.gaia import StarCatalog
+from ampel_spark.t0.quantities import flat_types
 from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t1.shown import ALERT, alert_columns, newest_accepted
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
 from ampel_spark.t3.selection import losses, select
@@ -133,9 +136,24 @@ class Context:
         return [(path, Path(path).stat().st_size) for path in paths]
 
     def alerts(self) -> DataFrame:
-        """Return the alerts of the job's survey, of the pinned version."""
-        alerts = self.lake.read("alerts", self.versions.alerts)
-        return alerts.where(f.col("survey") == self.job.survey.label)
+        """Return the alerts of the job's survey, of the pinned version.
+
+        Columns that the survey declares and the lake has not got yet are null.
+        """
+        alerts, label = self.lake.read("alerts", self.versions.alerts), self.job.survey.label
+        alerts = alerts.where(f.col("survey") == label)
+        there = flat_types(dict(alerts.dtypes))
+        own = {f"{label}.{n}": c.type for n, c in self.job.survey.columns.alerts.items()}
+        if own.keys() <= there.keys():
+            return alerts
+        kept = [name for name in there if name.startswith(f"{label}.")]
+        fields = [f.col(name).alias(name.removeprefix(f"{label}.")) for name in kept]
+        fields += [
+            f.lit(None).cast(kind).alias(name.removeprefix(f"{label}."))
+            for name, kind in own.items()
+            if name not in there
+        ]
+        return alerts.withColumn(label, f.struct(*fields))
 
 
 def selections_of(job: ResolvedJob) -> list[ChannelFilter]:
@@ -406,9 +424,12 @@ def _compute(
     return files
 
 
-def candidates(context: Context, states: States, results: Results) -> dict[str, Any]:
+def candidates(
+    context: Context, states: States, results: Results, accepted: pa.Table
+) -> dict[str, Any]:
     """T3: select, rank and write the candidates; return them as Arrow by selection name."""
-    wide = states.frame().select(
+    rows = _with_alerts(context, states, accepted)
+    wide = rows.select(
         "channel",
         "stock",
         "state_id",
@@ -417,6 +438,7 @@ def candidates(context: Context, states: States, results: Results) -> dict[str, 
         "n_upper_limits",
         "jd_first",
         "jd_last",
+        *(name for name in rows.columns if name == ALERT),
     )
     for name, (step, rows) in results.items():
         fields = ["status", "message", "duration_ms", *(c.name for c in step.columns)]
@@ -449,6 +471,23 @@ def candidates(context: Context, states: States, results: Results) -> dict[str, 
             f"of channel {selection.channel}"
         )
     return found
+
+
+def _with_alerts(context: Context, states: States, accepted: pa.Table) -> DataFrame:
+    """Return the states, each with the columns of its alert that selections name, in a struct."""
+    rules = [selection.rule for selection in context.job.selections]
+    names = alert_columns(each for rule in rules for each in rule.expressions())
+    if not names:
+        return states.frame()
+    path = f"{context.folder}/states_and_alerts.parquet"
+    shown = pa.array(newest_accepted(states.rows, accepted))
+    pq.write_table(states.rows.drop_columns(["rules"]).append_column("shown", shown), path)
+    alerts, label = context.alerts(), context.job.survey.label
+    there = flat_types(dict(alerts.dtypes))
+    places = [next(n for n in (f"{label}.{name}", name) if n in there) for name in names]
+    values = [f.col(at).alias(name) for at, name in zip(places, names, strict=True)]
+    mine = alerts.select(f.col("alert_id").alias("shown"), f.struct(*values).alias(ALERT))
+    return context.lake.spark.read.parquet(path).join(mine, "shown", "left")
 
 
 def _meaning(selection: Any, label: str) -> str:

@@ -71,7 +71,7 @@ class LightCurveFeatures(Unit):
         """Return a column for each feature, and the id of their meaning."""
         return [
             *(Column(f.name, f.type, f.unit, f.description) for f in self.feature_set().features()),
-            Column("features_id", "string", "", "what models know these features by"),
+            Column("features_id", "bigint", "", "what models know these features by"),
         ]
 
     def point_fields(self) -> Sequence[str]:
@@ -114,7 +114,7 @@ class LightCurveFeatures(Unit):
             p["kind"] == UPPER_LIMIT, forced, self._options(),
         )  # fmt: skip
         out: dict[str, Any] = {f.name: values[:, i] for i, f in enumerate(features.features())}
-        out["features_id"] = [features_id(features, self._options())] * len(batch)
+        out["features_id"] = np.full(len(batch), features_id(features, self._options()))
         none = out["ndet"] == 0
         out["status"] = np.where(none, _NO_DETECTION, 0)
         out["message"] = [

@@ -219,3 +219,41 @@ def test_files_that_a_folder_s_reading_leaves_out_are_named_by_kind(tmp_path: Pa
     assert not fits("._a.csv", ["*.csv"])
     with pytest.raises(ArchiveError, match=r"holds no archive file .*left out of .* 2 \.csv"):
         find_files([tmp_path / "sub"])
+
+
+def test_folders_that_are_linked_are_read_once_and_links_to_nothing_are_named(
+    tmp_path: Path,
+) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "archive"
+    for path in (elsewhere, folder):
+        path.mkdir()
+    (elsewhere / "b.tar").touch()
+    (folder / "a.tar").touch()
+    (folder / "night").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder)
+    (folder / "gone.tar").symlink_to(tmp_path / "nowhere")
+    assert [path.name for path in find_files([folder])] == ["a.tar", "b.tar"]
+    (line,) = left_out([folder])
+    assert "1 links to nothing (gone.tar)" in line
+
+
+def test_a_tar_without_a_packet_is_empty_and_one_of_other_data_is_broken(
+    make, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.tar"
+    for members, reason in (
+        ({"README": b"nothing was seen\n", "._a.avro": b"\0\1"}, "empty_archive"),
+        ({"README": b"see inside\n", "night.tar.gz": gzip.compress(b"\0")}, "broken_archive"),
+    ):
+        path.write_bytes(make.tar(members))
+        found, (broken,) = read(path)
+        assert (found, broken.reason) == ({}, reason)
+    assert "night.tar.gz" in broken.detail
+
+
+def test_what_a_simulation_writes_beside_its_archive_is_not_read(tmp_path: Path) -> None:
+    for name in ("a.tar.gz", "truth.parquet", "simulation.json", "own.parquet"):
+        (tmp_path / name).touch()
+    found = find_files([tmp_path], ["*.tar.gz", "*.parquet"])
+    assert [path.name for path in found] == ["a.tar.gz", "own.parquet"]
+    assert left_out([tmp_path], ["*.tar.gz", "*.parquet"]) == []

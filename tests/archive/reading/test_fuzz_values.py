@@ -1,7 +1,7 @@
 """Whatever a field of a packet holds, it costs that packet, or that entry of its history, alone.
 
-Every field takes every odd value in turn (`tests.archive.odd`). `FUZZ_CHANGES=50000` makes that
-many changes a reader in place of 2,000.
+Every field takes every odd value in turn (`tests.archive.odd`). `make fuzz CHANGES=50000` makes
+that many changes a reader in place of 2,000, in parts of 2,000, each with a seed of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from ampel_spark.job.configuration.load import load_survey
 from tests.archive import odd
 from tests.archive.conftest import Body, Make
 
-CHANGES = int(os.environ.get("FUZZ_CHANGES", "2000"))
+PARTS = max(1, int(os.environ.get("FUZZ_CHANGES", "2000")) // 2000)
+CHANGES = 2000
 JD = 2458300.5
 Row = dict[str, Any]
 Rows = list[Row]
@@ -231,12 +232,12 @@ def count(what: str, found: dict[str, list[Row]]) -> None:
     print(f"{what}: {len(found)} members, {dict(kinds)}, {entries} without entries of theirs")
 
 
-@pytest.mark.parametrize("part", range(max(1, CHANGES // 2000)))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_ztf_packets_with_odd_values_cost_themselves_alone_by_both_routes(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     packet = ztf_packet(make)
-    members, changed = avro_members(packet, 100 + part, min(CHANGES, 2000))
+    members, changed = avro_members(packet, 100 + part, CHANGES)
     path, alone = tmp_path / "night.tar", tmp_path / "alone.tar"
     path.write_bytes(make.tar(members))
     alone.write_bytes(make.tar({"good": members["good-0.avro"]}))
@@ -273,12 +274,12 @@ def test_ztf_packets_with_odd_values_cost_themselves_alone_by_both_routes(
     assert len(set(left)) < 0.9 * len(members)
 
 
-@pytest.mark.parametrize("part", range(max(1, CHANGES // 2000)))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_mapped_packets_with_odd_values_cost_themselves_alone_by_both_routes(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     packet = lsst_packet()
-    members, changed = avro_members(packet, 300 + part, min(CHANGES, 2000))
+    members, changed = avro_members(packet, 300 + part, CHANGES)
     path, alone = tmp_path / "night.tar", tmp_path / "alone.tar"
     path.write_bytes(make.tar(members))
     alone.write_bytes(make.tar({"good": members["good-0.avro"]}))
@@ -348,11 +349,11 @@ def as_kind(value: Any, kind: pa.DataType) -> Any:
         return None
 
 
-def parquet_files(packet: Body, folder: Path, most: int) -> tuple[list[Path], int]:
+def parquet_files(packet: Body, folder: Path, most: int, seed: int) -> tuple[list[Path], int]:
     """Write a file for each field and type: a row for each value, and files of good packets."""
     folder.mkdir()
     plan = [(path, *kind) for path in odd.paths(packet) for kind in COLUMNS]
-    random.Random(7).shuffle(plan)
+    random.Random(seed).shuffle(plan)
     schema = columns_like(packet)
     files, rows = [], 0
     for i, (path, kind, more) in enumerate(plan):
@@ -361,7 +362,7 @@ def parquet_files(packet: Body, folder: Path, most: int) -> tuple[list[Path], in
         if isinstance(path[-1], int):
             continue
         values = [v for v in (*more, *odd.SCALARS) if as_kind(v, kind) is not None] or [None]
-        random.Random(i).shuffle(values)
+        random.Random(f"{seed} {i}").shuffle(values)
         bodies = []
         for value in values[:12]:
             body = copy.deepcopy(packet)
@@ -387,11 +388,12 @@ def parquet_files(packet: Body, folder: Path, most: int) -> tuple[list[Path], in
     return files, rows
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 def test_parquet_alerts_of_odd_types_cost_themselves_alone(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
     packet = ztf_packet(make)
-    files, changed = parquet_files(packet, tmp_path / "many", CHANGES)
+    files, changed = parquet_files(packet, tmp_path / "many", CHANGES, 7 + part)
     reader = reader_of(load_survey("ztf_parquet"))
     rows = read(reader, files)
     monkeypatch.setattr(readers, "BATCH_ROWS", 60)
@@ -410,7 +412,7 @@ def test_parquet_alerts_of_odd_types_cost_themselves_alone(
     found = check_rows([r for r in rows if r["row"] != "end"], names, like)
     assert sum(ends) == len(found)
     assert len(found) >= changed
-    assert changed >= min(CHANGES, 2000)
+    assert changed >= CHANGES
     count("ztf_parquet", found)
     stored = sum(rows[0]["row"] == "packet" for rows in found.values())
     assert 0.2 < stored / len(found) < 0.95

@@ -202,6 +202,11 @@ packets:
   points:
   - {records: detection, kind: detection}
   - {records: light_curve, kind: forced}
+columns:
+  alerts:
+    snr: {from: detection.snr, type: double, comment: "signal to noise"}
+  points:
+    quality: {from: quality, type: float, comment: "share of good pixels"}
 """
 
 

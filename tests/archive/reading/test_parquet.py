@@ -79,3 +79,16 @@ def test_damage_is_accounted_for(make: Make, tmp_path: Path) -> None:
         ],
         key=repr,
     )
+
+
+@pytest.mark.parametrize(
+    ("survey", "column"), [("ztf_parquet", "candidate"), ("lsst", "diaSource")]
+)
+def test_a_file_of_something_else_is_one_broken_file(
+    survey: str, column: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "objects.parquet"
+    parquet.write_table(pa.table({"name": ["a", "b"], "z": [0.1, 0.2]}), path)
+    rows = [r for b in reader_of(load_survey(survey))([str(path)]) for r in b.to_pylist()]
+    assert [r["row"] for r in rows] == ["broken", "end"]
+    assert f"no column {column}; its columns are name, z" in rows[0]["detail"]

@@ -360,6 +360,10 @@ def test_ids_that_went_through_floats_are_refused(tmp_path: Path) -> None:
     for ids in ("name", "integer"):
         with pytest.raises(ArchiveError, match=r"id 3\.1388\d+e\+17 in column 'oid' went through"):
             read_objects(str(path), survey(IDS | {"ids": ids}))
+    single = np.array([123456789, 123456790], np.float32)
+    pd.DataFrame({"oid": single} | table).to_parquet(path)
+    with pytest.raises(ArchiveError, match="which has no more than 2\\^24 whole numbers"):
+        read_objects(str(path), survey(IDS))
     text = write(tmp_path / "t.csv", "oid,mjd,band,flux,error",
                  "3.138886354892222e+17,58000,g,1,1",
                  "3.138886354892222e+17,58001,g,1,1")  # fmt: skip

@@ -1,6 +1,6 @@
 """Odd values and types in every column of a photometry table: each costs its own row, no other.
 
-``AMPEL_SPARK_FUZZ`` is a number of changes that are made in place of the usual few thousand.
+``make fuzz CHANGES=50000`` makes that many changes in place of some 2,000, in parts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.archive.reading.tables import FileTable, read_table
 from tests.archive.reading.test_photometry import survey
 
-CHANGES = int(os.environ.get("AMPEL_SPARK_FUZZ", "2100"))
+PARTS = max(1, int(os.environ.get("FUZZ_CHANGES", "2100")) // 2000)
+CHANGES = 2100
 ROWS, AT_ONCE = 100, 6
 
 WORDS = ["", " ", "-", "--", "null", "nan", "NaN", "inf", "-inf", "abc", "1e400", "-1e400", "1e300",
@@ -98,12 +99,13 @@ def as_csv(rows: list[dict[str, Any]], columns: list[str], folder: Path) -> File
     return read_table(path, text=("name", "band"))
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("kind", ["flux", "mag"])
 def test_an_odd_value_costs_its_row_and_leaves_the_others_as_they_are(
-    kind: str, tmp_path: Path
+    kind: str, part: int, tmp_path: Path
 ) -> None:
     """No exception, no row lost without a word, no neighbour changed; what is left is stored."""
-    rng = random.Random(f"photometry {kind}")
+    rng = random.Random(f"photometry {kind}" + (f" {part}" if part else ""))
     columns = COLUMNS[kind]
     whole = {}
     for ids in ("name", "ztf", "integer"):

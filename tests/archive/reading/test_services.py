@@ -69,6 +69,17 @@ def test_alerces_example_data_have_every_row(shared_data: Path) -> None:
         )
 
 
+def test_alerces_example_limits_have_every_row(shared_data: Path) -> None:
+    path = shared_data / "alerce_lc" / "30_sne_non_detections.csv"
+    with path.open() as stream:
+        there = list(csv.DictReader(stream))
+    packets, bad = read(path, "alerce_limits")
+    assert bad == []
+    found = {(p.name, point[2], point[6]) for p in packets for point in p.points}
+    assert found == {(r["objectId"], float(r["jd"]), float(r["diffmaglim"])) for r in there}
+    assert {point[1] for p in packets for point in p.points} == {"upper_limit"}
+
+
 def test_columns_of_points_and_of_objects_come_from_columns_and_heads(tmp_path: Path) -> None:
     made = load_survey("atlas").model_dump(exclude_none=True, by_alias=True)
     made["columns"] = {

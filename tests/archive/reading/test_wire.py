@@ -91,3 +91,25 @@ def test_a_schema_is_taken_from_avsc_or_from_a_container(make: Any, tmp_path: Pa
     for name, said in (("none.avsc", "cannot be read"), ("no.avsc", "is no Avro schema")):
         with pytest.raises(ConfigError, match=rf"--schema .*{name}: {said}"):
             read_schema(tmp_path / name)
+
+
+def test_containers_one_behind_the_other_are_read_and_an_empty_one_is_an_empty_file(
+    make: Any, tmp_path: Path
+) -> None:
+    one, other = (make.avro(make.packet(make.detection(n, 2459000.5))) for n in (7, 8))
+    found = dict(records("a", one + other))
+    assert {name: record["candid"] for name, record in found.items()} == {"a": 7, "a#2": 8}
+    cut = dict(records("a", one + other[:-20]))
+    assert (cut["a"]["candid"], cut["a#2"].reason) == (7, "truncated")
+    stream = io.BytesIO()
+    fastavro.writer(stream, SCHEMA, [])
+    (tmp_path / "none.avro").write_bytes(stream.getvalue())
+    (tmp_path / "two.avro").write_bytes(one + other)
+    rows = {
+        name: [row for b in read_batches([str(tmp_path / name)]) for row in b.to_pylist()]
+        for name in ("none.avro", "two.avro")
+    }
+    assert [(r["row"], r["reason"]) for r in rows["none.avro"]] == [
+        ("broken", "empty_archive"), ("end", None)
+    ]  # fmt: skip
+    assert [r["alert_id"] for r in rows["two.avro"] if r["row"] == "packet"] == [7, 8]

@@ -1,7 +1,11 @@
 """The main job from packets to candidates, and again, and as of a night."""
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -288,17 +292,54 @@ def test_a_run_that_fails_says_so_in_its_record(spark: SparkSession, tmp_path: P
     assert "holds no alerts yet" in run["message"]
 
 
-@pytest.mark.long
-def test_two_executors_make_the_tables_that_one_process_makes(
-    quick_lake: Path, tmp_path: Path, quick_jvm: None
-) -> None:
-    import os
-    import subprocess
+@pytest.fixture
+def standalone(tmp_path: Path) -> Iterator[str]:
+    """Spark's own cluster on this machine: a master and two workers, of a core each."""
+    import pyspark
 
+    port, home = _free_port(), Path(pyspark.__file__).parent
+    environment = os.environ | {
+        "SPARK_HOME": str(home),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_WORKER_DIR": str(tmp_path / "work"),
+        "SPARK_DAEMON_MEMORY": "256m",
+    }
+    url, deploy = f"spark://127.0.0.1:{port}", "org.apache.spark.deploy"
+    own = ["--host", "127.0.0.1", "--webui-port", "0"]
+    master = [f"{deploy}.master.Master", *own, "--port", str(port)]
+    worker = [f"{deploy}.worker.Worker", *own, "-c", "1", "-m", "1600m", url]
+    with (tmp_path / "cluster.log").open("w") as log:
+        started = [
+            subprocess.Popen(
+                [str(home / "bin" / "spark-class"), *command],
+                env=environment, stdout=log, stderr=log,
+            )
+            for command in (master, worker, worker)
+        ]  # fmt: skip
+        yield url
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait(60)
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cluster", ["local-cluster[2,1,1536]", "standalone"])
+def test_two_executors_make_the_tables_that_one_process_makes(
+    cluster: str, quick_lake: Path, tmp_path: Path, quick_jvm: None, request: pytest.FixtureRequest
+) -> None:
+    if cluster == "standalone":
+        cluster = request.getfixturevalue("standalone")
     command = [str(PROJECT / "spark-submit.sh"), str(QUICKSTART), "--lake", str(tmp_path / "lake")]
     for setting in QUICK:
         command += ["--set", setting]
-    environment = os.environ | {"MASTER": "local-cluster[2,1,1536]"}
+    environment = os.environ | {"MASTER": cluster}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     first = table(quick_lake, "runs").sort_values("started").iloc[0].run_id
