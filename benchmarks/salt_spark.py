@@ -270,7 +270,7 @@ def main() -> None:
         curves = runner.light_curves(f"{staging}/light_curves", spark)
         done: tiers.Results = {}
         for step, column in zip(entries[:2], ("z", "ebv"), strict=True):
-            done[step.name] = (step, tied(lake, step, rows, column))
+            done[step.name] = tiers.Computed(step, tied(lake, step, rows, column), ())
         clock = Clock()
         step = entries[2]
         states: Any = SimpleNamespace(

@@ -7,7 +7,9 @@ one night more, and a release that touches one of 64 quadrants. Each row has the
 tiers, CPU beside wall, and what was judged, made and computed. `--more` measures the growth of T1:
 archives of a tenth of so many alerts and of so many, of which 1,000 objects are accepted each. CPU
 is that of the driver, its JVM and the Python workers; Spark has started before. Cores:
-``MASTER=local[2]``.
+``MASTER=local[2]``. `--grid` measures without Spark what a task of a grid costs: one share of so
+many objects (SALT3, redshift known, two bands, some 35 points) under `--variations` variations,
+half of them releases, half of them parameters of the fit, and what 10⁶ states take at that rate.
 """
 
 # ruff: noqa: E402 (BLAS reads its number of threads when numpy is loaded)
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ampel_spark.archive.committing.ingest import ingest
 from ampel_spark.job.configuration.load import load_job, load_survey
@@ -199,6 +202,118 @@ def _both(alerts: int) -> Iterator[int]:
     yield alerts
 
 
+def _leave_share(work: Path, table: pa.Table, truth: dict[str, Any]) -> None:
+    """Write the points and requests of a share, and the catalogue of its hosts."""
+    from ampel_spark.lightcurve import POINT_FIELDS
+    from ampel_spark.t1.assemble import KIND_CODES
+    from ampel_spark.t1.states import ALL, LAST_ID, REQUESTS
+
+    n, lists = len(table), table["lc_jd"].combine_chunks()
+    of = np.repeat(np.arange(n), np.asarray(lists.value_lengths()))
+    columns = {name: table[f"lc_{name}"].combine_chunks().flatten() for name in POINT_FIELDS}
+    words = {code: word for word, code in KIND_CODES.items()}
+    columns["kind"] = pa.array([words[code] for code in columns["kind"].to_pylist()])
+    columns["survey"], columns["stock"] = pa.repeat("ztf", len(of)), pa.array(of)
+    columns["revision"] = pa.array(np.zeros(len(of), np.int32))
+    columns["first_alert_jd"] = columns["jd"]
+    columns["first_alert_id"] = columns["datapoint_id"]
+    pq.write_table(pa.table(columns), work / "points-0-0.parquet")
+    asked = {"channel": pa.repeat("all", n), "survey": pa.repeat("ztf", n),
+             "stock": table["stock"], "name": table["name"], "alert_id": pa.nulls(n, pa.int64()),
+             "until_jd": pa.repeat(ALL, n), "until_alert_id": pa.repeat(LAST_ID, n),
+             "request": table["request"]}  # fmt: skip
+    rows = pa.table(asked).cast(REQUESTS).append_column("access", pa.repeat("1", n))
+    for name in ("requests", "asked"):
+        pq.write_table(rows, work / f"{name}-0.parquet")
+    first = np.concatenate([[0], np.cumsum(np.bincount(of))[:-1]])
+    hosts = {name: columns[name].to_numpy()[first] for name in ("ra", "dec")}
+    hosts |= {name: truth[name] for name in ("z", "ebv")}
+    pq.write_table(pa.table(hosts), work / "hosts.parquet")
+
+
+def _grid_pass(work: Path, config: dict[str, Any], variations: int) -> Any:
+    """Return what a task of a grid gets: a lake without results, half releases, half parameters."""
+    from salt_spark import steps
+
+    from ampel_spark.calibration.release import RAW, Release, Rule, Selects
+    from ampel_spark.job.execution.grid_tasks import GridPass, Work
+    from ampel_spark.lake.parts import arrow_schema
+    from ampel_spark.lake.tables import TABLES
+    from ampel_spark.t1.gather import Gathering
+    from ampel_spark.t2 import runner
+    from ampel_spark.t2.registry import packed
+    from ampel_spark.t2.trace import trace_of
+
+    half = variations // 2
+    releases = [RAW] + [
+        Release(f"r{i}", rules=(Rule(1, select=Selects(band=("ztfg",)), zero_point=1e-3 * i),))
+        for i in range(1, half + 1)
+    ]
+    configs = [{"zero_points": {"ztfr": 1e-3 * i}} for i in range(1, variations - half + 1)]
+    works: list[Work] = []
+    for release in range(len(releases)):
+        mine = steps(config, work)
+        needs: dict[str, int] = {}
+        fits = [mine[2]] if release else [steps(config | more, work)[2] for more in configs]
+        for step in (*mine[:2], *fits):
+            ties = {name: needs[name] for name in step.needs}
+            needs.setdefault(step.name, len(works))
+            trace = trace_of(step.unit, step.spec).trace_id
+            works.append(
+                Work(len(works), release, step.name, packed(step.unit), trace, ("all",), ties,
+                     f"run-{release}", 600.0)
+            )  # fmt: skip
+    tables = [runner.unit_table(step.name, step.columns) for step in mine]
+    for table in (TABLES["states"], *tables):
+        (work / table.name).mkdir(exist_ok=True)
+        pq.write_table(arrow_schema(table).empty_table(), work / f"present-{table.name}-0.parquet")
+    gathering = Gathering(str(work), 1, "ztf", None, ("detection",), RAW)
+    folders = {table.name: str(work / table.name) for table in (TABLES["states"], *tables)}
+    kept = {step.name: ("status", "message", "duration_ms") for step in mine}
+    return GridPass(
+        gathering, tuple(releases), tuple(f"run-{i}" for i in range(len(releases))), tuple(works),
+        folders, kept,
+    )  # fmt: skip
+
+
+def grid(work: Path, objects: int, variations: int) -> None:
+    """Print what one share of a grid costs on one core, and what many shares cost at that rate."""
+    import sncosmo
+    from salt_spark import simulate as light_curves
+    from salt_spark import steps
+
+    from ampel_spark.job.execution import grid_tasks
+    from ampel_spark.settings import sncosmo_data_dir
+
+    os.environ.setdefault("SNCOSMO_DATA_DIR", str(sncosmo_data_dir()))
+    sncosmo.conf.data_dir = os.environ["SNCOSMO_DATA_DIR"]
+    table, truth = light_curves(objects, 1)
+    config = {"model": "salt3/2.0", "bands": ["ztfg", "ztfr"], "redshift": {"unit": "host"},
+              "dust": {"law": "CCM89", "unit": "ebv"}}  # fmt: skip
+    _leave_share(work, table, truth)
+    entries = steps(config, work)
+    entries[2].unit.prepare()
+    for covariance in (False, True):
+        made = _grid_pass(work, config | {"model_covariance": covariance}, variations)
+        grid_tasks._Share(made, 0).run()  # what a first share compiles and loads is not counted
+        wall, spent = time.perf_counter(), cpu()
+        report = grid_tasks._Share(made, 0).run()
+        wall, spent = time.perf_counter() - wall, cpu() - spent
+        by_unit: dict[str, float] = {}
+        for number, seconds in report["seconds"].items():
+            name = made.works[number].name
+            by_unit[name] = by_unit.get(name, 0.0) + seconds
+        each = 1e3 * spent / (objects * variations)
+        units = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in by_unit.items())
+        print(
+            f"covariance {'on' if covariance else 'off'}: {objects} states × {variations}: wall "
+            f"{wall:.1f} s, CPU {spent:.1f} s ({units} of wall): {each:.3f} ms of CPU a state and "
+            f"variation; at that rate 10⁵ × 30 take {each * 25:.1f} min on 2 cores, 10⁶ × 30 "
+            f"{each * 7500 / 3600:.2f} h on 4",
+            flush=True,
+        )
+
+
 def _drop(folder: Path) -> None:
     import shutil
 
@@ -213,12 +328,16 @@ def main() -> None:
     parser.add_argument("--alerts", type=int, default=100_000, help="default: %(default)s")
     parser.add_argument("--nights", type=int, default=60, help="default: %(default)s")
     parser.add_argument("--more", type=int, help="alerts of the larger archive, for T1's growth")
+    parser.add_argument("--grid", type=int, help="objects of the share of a grid")
+    parser.add_argument("--variations", type=int, default=30, help="default: %(default)s")
     parser.add_argument("--work", type=Path, help="folder to work in; default: one that goes")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = args.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        if args.more:
+        if args.grid:
+            grid(work, args.grid, args.variations)
+        elif args.more:
             growth(work, args.more, args.nights)
         else:
             changes(work, args.alerts, args.nights)

@@ -87,6 +87,7 @@ PINS = {
         f"{_UNIT}event_match events.event events.matching events.shapes sky.angles sky.healpix"
         " sky.skymaps"
     ),
+    "kilonovaness": f"{_UNIT}kilonovaness {_LANGUAGE}",
     "light_curve_summary": f"{_UNIT}light_curve_summary sky.angles",
     "milky_way_dust": f"{_UNIT}milky_way_dust sky.dust",
     "object_table": f"{_UNIT}object_table archive.reading.tables {_FILES}",

@@ -61,10 +61,10 @@ class Examined:
 def examine(
     spark: SparkSession,
     files: Sequence[tuple[str, int]],
-    release: Release,
+    releases: Sequence[Release],
     until: float | None = None,
-) -> Examined:
-    """Count the datapoints that a release would change, by tasks that read files.
+) -> list[Examined]:
+    """Count the datapoints that releases would change, by tasks that read each file once.
 
     Parameters
     ----------
@@ -72,26 +72,32 @@ def examine(
         The session that runs the tasks.
     files : sequence of (str, int)
         The files of ``datapoints``, and their sizes.
-    release : Release
-        The release to examine.
+    releases : sequence of Release
+        The releases to examine.
     until : float, optional
         The time that limits the run, JD: later points do not count.
     """
-    if not release.rules:
-        return Examined(0, {}, ())
-    task = functools.partial(_count_files, release, until)
-    found = run_on_files(spark, task, files)
-    return _examined(release, [dict(zip(_SCHEMA.names, row, strict=True)) for row in found])
+    some = [release for release in releases if release.rules]
+    found: list[list[Any]] = [[] for _ in some]
+    if some:
+        for number, *row in run_on_files(
+            spark, functools.partial(_count_files, some, until), files
+        ):
+            found[number].append(dict(zip(_SCHEMA.names, row, strict=True)))
+    rows = iter(found)
+    return [_examined(r, next(rows)) if r.rules else Examined(0, {}, ()) for r in releases]
 
 
 def _count_files(
-    release: Release, until: float | None, batches: Iterable[pa.RecordBatch]
+    releases: Sequence[Release], until: float | None, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """Report the counts of files, a row each."""
+    """Report the counts of points, a row each, after the number of the release."""
     for path in (path for batch in batches for path in batch.column("path").to_pylist()):
-        for counted in _count(release, _points(path, until)):
-            for row in counted.to_pylist():
-                yield tell([*row.values()])
+        for points in _larger(_points(path, until)):
+            for number, release in enumerate(releases):
+                for counted in _count(release, [points]):
+                    for row in counted.to_pylist():
+                        yield tell([number, *row.values()])
 
 
 def _points(path: str, until: float | None) -> Iterator[pa.RecordBatch]:

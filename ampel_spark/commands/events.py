@@ -125,7 +125,8 @@ def _plot(lake: Path, event: Event, path: Path, table: str | None) -> None:
         from ampel_spark.events.covers import cover
         from ampel_spark.sky.search import search
 
-        found = search(lake, table, cover(event), ["ra", "dec"])
+        # a plot is shown to anybody: public alerts alone, as `search` has them by default
+        found = search(lake, table, cover(event), ["ra", "dec"], programids=[1])
         ra, dec = (found[name].to_numpy() for name in ("ra", "dec"))
     path.write_bytes(region(event, ra, dec, form=form))
     print(f"plot: {path}", file=sys.stderr)

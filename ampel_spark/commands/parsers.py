@@ -298,7 +298,7 @@ def _events(commands: Any) -> None:
     shown.add_argument("--revision", type=int, metavar="N", help="default: the newest")
     shown.add_argument("--plot", type=Path, metavar="FILE", help="draw its region: .svg or .png")
     shown.add_argument("--with", dest="table", metavar="TABLE",
-                       help="draw the rows of a table or catalogue that lie in it")  # fmt: skip
+                       help="draw a table's (public) or catalogue's rows in it")  # fmt: skip
     for sub in (listed, shown):
         sub.add_argument("--version", type=int, metavar="V", help="of the table; default: newest")
     differ = add_command(

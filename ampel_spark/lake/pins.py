@@ -31,14 +31,14 @@ PINNING = "pinning"
 BRANCH = "branch "
 
 
-def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
-    """Pin versions of tables for a run or a branch.
+def pin(lake: Lake, run_id: str | Sequence[str], versions: Mapping[str, int]) -> None:
+    """Pin versions of tables for a run, for several, or for a branch.
 
     Parameters
     ----------
     lake : Lake
-    run_id : str
-        The run, or `BRANCH` and the path of the branch.
+    run_id : str or sequence of str
+        The run, the runs, or `BRANCH` and the path of the branch.
     versions : mapping of str to int
         By table.
 
@@ -49,8 +49,10 @@ def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
     """
     table = TABLES["pins"]
     now = utc_now()
+    ids = [run_id] if isinstance(run_id, str) else run_id
     rows = [
-        {"run_id": run_id, "table": name, "version": version, "pinned": now, "released": None}
+        {"run_id": one, "table": name, "version": version, "pinned": now, "released": None}
+        for one in ids
         for name, version in sorted(versions.items())
     ]
     pins = pa.Table.from_pylist(rows, arrow_schema(table))
@@ -58,7 +60,7 @@ def pin(lake: Lake, run_id: str, versions: Mapping[str, int]) -> None:
         for name, version in sorted(versions.items()):
             check_version(lake.root, name, version)
         # A run that pins has a record, and readers look for it.
-        about = {} if run_id.startswith(BRANCH) else {"run_id": run_id}
+        about = {} if ids[0].startswith(BRANCH) else {"run_id": ids[0]}
         insert(lake, table, pins, about)
 
 

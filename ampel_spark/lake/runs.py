@@ -374,8 +374,8 @@ def new_run_id(job: str, started: datetime.datetime) -> str:
     return f"{job}-{started:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
-def record(lake: Lake, run: Run) -> None:
-    """Write a run's row, in the place of the one it had."""
+def record(lake: Lake, *written: Run) -> None:
+    """Write the rows of runs, in the place of those they had, by one commit."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -383,11 +383,13 @@ def record(lake: Lake, run: Run) -> None:
     from ampel_spark.lake.parts import arrow_schema
 
     table = TABLES["runs"]
-    known = _commits(lake.root, run)
-    run = replace(run, inputs=replace(run.inputs, commits=known))
-    rows = pa.Table.from_pylist([run.to_row()], arrow_schema(table))
-    mine = pc.field("run_id") == run.run_id
-    replace_rows(lake, table, rows, mine, {"run_id": run.run_id})
+    rows = []
+    for run in written:
+        known = _commits(lake.root, run)
+        rows.append(replace(run, inputs=replace(run.inputs, commits=known)).to_row())
+    mine = pc.field("run_id").isin([run.run_id for run in written])
+    new = pa.Table.from_pylist(rows, arrow_schema(table))
+    replace_rows(lake, table, new, mine, {"run_id": written[0].run_id})
 
 
 def _commits(root: Path, run: Run) -> dict[str, str]:

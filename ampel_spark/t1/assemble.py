@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -34,10 +35,13 @@ __all__ = [
     "KIND_CODES",
     "LIGHT_CURVE_SCHEMA",
     "POINT_TYPES",
+    "Collected",
     "assemble",
     "batch_of",
+    "collect",
     "light_curve_schema",
     "own_kind",
+    "under",
 ]
 
 Array = npt.NDArray[Any]
@@ -94,6 +98,31 @@ def light_curve_schema(own: Mapping[str, str]) -> pa.Schema:
     return pa.schema([*LIGHT_CURVE_SCHEMA, *fields])
 
 
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """The points of states as issued: those that count, before any release.
+
+    Attributes
+    ----------
+    batch : RecordBatch
+        As for `collect`.
+    group : ndarray of int with shape (N,)
+        The row of the batch that each point belongs to.
+    points : dict of arrays with shape (N,)
+        The fields of the points.
+    kinds : mapping of str to str
+        The kinds of these fields.
+    own : mapping of str to str
+        Those that the survey declares.
+    """
+
+    batch: pa.RecordBatch
+    group: Array
+    points: dict[str, Array]
+    kinds: Mapping[str, str]
+    own: Mapping[str, str]
+
+
 def assemble(
     batch: pa.RecordBatch, release: Release | None = None, own: Mapping[str, str] = _NOTHING
 ) -> pa.RecordBatch:
@@ -101,21 +130,30 @@ def assemble(
 
     Parameters
     ----------
-    batch : RecordBatch
-        ``request, survey, stock, name, points``, where ``points`` is a list of structs with the
-        fields of a point and ``revision``, sorted by (datapoint_id, revision).
+    batch, own
+        As for `collect`.
     release : Release, optional
         The calibration release to apply; by default none.
-    own : mapping of str to str, optional
-        Further fields of points by name, with their kinds (`own_kind`): columns that the survey
-        declares, which are no part of a state's id.
 
     Returns
     -------
     RecordBatch
-        States with `light_curve_schema`, their points in order of (jd, datapoint_id). A request
-        without remaining points has no row. ``rules`` are the numbers of the release's rules that
-        changed or masked a point of the state.
+        As `under` returns it.
+    """
+    return under(release, collect(batch, own))
+
+
+def collect(batch: pa.RecordBatch, own: Mapping[str, str] = _NOTHING) -> Collected:
+    """Return the points that count of collected datapoints: what no release changes.
+
+    Parameters
+    ----------
+    batch : RecordBatch
+        ``request, survey, stock, name, points``, where ``points`` is a list of structs with the
+        fields of a point and ``revision``, sorted by (datapoint_id, revision).
+    own : mapping of str to str, optional
+        Further fields of points by name, with their kinds (`own_kind`): columns that the survey
+        declares, which are no part of a state's id.
     """
     lists = batch.column("points")
     flat = lists.flatten()
@@ -129,6 +167,27 @@ def assemble(
     # photometry without a flux, a detection or a limit that the survey withdrew.
     group, points = _kept(np.isfinite(_measured(points)), group, points)
     group, points = _kept(unsuperseded(points, group), group, points)
+    return Collected(batch, group, points, kinds, own)
+
+
+def under(release: Release | None, collected: Collected) -> pa.RecordBatch:
+    """Return states with their light curves under a calibration release.
+
+    Parameters
+    ----------
+    release : Release or None
+        The release to apply.
+    collected : Collected
+        The points; they stay as they are.
+
+    Returns
+    -------
+    RecordBatch
+        States with `light_curve_schema`, their points in order of (jd, datapoint_id). A request
+        without remaining points has no row. ``rules`` are the numbers of the release's rules that
+        changed or masked a point of the state.
+    """
+    batch, group, points = collected.batch, collected.group, collected.points
     touched = None
     if release is not None and release.rules:
         group, points, touched = _calibrated(release, batch, group, points)
@@ -151,9 +210,9 @@ def assemble(
         **_summary(points, group, len(batch)),
     }
     order = np.lexsort((ids, points["jd"], group))
-    for name, kind in kinds.items():
+    for name, kind in collected.kinds.items():
         made[f"lc_{name}"] = _list(_arrow(points[name][order], kind), offsets)
-    schema = light_curve_schema(own)
+    schema = light_curve_schema(collected.own)
     arrays = [made[f.name] if f.name in made else batch.column(f.name) for f in schema]
     table = pa.RecordBatch.from_arrays(
         [a.cast(f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema

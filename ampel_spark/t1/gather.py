@@ -30,12 +30,21 @@ from ampel_spark.t1.states import (
     POINT_COLUMNS,
     REQUESTS,
     hidden_stocks,
-    light_curves,
+    light_curves_under,
     visible_points,
     with_own,
 )
 
-__all__ = ["ALERT_COLUMNS", "FOUND", "Gathering", "assemble_shares", "share_of", "take_rows"]
+__all__ = [
+    "ALERT_COLUMNS",
+    "FOUND",
+    "Gathering",
+    "assemble_shares",
+    "once",
+    "share_of",
+    "states_under",
+    "take_rows",
+]
 
 Array = npt.NDArray[Any]
 
@@ -221,31 +230,56 @@ def assemble_shares(
             yield tell(_assembled(gathering, curves, share))
 
 
-def _assembled(gathering: Gathering, curves: str, share: int) -> dict[str, str] | None:
+def states_under(
+    gathering: Gathering, share: int, releases: Sequence[Release]
+) -> Iterator[pa.Table]:
+    """Yield the states of a share with their light curves and ``access``, under one release each.
+
+    Parameters
+    ----------
+    gathering : Gathering
+        As for `assemble_shares`.
+    share : int
+        The share.
+    releases : sequence of Release
+        The releases; the points are read once. Where no object has a point, nothing is yielded.
+    """
     asked = pq.read_table(f"{gathering.folder}/requests-{share}.parquet")
     points = _read(gathering, f"points-{share}-*", None)
     if points is None:
-        return None
+        return
     alerts = _read(gathering, f"alerts-{share}-*", points)
     sightings = _read(gathering, f"sightings-{share}-*", None)
+    accesses = pc.unique(asked["access"]).to_pylist()
     parts = []
-    for access in pc.unique(asked["access"]).to_pylist():
+    for access in accesses:
         mine = asked.filter(pc.equal(asked["access"], access)).select(REQUESTS.names)
         rights = frozenset(map(int, access.split(",")))
         hiding = _of_hidden(alerts, rights)
         shown = as_shown(points, sightings, hiding, rights)
         seen = visible_points(hiding, shown, rights)
-        made = light_curves(mine, seen, gathering.kinds, gathering.release, gathering.own)
-        parts.append(made.append_column("access", pa.repeat(access, len(made))))
-    made = pa.concat_tables(parts)
-    if not len(made):
+        parts.append(light_curves_under(releases, mine, seen, gathering.kinds, gathering.own))
+    for made in zip(*parts, strict=True):
+        yield pa.concat_tables(
+            rows.append_column("access", pa.repeat(access, len(rows)))
+            for access, rows in zip(accesses, made, strict=True)
+        )
+
+
+def once(states: pa.Table) -> pa.Table:
+    """Return each state once, in order of its first row."""
+    _, first = np.unique(_words(states["state_id"]), return_index=True)
+    return states.take(pa.array(np.sort(first)))
+
+
+def _assembled(gathering: Gathering, curves: str, share: int) -> dict[str, str] | None:
+    made = next(states_under(gathering, share, [gathering.release]), None)
+    if made is None or not len(made):
         return None
     name = f"{share}-{uuid.uuid4()}.parquet"
     found = f"{gathering.folder}/found-{name}"
     pq.write_table(made.select(FOUND.names), found)
-    _, first = np.unique(_words(made["state_id"]), return_index=True)
-    once = made.take(pa.array(np.sort(first)))
-    pq.write_table(once, f"{curves}/{name}", row_group_size=_GROUP, compression="lz4")
+    pq.write_table(once(made), f"{curves}/{name}", row_group_size=_GROUP, compression="lz4")
     return {"found": found, "curves": f"{curves}/{name}"}
 
 

@@ -21,9 +21,10 @@ from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.t1.assemble import (
     KIND_CODES,
     POINT_TYPES,
-    assemble,
+    collect,
     light_curve_schema,
     own_kind,
+    under,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Wanted",
     "hidden_stocks",
     "light_curves",
+    "light_curves_under",
     "numbers",
     "requests",
     "visible_points",
@@ -303,14 +305,33 @@ def light_curves(
 
     Parameters
     ----------
+    wanted, points, kinds, own
+        As for `light_curves_under`.
+    release : Release, optional
+        The calibration release to apply; by default none.
+    """
+    return next(light_curves_under([release], wanted, points, kinds, own))
+
+
+def light_curves_under(
+    releases: Sequence[Release | None],
+    wanted: pa.Table,
+    points: pa.Table,
+    kinds: Sequence[str],
+    own: Mapping[str, str] | None = None,
+) -> Iterator[pa.Table]:
+    """Yield the requested states, each once, with their light curves, under one release each.
+
+    Parameters
+    ----------
+    releases : sequence of Release or None
+        The calibration releases to apply, one after the other to the same points.
     wanted : Arrow table
         The requests that `requests` returned, or some of them.
     points : Arrow table
         The datapoints that `visible_points` returned.
     kinds : sequence of str
         The kinds of datapoints in the states.
-    release : Release, optional
-        The calibration release to apply; by default none.
     own : mapping of str to str, optional
         Further fields of points, columns of `points`: their Spark SQL types by name.
     """
@@ -320,12 +341,14 @@ def light_curves(
     _, first = np.unique(wanted["request"].to_numpy(), return_index=True)
     each = wanted.take(pa.array(np.sort(first)))
     begin, end = _spans(points, each)
-    parts = [
-        assemble(batch, release, more)
+    collected = [
+        collect(batch, more)
         for start in range(0, len(each), _CHUNK)
         for batch in _collected(each, points, begin, end, slice(start, start + _CHUNK), more)
     ]
-    return pa.Table.from_batches(parts, light_curve_schema(more))
+    for release in releases:
+        parts = [under(release, part) for part in collected]
+        yield pa.Table.from_batches(parts, light_curve_schema(more))
 
 
 def _spans(points: pa.Table, each: pa.Table) -> tuple[Array, Array]:

@@ -38,6 +38,7 @@ UNITS = {
     "catalog_match": "ampel_spark.t2.units.catalog_match:CatalogMatch",
     "classify": "ampel_spark.t2.units.classify:Classify",
     "lens_colours": "ampel_spark.t2.units.lens_colours:LensColours",
+    "kilonovaness": "ampel_spark.t2.units.kilonovaness:Kilonovaness",
     "lens_evidence": "ampel_spark.t2.units.lens_evidence:LensEvidence",
     "light_curve_features": "ampel_spark.t2.units.light_curve_features:LightCurveFeatures",
     "event_match": "ampel_spark.t2.units.event_match:EventMatch",

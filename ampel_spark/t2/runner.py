@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 __all__ = [
+    "HEADER",
     "MAX_ATTEMPTS",
     "PRESENT",
     "REPLACEABLE",
@@ -47,16 +48,23 @@ __all__ = [
     "compute_batch",
     "has_subjects",
     "hashed_fields",
+    "in_child",
     "input_fields",
     "light_curves",
+    "one_batch",
     "one_each",
     "own_fields",
+    "own_hashes",
+    "point_columns",
     "reads_inputs",
+    "reported_inputs",
     "result_schema",
     "results_of",
     "shared",
     "stale",
+    "subject_ids",
     "unit_table",
+    "unpacked",
     "wanted",
 ]
 
@@ -69,7 +77,7 @@ REPLACEABLE = f"t.status = {EXCEPTION} AND coalesce(t.attempts, 1) < {MAX_ATTEMP
 PRESENT = ("state_id", "trace_id", "input_hash", "status", "attempts")
 
 #: What an object's table says of it, beside a light curve.
-_HEADER = "tie__header"
+HEADER = "tie__header"
 #: A task takes up to so many times `Unit.states_per_task` where there are very many light curves.
 _MOST = 125
 #: Light curves that a fast unit gets at a time.
@@ -193,7 +201,7 @@ def _own_hash(unit: Unit, rows: DataFrame) -> SparkColumn:
     from pyspark.sql.pandas.functions import arrow_udf
 
     def hashes(*points: pa.Array) -> pa.Array:
-        return pa.array(_own_hashes(points), pa.string())
+        return pa.array(own_hashes(points), pa.string())
 
     hashes.__annotations__ = {"points": pa.Array, "return": pa.Array}
     names = [f"lc_{name}" for name in own_fields(unit)]
@@ -209,6 +217,23 @@ def _key_columns(results: DataFrame) -> list[Any]:
         return list(READ)
     called = f.coalesce("subject_id", "state_id").alias("state_id")
     return [called if name == "state_id" else name for name in READ]
+
+
+def reported_inputs(unit: Unit, batch: pa.RecordBatch) -> Sequence[str | None]:
+    """Return what `Unit.inputs` says of each row of a batch; empty where it says nothing."""
+    found = unit.inputs(_with_ties(batch_of(batch), batch))
+    return [""] * len(batch) if found is None else found
+
+
+def subject_ids(unit: Unit, batch: pa.RecordBatch) -> Sequence[str | None]:
+    """Return the ids of the subjects of a batch's rows, by `Unit.subjects`."""
+    return _subjects_of(unit, _with_ties(batch_of(batch), batch))
+
+
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """Return a table as one batch."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 
 
 def _inputs_of(unit: Unit, batch: LightCurveBatch) -> Sequence[str] | None:
@@ -240,7 +265,7 @@ def _reported(
     data = packed(unit)
     names = [f"lc_{name}" for name in input_fields(unit)]
     if unit.reads_header:
-        names.append(_HEADER)
+        names.append(HEADER)
 
     def reported(stock: pa.Array, name: pa.Array, *columns: pa.Array) -> pa.Array:
         n = len(stock)
@@ -316,7 +341,7 @@ def one_each(rows: DataFrame) -> DataFrame:
     )
 
 
-def _own_hashes(points: Sequence[pa.ListArray]) -> list[str]:
+def own_hashes(points: Sequence[pa.ListArray]) -> list[str]:
     """Return a hash over fields of the points of each light curve, hexadecimal."""
     return [f"{number:016X}" for number in row_hashes(points).view(np.uint64).tolist()]
 
@@ -428,11 +453,46 @@ def _placed(rows: DataFrame, curves: DataFrame, unit: Unit, count: int) -> DataF
         placed = placed.repartition(min(tasks, 2 * cores), "file", chunk)
         return placed.sortWithinPartitions("file", "row")
     narrow = f.broadcast(rows) if count <= _BROADCAST else rows
-    joined = curves.select("state_id", "stock", "name", *_fields(unit)).join(narrow, "state_id")
+    joined = curves.select("state_id", "stock", "name", *point_columns(unit)).join(
+        narrow, "state_id"
+    )
     if reads_inputs(unit):
         # What reads the same is computed together, where it is then read once.
         return joined.repartitionByRange(tasks, "input_hash", "state_id")
     return joined.repartition(tasks, "state_id")
+
+
+def in_child(unit: bytes, trace_id: str, rows: pa.Table, run_id: str, silence: float) -> pa.Table:
+    """Return a unit's results on light curves, by a process of the unit's own.
+
+    Parameters
+    ----------
+    unit : bytes
+        Of `ampel_spark.t2.registry.packed`.
+    trace_id, run_id : str
+        Go into the rows.
+    rows : Arrow table
+        What `compute_batch` takes.
+    silence : float
+        As for `compute`.
+
+    Returns
+    -------
+    Arrow table
+        With the columns of the unit's table.
+    """
+    schema = arrow_schema(unit_table("", _unpacked(unit).output_columns()))
+    made = [
+        result.append_column("run_id", pa.repeat(run_id, len(result))).select(schema.names)
+        for start in range(0, len(rows), _CHUNK)
+        for result in _results(_task, unit, trace_id, one_batch(rows.slice(start, _CHUNK)), silence)
+    ]
+    return pa.Table.from_batches(made, schema)
+
+
+def unpacked(unit: bytes) -> Unit:
+    """Return a unit of its bytes (`ampel_spark.t2.registry.packed`), once in a process."""
+    return _unpacked(unit)
 
 
 def _write(
@@ -509,7 +569,7 @@ class _EndedUnit(Unit):
         raise Refusal(self.why, EXCEPTION)
 
 
-def _fields(unit: Unit) -> list[str]:
+def point_columns(unit: Unit) -> list[str]:
     """Return the columns of light curves that a unit gets."""
     read = unit.point_fields()
     common = [name for name in POINT_FIELDS if read is None or name in read]
@@ -526,7 +586,7 @@ def _task_on_files(
         if begin == end:
             continue
         path = files[begin]
-        table = _curves_of(path, tuple(_fields(unit)))
+        table = _curves_of(path, tuple(point_columns(unit)))
         for start in range(begin, end, chunk):
             part = batch.slice(start, min(chunk, end - start))
             curves = table.take(part.column("row")).combine_chunks().to_batches()[0]
@@ -556,7 +616,7 @@ def _task(unit: Unit, trace_id: str, batch: pa.RecordBatch, chunk: int) -> Itera
         yield compute_batch(unit, batch.slice(start, 1) if chunk == 1 else batch, trace_id)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=256)
 def _unpacked(unit: bytes) -> Unit:
     # Once per worker process: models and catalogues stay loaded between tasks.
     loaded: Unit = pickle.loads(unit)

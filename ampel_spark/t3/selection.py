@@ -1,25 +1,26 @@
-"""Selection of ranked candidates from the results of all units.
+"""Selection of ranked candidates from the results of all units, on Arrow tables.
 
 The input has one row for each (channel, stock, state): ``channel``, ``stock``, ``state_id``, the
 state's own columns (``name``, ``n_detections``, ``n_upper_limits``, ``jd_first``, ``jd_last``), and
-for each unit a struct column with the unit's name and the columns of its table; it is null if the
-unit has no row for the state.
+the columns of units as ``unit.column``; they are null if the unit has no row for the state. Columns
+that no expression of the selection names may be absent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as sf
-from pyspark.sql.types import StructType
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.expressions import Expression, parse
+from ampel_spark.expressions.values import number
 
-__all__ = ["CutLoss", "Losses", "Selection", "column_types", "losses", "select"]
+__all__ = ["CutLoss", "Losses", "Selection", "losses", "select"]
 
 #: Columns of every table of candidates.
 FIXED = ("channel", "rank", "stock", "name", "state_id")
@@ -88,7 +89,7 @@ class Selection:
         return [self.condition, *rank, *self.columns.values()]
 
     def check(self, types: Mapping[str, str]) -> None:
-        """Check all expressions against the Spark SQL types of the columns, by name.
+        """Check all expressions against the types of the columns, by name.
 
         Raises
         ------
@@ -147,19 +148,7 @@ class Losses:
     cuts: tuple[CutLoss, ...]
 
 
-def column_types(schema: StructType) -> dict[str, str]:
-    """Return the Spark SQL types of all names that an expression on a table of results can use."""
-    types = {}
-    for column in schema.fields:
-        if isinstance(column.dataType, StructType):
-            for part in column.dataType.fields:
-                types[f"{column.name}.{part.name}"] = part.dataType.simpleString()
-        else:
-            types[column.name] = column.dataType.simpleString()
-    return types
-
-
-def select(results: DataFrame, selection: Selection) -> DataFrame:
+def select(rows: pa.Table, selection: Selection) -> pa.Table:
     """Return the candidates: one row for each selected object of each channel.
 
     Candidates are in order of `Selection.rank`, unknown last, then of names. If several states of
@@ -167,82 +156,129 @@ def select(results: DataFrame, selection: Selection) -> DataFrame:
 
     Parameters
     ----------
-    results : DataFrame
+    rows : Arrow table
         The table described in this module's docstring.
     selection : Selection
         The selection.
 
     Returns
     -------
-    DataFrame
+    Arrow table
         ``channel, rank, stock, name, state_id`` and the selection's columns; the rank counts from
         1 in each channel.
     """
-    types = column_types(results.schema)
+    types = _types(rows)
     selection.check(types)
-    order: list[Column] = [sf.col("name"), sf.col("stock")]
-    if selection.rank:
-        order.insert(0, selection.rank.column(types).asc_nulls_last())
-    latest = [sf.col("jd_last").desc_nulls_last(), sf.col("state_id")]
-    of_object = Window.partitionBy("channel", "stock").orderBy(*order, *latest)
-    of_channel = Window.partitionBy("channel").orderBy(*order)
-    first = (
-        results.where(selection.condition.column(types))
-        .withColumn("rank", sf.row_number().over(of_object))
-        .where("rank = 1")
-        .withColumn("rank", sf.row_number().over(of_channel))
+    good = _evaluated(selection.condition, types, rows).filled(False)
+    rows = rows.filter(pa.array(good))
+    rows = rows.take(_in_order(rows, types, selection.rank))
+    # In this order, the first state of an object represents it.
+    channels, channel = np.unique(_words(rows["channel"]), return_inverse=True)
+    stocks, stock = np.unique(rows["stock"].to_numpy(), return_inverse=True)
+    _, first = np.unique(channel.astype(np.int64) * len(stocks) + stock, return_index=True)
+    first = np.sort(first)
+    counts = np.bincount(channel[first], minlength=len(channels))
+    rank = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+    if selection.limit is not None:
+        first, rank = first[rank <= selection.limit], rank[rank <= selection.limit]
+    rows = rows.take(pa.array(first))
+    columns = {name: rows[name] for name in FIXED if name != "rank"}
+    columns["rank"] = pa.array(rank, pa.int32())
+    shown = {label: _shown(e, types, rows) for label, e in selection.columns.items()}
+    return pa.table({name: columns[name] for name in FIXED} | shown)
+
+
+def _types(rows: pa.Table) -> dict[str, str]:
+    return {f.name: str(f.type) for f in rows.schema}
+
+
+def _evaluated(
+    expression: Expression, types: Mapping[str, str], rows: pa.Table
+) -> np.ma.MaskedArray:
+    """Return the value of an expression for each row."""
+    found = expression.evaluate(types, {name: rows[name] for name in expression.names})
+    return np.ma.MaskedArray(
+        np.broadcast_to(np.ma.getdata(found), len(rows)),
+        mask=np.broadcast_to(np.ma.getmaskarray(found), len(rows)),
     )
-    if selection.limit:
-        first = first.where(sf.col("rank") <= selection.limit)
-    shown = [
-        _shown(expression, types).alias(label) for label, expression in selection.columns.items()
-    ]
-    return first.select(*FIXED, *shown).orderBy("channel", "rank")
 
 
-def losses(results: DataFrame, selection: Selection) -> tuple[Losses, ...]:
-    """Return the counts of a selection for each channel, in order of names, by one Spark job.
+def _in_order(rows: pa.Table, types: Mapping[str, str], rank: Expression | None) -> pa.Array:
+    """Return the places of rows in order of channel, rank, name, object, and the latest first."""
+    keys = {
+        "channel": rows["channel"],
+        # a name that is null comes first, a rank or a time that is null last
+        "named": pc.is_valid(rows["name"]),
+        "name": rows["name"],
+        "stock": rows["stock"],
+        "late": pc.fill_null(pc.negate(rows["jd_last"]), np.inf),
+        "state_id": rows["state_id"],
+    }
+    if rank is not None:
+        found = _evaluated(rank, types, rows)
+        nothing = "" if found.dtype == object else 0
+        by = {"unknown": np.ma.getmaskarray(found), "rank": found.filled(nothing)}
+        keys = {"channel": keys["channel"], **by, **keys}
+    order = [(name, "ascending") for name in keys]
+    return pc.sort_indices(pa.table(keys), sort_keys=order)
+
+
+def losses(rows: pa.Table, selection: Selection) -> tuple[Losses, ...]:
+    """Return the counts of a selection for each channel, in order of names.
 
     Parameters are as for `select`.
     """
-    types = column_types(results.schema)
+    types = _types(rows)
     selection.check(types)
-    cuts = selection.condition.cuts()
-    columns = {f"c{i}": cut.column(types) for i, cut in enumerate(cuts)}
-    whole = selection.condition.column(types)
-    table = results.select(
-        "channel", "stock", whole.alias("whole"), *(c.alias(n) for n, c in columns.items())
+    whole = _evaluated(selection.condition, types, rows)
+    cuts = [(cut.text, _evaluated(cut, types, rows)) for cut in selection.condition.cuts()]
+    channels, stocks = _words(rows["channel"]), rows["stock"].to_numpy()
+    return tuple(
+        _losses(channel, channels == channel, stocks, whole, cuts)
+        for channel in np.unique(channels).tolist()
     )
 
-    counts: list[Column] = [
-        sf.count_if(sf.col("whole")).alias("selected"),
-        sf.count_if(~sf.col("whole")).alias("rejected"),
-        sf.count_if(sf.col("whole").isNull()).alias("unknown"),
-        sf.count_distinct(sf.when(sf.col("whole"), sf.col("stock"))).alias("objects"),
-    ]
-    before = sf.lit(True)
-    for name in columns:
-        counts.append(sf.count_if(before).alias(f"{name}_in"))
-        counts.append(sf.count_if(before & sf.col(name).isNull()).alias(f"{name}_unknown"))
-        before = before & sf.coalesce(sf.col(name), sf.lit(False))
-        counts.append(sf.count_if(before).alias(f"{name}_out"))
-    rows = table.groupBy("channel").agg(*counts).orderBy("channel").collect()
-    return tuple(_losses(row.asDict(), cuts) for row in rows)
 
-
-def _losses(row: Mapping[str, Any], cuts: Sequence[Expression]) -> Losses:
-    parts = tuple(
-        CutLoss(cut.text, row[f"c{i}_in"], row[f"c{i}_out"], row[f"c{i}_unknown"])
-        for i, cut in enumerate(cuts)
-    )
+def _losses(
+    channel: str,
+    mine: npt.NDArray[np.bool_],
+    stocks: npt.NDArray[np.int64],
+    whole: np.ma.MaskedArray,
+    cuts: Sequence[tuple[str, np.ma.MaskedArray]],
+) -> Losses:
+    """Return the counts of one channel, whose rows are `mine`."""
+    selected, unknown = mine & whole.filled(False), mine & np.ma.getmaskarray(whole)
+    parts, left = [], mine
+    for text, found in cuts:
+        passed = left & found.filled(False)
+        lost = left & np.ma.getmaskarray(found)
+        parts.append(CutLoss(text, int(left.sum()), int(passed.sum()), int(lost.sum())))
+        left = passed
     return Losses(
-        row["channel"], row["selected"], row["rejected"], row["unknown"], row["objects"], parts
+        channel,
+        int(selected.sum()),
+        int((mine & ~selected & ~unknown).sum()),
+        int(unknown.sum()),
+        len(np.unique(stocks[selected])),
+        tuple(parts),
     )
 
 
-def _shown(expression: Expression, types: Mapping[str, str]) -> Column:
-    """Return a column unchanged, or the value of an expression."""
-    return sf.col(expression.name) if expression.name else expression.column(types)
+def _words(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+    return np.array(column.to_pylist(), dtype=object)
+
+
+def _shown(expression: Expression, types: Mapping[str, str], rows: pa.Table) -> pa.ChunkedArray:
+    """Return a column unchanged, or the value of an expression, whose numbers are doubles."""
+    if expression.name:
+        return rows[expression.name]
+    kind, found = expression.check(types), _evaluated(expression, types, rows)
+    values, known = np.ma.getdata(found), ~np.ma.getmaskarray(found)
+    if kind == "number":
+        values, known = number((values, known))
+        values = values.astype(np.float64)
+    type_ = {"number": pa.float64(), "string": pa.string(), "boolean": pa.bool_()}[kind]
+    return pa.chunked_array([pa.array(values, type_, mask=~known)])
 
 
 def _parse(key: str, text: str) -> Expression:

@@ -11,6 +11,7 @@ import pytest
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.events.notices import event_of, julian, load_settings, read_notices
+from tests.conftest import PROJECT
 from tests.events.maps import NOTICE, gaussian, write_flat, write_multi_order
 
 
@@ -143,6 +144,28 @@ def test_what_a_file_lacks_can_be_given(tmp_path: Path) -> None:
     assert "give --event NAME" in read_notices([path]).left_out[0]
     (event,) = read_notices([path], None, {"event": "X", "time": "2024-01-01T00:00:00Z"}).events
     assert (event.event, event.jd) == ("X", 2460310.5)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "conf" / "events").glob("*.yml")), ids=lambda path: path.stem
+)
+def test_settings_of_a_sender_say_what_they_are_and_where_an_event_is(path: Path) -> None:
+    settings = load_settings(path.stem)
+    assert settings.description
+    assert {"event", "time"} <= {*settings.fields}
+
+
+def test_a_table_of_events_holds_circles_rectangles_and_maps(tmp_path: Path) -> None:
+    write_flat(tmp_path / "sky.fits", gaussian(3, 0.0, 0.0, 20.0))
+    (tmp_path / "a.csv").write_text(
+        "event,sender,time,ra,dec,error,east,west,north,south,map\n"
+        "A,KM3NeT,2024-01-01T00:00:00Z,1,2,0.5,,,,,\nB,CTA,2460310.5,1,2,,1,2,3,4,\n"
+        "C,X,2460310.5,,,,,,,,sky.fits\n"
+    )
+    read = read_notices([tmp_path / "a.csv"])
+    assert [(e.event, e.sender, e.shape) for e in read.events] == [
+        ("A", "KM3NeT", "ellipse"), ("B", "CTA", "quarters"), ("C", "X", "map")]  # fmt: skip
+    assert read.left_out == []
 
 
 def test_times_are_read_with_their_zones() -> None:

@@ -19,6 +19,7 @@ from tests.t2.supernovae import injected, truth
 
 CURVES = [injected(truth()), LightCurve.of(name="none", jd=[1.0]), injected(truth(), fluxerr=1e9)]
 CONFIG: dict[str, dict[str, Any]] = {
+    "kilonovaness": {"take": {"z": "host.z", "host_arcsec": "host.distance"}},
     "classify": {
         "models": {name: f"{name}.json" for name in CLASSES},
         "features": "host",

@@ -8,20 +8,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
-from pyspark.sql import DataFrame, SparkSession
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.expressions import parse
-from ampel_spark.t3.selection import Selection, column_types, losses, select
+from ampel_spark.t3.selection import Selection, losses, select
 
-SCHEMA = (
-    "channel string, stock bigint, state_id string, name string, n_detections int,"
-    " n_upper_limits int, jd_first double, jd_last double,"
-    " fit struct<status: int, z: double, x1: double, chisq: double, ndof: int,"
-    " bands: array<string>>,"
-    " host struct<status: int, kind: string>"
-)
+_STATE = {
+    "channel": pa.string(), "stock": pa.int64(), "state_id": pa.string(), "name": pa.string(),
+    "n_detections": pa.int32(), "n_upper_limits": pa.int32(), "jd_first": pa.float64(),
+    "jd_last": pa.float64(),
+}  # fmt: skip
+_UNITS = {
+    "fit": {"status": pa.int32(), "z": pa.float64(), "x1": pa.float64(), "chisq": pa.float64(),
+            "ndof": pa.int32(), "bands": pa.list_(pa.string())},
+    "host": {"status": pa.int32(), "kind": pa.string()},
+}  # fmt: skip
 CUT = "fit.status == 0 and abs(fit.x1) < 2 and (n_detections >= 5 or host.kind == 'galaxy')"
 
 
@@ -52,11 +55,23 @@ def rows() -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def table(spark: SparkSession) -> Callable[[list[tuple[Any, ...]]], DataFrame]:
-    def make(rows: list[tuple[Any, ...]]) -> DataFrame:
-        return spark.createDataFrame(rows, SCHEMA).coalesce(2)
+def table() -> Callable[[list[tuple[Any, ...]]], pa.Table]:
+    def make(rows: list[tuple[Any, ...]]) -> pa.Table:
+        columns = {
+            name: pa.array([row[i] for row in rows], kind)
+            for i, (name, kind) in enumerate(_STATE.items())
+        }
+        for i, (unit, kinds) in enumerate(_UNITS.items(), len(_STATE)):
+            for name, kind in kinds.items():
+                values = [(row[i] or {}).get(name) for row in rows]
+                columns[f"{unit}.{name}"] = pa.array(values, kind)
+        return pa.table(columns)
 
     return make
+
+
+def _types(rows: pa.Table) -> dict[str, str]:
+    return {field.name: str(field.type) for field in rows.schema}
 
 
 def _plain(rows: list[tuple[Any, ...]], types: dict[str, str]) -> dict[str, np.ndarray]:
@@ -84,7 +99,7 @@ def _plain(rows: list[tuple[Any, ...]], types: dict[str, str]) -> dict[str, np.n
 def test_the_selection_and_its_order_are_those_of_a_plain_sort(rows: Any, table: Any) -> None:
     selection = Selection.parse(CUT, "-fit.chisq / fit.ndof", ["fit.x1", "fit.bands", "stock"])
     frame = table(rows)
-    types = column_types(frame.schema)
+    types = _types(frame)
     plain = _plain(rows, types)
     good = parse(CUT).evaluate(types, plain).filled(False)
     rank = parse("-fit.chisq / fit.ndof").evaluate(types, plain)
@@ -102,7 +117,7 @@ def test_the_selection_and_its_order_are_those_of_a_plain_sort(rows: Any, table:
     expected: dict[tuple[str, int], Any] = {}
     for i in order:
         expected.setdefault((plain["channel"][i], plain["stock"][i]), plain["state_id"][i])
-    got = select(frame, selection).toPandas()
+    got = select(frame, selection).to_pandas()
     assert list(got) == ["channel", "rank", "stock", "name", "state_id", "fit_x1", "fit_bands"]
     assert got.state_id.tolist() == list(expected.values())
     assert list(zip(got.channel, got.stock, strict=True)) == list(expected)
@@ -114,13 +129,13 @@ def test_the_selection_and_its_order_are_those_of_a_plain_sort(rows: Any, table:
 def test_the_answer_does_not_depend_on_the_order_of_the_rows(rows: Any, table: Any) -> None:
     selection = Selection.parse(CUT, "fit.ndof", {"reduced": "fit.chisq / fit.ndof"}, limit=7)
     shuffled = random.Random(1).sample(rows, len(rows))
-    first, second = (select(table(r), selection).toPandas() for r in (rows, shuffled))
+    first, second = (select(table(r), selection).to_pandas() for r in (rows, shuffled))
     pd.testing.assert_frame_equal(first, second)
     assert first.groupby("channel").size().tolist() == [7, 7]
 
 
 def test_without_condition_and_rank_each_object_appears_once_by_name(rows: Any, table: Any) -> None:
-    got = select(table(rows), Selection.parse()).toPandas()
+    got = select(table(rows), Selection.parse()).to_pandas()
     sn = got[got.channel == "SN"]
     assert sn.name.is_monotonic_increasing
     latest = max((r for r in rows if r[0] == "SN" and r[3] == sn.name.iloc[0]), key=lambda r: r[7])
@@ -130,13 +145,13 @@ def test_without_condition_and_rank_each_object_appears_once_by_name(rows: Any, 
 def test_a_column_of_an_integer_stays_one_and_null_stays_null(table: Any) -> None:
     rows = [r for r in _rows() if r[8] and r[8]["x1"] is None][:1]
     frame = select(table(rows), Selection.parse(columns=["fit.ndof", "fit.x1"]))
-    assert dict(frame.dtypes)["fit_ndof"] == "int"
-    assert frame.collect()[0]["fit_x1"] is None
+    assert frame.schema.field("fit_ndof").type == pa.int32()
+    assert frame.to_pylist()[0]["fit_x1"] is None
 
 
 def test_every_state_is_selected_rejected_or_unknown_and_cuts_add_up(rows: Any, table: Any) -> None:
     frame = table(rows)
-    types = column_types(frame.schema)
+    types = _types(frame)
     plain = _plain(rows, types)
     found = losses(frame, Selection.parse(CUT))
     assert [loss.channel for loss in found] == ["AGN", "SN"]

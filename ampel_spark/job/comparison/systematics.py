@@ -28,19 +28,24 @@ from ampel_spark.t3.numbers import ABSENT, count, with_error
 from ampel_spark.t3.pages import page, write_page
 
 __all__ = [
+    "LARGEST",
     "MU",
     "Grid",
     "Varied",
     "covariance",
     "distances",
+    "factors",
     "render_systematics",
     "shifts",
     "write_covariance",
+    "write_factors",
 ]
 
 Array = npt.NDArray[Any]
 
 _ROWS = 100
+#: Distances of the largest covariance that is written out.
+LARGEST = 5_000
 #: The parameter that stands for the distance modulus.
 MU = "mu"
 
@@ -116,33 +121,41 @@ def distances(x0: Array, x1: Array, c: Array, alpha: float, beta: float) -> Arra
     return moduli
 
 
-def covariance(grid: Grid) -> tuple[Array, Array]:
-    """Return the systematic covariance of the distances.
+def factors(grid: Grid) -> tuple[Array, Array]:
+    """Return the factors F of the systematic covariance of the distances, which is Fᵀ F.
 
     Returns
     -------
-    matrix : ndarray with shape (M, M)
-        [mag²]; symmetric and positive semi-definite, of rank K at most.
+    factors : ndarray with shape (K, M)
+        Weighted shifts of the distances, one row a variation [mag].
     rows : ndarray of int with shape (M,)
         Objects of the sample that have a distance in the nominal run and in every variation.
     """
     moved = shifts(grid, MU)
     rows = np.flatnonzero(np.isfinite(moved).all(axis=0))
-    scaled = moved[:, rows] * np.array([v.weight for v in grid.variations])[:, None]
-    matrix: Array = np.zeros((len(rows), len(rows)))
+    return moved[:, rows] * np.array([v.weight for v in grid.variations])[:, None], rows
+
+
+def covariance(scaled: Array) -> Array:
+    """Return the covariance of `factors`, with shape (M, M) [mag²].
+
+    It is symmetric and positive semi-definite, of rank K at most.
+    """
+    matrix: Array = np.zeros((scaled.shape[1], scaled.shape[1]))
     for shift in scaled:  # one after the other: a product of matrices may sum in any order
         matrix += np.outer(shift, shift)
-    return matrix, rows
+    return matrix
 
 
-def render_systematics(grid: Grid, matrix: Array | None) -> str:
+def render_systematics(grid: Grid, scaled: Array | None) -> str:
     """Return the page as HTML.
 
     Parameters
     ----------
     grid : Grid
-    matrix : ndarray with shape (M, M), optional
-        Covariance of the distances [mag²].
+    scaled : ndarray with shape (K, M), optional
+        The `factors` of the covariance of the distances. Of `LARGEST` distances at most, the page
+        shows the covariance.
     """
     parameters = sorted(grid.nominal, key=lambda name: name != MU)
     shown = parameters[0]
@@ -154,14 +167,14 @@ def render_systematics(grid: Grid, matrix: Array | None) -> str:
         "facts": [
             ("objects", count(len(grid.names))),
             ("changed minimum somewhere", count(int(anywhere.sum()))),
-            *([("√ mean diagonal", _millimag(_scale(matrix)))] if matrix is not None else []),
+            *([("√ mean diagonal", _millimag(_scale(scaled)))] if scaled is not None else []),
         ],
         "parameters": [_labelled(name) for name in parameters],
         "variations": [_row(grid, v, parameters) for v in grid.variations],
-        "covariance": None if matrix is None else _summary(matrix),
-        "distances": matrix is not None,
+        "covariance": None if scaled is None else _summary(scaled),
+        "distances": scaled is not None,
         "cosmology": [(name, str(fit)) for name, fit in grid.cosmology.items()],
-        "pictures": _pictures(grid, matrix),
+        "pictures": _pictures(grid, scaled),
         "shown": shown,
         "plots": [_plot(i, grid, v, shown) for i, v in enumerate(grid.variations)],
         "hoppers": [
@@ -170,6 +183,18 @@ def render_systematics(grid: Grid, matrix: Array | None) -> str:
         ],
     }
     return page("systematics.html", view)
+
+
+def write_factors(path: Path, grid: Grid, scaled: Array, rows: Array) -> None:
+    """Write the factors of a covariance, with the objects and the variations that they are of.
+
+    The arrays are ``factors`` with shape (K, M) [mag], ``stocks`` with shape (M,), and
+    ``variations`` with shape (K,); the covariance is ``factors.T @ factors``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = np.array([v.name for v in grid.variations])
+    with path.open("wb") as stream:
+        np.savez(stream, factors=scaled, stocks=grid.stocks[rows], variations=names)
 
 
 def write_covariance(path: Path, matrix: Array) -> None:
@@ -209,14 +234,15 @@ def _plot(i: int, grid: Grid, varied: Varied, shown: str) -> dict[str, Any]:
     return {"svg": Markup(for_page(svg, f"v{i}-")), "caption": caption}
 
 
-def _pictures(grid: Grid, matrix: Array | None) -> list[dict[str, Any]]:
+def _pictures(grid: Grid, scaled: Array | None) -> list[dict[str, Any]]:
     """Return the plots that have redshifts or the whole covariance, with their captions."""
     found: list[tuple[bytes, str]] = []
     z = grid.redshifts
     if z is not None and MU in grid.nominal:
         moved = {v.name: v.values[MU] - grid.nominal[MU] for v in grid.variations}
         found.append((redshift_plot(z, moved), "shifts of distances against redshift"))
-    if matrix is not None and len(matrix):
+    if scaled is not None and 0 < scaled.shape[1] <= LARGEST:
+        matrix = covariance(scaled)
         known = np.flatnonzero(np.isfinite(shifts(grid, MU)).all(axis=0))
         order = np.arange(len(matrix)) if z is None else np.argsort(z[known], kind="stable")
         sorted_by = "stock" if z is None else "redshift"
@@ -233,8 +259,9 @@ def _pictures(grid: Grid, matrix: Array | None) -> list[dict[str, Any]]:
     ]
 
 
-def _scale(matrix: Array) -> float:
-    return float(np.sqrt(np.mean(np.diag(matrix)))) if len(matrix) else np.nan
+def _scale(scaled: Array) -> float:
+    """Return the root of the mean diagonal of the covariance."""
+    return float(np.sqrt(np.mean(np.sum(scaled**2, axis=0)))) if scaled.size else np.nan
 
 
 def _root_mean_square(values: Array) -> float:
@@ -246,10 +273,10 @@ def _millimag(value: float) -> str:
     return f"{1e3 * value:.1f} mmag" if np.isfinite(value) else ABSENT
 
 
-def _summary(matrix: Array) -> str:
-    values = np.linalg.eigvalsh(matrix)
+def _summary(scaled: Array) -> str:
+    values = np.linalg.eigvalsh(scaled @ scaled.T)  # of the covariance, but for zeros
     rank = int(np.sum(values > 1e-10 * max(values.max(initial=0.0), 1e-300)))
     return (
-        f"The covariance of {count(len(matrix))} distances has rank {rank}; the root of its mean "
-        f"diagonal is {_millimag(_scale(matrix))}."
+        f"The covariance of {count(scaled.shape[1])} distances has rank {rank}; the root of its "
+        f"mean diagonal is {_millimag(_scale(scaled))}."
     )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from ampel_spark.job.execution.tiers import Context
 
-__all__ = ["States", "make_states"]
+__all__ = ["States", "asked", "count_states", "gather", "joined", "link", "make_states", "once_by"]
 
 Array = npt.NDArray[Any]
 
@@ -109,7 +109,7 @@ class States:
         if state_ids is not None:
             rows = rows.filter(pc.is_in(rows["state_id"], value_set=state_ids))
         rows = rows.filter(pc.invert(pc.is_in(rows["state_id"], value_set=self._staged)))
-        return _once(rows, "state_id")
+        return once_by(rows, "state_id")
 
     def curves_of(self, state_ids: Sequence[str]) -> pa.Table:
         """Return the light curves of a few states as an Arrow table."""
@@ -132,15 +132,15 @@ def make_states(context: Context, accepted: pa.Table) -> States:
         The accepted alerts of all channels.
     """
     Path(_curves(context)).mkdir()
-    asked = _asked(context, accepted)
-    each = _once(asked, "request", "access")
+    rows = asked(context, accepted)
+    each = once_by(rows, "request", "access")
     known = _known(context, each)
     lacking = each.filter(pa.array(_places(each, known) < 0))
     found = _assembled(context, lacking)
-    states = _joined(asked, pa.concat_tables([known, found.select(known.column_names)]))
+    states = joined(rows, pa.concat_tables([known, found.select(known.column_names)]))
     new = _insert(context, found)
-    _count(context, states, new)
-    _link(context, states)
+    count_states(context, states, new)
+    link(context, states)
     total = context.counts.t1
     context.out(
         f"T1: {total['states']} states of {total['objects']} objects, {total['new']} of them new"
@@ -153,7 +153,7 @@ def _curves(context: Context) -> str:
     return f"{context.folder}/light_curves"
 
 
-def _asked(context: Context, accepted: pa.Table) -> pa.Table:
+def asked(context: Context, accepted: pa.Table) -> pa.Table:
     """Return the requests of all channels, with the data rights of each."""
     job = context.job
     wanted = Wanted(job.states.mode, job.states.as_of, job.states.points)
@@ -166,7 +166,7 @@ def _asked(context: Context, accepted: pa.Table) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def _once(rows: pa.Table, *names: str) -> pa.Table:
+def once_by(rows: pa.Table, *names: str) -> pa.Table:
     """Return the first of the rows that are alike in some columns; their order stays."""
     keys = [rows[name].combine_chunks().dictionary_encode().indices.to_numpy() for name in names]
     joint = functools.reduce(lambda a, b: a * (int(b.max(initial=0)) + 1) + b,
@@ -185,7 +185,7 @@ def _places(rows: pa.Table, others: pa.Table) -> Array:
     return found
 
 
-def _joined(asked: pa.Table, states: pa.Table) -> pa.Table:
+def joined(asked: pa.Table, states: pa.Table) -> pa.Table:
     """Return the requests that have a state, with it."""
     at = _places(asked, states)
     rows, found = asked.filter(pa.array(at >= 0)), states.take(pa.array(at[at >= 0]))
@@ -230,14 +230,36 @@ def _assembled(context: Context, lacking: pa.Table) -> pa.Table:
     """Make states: stage their light curves, and return `FOUND` of each."""
     if not len(lacking):
         return FOUND.empty_table()
-    gathering = _gathering(context, math.ceil(len(lacking) / _SHARE))
+    gathering = gather(context, lacking, math.ceil(len(lacking) / _SHARE))
+    work = functools.partial(assemble_shares, gathering, _curves(context))
+    shares = [(n,) for n in range(gathering.shares)]
+    here = len(lacking) <= _HERE
+    with progress(context.lake.spark, "light_curves", context.out):
+        found = run_tasks(context.lake.spark, work, shares, "task int", here=here)
+    made = [pq.read_table(report["found"]) for report in found if report is not None]
+    return pa.concat_tables([FOUND.empty_table(), *made])
+
+
+def gather(context: Context, lacking: pa.Table, shares: int) -> Gathering:
+    """Take the points of the objects of requests out of the archive, apart by share.
+
+    Parameters
+    ----------
+    context : Context
+        The run's.
+    lacking : Arrow table
+        Requests with ``access``, each once; they are left for the tasks as ``requests-<share>``.
+    shares : int
+        The number of shares.
+    """
+    gathering = _gathering(context, shares)
     stocks = np.unique(lacking["stock"].to_numpy())
     np.save(f"{gathering.folder}/asked.npy", stocks)
     share = share_of(lacking["stock"].to_numpy(), gathering.shares)
     for number in range(gathering.shares):
         mine = lacking.filter(pa.array(share == number))
         pq.write_table(mine, f"{gathering.folder}/requests-{number}.parquet")
-    with progress(context.lake.spark, "light_curves", context.out):
+    with progress(context.lake.spark, "points", context.out):
         alerts = context.files("alerts")
         rights = pa.concat_tables(
             [pq.read_table(path) for path in _take(context, gathering, "rights", alerts)]
@@ -248,12 +270,7 @@ def _assembled(context: Context, lacking: pa.Table) -> pa.Table:
             _take(context, gathering, "alerts", alerts)
             _take(context, gathering, "sightings", context.files("sightings"))
         _take(context, gathering, "points", context.files("datapoints"))
-        work = functools.partial(assemble_shares, gathering, _curves(context))
-        shares = [(n,) for n in range(gathering.shares)]
-        here = len(lacking) <= _HERE
-        told = run_tasks(context.lake.spark, work, shares, "task int", here=here)
-    made = [pq.read_table(report["found"]) for report in told if report is not None]
-    return pa.concat_tables([FOUND.empty_table(), *made])
+    return gathering
 
 
 def _hidden(rights: pa.Table, accesses: Sequence[str]) -> Array:
@@ -324,10 +341,10 @@ def _state_parts(context: Context, new: pa.Array) -> list[Part]:
     return parts
 
 
-def _count(context: Context, states: pa.Table, new: pa.Array) -> None:
+def count_states(context: Context, states: pa.Table, new: pa.Array) -> None:
     """Note how many states and objects there are: in all, and by channel."""
-    once = _once(states, "channel", "state_id")
-    total = _counts(_once(once, "state_id"), new)
+    once = once_by(states, "channel", "state_id")
+    total = _counts(once_by(once, "state_id"), new)
     context.counts.t1 = {key: total[key] for key in ("states", "objects", "new")}
     channels = {}
     for channel in sorted(pc.unique(once["channel"]).to_pylist()):
@@ -346,7 +363,7 @@ def _counts(once: pa.Table, new: pa.Array) -> dict[str, int]:
     }
 
 
-def _link(context: Context, states: pa.Table) -> None:
+def link(context: Context, states: pa.Table) -> None:
     """Note which states the run's channels want."""
     if context.dry:
         return

@@ -17,13 +17,13 @@ __all__ = ["failures", "outcomes", "qualities"]
 _LONGEST = 160
 
 
-def outcomes(files: Sequence[str | Path]) -> dict[str, Any]:
+def outcomes(results: Sequence[str | Path] | pa.Table) -> dict[str, Any]:
     """Count how results ended, without Spark.
 
     Parameters
     ----------
-    files : sequence of path
-        Parquet files of results.
+    results : sequence of path, or Arrow table
+        Parquet files of results, or their columns that are counted.
 
     Returns
     -------
@@ -33,7 +33,8 @@ def outcomes(files: Sequence[str | Path]) -> dict[str, Any]:
         common it is the first by its letters. Of a unit that grades its results, ``qualities`` and
         ``doubts``: results by grade, and by each doubt.
     """
-    found = dataset([str(file) for file in files])
+    is_table = isinstance(results, pa.Table)
+    found = dataset(results if is_table else [str(file) for file in results])
     rows = found.to_table(columns=["status", "duration_ms"])
     counted = rows.group_by("status").aggregate([([], "count_all")]).sort_by("status")
     statuses = dict(zip(*(column.to_pylist() for column in counted.columns), strict=True))

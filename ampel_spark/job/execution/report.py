@@ -10,14 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from astropy import units as u
-from pyspark.sql import functions as f
 
 from ampel_spark.archive.reading.cutouts import CUTOUTS
 from ampel_spark.archive.truth import TRUTH
 from ampel_spark.events.reading import holds_events
-from ampel_spark.job.configuration.model import ResolvedJob, SelectionStep, UnitStep
-from ampel_spark.job.execution.tiers import Context, Results, channel_filter, selections_of
-from ampel_spark.lake.reading import dataset
+from ampel_spark.job.configuration.model import ResolvedJob, SelectionStep
+from ampel_spark.job.execution.tiers import (
+    Computed,
+    Context,
+    Results,
+    channel_filter,
+    selections_of,
+)
+from ampel_spark.lake.reading import dataset, read
 from ampel_spark.lake.runs import Run
 from ampel_spark.sky.catalogs import open_catalog
 from ampel_spark.sky.healpix import ORDER
@@ -100,7 +105,7 @@ def report_content(
         alerts_in_cells=_alerts_in_cells(context),
         states=_states(context),
         totals={k: context.counts.t1[k] for k in ("objects", "states")},
-        units=[_unit(context, run, *result) for result in results.values()],
+        units=[_unit(context, run, result) for result in results.values()],
         warnings=warnings,
         notes=[*job.notes, *_off(context)],
         pulls=pulls(context, results),
@@ -226,11 +231,12 @@ def _states(context: Context) -> list[c.StateCount]:
     ]
 
 
-def _unit(context: Context, run: Run, step: UnitStep, rows: Any) -> c.UnitRun:
-    name = step.name
+def _unit(context: Context, run: Run, done: Computed) -> c.UnitRun:
+    name = done.step.name
     tier = context.counts.t2[name]
-    messages = rows.where("message IS NOT NULL").groupBy("message").agg(f.count("*").alias("n"))
-    most = messages.orderBy(f.desc("n"), "message").limit(_MESSAGES).collect()
+    messages = done.table(["message"], pc.field("message").is_valid())["message"]
+    counted = [(-pair["counts"], pair["values"]) for pair in pc.value_counts(messages).to_pylist()]
+    most = sorted(counted)[:_MESSAGES]
     return c.UnitRun(
         unit=name,
         trace_id=run.traces.t2[name].trace_id or "",
@@ -238,8 +244,8 @@ def _unit(context: Context, run: Run, step: UnitStep, rows: Any) -> c.UnitRun:
         present=tier["present"],
         computed=tier["computed"],
         statuses={int(k): v for k, v in tier["statuses"].items()},
-        meanings=step.unit.meanings,
-        messages=[(r["message"], r["n"]) for r in most],
+        meanings=done.step.unit.meanings,
+        messages=[(message, -n) for n, message in most],
         median_ms=tier["median_ms"],
         qualities=tier.get("qualities", {}),
         doubts=tier.get("doubts", {}),
@@ -250,11 +256,11 @@ def _doubts(found: Mapping[str, Any], results: Results) -> dict[str, str]:
     """Return what there are doubts about in the fits of candidates, by state."""
     states = sorted({s for table in found.values() for s in table["state_id"].to_pylist()})
     said: dict[str, str] = {}
-    for step, rows in results.values():
-        if step.spec != _FIT or not states:
+    for done in results.values():
+        if done.step.spec != _FIT or not states:
             continue
-        mine = rows.where(rows.state_id.isin(states[:_MARKED])).where("quality != 'good'")
-        for row in mine.select("state_id", "quality", "doubts").collect():
+        mine = pc.field("state_id").isin(states[:_MARKED]) & (pc.field("quality") != "good")
+        for row in done.table(["state_id", "quality", "doubts"], mine).to_pylist():
             words = ", ".join(DOUBTS.get(doubt, doubt) for doubt in row["doubts"])
             said.setdefault(row["state_id"], f"{row['quality']}: {words}")
     return said
@@ -310,9 +316,10 @@ def _candidates(
     curves = light_curves_of(context, wanted)
     rows: dict[str, dict[str, list[c.Result]]] = {}
     fits: dict[str, dict[str, Any]] = {}
-    for name, (step, frame) in results.items():
-        for row in frame.where(frame.state_id.isin(wanted)).collect():
-            values = row.asDict()
+    for name, done in results.items():
+        step = done.step
+        names = ["state_id", "status", "message", *(column.name for column in step.columns)]
+        for values in done.table(names, pc.field("state_id").isin(wanted)).to_pylist():
             own = {column.name: values[column.name] for column in step.columns}
             result = c.Result(name, own, step.columns, values["status"], values["message"] or "")
             rows.setdefault(values["state_id"], {}).setdefault(name, []).append(result)
@@ -355,7 +362,8 @@ def _cutouts(
         return {}
     # The alert of a detection has its id. The newest ones will do.
     ids = [int(i) for curve in curves for i in curve.detections.datapoint_id[-_IMAGES:] if i > 0]
-    rows = context.lake.read(CUTOUTS.name).where(f.col("alert_id").isin(ids)).collect()
+    mine = pc.field("alert_id").isin(ids)
+    rows = read(context.lake.root, CUTOUTS.name, ["alert_id", *KINDS], mine).to_pylist()
     return {row["alert_id"]: {kind: row[kind] for kind in KINDS} for row in rows}
 
 
@@ -414,13 +422,15 @@ def pulls(context: Context, results: Results) -> dict[str, Any]:
     Empty where the archive is not a simulated one of this job, or nothing was fitted.
     """
     folder = context.job.simulated_in
-    fits = [rows for step, rows in results.values() if step.spec == _FIT]
+    fits = [done for done in results.values() if done.step.spec == _FIT]
     if folder is None or not fits:
         return {}
     truth = context.lake.arrow(TRUTH, ["name", "kind", "t0", "x1", "c", "archive"]).to_pandas()
     truth = truth[truth.archive == folder.name]
     truth = truth[truth.kind == "snia"].set_index("name")
-    rows = cast("pd.DataFrame", fits[0].where("status = 0").toPandas())
+    names = [f"{name}{end}" for name in ("t0", "x1", "c") for end in ("", "_err")]
+    good = fits[0].table(["name", "quality", *names], pc.field("status") == 0)
+    rows = cast("pd.DataFrame", good.to_pandas())
     rows = rows[rows["name"].isin(truth.index) & (rows.quality == "good")]
     made = {}
     for name in ("t0", "x1", "c"):

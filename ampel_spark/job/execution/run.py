@@ -7,12 +7,13 @@ killed leaves results that the next one finds again, and a record that says it n
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,10 +31,10 @@ from ampel_spark.job.execution.deciding import decide
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.plan import estimate, plan
 from ampel_spark.job.execution.report import column_meanings, light_curves_of, report_content
+from ampel_spark.job.execution.selecting import candidates
 from ampel_spark.job.execution.tiers import (
     Context,
     Results,
-    candidates,
     fit_units,
     record_calibration,
     selections_of,
@@ -69,7 +70,17 @@ from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
 from ampel_spark.t3.export import export
 
-__all__ = ["Outcome", "forecast", "open_lake", "run_job", "simulate_archive"]
+__all__ = [
+    "Outcome",
+    "begun",
+    "forecast",
+    "inputs_read",
+    "open_lake",
+    "outcome_of",
+    "run_job",
+    "simulate_archive",
+    "traces_of",
+]
 
 # Seconds between lines of progress, and alerts up to which one process simulates.
 _TELL, _SMALL = 5.0, 20_000
@@ -134,7 +145,6 @@ def run_job(
     inputs = inputs or Inputs()
     inputs.check(lake)
     started, clock = utc_now(), time.monotonic()
-    run_id = new_run_id(job.name, started)
     for note in job.notes:
         out(f"plan: {note}")
     if (Path(lake) / MARKER).is_file():
@@ -151,20 +161,8 @@ def run_job(
             job = replace(job, units=there.units, catalogs=there.catalogs)
         selections, traces = selections_of(job), traces_of(job)
         place = opening.result()
-    run = Run(
-        run_id,
-        job.name,
-        job.hash,
-        job.text,
-        str(job.file),
-        job.resolved,
-        job.calibration.name,
-        started,
-        parent_run_id=inputs.parent,
-        software=software(),
-        git_commit=git_commit(),
-        traces=_traces(job, selections, traces),
-    )
+    run = begun(job, started, inputs.parent, selections, traces)
+    run_id = run.run_id
     counts, outputs, read = Counts(), dict[str, int](), RunInputs()
     decisions: dict[str, DecisionRef] = {}
     # A run is alive while it holds its staging, from before its first record to after its last.
@@ -178,7 +176,7 @@ def run_job(
                 outputs[TRUTH] = insert_truth(place, job.simulated_in, run_id)
             versions = inputs.pin(place.root)
             pin(place, run_id, asdict(versions))
-            read = _read(job, versions, inputs.until, selections)
+            read = inputs_read(job, versions, inputs.until, selections)
             context = Context(
                 place, job, run_id, versions, folder, inputs.until, out, False, counts, outputs,
                 decisions,
@@ -187,7 +185,11 @@ def run_job(
             found, results = _tiers(context, selections, traces)
             counts.seconds["total"] = round(time.monotonic() - clock, 2)
             run = run.finished(
-                *_outcome(counts), inputs=read, outputs=outputs, counts=counts, decisions=decisions
+                *outcome_of(counts),
+                inputs=read,
+                outputs=outputs,
+                counts=counts,
+                decisions=decisions,
             )
             written = _export(context, run, found)
             if job.report is not None:
@@ -213,7 +215,44 @@ def run_job(
     return Outcome(run_id, run.status, counts)
 
 
-def _outcome(counts: Counts) -> tuple[str, str | None]:
+def begun(
+    job: ResolvedJob,
+    started: datetime.datetime,
+    parent: str | None,
+    selections: Sequence[ChannelFilter],
+    traces: Mapping[str, Trace],
+) -> Run:
+    """Return the record of a run that begins.
+
+    Parameters
+    ----------
+    job : ResolvedJob
+    started : datetime
+        UTC.
+    parent : str or None
+        The run that it runs again.
+    selections : sequence of ChannelFilter
+        What its channels ask of T0.
+    traces : mapping of str to Trace
+        The traces of its units.
+    """
+    return Run(
+        new_run_id(job.name, started),
+        job.name,
+        job.hash,
+        job.text,
+        str(job.file),
+        job.resolved,
+        job.calibration.name,
+        started,
+        parent_run_id=parent,
+        software=software(),
+        git_commit=git_commit(),
+        traces=_traces(job, selections, traces),
+    )
+
+
+def outcome_of(counts: Counts) -> tuple[str, str | None]:
     """Return the status of a run that went through, and what is to say of it."""
     failed = sum(tier["statuses"].get(str(EXCEPTION), 0) for tier in counts.t2.values())
     return (PARTIAL, f"{failed} results are exceptions") if failed else (GOOD, None)
@@ -281,8 +320,8 @@ def _tiers(
     return found, results
 
 
-def _read(
-    job: ResolvedJob, versions: Pinned, until: float | None, selections: list[ChannelFilter]
+def inputs_read(
+    job: ResolvedJob, versions: Pinned, until: float | None, selections: Sequence[ChannelFilter]
 ) -> RunInputs:
     """Return what the record says of the inputs."""
     catalogs = catalog_inputs(job.catalogs)
@@ -372,7 +411,9 @@ def traces_of(job: ResolvedJob) -> dict[str, Trace]:
     return {step.name: trace_of(step.unit, step.spec) for step in job.units}
 
 
-def _traces(job: ResolvedJob, selections: list[ChannelFilter], traces: dict[str, Trace]) -> Traces:
+def _traces(
+    job: ResolvedJob, selections: Sequence[ChannelFilter], traces: Mapping[str, Trace]
+) -> Traces:
     needs = {step.name: tuple(step.needs) for step in job.units}
     return Traces(
         {s.channel: s.trace_id for s in selections},

@@ -1,6 +1,8 @@
-"""Systematics: a job and its variations, run one after the other, and by how much numbers moved.
+"""Systematics: a job and its variations, and by how much numbers moved.
 
-Each variation runs on the inputs of the nominal run, and what it leaves as it was is used again.
+Each variation is a run on the inputs of the nominal run. Those that change the calibration or
+parameters of units go through one pass (`ampel_spark.job.execution.grid`), the others run one after
+the other; what a variation leaves as it was is used again.
 """
 
 from __future__ import annotations
@@ -22,16 +24,19 @@ from ampel_spark.job.comparison.cosmology import Sample, fit_flat_lcdm
 from ampel_spark.job.comparison.shifts import Shift, changed_minimum, shift_of
 from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
 from ampel_spark.job.comparison.systematics import (
+    LARGEST,
     MU,
     Grid,
     Varied,
     covariance,
     distances,
+    factors,
     render_systematics,
     write_covariance,
+    write_factors,
 )
 from ampel_spark.job.configuration.load import load_recorded
-from ampel_spark.job.configuration.model import ResolvedJob, SystematicsEntry
+from ampel_spark.job.configuration.model import ResolvedJob, SystematicsEntry, VariationEntry
 from ampel_spark.job.execution.inputs import Inputs, recorded
 from ampel_spark.lake.commits import insert
 from ampel_spark.lake.reading import read
@@ -40,14 +45,12 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.t3.pages import write_page
 
 if TYPE_CHECKING:
+    from ampel_spark.job.execution.run import Outcome
     from ampel_spark.lake.lake import Lake
 
 __all__ = ["run_systematics", "write_results"]
 
 Array = npt.NDArray[Any]
-
-#: Objects of the largest covariance that is written.
-LARGEST = 5_000
 
 
 def run_systematics(
@@ -91,20 +94,10 @@ def run_systematics(
             f"selection {entry.selection!r} of run {outcome.run_id} has no candidates: "
             "there is nothing to vary"
         )
-    done = []
-    code = outcome.code
-    for i, variation in enumerate(entry.variations):
-        out(f"systematics: {variation.name}, {i + 1} of {len(entry.variations)}")
-        varied = load_recorded(parent, variation.settings, variation.calibration, lake)
-        varied = dataclasses.replace(
-            varied,
-            report=None,
-            systematics=None,
-            selections=tuple(dataclasses.replace(s, export=()) for s in varied.selections),
-        )
-        result = run_job(varied, lake, inputs=recorded(parent), out=_warnings(out))
-        code = max(code, result.code)
-        values = _values(lake, find_run(lake, result.run_id), entry, stocks)[0]
+    done, code = [], outcome.code
+    for variation, (result, values) in zip(
+        entry.variations, _varied(parent, entry, lake, stocks, out), strict=True
+    ):
         deltas = {k: values[k] - nominal[k] for k in nominal if k in errors}
         done.append(
             Varied(
@@ -117,6 +110,7 @@ def run_systematics(
                 {k: (t["computed"], t["wanted"]) for k, t in result.counts.t2.items()},
             )
         )
+        code = max(code, result.code)
         out(f"systematics: {_summary(nominal, done[-1], entry)}")
     grid = Grid(outcome.run_id, names, stocks, nominal, errors, tuple(done), code)
     if entry.cosmology is not None:
@@ -127,35 +121,79 @@ def run_systematics(
     return grid
 
 
+def _varied(
+    parent: Run,
+    entry: SystematicsEntry,
+    lake: Path,
+    stocks: Array,
+    out: Callable[[str], None],
+) -> list[tuple[Outcome, dict[str, Array]]]:
+    """Run the variations, and return how each ended, with the values of the sample.
+
+    Those that go through one pass are run together, the others one after the other.
+    """
+    from ampel_spark.job.execution.grid import Sample, fits, run_grid
+    from ampel_spark.job.execution.run import run_job
+
+    nominal = load_recorded(parent, lake=lake)
+    jobs = [_job_of(parent, variation, lake) for variation in entry.variations]
+    alike = [i for i, job in enumerate(jobs) if fits(nominal, job)]
+    found: dict[int, tuple[Outcome, dict[str, Array]]] = {}
+    columns = ["status", *sorted(_needed(entry))]
+    sample = Sample(parent.selections[entry.selection]["channel"], entry.unit, stocks, columns)
+    out(f"systematics: {len(alike)} of {len(jobs)} variations in one pass")
+    made = run_grid(parent, [jobs[i] for i in alike], lake, sample, out=out)
+    for i, (outcome, table) in zip(alike, made, strict=True):
+        found[i] = outcome, _values_in(table, entry, stocks)
+    for i, job in enumerate(jobs):
+        if i not in found:
+            out(f"systematics: {entry.variations[i].name}, by itself")
+            outcome = run_job(job, lake, inputs=recorded(parent), out=_warnings(out))
+            values, _ = _values(lake, find_run(lake, outcome.run_id), entry, stocks)
+            found[i] = outcome, values
+    return [found[i] for i in range(len(jobs))]
+
+
+def _job_of(parent: Run, variation: VariationEntry, lake: Path) -> ResolvedJob:
+    """Return the job of a variation: that of the run, without what it writes beside the lake."""
+    job = load_recorded(parent, variation.settings, variation.calibration, lake)
+    plain = tuple(dataclasses.replace(s, export=()) for s in job.selections)
+    return dataclasses.replace(job, report=None, systematics=None, selections=plain)
+
+
 def write_results(lake: Path, grid: Grid, page: Path | None = None) -> list[Path]:
     """Write the page of a grid and, where it has distances, their covariance; return the paths.
 
-    The covariance is written for `LARGEST` objects at most; of more, the table holds the shifts
-    that it is made of.
+    The covariance of up to `LARGEST` distances is written out; of more, its factors are.
     """
     paths = [page or lake / "reports" / f"systematics-{grid.run_id}.html"]
-    matrix = None
-    if MU in grid.nominal and len(grid.stocks) <= LARGEST:
-        matrix, rows = covariance(grid)
+    scaled = None
+    if MU in grid.nominal:
+        scaled, rows = factors(grid)
         folder = lake / "exports" / grid.run_id
-        paths += [folder / "systematics_covariance.txt", folder / "systematics_objects.csv"]
-        if grid.cosmology:
-            fits = {
-                name: {
-                    "om0": fit.om0, "om0_low": fit.low, "om0_high": fit.high, **fit.values,
-                    "errors": dict(fit.errors), "chisq": fit.chisq, "ndof": fit.ndof,
-                }
-                for name, fit in grid.cosmology.items()
-            }  # fmt: skip
-            paths.append(folder / "cosmology.json")
-            write_page(paths[-1], json.dumps(fits, indent=1) + "\n")
-        write_covariance(paths[1], matrix)
+        if len(rows) <= LARGEST:
+            paths.append(folder / "systematics_covariance.txt")
+            write_covariance(paths[-1], covariance(scaled))
+        else:
+            paths.append(folder / "systematics_factors.npz")
+            write_factors(paths[-1], grid, scaled, rows)
+        paths.append(folder / "systematics_objects.csv")
         order = pd.DataFrame({"name": grid.names[rows], "stock": grid.stocks[rows]})
         order["mu"] = grid.nominal[MU][rows]
         if grid.redshifts is not None:
             order["z"] = grid.redshifts[rows]
-        write_page(paths[2], order.to_csv(index=False))
-    write_page(paths[0], render_systematics(grid, matrix))
+        write_page(paths[-1], order.to_csv(index=False))
+    if grid.cosmology:
+        paths.append(lake / "exports" / grid.run_id / "cosmology.json")
+        fits = {
+            name: {
+                "om0": fit.om0, "om0_low": fit.low, "om0_high": fit.high, **fit.values,
+                "errors": dict(fit.errors), "chisq": fit.chisq, "ndof": fit.ndof,
+            }
+            for name, fit in grid.cosmology.items()
+        }  # fmt: skip
+        write_page(paths[-1], json.dumps(fits, indent=1) + "\n")
+    write_page(paths[0], render_systematics(grid, scaled))
     return paths
 
 
@@ -283,25 +321,41 @@ def _values(
     A result whose status is not 0 has none.
     """
     side, states = _side_of(lake, run, entry, stocks)
-    known = side.columns(entry.unit)
-    needed = {*entry.columns, *(("x0", "x1", "c") if entry.distance else ())}
-    errors = {f"{name}_err" for name in needed} & {*known}
-    results = side.results(entry.unit, ["status", *sorted(needed | errors)])
     there = states.notna().to_numpy()
+    errors = sorted({f"{name}_err" for name in _needed(entry)} & {*side.columns(entry.unit)})
+    results = side.results(entry.unit, ["status", *sorted(_needed(entry)), *errors])
+    at = states[there].to_numpy().astype(np.int64)
+    names = ["status", *sorted(_needed(entry)), *errors]
+    table = pa.table({name: results.column(name, at) for name in names})
+    table = table.append_column("stock", pa.array(stocks[there]))
+    sigma = _columns(table, errors, stocks)
+    return _values_in(table, entry, stocks), {name[:-4]: sigma[name] for name in errors}
 
-    def column(name: str) -> Array:
-        values = np.full(len(stocks), np.nan)
-        found = results.column(name, states[there].to_numpy().astype(np.int64))
-        values[there] = np.asarray(pc.cast(found, pa.float64()).to_numpy(zero_copy_only=False))
-        return values
 
-    good = column("status") == 0
-    values = {name: np.where(good, column(name), np.nan) for name in sorted(needed)}
-    sigma = {name[:-4]: np.where(good, column(name), np.nan) for name in sorted(errors)}
+def _needed(entry: SystematicsEntry) -> set[str]:
+    """Return the columns of results that shifts are of."""
+    return {*entry.columns, *(("x0", "x1", "c") if entry.distance else ())}
+
+
+def _values_in(table: pa.Table, entry: SystematicsEntry, stocks: Array) -> dict[str, Array]:
+    """Return the values of a sample, and its distances, of results by ``stock``."""
+    values = _columns(table, sorted(_needed(entry)), stocks)
     if entry.distance is not None:
         tripp = entry.distance
         values[MU] = distances(values["x0"], values["x1"], values["c"], tripp.alpha, tripp.beta)
-    return values, sigma
+    return values
+
+
+def _columns(table: pa.Table, names: Sequence[str], stocks: Array) -> dict[str, Array]:
+    """Return columns of results for a sample, sorted; NaN where there is none that is good."""
+    table = table.filter(pc.equal(table["status"], 0))
+    at = np.searchsorted(stocks, table["stock"].to_numpy())
+    found = {}
+    for name in names:
+        found[name] = np.full(len(stocks), np.nan)
+        column = pc.cast(table[name], pa.float64())
+        found[name][at] = column.to_numpy(zero_copy_only=False)
+    return found
 
 
 def _write(lake: Lake, grid: Grid, entry: SystematicsEntry) -> None:

@@ -11,17 +11,17 @@ import math
 import operator
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from pyarrow.dataset import dataset
 from pyspark.sql import functions as f
 
 from ampel_spark.archive.committing.chunks import Pinned
-from ampel_spark.calibration.examine import examine
+from ampel_spark.calibration.examine import Examined, examine
 from ampel_spark.job.configuration.catalogs import star_files
 from ampel_spark.job.configuration.model import FilterStep, ResolvedJob, UnitStep
 from ampel_spark.job.execution.outcomes import failures, outcomes, qualities
@@ -33,14 +33,12 @@ from ampel_spark.lake.parts import Part, arrow_schema
 from ampel_spark.lake.progress import progress
 from ampel_spark.lake.reading import struct_columns
 from ampel_spark.lake.runs import Counts
-from ampel_spark.lake.tables import TABLES, Table, TableColumn
+from ampel_spark.lake.tables import TABLES, Table
 from ampel_spark.t0.gaia import StarCatalog
 from ampel_spark.t0.quantities import flat_types
 from ampel_spark.t0.selection import ChannelFilter
-from ampel_spark.t1.shown import ALERT, alert_columns, newest_accepted
 from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
-from ampel_spark.t3.selection import losses, select
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -48,9 +46,9 @@ if TYPE_CHECKING:
     from ampel_spark.job.execution.assembling import States
 
 __all__ = [
+    "Computed",
     "Context",
     "Results",
-    "candidates",
     "channel_filter",
     "fit_units",
     "own_types",
@@ -63,8 +61,32 @@ __all__ = [
 FIRST_CHUNK, CHUNK_SECONDS = 50_000, 300.0
 _PLACES = 1 << 20
 
-#: Results of the units of a run: the entry, and one row per state, by the entry's name.
-Results: TypeAlias = "dict[str, tuple[UnitStep, DataFrame]]"
+
+@dataclass(frozen=True)
+class Computed:
+    """The results of a unit in a run.
+
+    Attributes
+    ----------
+    step : UnitStep
+    rows : DataFrame
+        One row per state.
+    files : sequence of str
+        The Parquet files of these rows.
+    """
+
+    step: UnitStep
+    rows: DataFrame
+    files: Sequence[str]
+
+    def table(self, columns: Sequence[str], where: pc.Expression | None = None) -> pa.Table:
+        """Return columns of the results, of those that meet a condition."""
+        schema = arrow_schema(runner.unit_table(self.step.name, self.step.columns))
+        return dataset([*self.files], schema=schema).to_table(columns=[*columns], filter=where)
+
+
+#: Results of the units of a run, by the entry's name.
+Results: TypeAlias = "dict[str, Computed]"
 
 
 @dataclass
@@ -183,12 +205,38 @@ def channel_filter(
     )
 
 
-def record_calibration(context: Context) -> None:
-    """Tell what the job's release would do to the points there are, and keep its rules."""
-    release = context.job.calibration
-    if not release.rules:
+def record_calibration(*contexts: Context) -> None:
+    """Say what the release of each run would do to the points there are, and keep its rules.
+
+    Parameters
+    ----------
+    *contexts : Context
+        Runs that read the same versions of the archive.
+    """
+    releases = {c.job.calibration.content_hash: c.job.calibration for c in contexts}
+    if not any(release.rules for release in releases.values()):
         return
-    found = examine(context.lake.spark, context.files("datapoints"), release, context.as_of)
+    first = contexts[0]
+    files, spark = first.files("datapoints"), first.lake.spark
+    examined = examine(spark, files, [*releases.values()], first.as_of)
+    found = dict(zip(releases, examined, strict=True))
+    table = TABLES["calibrations"]
+    rows = []
+    for context in contexts:
+        release = context.job.calibration
+        if release.rules:
+            _note_calibration(context, found[release.content_hash])
+            rows += [row | {"run_id": context.run_id} for row in release.rows()]
+    kept = {(row["content_hash"], row["rule"]): row for row in reversed(rows)}
+    first.commit(table, pa.Table.from_pylist([*kept.values()], arrow_schema(table)))
+    for context in contexts[1:]:
+        if context.job.calibration.rules and table.name in first.outputs:
+            context.outputs[table.name] = first.outputs[table.name]
+
+
+def _note_calibration(context: Context, found: Examined) -> None:
+    """Note what a run's release would do, and print what to look at."""
+    release = context.job.calibration
     if context.dry:
         for rule in release.rules:
             n = found.counts[rule.number]
@@ -202,9 +250,6 @@ def record_calibration(context: Context) -> None:
         "rules": [[number, n] for number, n in found.counts.items()],
         "warnings": list(found.warnings),
     }
-    table = TABLES["calibrations"]
-    rows = [row | {"run_id": context.run_id} for row in release.rows()]
-    context.commit(table, pa.Table.from_pylist(rows, arrow_schema(table)))
 
 
 def own_types(context: Context) -> dict[str, str]:
@@ -225,7 +270,7 @@ def fit_units(context: Context, states: States, traces: dict[str, Trace]) -> Res
 
     Returns
     -------
-    dict of str to (UnitStep, DataFrame)
+    dict of str to Computed
         Results by the entry's name: one row per state; of a dry run, the results that are there.
     """
     done: Results = {}
@@ -233,8 +278,7 @@ def fit_units(context: Context, states: States, traces: dict[str, Trace]) -> Res
         return done
     headers = _headers(context, states.frame())
     for step in context.job.units:
-        rows = _run_unit(context, step, states, headers, traces[step.name], done)
-        done[step.name] = (step, rows)
+        done[step.name] = _run_unit(context, step, states, headers, traces[step.name], done)
     return done
 
 
@@ -256,7 +300,7 @@ def _run_unit(
     headers: DataFrame | None,
     trace: Trace,
     done: Results,
-) -> DataFrame:
+) -> Computed:
     lake = context.lake
     table = runner.unit_table(step.name, step.columns)
     if not context.dry:
@@ -312,7 +356,7 @@ def _run_unit(
     )
     if context.dry:
         there = lake.between(table, table.names, *one)
-        return there.join(keys, ["state_id", "input_hash"])
+        return Computed(step, there.join(keys, ["state_id", "input_hash"]), ())
 
     started = time.monotonic()
     if n_todo and not states.are_staged:
@@ -344,7 +388,7 @@ def _run_unit(
         context.out(f"T2: {step.name}: {bad}")
     if graded := qualities(counts):
         context.out(f"T2: {step.name}: {graded}")
-    return results
+    return Computed(step, results, files)
 
 
 def _wanted(
@@ -356,7 +400,7 @@ def _wanted(
     done: Results,
 ) -> DataFrame:
     """Return what a unit is to work on: states, with the results that it is tied to."""
-    ties = {name: (done[name][1], done[name][0].columns) for name in step.needs}
+    ties = {name: (done[name].rows, done[name].step.columns) for name in step.needs}
     points = [f"lc_{name}" for name in runner.hashed_fields(step.unit)]
     if not points:
         return runner.wanted(mine, ties)
@@ -422,74 +466,3 @@ def _compute(
             size = max(first, int(size * CHUNK_SECONDS / spent))
         begin = end
     return files
-
-
-def candidates(
-    context: Context, states: States, results: Results, accepted: pa.Table
-) -> dict[str, Any]:
-    """T3: select, rank and write the candidates; return them as Arrow by selection name."""
-    rows = _with_alerts(context, states, accepted)
-    wide = rows.select(
-        "channel",
-        "stock",
-        "state_id",
-        "name",
-        "n_detections",
-        "n_upper_limits",
-        "jd_first",
-        "jd_last",
-        *(name for name in rows.columns if name == ALERT),
-    )
-    for name, (step, rows) in results.items():
-        fields = ["status", "message", "duration_ms", *(c.name for c in step.columns)]
-        wide = wide.join(rows.select("state_id", f.struct(*fields).alias(name)), "state_id", "left")
-    wide = context.stage("wide", wide)
-    found: dict[str, Any] = {}
-    context.counts.t3 = {}
-    base = TABLES["candidates"]
-    for selection in context.job.selections:
-        mine = wide.where(f.col("channel") == selection.channel)
-        rows = context.stage(f"candidates_{selection.name}", select(mine, selection.rule))
-        extra = [TableColumn(s.name, s.dataType.simpleString(), _meaning(selection, s.name))
-                 for s in rows.schema if s.name not in base.names]  # fmt: skip
-        table = Table(base.name, base.comment, (*base.columns, *extra), base.key)
-        context.commit(
-            table,
-            rows.withColumn("run_id", f.lit(context.run_id))
-            .withColumn("selection", f.lit(selection.name))
-            .orderBy("rank"),
-        )
-        found[selection.name] = rows.orderBy("rank").toArrow()
-        lost = [asdict(each) for each in losses(mine, selection.rule)]
-        context.counts.t3[selection.name] = {
-            "channel": selection.channel,
-            "losses": lost[0] if lost else None,
-            "candidates": len(found[selection.name]),
-        }
-        context.out(
-            f"T3: {selection.name}: {len(found[selection.name])} candidates "
-            f"of channel {selection.channel}"
-        )
-    return found
-
-
-def _with_alerts(context: Context, states: States, accepted: pa.Table) -> DataFrame:
-    """Return the states, each with the columns of its alert that selections name, in a struct."""
-    rules = [selection.rule for selection in context.job.selections]
-    names = alert_columns(each for rule in rules for each in rule.expressions())
-    if not names:
-        return states.frame()
-    path = f"{context.folder}/states_and_alerts.parquet"
-    shown = pa.array(newest_accepted(states.rows, accepted))
-    pq.write_table(states.rows.drop_columns(["rules"]).append_column("shown", shown), path)
-    alerts, label = context.alerts(), context.job.survey.label
-    there = flat_types(dict(alerts.dtypes))
-    places = [next(n for n in (f"{label}.{name}", name) if n in there) for name in names]
-    values = [f.col(at).alias(name) for at, name in zip(places, names, strict=True)]
-    mine = alerts.select(f.col("alert_id").alias("shown"), f.struct(*values).alias(ALERT))
-    return context.lake.spark.read.parquet(path).join(mine, "shown", "left")
-
-
-def _meaning(selection: Any, label: str) -> str:
-    expression = selection.columns.get(label)
-    return f"{getattr(expression, 'text', expression)}, as selection {selection.name} asks for it"

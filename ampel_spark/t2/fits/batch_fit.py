@@ -115,7 +115,7 @@ def _fitter_of(task: Task, z_high: float, engine: str) -> SaltFitter:
     return _fitter(models.source(task.model), curves, task.law or "F99", reach, engine)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=32)  # a grid of variations takes turns
 def _fitter(
     source: sncosmo.Source, curves: tuple[Any, ...], law: str, z_high: float, engine: str
 ) -> SaltFitter:

@@ -336,7 +336,7 @@ def _info(folder: Path) -> Read:
     return Read.of(read_info(folder), [folder])
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)  # a grid of variations takes turns
 def _source(folder: Path, kind: type[Any], name: str) -> Read:
     source, _, version = name.partition("/") if name in MODELS else name.partition("#")
     try:
@@ -360,7 +360,7 @@ def _unpacked(folder: Path, kind: type[Any]) -> dict[str, Any]:
     }
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def _other_source(name: str, folder: Path) -> Read:
     base, _, version = name.partition("/")
     entry = _SOURCES._loaders.get((base.lower(), version))

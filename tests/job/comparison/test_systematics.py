@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ampel_spark.job.comparison import systematics as pages
 from ampel_spark.job.comparison.systematics import (
     Grid,
     Varied,
     covariance,
+    factors,
     render_systematics,
 )
+from ampel_spark.job.execution import systematics as writing
 from ampel_spark.job.execution.systematics import write_results
 
 N = 25
@@ -40,7 +43,7 @@ def _grid() -> Grid:
 @pytest.fixture(scope="module")
 def page() -> str:
     grid = _grid()
-    return render_systematics(grid, covariance(grid)[0])
+    return render_systematics(grid, factors(grid)[0])
 
 
 def _row(page: str, name: str) -> list[str]:
@@ -78,5 +81,24 @@ def test_the_covariance_is_written_as_cosmology_fits_read_it(tmp_path: Path) -> 
     _, matrix_file, objects = write_results(tmp_path, grid)
     values = np.loadtxt(matrix_file)
     assert int(values[0]) == N
-    assert np.array_equal(values[1:].reshape(N, N), covariance(grid)[0])
+    assert np.array_equal(values[1:].reshape(N, N), covariance(factors(grid)[0]))
     assert objects.read_text().splitlines()[1].startswith("ZTF24aaaaaa,0,")
+
+
+def test_of_many_distances_the_factors_of_the_covariance_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing with as many numbers as pairs of objects is made."""
+    grid = _grid()
+    whole = covariance(factors(grid)[0])
+    monkeypatch.setattr(writing, "LARGEST", N - 1)
+    monkeypatch.setattr(pages, "LARGEST", N - 1)
+    monkeypatch.setattr(pages, "covariance", None)
+    page, file, objects = write_results(tmp_path, grid)
+    with np.load(file) as found:
+        assert found["factors"].shape == (2, N)
+        np.testing.assert_allclose(found["factors"].T @ found["factors"], whole, atol=1e-15)
+        assert found["variations"].tolist() == ["zp_g", "zp_r"]
+        assert found["stocks"].tolist() == list(range(N))
+    assert objects.name == "systematics_objects.csv"
+    assert "27.5 mmag" in page.read_text()

@@ -773,6 +773,8 @@ def test_every_file_of_conf_is_checked_by_a_test() -> None:
         "calibrations": {".yml", ".csv"},
         "catalogs": {".yml"},
         "surveys": {".yml"},
+        "events": {".yml"},
+        "scores": {".yml"},
         "dust": {".yml", ".fits"},
         "recipes": {".yml"},
         "spark": {".conf"},
