@@ -72,8 +72,8 @@ class RedshiftDigest(Unit):
     matches: tuple[str, ...] = ("catalog_match",)
     "T2 entries whose rows are looked at; an entry of one catalogue has the name of the source."
 
-    sources: Path = _TABLE
-    "Table of sources, YAML; that of the package is AMPEL's."
+    sources: Path | None = None
+    "Table of sources, YAML; by default that of the package, which is AMPEL's."
 
     max_category: int = Field(default=3, ge=1, le=7)
     "Worst group that counts."
@@ -96,9 +96,18 @@ class RedshiftDigest(Unit):
         Column("dist_all", "array<double>", "arcsec", "their distances, NaN where there is none"),
     )
 
+    @property
+    def table(self) -> Path:
+        """The file with the table of sources."""
+        return self.sources or _TABLE
+
+    def files(self) -> Sequence[Path]:
+        """Return the table of sources."""
+        return [self.table]
+
     def output_columns(self) -> Sequence[Column]:
         """Return the columns, with one for each colour."""
-        colours = _read(self.sources).colours
+        colours = _read(self.table).colours
         return (
             *self.columns,
             *(
@@ -117,7 +126,7 @@ class RedshiftDigest(Unit):
 
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Digest the matches of one object."""
-        table = _read(self.sources)
+        table = _read(self.table)
         result: dict[str, Any] = {
             name: self._colour(light_curve, colour) for name, colour in table.colours.items()
         }
