@@ -44,20 +44,24 @@ def explain(args: Namespace) -> int:
     for each in found:
         groups.setdefault(each.said(), []).append(each)
     for n, group in enumerate(groups.values()):
-        first = group[0]
-        label = "run" if len(group) == 1 else "runs"
-        ids = ", ".join(each.run_id for each in group)
         if n:
             print()
-        print_pairs({(label if k == "run" else k): (ids if k == "run" else v)
-                     for k, v in first.head.items()})  # fmt: skip
-        if not first.rows:
-            continue
+        _print_group(group)
+    return 0
+
+
+def _print_group(group: Sequence[_Explained]) -> None:
+    """Print what runs made of an alert that judged it alike."""
+    first = group[0]
+    label = "run" if len(group) == 1 else "runs"
+    ids = ", ".join(each.run_id for each in group)
+    print_pairs({(label if k == "run" else k): (ids if k == "run" else v)
+                 for k, v in first.head.items()})  # fmt: skip
+    if first.rows:
         print()
         shown = [row | {"rejects where": row["rule"]} for row in first.rows]
         columns = ["position", "cut", "passed", "value", "threshold", "rejects where", "detail"]
         print_rows(shown, columns, "table")
-    return 0
 
 
 @dataclasses.dataclass(frozen=True)

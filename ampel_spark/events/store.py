@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -175,7 +175,7 @@ def add(lake: str | Path, events: Sequence[Event]) -> Added:
         If `lake` is something else than a lake of this format.
     """
     table = TABLES[EVENTS]
-    there = _SparklessLake(lake)
+    there = Lake(None, lake)
     found: list[Added] = []
 
     def look(version: int) -> Change | None:
@@ -278,16 +278,3 @@ def _shared(one: Event, two: Event) -> float:
     both = in_ranges(edges, ranges[0]) & in_ranges(edges, ranges[1])
     width = np.diff(edges, append=edges[-1:])
     return float(width[both].sum() / SKY * 4 * np.pi * DEG2)
-
-
-class _SparklessLake(Lake):
-    """A lake without a Spark session, for what is read and committed without one."""
-
-    def __init__(self, root: str | Path) -> None:
-        super().__init__(cast(Any, None), root)
-
-    def checkpoint(self, name: str) -> None:
-        """Write down the state of a table by deltalake."""
-        from deltalake import DeltaTable
-
-        DeltaTable(self.path(name)).create_checkpoint()

@@ -102,7 +102,7 @@ def test_every_row_of_the_table(
 def test_the_table_of_the_test_has_every_source_of_the_package() -> None:
     import yaml
 
-    table = yaml.safe_load(RedshiftDigest().sources.read_text())["redshifts"]
+    table = yaml.safe_load(RedshiftDigest().table.read_text())["redshifts"]
     there = {(source, rule["z"]) for source, rules in table.items() for rule in rules}
     assert there == {row[:2] for row in TABLE}
 

@@ -16,6 +16,16 @@ from ampel_spark.t2.registry import UNITS, build, find_unit
 GUIDE = Path(__file__).parents[2] / "docs" / "units.md"
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
+#: Units whose entries need what other pages make: events, models, lenses.
+OWN_PAGES = {
+    "light_curve_features": "classify.md",
+    "classify": "classify.md",
+    "event_match": "events.md",
+    "kilonovaness": "events.md",
+    "lens_colours": "lenses.md",
+    "lens_evidence": "lenses.md",
+}
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -50,7 +60,7 @@ def test_every_entry_of_a_job_builds(folder: Path) -> None:
             for entry in yaml.safe_load(text)["t2"]:
                 unit = build(entry["unit"], entry.get("config"), folder)
                 built[entry.get("name", entry["unit"])] = unit
-    assert set(built) == {*UNITS, "rise_time"}
+    assert set(built) == {*UNITS, "rise_time"} - {*OWN_PAGES}
     for unit in built.values():
         assert set(unit.needs()) <= set(built)
 
@@ -59,4 +69,10 @@ def test_every_unit_of_the_package_is_in_the_guide() -> None:
     text = GUIDE.read_text()
     for name in UNITS:
         assert f"| `{name}` |" in text
-        assert find_unit(name, Path()).columns
+        cls = find_unit(name, Path())
+        assert cls.columns or cls.output_columns is not Unit.output_columns
+
+
+@pytest.mark.parametrize("name", OWN_PAGES)
+def test_a_unit_with_a_page_of_its_own_is_shown_there(name: str) -> None:
+    assert f"unit: {name}" in GUIDE.with_name(OWN_PAGES[name]).read_text()

@@ -5,6 +5,7 @@ It is done one datapoint at a time (`ampel_spark.archive.sightings`): few have m
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import uuid
@@ -229,42 +230,56 @@ class _Said:
 def _known(sources: Sources, number: int, said: _Said) -> dict[tuple[Any, ...], _Known]:
     """Return what is known of the datapoints of a slice; `said` takes the survey's columns."""
     own = said.name
-    more = () if own is None else (own,)
-    found: dict[tuple[Any, ...], _Known] = {}
-    varied = pc.field("change") == "varied"
-    for path in sources.keys:
-        for row in parquet.read_table(path, columns=list(KEY), filters=varied).to_pylist():
-            if row["stock"] % sources.slices == number:
-                found[_key(row)] = _Known()
+    found = {key: _Known() for key in _varied(sources, number)}
     stocks = pa.array(sorted({key[1] for key in found}), pa.int64())
-    ids = pa.array(sorted({key[2] for key in found}), pa.int64())
-
-    def rows(paths: Sequence[str], *also: str, near: bool = True) -> Iterator[tuple[_Known, Any]]:
-        span = ("jd", *sources.span) if near else None
-        for path in paths:
-            for part in scan(path, [*_STORED, *more, *also], ("stock", stocks), span):
-                mine = part.filter(pc.is_in(part["datapoint_id"], value_set=ids))
-                if own is not None:
-                    numbers = pa.array(said.numbers(mine), pa.int64())
-                    mine = mine.set_column(mine.column_names.index(own), own, numbers)
-                for row in mine.to_pylist():
-                    known = found.get(_key(row))
-                    if known is not None:
-                        yield known, row
-
+    rows = functools.partial(_rows_of, found, stocks, said)
     # What older alerts showed is in the stored values, whatever a later one brings.
     since = math.inf if sources.new else 0.0
-    for known, row in rows(sources.new, near=False):
+    for known, row in rows(sources.new):
         known.own.append(_sighting(row, own))
         since = min(since, row["first_alert_jd"])
-    for known, row in rows(sources.datapoints, "revision"):
+    span = ("jd", *sources.span)
+    for known, row in rows(sources.datapoints, "revision", span=span):
         known.stored[row["revision"]] = _sighting(row, own)
-    for known, row in rows(sources.sightings):
+    for known, row in rows(sources.sightings, span=span):
         known.several.append(_sighting(row, own))
     for key, alert in _shown(sources, stocks, since):
         if key in found:
             found[key].shown.append(alert)
     return found
+
+
+def _varied(sources: Sources, number: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the keys of the datapoints of a slice."""
+    varied = pc.field("change") == "varied"
+    for path in sources.keys:
+        for row in parquet.read_table(path, columns=list(KEY), filters=varied).to_pylist():
+            if row["stock"] % sources.slices == number:
+                yield _key(row)
+
+
+def _rows_of(
+    found: Mapping[tuple[Any, ...], _Known],
+    stocks: pa.Array,
+    said: _Said,
+    paths: Sequence[str],
+    *also: str,
+    span: tuple[str, float, float] | None = None,
+) -> Iterator[tuple[_Known, Any]]:
+    """Yield the rows of some files that are of the datapoints, each with what is known of it."""
+    own = said.name
+    columns = [*_STORED, *([] if own is None else [own]), *also]
+    ids = pa.array(sorted({key[2] for key in found}), pa.int64())
+    for path in paths:
+        for part in scan(path, columns, ("stock", stocks), span):
+            mine = part.filter(pc.is_in(part["datapoint_id"], value_set=ids))
+            if own is not None:
+                numbers = pa.array(said.numbers(mine), pa.int64())
+                mine = mine.set_column(mine.column_names.index(own), own, numbers)
+            for row in mine.to_pylist():
+                known = found.get(_key(row))
+                if known is not None:
+                    yield known, row
 
 
 def _shown(

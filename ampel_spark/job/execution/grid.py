@@ -77,7 +77,7 @@ from ampel_spark.t2 import runner
 from ampel_spark.t2.trace import Trace
 from ampel_spark.t2.unit import Unit
 
-__all__ = ["Sample", "fits", "run_grid"]
+__all__ = ["Sample", "fits", "run_grid", "warnings_alone"]
 
 Array = npt.NDArray[Any]
 
@@ -190,7 +190,7 @@ def run_grid(
                 run = begun(job, utc_now(), parent.run_id, selections, traces)
             folder = stack.enter_context(place.staging(run.run_id))
             context = Context(
-                place, job, run.run_id, versions, folder, inputs.until, _warnings(out)
+                place, job, run.run_id, versions, folder, inputs.until, warnings_alone(out)
             )
             members.append(_Member(context, run, traces))
         record(place, *(member.run for member in members))
@@ -223,8 +223,8 @@ def run_grid(
     ]
 
 
-def _warnings(out: Callable[[str], None]) -> Callable[[str], None]:
-    """Let through what a variation warns of: a release that selects nothing, above all."""
+def warnings_alone(out: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that prints what a variation warns of, and nothing else."""
     return lambda line: out(line) if line.startswith("warning:") else None
 
 

@@ -132,7 +132,7 @@ def _varied(
 
     Those that go through one pass are run together, the others one after the other.
     """
-    from ampel_spark.job.execution.grid import Sample, fits, run_grid
+    from ampel_spark.job.execution.grid import Sample, fits, run_grid, warnings_alone
     from ampel_spark.job.execution.run import run_job
 
     nominal = load_recorded(parent, lake=lake)
@@ -148,7 +148,7 @@ def _varied(
     for i, job in enumerate(jobs):
         if i not in found:
             out(f"systematics: {entry.variations[i].name}, by itself")
-            outcome = run_job(job, lake, inputs=recorded(parent), out=_warnings(out))
+            outcome = run_job(job, lake, inputs=recorded(parent), out=warnings_alone(out))
             values, _ = _values(lake, find_run(lake, outcome.run_id), entry, stocks)
             found[i] = outcome, values
     return [found[i] for i in range(len(jobs))]
@@ -280,11 +280,6 @@ def _summary(nominal: Mapping[str, Array], varied: Varied, entry: SystematicsEnt
         f"{varied.name}: {', '.join(parts)} (medians, robust widths); "
         f"{int(varied.hops.sum())} changed minimum; computed: {work}"
     )
-
-
-def _warnings(out: Callable[[str], None]) -> Callable[[str], None]:
-    """Let through what a variation warns of: a release that selects nothing, above all."""
-    return lambda line: out(line) if line.startswith("warning:") else None
 
 
 def _nominal(

@@ -72,8 +72,8 @@ class RedshiftDigest(Unit):
     matches: tuple[str, ...] = ("catalog_match",)
     "T2 entries whose rows are looked at; an entry of one catalogue has the name of the source."
 
-    sources: Path = _TABLE
-    "Table of sources, YAML; that of the package is AMPEL's."
+    sources: Path | None = None
+    "Table of sources, YAML; by default that of the package, which is AMPEL's."
 
     max_category: int = Field(default=3, ge=1, le=7)
     "Worst group that counts."
@@ -96,9 +96,18 @@ class RedshiftDigest(Unit):
         Column("dist_all", "array<double>", "arcsec", "their distances, NaN where there is none"),
     )
 
+    @property
+    def table(self) -> Path:
+        """The file with the table of sources."""
+        return self.sources or _TABLE
+
+    def files(self) -> Sequence[Path]:
+        """Return the table of sources."""
+        return [self.table]
+
     def output_columns(self) -> Sequence[Column]:
         """Return the columns, with one for each colour."""
-        colours = _read(self.sources).colours
+        colours = _read(self.table).colours
         return (
             *self.columns,
             *(
@@ -117,7 +126,7 @@ class RedshiftDigest(Unit):
 
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
         """Digest the matches of one object."""
-        table = _read(self.sources)
+        table = _read(self.table)
         result: dict[str, Any] = {
             name: self._colour(light_curve, colour) for name, colour in table.colours.items()
         }
@@ -125,18 +134,23 @@ class RedshiftDigest(Unit):
         if not found:
             unknown = self._unknown(light_curve, table)
             return result | ({"message": unknown} if unknown else {})
+        groups, _, redshifts, distances = zip(*found, strict=True)
         result |= {
-            "z_all": [z for _, _, z, _ in found],
-            "group_all": [float(group) for group, _, _, _ in found],
-            "dist_all": [math.nan if d is None else d for _, _, _, d in found],
+            "z_all": [*redshifts],
+            "group_all": [*map(float, groups)],
+            "dist_all": [math.nan if d is None else d for d in distances],
         }
-        best = min(group for group, _, _, _ in found)
-        if best > self.max_category:
-            return result
+        best = min(groups)
+        return result if best > self.max_category else result | self._best(best, found)
+
+    def _best(
+        self, best: int, found: Sequence[tuple[int, str, float, float | None]]
+    ) -> dict[str, Any]:
+        """Return what the redshifts of the best group say together."""
         mine = [entry for entry in found if entry[0] == best]
         # each redshift has a distance of its own, or none: one cannot count for another
         distances = [d for _, _, _, d in mine if d is not None]
-        return result | {
+        return {
             "ampel_z": float(np.mean([z for _, _, z, _ in mine])),
             "group_z_nbr": best,
             "group_z_precision": self.category_precision[best - 1],

@@ -93,7 +93,7 @@ def test_an_archive_becomes_tables_whose_accounts_close(at_once: AtOnce) -> None
         0,
     )
     assert "3/3 files, 4 packets" in lines[-1]
-    assert pinned(lake.root) == Pinned(1, 1, 1, archive_files=1, sightings=0)
+    assert pinned(lake.root) == Pinned(1, 1, 1, archive_files=1, sightings=1)
     with pytest.raises(ArchiveError, match="held no alerts at version 0 of archive_files"):
         pinned(lake.root, 0)
     files = read(

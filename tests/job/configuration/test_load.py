@@ -775,6 +775,7 @@ def test_every_file_of_conf_is_checked_by_a_test() -> None:
         "surveys": {".yml"},
         "events": {".yml"},
         "scores": {".yml"},
+        "classifiers": {".yml"},
         "dust": {".yml", ".fits"},
         "recipes": {".yml"},
         "spark": {".conf"},

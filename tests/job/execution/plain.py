@@ -269,7 +269,8 @@ def context(
 ) -> Context:
     """Return the context of a run."""
     job: Any = SimpleNamespace(
-        survey=SimpleNamespace(label="ztf", columns=SimpleNamespace(points={})), units=(),
+        survey=SimpleNamespace(label="ztf", columns=SimpleNamespace(alerts={}, points={})),
+        filters=(), units=(), selections=(),
         resolved={"survey": "ztf"}, calibration=release,
         channels={c: SimpleNamespace(name=c, programids=access) for c in channels},
         states=SimpleNamespace(mode=mode, as_of=times, points=points),

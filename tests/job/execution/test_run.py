@@ -307,7 +307,7 @@ def standalone(tmp_path: Path) -> Iterator[str]:
     url, deploy = f"spark://127.0.0.1:{port}", "org.apache.spark.deploy"
     own = ["--host", "127.0.0.1", "--webui-port", "0"]
     master = [f"{deploy}.master.Master", *own, "--port", str(port)]
-    worker = [f"{deploy}.worker.Worker", *own, "-c", "1", "-m", "1600m", url]
+    worker = [f"{deploy}.worker.Worker", *own, "-c", "1", "-m", "2g", url]
     with (tmp_path / "cluster.log").open("w") as log:
         started = [
             subprocess.Popen(
