@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ampel_spark.errors import ConfigError
 from ampel_spark.expressions import parse
 from ampel_spark.expressions.kinds import BOOLEAN
-from ampel_spark.lightcurve import DETECTION, LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import DETECTION, LightCurveBatch
 from ampel_spark.problems import read_model
 from ampel_spark.settings import conf_file
 from ampel_spark.t2.unit import Column, Unit
@@ -132,11 +132,6 @@ class Kilonovaness(Unit):
     def states_per_task(self) -> int:
         """Return how many objects are worth starting a task."""
         return 1000
-
-    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-        """Score one object: a batch of one."""
-        found = self.process_batch(LightCurveBatch.of([light_curve]))
-        return {name: values[0].as_py() for name, values in found.items()}
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         """Score many objects at once."""
