@@ -25,14 +25,14 @@ from ampel_spark.t1.assemble import KIND_CODES, batch_of
 from ampel_spark.t1.rights import as_shown
 from ampel_spark.t1.states import REQUESTS, hidden_stocks, light_curves, visible_points
 
-__all__ = ["ALERT_COLUMNS", "Asked", "judged", "pasts"]
+__all__ = ["ALERT_COLUMNS", "PastsAsked", "judged", "pasts"]
 
 #: Columns of alerts that say who saw which point when.
 ALERT_COLUMNS = ("survey", "stock", "jd", "alert_id", "programid", "datapoint_ids", "forced_ids")
 
 
 @dataclass(frozen=True)
-class Asked:
+class PastsAsked:
     """A channel whose filter judges in Python, as workers get it.
 
     Attributes
@@ -56,14 +56,14 @@ class Asked:
     release: Release | None
 
     @classmethod
-    def of(cls, place: int, channel: ChannelFilter, packed: bytes) -> Asked:
+    def of(cls, place: int, channel: ChannelFilter, packed: bytes) -> PastsAsked:
         """Return what workers get of a channel; `packed` is its filter."""
         release = channel.release if channel.calibrates else None
         return cls(place, packed, channel.history == "packet", channel.access, release)
 
 
 def judged(
-    channels: Sequence[Asked],
+    channels: Sequence[PastsAsked],
     rows: pa.Table,
     points: pa.Table,
     alerts: pa.Table,
@@ -73,7 +73,7 @@ def judged(
 
     Parameters
     ----------
-    channels : sequence of Asked
+    channels : sequence of PastsAsked
         The channels.
     rows : Arrow table
         Alerts about which one channel or more is asked: ``_alert`` (a row of ``alerts``), and of

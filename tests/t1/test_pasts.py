@@ -13,7 +13,7 @@ from ampel_spark.lake.parts import arrow_schema
 from ampel_spark.lake.tables import TABLES
 from ampel_spark.t0 import Alert, ChannelFilter, Filter, Verdict
 from ampel_spark.t0.judge import CUT
-from ampel_spark.t1.pasts import ALERT_COLUMNS, Asked, judged, pasts
+from ampel_spark.t1.pasts import ALERT_COLUMNS, PastsAsked, judged, pasts
 from ampel_spark.t1.states import POINT_COLUMNS
 
 POINTS = pa.schema([arrow_schema(TABLES["datapoints"]).field(name) for name in POINT_COLUMNS])
@@ -115,7 +115,7 @@ def test_a_judge_sees_the_points_and_the_values_that_its_alert_knew(
 def test_filters_are_asked_about_what_they_see_and_no_cut_rejects() -> None:
     alerts, points = archive(random.Random(1))
     channels = [ChannelFilter("A", Least()), ChannelFilter("B", Least(n=2), frozenset({1}))]
-    asked = [Asked.of(k, c, packed(c.filter, Filter)) for k, c in enumerate(channels)]
+    asked = [PastsAsked.of(k, c, packed(c.filter, Filter)) for k, c in enumerate(channels)]
     rejected = {"cut": "rb", "value": 0.1, "threshold": 0.5}
     rows = pa.Table.from_pylist(
         [

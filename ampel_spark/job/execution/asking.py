@@ -12,7 +12,7 @@ from pyspark.sql import functions as f
 from ampel_spark.classes import packed
 from ampel_spark.t0.filters import Filter
 from ampel_spark.t0.selection import ChannelFilter
-from ampel_spark.t1.pasts import ALERT_COLUMNS, Asked, judged
+from ampel_spark.t1.pasts import ALERT_COLUMNS, PastsAsked, judged
 from ampel_spark.t1.rights import SIGHTING_COLUMNS
 from ampel_spark.t1.states import POINT_COLUMNS
 
@@ -47,7 +47,7 @@ def ask_filters(
         The channels of the scan, in order.
     """
     asked = [
-        Asked.of(k, channel, packed(channel.filter, Filter))
+        PastsAsked.of(k, channel, packed(channel.filter, Filter))
         for k, channel in enumerate(channels)
         if channel.filter.judges
     ]

@@ -132,7 +132,7 @@ def _varied(
 
     Those that go through one pass are run together, the others one after the other.
     """
-    from ampel_spark.job.execution.grid import Sample, fits, run_grid, warnings_alone
+    from ampel_spark.job.execution.grid import ResultSample, fits, run_grid, warnings_alone
     from ampel_spark.job.execution.run import run_job
 
     nominal = load_recorded(parent, lake=lake)
@@ -140,7 +140,9 @@ def _varied(
     alike = [i for i, job in enumerate(jobs) if fits(nominal, job)]
     found: dict[int, tuple[Outcome, dict[str, Array]]] = {}
     columns = ["status", *sorted(_needed(entry))]
-    sample = Sample(parent.selections[entry.selection]["channel"], entry.unit, stocks, columns)
+    sample = ResultSample(
+        parent.selections[entry.selection]["channel"], entry.unit, stocks, columns
+    )
     out(f"systematics: {len(alike)} of {len(jobs)} variations in one pass")
     made = run_grid(parent, [jobs[i] for i in alike], lake, sample, out=out)
     for i, (outcome, table) in zip(alike, made, strict=True):

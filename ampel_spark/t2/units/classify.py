@@ -42,7 +42,7 @@ class TiedColumn(_Part):
     "Column of it."
 
 
-class Redshift(_Part):
+class ClassifyRedshift(_Part):
     """Where redshifts come from."""
 
     unit: str
@@ -77,7 +77,7 @@ class Classify(Unit):
     numbers: dict[str, TiedColumn] = Field(default_factory=dict)
     "More numbers that models and priors take, as of the host: name, and where it is from."
 
-    redshift: Redshift | None = None
+    redshift: ClassifyRedshift | None = None
     "Redshifts; none by default."
 
     quantiles: bool = False
