@@ -211,10 +211,11 @@ class Unit(BaseModel):
         if found is None:
             raise NotImplementedError(f"{type(self).__name__} must define process or process_batch")
         row = {name: _plain(values[0]) for name, values in found.items()}
-        empty = all(_is_nothing(row[name]) for name in row.keys() - {"status", "message"})
-        if empty and row.get("status"):
-            raise Refusal(row.get("message") or "", row["status"])
-        return row
+        status, message = row.pop("status", OK), row.pop("message", None)
+        if status != OK and all(map(_is_nothing, row.values())):
+            raise Refusal(message or "", status)
+        says = status != OK or message
+        return row | {"status": status, "message": message} if says else row
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any] | None:
         """Compute many light curves at once, for speed; None means "call `process` for each".
