@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,11 +22,21 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from ampel_spark import shipping
 from ampel_spark.errors import AmpelSparkError, ConfigError, UnitError, nearest
 from ampel_spark.problems import keys_at, refusals
 from ampel_spark.trace import modules_of
 
-__all__ = ["Kind", "build_model", "load_class", "modules_behind", "probing"]
+__all__ = [
+    "Kind",
+    "build_model",
+    "load_class",
+    "modules_behind",
+    "packed",
+    "probing",
+    "with_line",
+    "with_paths",
+]
 
 _Base = TypeVar("_Base", bound=BaseModel)
 
@@ -127,10 +137,41 @@ def modules_behind(cls: type, base: type) -> dict[str, tuple[ModuleType, Path]]:
     tops = {name.partition(".")[0] for name in modules_of(cls, base)}
     found = {}
     for name, module in list(sys.modules.items()):
-        origin = getattr(getattr(module, "__spec__", None), "origin", None)
-        if name.partition(".")[0] in tops and origin is not None:
-            found[name] = (module, Path(origin))
+        spec = getattr(module, "__spec__", None)
+        # a folder that was made a package has no file
+        if name.partition(".")[0] in tops and spec is not None and spec.has_location:
+            found[name] = (module, Path(spec.origin))
     return found
+
+
+def packed(made: BaseModel, base: type[BaseModel]) -> bytes:
+    """Return a unit or filter as bytes, for `ampel_spark.shipping.unpacked` on a worker.
+
+    The user's modules travel as files; ampel_spark and the libraries must be installed there.
+
+    Parameters
+    ----------
+    made : BaseModel
+        The unit or filter, with its parameters.
+    base : type
+        The class of this package that it derives from.
+    """
+    modules = [module for module, _ in modules_behind(type(made), base).values()]
+    return shipping.packed(made, modules)
+
+
+def with_paths(value: Any, changed: Callable[[Path], Path]) -> Any:
+    """Return a unit or filter, or the value of a parameter, with each path in it changed."""
+    if isinstance(value, Path):
+        return changed(value)
+    if isinstance(value, BaseModel):
+        new = {k: with_paths(getattr(value, k), changed) for k in type(value).model_fields}
+        return value.model_copy(update=new)
+    if isinstance(value, dict):
+        return {k: with_paths(v, changed) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(with_paths(v, changed) for v in value)
+    return value
 
 
 class _NoClassError(Exception):
@@ -168,7 +209,7 @@ def _imported(name: str) -> ModuleType:
             raise _NoClassError(
                 f"there is no module {error.name!r}; for a file write path/file.py:Class"
             ) from None
-        raise _NoClassError(f"module {name!r} fails on import: {_with_line(error)}") from error
+        raise _NoClassError(f"module {name!r} fails on import: {with_line(error)}") from error
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -176,7 +217,9 @@ def _from_file(path: Path) -> ModuleType:
         digest = sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()[:16]
     except OSError as error:
         raise _NoClassError(f"cannot read {path}: {error.strerror}") from None
-    name = f"user_file_{digest}_{path.stem}"
+    # its folder is a package, so that it may import those beside it with a dot, too
+    package = f"{shipping.FOLDER}{digest}"
+    name = f"{package}.{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     if _probing:
@@ -187,13 +230,15 @@ def _from_file(path: Path) -> ModuleType:
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None:
         raise _NoClassError(f"{path} is no file that Python can import")
+    shipping.folder_package(package, path.parent)
     module = sys.modules[name] = importlib.util.module_from_spec(found)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what it prints is no answer of a command
             found.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise _NoClassError(f"{path} fails on import: {_with_line(error)}") from error
+        for mine in [n for n in sys.modules if f"{n}.".startswith(f"{package}.")]:
+            del sys.modules[mine]
+        raise _NoClassError(f"{path} fails on import: {with_line(error)}") from error
     return module
 
 
@@ -223,7 +268,8 @@ def _probe(path: Path) -> None:
             os.dup2(os.open(os.devnull, mode), number)
         faulthandler.disable()
         with contextlib.suppress(BaseException):  # it is raised again where it is imported
-            spec = importlib.util.spec_from_file_location("probed", path)
+            shipping.folder_package("probed", path.parent)
+            spec = importlib.util.spec_from_file_location(f"probed.{path.stem}", path)
             if spec is not None and spec.loader is not None:
                 spec.loader.exec_module(importlib.util.module_from_spec(spec))
         os.write(theirs, b"+")
@@ -237,7 +283,7 @@ def _probe(path: Path) -> None:
         raise _NoClassError(f"{path} ends the process that imports it ({how})")
 
 
-def _with_line(error: BaseException) -> str:
+def with_line(error: BaseException) -> str:
     """Return the words of an error, with the line of code where it arose."""
     trace = error.__traceback__
     line = ""

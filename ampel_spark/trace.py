@@ -22,7 +22,8 @@ import sysconfig
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from importlib.machinery import ModuleSpec
+from importlib import metadata
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,11 @@ __all__ = [
     "modules_of",
     "plain",
     "trace_id_of",
+    "version_of",
 ]
 
-#: How modules loaded from a user's file are named: digest of their code, and the file's stem.
-FILE_MODULE = re.compile(r"^user_file_[0-9a-f]{16}_(.+)$")
+#: How modules loaded from a user's file, or from beside it, are named: a package for its folder.
+FILE_MODULE = re.compile(r"^user_file_[0-9a-f]{16}\.(.+)$")
 
 #: Modules that decide no value, and why; neither they nor their imports are part of a trace.
 UNTRACED = {
@@ -62,6 +64,7 @@ UNTRACED = {
     "ampel_spark.store": "where files are, not what is in them",
     "ampel_spark.t2.fits.recipes": "names parameters, which are in the trace themselves",
     "ampel_spark.problems": "the words of what a model refuses",
+    "ampel_spark.shipping": "how modules reach the workers",
     "ampel_spark.salt.warmup": "when kernels are compiled, not what they compute",
     "ampel_spark.settings": "where settings are found, not what they say",
     "ampel_spark.trace": "names what decides, and decides nothing itself",
@@ -140,6 +143,29 @@ def digest_of(path: Path) -> str:
     except OSError as error:
         raise UnitError(
             f"cannot read {path}: {error.strerror}; a unit's files must be there"
+        ) from None
+
+
+def version_of(library: str, spec: str) -> str:
+    """Return the version of an installed distribution that a unit or filter declares.
+
+    Parameters
+    ----------
+    library : str
+        The distribution's name.
+    spec : str
+        How errors name the unit or filter.
+
+    Raises
+    ------
+    UnitError
+        If it is not installed.
+    """
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        raise UnitError(
+            f"{spec} declares the library {library!r}, which is not installed"
         ) from None
 
 
@@ -312,6 +338,9 @@ def _is_own(spec: ModuleSpec | None, tops: set[str]) -> bool:
 
 def _source(spec: ModuleSpec) -> str:
     """Return the source of a module."""
+    if spec.origin is not None and spec.origin.endswith(tuple(EXTENSION_SUFFIXES)):
+        # compiled code has no source: what counts is the file
+        return f"compiled = {_file(Path(spec.origin))!r}"
     # A loader that says nothing of source, such as pytest's, loads files all the same.
     read = getattr(spec.loader, "get_source", lambda name: Path(spec.origin or "").read_text())
     try:

@@ -236,7 +236,7 @@ def _grid_pass(work: Path, config: dict[str, Any], variations: int) -> Any:
     from salt_spark import steps
 
     from ampel_spark.calibration.release import RAW, Release, Rule, Selects
-    from ampel_spark.job.execution.grid_tasks import GridPass, Work
+    from ampel_spark.job.execution.grid_tasks import GridPass, GridWork
     from ampel_spark.lake.parts import arrow_schema
     from ampel_spark.lake.tables import TABLES
     from ampel_spark.t1.gather import Gathering
@@ -250,7 +250,7 @@ def _grid_pass(work: Path, config: dict[str, Any], variations: int) -> Any:
         for i in range(1, half + 1)
     ]
     configs = [{"zero_points": {"ztfr": 1e-3 * i}} for i in range(1, variations - half + 1)]
-    works: list[Work] = []
+    works: list[GridWork] = []
     for release in range(len(releases)):
         mine = steps(config, work)
         needs: dict[str, int] = {}
@@ -260,7 +260,7 @@ def _grid_pass(work: Path, config: dict[str, Any], variations: int) -> Any:
             needs.setdefault(step.name, len(works))
             trace = trace_of(step.unit, step.spec).trace_id
             works.append(
-                Work(len(works), release, step.name, packed(step.unit), trace, ("all",), ties,
+                GridWork(len(works), release, step.name, packed(step.unit), trace, ("all",), ties,
                      f"run-{release}", 600.0)
             )  # fmt: skip
     tables = [runner.unit_table(step.name, step.columns) for step in mine]

@@ -38,6 +38,7 @@ COMMANDS = [
     "branch",
     "maintain",
     "units",
+    "columns",
     "validate",
     "catalog",
     "event",

@@ -1,4 +1,4 @@
-"""Commands on jobs: run, rerun, reproduce, publish, validate, units."""
+"""Commands on jobs: run, rerun, reproduce, publish, validate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ampel_spark.classes import probing
-from ampel_spark.commands.output import print_pairs, print_rows, to_json
+from ampel_spark.commands.output import print_rows, to_json
 from ampel_spark.errors import ConfigError, LakeError
 from ampel_spark.interface.places import lake_of
 from ampel_spark.lake.runs import find_run
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ampel_spark.job.execution.inputs import Inputs
     from ampel_spark.lake.runs import Run
 
-__all__ = ["list_units", "publish", "reproduce", "rerun", "run", "systematics", "validate"]
+__all__ = ["publish", "reproduce", "rerun", "run", "systematics", "validate"]
 
 
 def run(args: Namespace) -> int:
@@ -223,57 +223,3 @@ def validate(args: Namespace) -> int:
     if args.format == "json":
         print(to_json(rows))
     return 0 if all(row["good"] for row in rows) else 2
-
-
-def list_units(args: Namespace) -> int:
-    """List the units that come with the package, or show all about one."""
-    from ampel_spark.t2.registry import UNITS, describe, find_unit
-
-    if args.name is None:
-        rows = [
-            {"unit": name, "summary": describe(find_unit(name, Path.cwd())).summary}
-            for name in UNITS
-        ]
-        print_rows(rows, ["unit", "summary"], args.format)
-        return 0
-    if args.recipe is not None:
-        return _show_recipe(args)
-    found = describe(find_unit(args.name, Path.cwd()))
-    parameters = [
-        {"parameter": p.name, "type": p.type, "default": p.default, "description": p.description}
-        for p in found.parameters
-    ]
-    columns = [
-        {"column": c.name, "type": c.type, "unit": c.unit, "description": c.description}
-        for c in found.columns
-    ]
-    if args.format == "json":
-        about = {"unit": args.name, "summary": found.summary, "libraries": found.libraries}
-        print(to_json([about | {"parameters": parameters, "columns": columns}]))
-        return 0
-    print_pairs({"unit": args.name, "summary": found.summary, "libraries": found.libraries})
-    print("\nparameters (config):")
-    shown = [
-        p | {"default": "required" if p["default"] is None else p["default"]} for p in parameters
-    ]
-    print_rows(shown, ["parameter", "type", "default", "description"], "table", empty="none")
-    print(f"\ncolumns of t2_{args.name if args.name in UNITS else '<name>'}:")
-    print_rows(
-        columns, ["column", "type", "unit", "description"], "table", empty="what its parameters say"
-    )
-    return 0
-
-
-def _show_recipe(args: Namespace) -> int:
-    """Print a recipe of salt_fit as its file has it, or what is in it."""
-    from ampel_spark.settings import conf_file
-    from ampel_spark.t2.fits.recipes import read_recipe
-
-    if args.name != "salt_fit":
-        raise ConfigError(f"recipes are of salt_fit, not of {args.name!r}")
-    recipe = read_recipe(args.recipe)
-    if args.format == "json":
-        print(to_json([recipe.model_dump()]))
-        return 0
-    print(conf_file("recipes", args.recipe).read_text().rstrip("\n"))
-    return 0

@@ -11,8 +11,8 @@ from ampel_spark.interface.places import lake_of
 from ampel_spark.lake.lake import Lake
 from ampel_spark.lake.runs import flattened
 from ampel_spark.models import (
-    Recipe,
-    Stored,
+    StoredModel,
+    TrainingRecipe,
     add,
     find,
     read_recipe,
@@ -94,7 +94,7 @@ def reproduce(args: Namespace) -> int:
     origin = stored.model.origin
     if "recipe" not in origin:
         raise LakeError(f"model {args.name!r} does not say by which recipe it was trained")
-    recipe = Recipe.model_validate(origin["recipe"])
+    recipe = TrainingRecipe.model_validate(origin["recipe"])
     rows = training_rows(lake, recipe, origin["version"])
     if rows.origin["labels_hash"] != origin["labels_hash"]:
         raise ConfigError(
@@ -113,7 +113,7 @@ def reproduce(args: Namespace) -> int:
     return 0 if same else 1
 
 
-def _row(stored: Stored) -> dict[str, Any]:
+def _row(stored: StoredModel) -> dict[str, Any]:
     model = stored.model
     judged = model.metrics.get("held_out") or {}
     return {
@@ -128,7 +128,7 @@ def _row(stored: Stored) -> dict[str, Any]:
     }
 
 
-def _flat(stored: Stored) -> dict[str, Any]:
+def _flat(stored: StoredModel) -> dict[str, Any]:
     model = stored.model
     return {"model_id": model.model_id, "inputs": ", ".join(model.inputs)} | flattened(
         {"origin": dict(model.origin), "parameters": dict(model.parameters)}

@@ -101,6 +101,7 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
     """Explain an alert in one run; None where the run did not see it."""
     import pyarrow.compute as pc
 
+    from ampel_spark.interface.object_view import past
     from ampel_spark.journal import alerts_of, utc_of
     from ampel_spark.t0.explain import explain, history_of
     from ampel_spark.t0.filters import make_filter
@@ -128,13 +129,22 @@ def _explained(lake: Path, run: Run, args: Namespace) -> _Explained | None:
             unknown = str(error)  # the other runs are explained all the same
     judged = ChannelFilter(
         args.channel,
-        make_filter(step["filter"], step["config"], own=_own(lake, alert["survey"])),
+        make_filter(
+            step["filter"],
+            step["config"],
+            Path(run.job_file or Path.cwd() / "job.yml").parent,
+            own=_own(lake, alert["survey"]),
+        ),
         rights,
         history=step["history"],
         gaia=stars,
         release=release,
     )
-    results = [] if unknown else explain(alert, judged, earlier, stars_off=off)
+    seen = None
+    if judged.filter.judges and judged.filter.reads_history:
+        calibrated = judged.release if judged.calibrates else None
+        seen = past(lake, run, alert, rights, judged.history, calibrated)
+    results = [] if unknown else explain(alert, judged, earlier, stars_off=off, past=seen)
     rows = [dataclasses.asdict(result) for result in results]
     history = history_of(alert, earlier, rights, step["history"])
     decision = _decision(lake, run, args.channel, alert["stock"], args.alert_id)

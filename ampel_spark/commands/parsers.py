@@ -210,14 +210,21 @@ def _lakes(commands: Any) -> None:
 
 def _checks(commands: Any) -> None:
     units = add_command(
-        commands, "units", "jobs.list_units", "list the units of T2, or tell all about one",
-        lake=False,
+        commands, "units", "units.list_units",
+        "list the filters of T0 and the units, or show all about one", lake=False,
     )  # fmt: skip
     units.add_argument("name", nargs="?", metavar="NAME",
-                       help="a unit, module:Class or path/file.py:Class")  # fmt: skip
+                       help="a filter or unit, module:Class or path/file.py:Class")  # fmt: skip
     units.add_argument("--recipe", metavar="RECIPE",
                        help="print a recipe of salt_fit: jla, ztf_dr1, pantheon_plus, "
                        "dovekie")  # fmt: skip
+    columns = add_command(
+        commands, "columns", "units.list_columns",
+        "list what conditions of T0 may name, and the expressions of a job",
+    )  # fmt: skip
+    columns.add_argument("job", nargs="?", type=Path, metavar="JOB.yml")
+    columns.add_argument("--survey", default="ztf", metavar="SURVEY",
+                         help="without a job: a file of conf/surveys, or its path")  # fmt: skip
     validate = add_command(
         commands, "validate", "jobs.validate",
         "check jobs, and tell all that is wrong with them; the code of their own units runs",

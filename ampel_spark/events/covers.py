@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ampel_spark.events.event import Event
 from ampel_spark.events.matching import EventIndex
-from ampel_spark.events.shapes import Shapes
+from ampel_spark.events.shapes import EventShapes
 from ampel_spark.sky import healpix
 from ampel_spark.sky.angles import separation
 from ampel_spark.sky.regions import Region
@@ -36,7 +36,7 @@ def cover(event: Event, level: float | None = None, rectangle: bool = False) -> 
 def reach_of(event: Event) -> float:
     """Return how far the 90 % region of an event goes from its centre, degrees."""
     if event.skymap is None:
-        return float(Shapes.of([event]).reach(None)[0])
+        return float(EventShapes.of([event]).reach(None)[0])
     from astropy import units as u
     from astropy_healpix import healpix_to_lonlat
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from ampel_spark.errors import ConfigError
 from ampel_spark.events.event import MAP, NONE, Event
-from ampel_spark.events.shapes import Shapes, sigma_of
+from ampel_spark.events.shapes import EventShapes, sigma_of
 from ampel_spark.sky import healpix
 from ampel_spark.sky.skymaps import DEG2
 
@@ -106,7 +106,7 @@ class EventIndex:
             raise ConfigError(f"level {level}: a probability above 0 and below 1 is needed")
         self.events = tuple(events)
         self.level, self.rectangle = level, rectangle
-        self.shapes = Shapes.of(self.events)
+        self.shapes = EventShapes.of(self.events)
         self.jd = np.array([e.jd for e in self.events], np.float64)
         names = sorted({e.event for e in self.events})
         self._rank = np.array([names.index(e.event) for e in self.events], np.int64)

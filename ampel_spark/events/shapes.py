@@ -18,7 +18,7 @@ from ampel_spark.events.event import ELLIPSE, QUARTERS, Event
 from ampel_spark.sky import healpix
 from ampel_spark.sky.angles import separation
 
-__all__ = ["Shapes", "level_at", "sigma_of"]
+__all__ = ["EventShapes", "level_at", "sigma_of"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -28,7 +28,7 @@ _STEPS = 17
 
 
 @dataclass(frozen=True, eq=False)
-class Shapes:
+class EventShapes:
     """Ellipses and quarters of many events as arrays with shape (K,)."""
 
     ra: Floats
@@ -44,7 +44,7 @@ class Shapes:
     quarters: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, events: Sequence[Event]) -> Shapes:
+    def of(cls, events: Sequence[Event]) -> EventShapes:
         """Return the shapes of events; those of maps are NaN."""
 
         def array(name: str) -> Floats:
@@ -125,7 +125,7 @@ def level_at(event: Event, ra: Floats, dec: Floats) -> Floats:
         return np.where(row >= 0, event.skymap.level[np.maximum(row, 0)], 1.0)
     if event.shape not in (ELLIPSE, QUARTERS):
         return np.ones(len(ra))
-    shapes, k = Shapes.of([event]), np.zeros(len(ra), np.int64)
+    shapes, k = EventShapes.of([event]), np.zeros(len(ra), np.int64)
     return shapes.level(k, *shapes.offsets(k, ra, dec))
 
 

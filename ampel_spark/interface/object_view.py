@@ -19,12 +19,17 @@ from ampel_spark.lake.runs import catalogs_by_run, runs
 from ampel_spark.t2.results import Results
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+    from ampel_spark.calibration.release import Release
+    from ampel_spark.lake.runs import Run
     from ampel_spark.lightcurve import LightCurve
+    from ampel_spark.t0.verdict import Alert
 
-__all__ = ["ObjectView"]
+__all__ = ["ObjectView", "past"]
 
 #: Class whose results describe a model that can be drawn.
 _FIT = "salt_fit"
@@ -106,6 +111,54 @@ class ObjectView:
         True
         """
         return _alerts(self.run, self.access, self._mine())
+
+    def alert(self, alert_id: int | None = None, channel: str | None = None) -> Alert:
+        """Return an alert as a filter in Python sees it, for `Filter.verdict` and `Filter.judge`.
+
+        Parameters
+        ----------
+        alert_id : int, optional
+            One of its `alerts`; by default the newest.
+        channel : str, optional
+            The channel whose data rights, history and photometry count; by default the first.
+
+        Raises
+        ------
+        ConfigError
+            If the object is shown to no such channel, or the channel sees no such alert.
+
+        Examples
+        --------
+        >>> import ampel_spark as aps
+        >>> from ampel_spark.t0 import SimpleDecentFilter
+        >>> lake = aps.open("lake")
+        >>> name = lake.run("latest").candidates("sn_ia")["name"][0].as_py()
+        >>> alert = lake.object(name).alert(channel="SN")
+        >>> len(alert.light_curve.detections) == alert.n_detections
+        True
+        >>> SimpleDecentFilter(min_ndet=1000).verdict(alert).cut
+        'min_ndet'
+        """
+        from ampel_spark.calibration.alerts import calibrated_alert
+        from ampel_spark.t0.explain import history_of
+        from ampel_spark.t0.quantities import OwnQuantities
+        from ampel_spark.t0.verdict import Alert
+
+        channel = self._channel(channel)
+        step, rights = self.run.record.filters[channel], self.access[channel]
+        rows = [r for r in self.alerts.to_pylist() if r["programid"] in rights]
+        at = [i for i, row in enumerate(rows) if alert_id in (None, row["alert_id"])]
+        if not at:
+            raise ConfigError(f"channel {channel} sees no alert {alert_id} of {self.name}")
+        row, earlier = rows[at[-1]], rows[: at[-1]]
+        release = self.run.release() if step.get("photometry") == "calibrated" else None
+        curve = past(self.run.lake, self.run.record, row, rights, step["history"], release)
+        history = history_of(row, earlier, rights, step["history"])
+        if release is not None:
+            row = calibrated_alert(row, release)
+        fields = struct_columns(self.run.lake, "alerts").get(row["survey"], ())
+        own = OwnQuantities(row["survey"], {field.name: field.type for field in fields})
+        return Alert({**row, **history}, curve, own)
 
     @property
     def decisions(self) -> pa.Table:
@@ -299,11 +352,7 @@ class ObjectView:
             If there is none.
         """
         rows = self.states.to_pylist()
-        channels = list(self.access) if channel is None else [channel]
-        if channel is not None and channel not in self.access:
-            raise ConfigError(
-                f"{self!r} is shown to no channel {channel!r}{nearest(channel, self.access)}"
-            )
+        channels = list(self.access) if channel is None else [self._channel(channel)]
         fitting = [
             row
             for row in rows
@@ -326,6 +375,14 @@ class ObjectView:
 
         return max(fitting, key=newest)
 
+    def _channel(self, channel: str | None) -> str:
+        """Return a channel that the object is shown to, by default the first."""
+        if channel is not None and channel not in self.access:
+            raise ConfigError(
+                f"{self!r} is shown to no channel {channel!r}{nearest(channel, self.access)}"
+            )
+        return next(iter(self.access)) if channel is None else channel
+
     def _mine(self) -> pc.Expression:
         return pc.field("stock") == self.stock
 
@@ -337,6 +394,47 @@ class ObjectView:
     def _of_run(self, name: str) -> pa.Table:
         mine = (pc.field("run_id") == self.run.id) & pc.field("channel").isin([*self.access])
         return read(self.run.lake, name, filters=mine & self._mine())
+
+
+def past(
+    lake: Path,
+    run: Run,
+    alert: Mapping[str, Any],
+    rights: frozenset[int],
+    history: str,
+    release: Release | None = None,
+) -> LightCurve:
+    """Return what a channel may see of an alert's object up to the alert, in a run's tables.
+
+    Parameters
+    ----------
+    lake : Path
+        The lake's root.
+    run : Run
+        Its versions of the tables are read.
+    alert : mapping
+        Row of the table ``alerts``.
+    rights : frozenset of int
+        Program ids that the channel may see.
+    history : str
+        ``packet`` or ``archive``.
+    release : Release, optional
+        The calibration release to apply; by default none.
+    """
+    from ampel_spark.t1.pasts import ALERT_COLUMNS, pasts
+    from ampel_spark.t1.rights import SIGHTING_COLUMNS
+    from ampel_spark.t1.states import POINT_COLUMNS
+
+    mine, versions = pc.field("stock") == alert["stock"], run.inputs.tables
+    columns = {"datapoints": POINT_COLUMNS, "alerts": ALERT_COLUMNS}
+    if versions.get("sightings") is not None:
+        columns["sightings"] = SIGHTING_COLUMNS
+    points, alerts, *more = (
+        read(lake, name, [*names], mine, version=versions.get(name))
+        for name, names in columns.items()
+    )
+    sightings = more[0] if more else None
+    return pasts([alert], points, alerts, sightings, history == "packet", rights, release)[0]
 
 
 def _alerts(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ampel_spark.calibration.release import Release
+    from ampel_spark.lightcurve import LightCurve
+    from ampel_spark.t3.sample import Sample
 
 __all__ = ["RunView"]
 
@@ -181,6 +183,53 @@ class RunView:
         rows = rows.sort_by([(key, "ascending") for key in ("selection", "channel", "rank")])
         kept = [n for n in rows.column_names if not len(rows) or rows[n].null_count < len(rows)]
         return rows.select(kept)
+
+    def sample(self, selection: str | None = None) -> Sample:
+        """Return the candidates of a selection as units of T3 see them.
+
+        Parameters
+        ----------
+        selection : str, optional
+            Name of one selection; by default the first.
+
+        Raises
+        ------
+        ConfigError
+            If the run has no such selection.
+
+        Examples
+        --------
+        >>> import ampel_spark as aps
+        >>> sample = aps.open("lake").run("latest").sample("sn_ia")
+        >>> sample.values("salt_fit.x1").shape == (len(sample),)
+        True
+        >>> sample.light_curve(0).name == sample.names[0]
+        True
+        """
+        import pyarrow.compute as pc
+
+        from ampel_spark.interface.object_view import ObjectView
+        from ampel_spark.t3.sample import Sample
+
+        name = selection or next(iter(self.selections), "candidates")
+        table = self.candidates(name)
+        channel = self.record.selections[name]["channel"]
+        states = table["state_id"].combine_chunks()
+        units = [u for u, entry in self.units.items() if channel in entry["channel"]]
+        held = {unit: self.results(unit) for unit in units}
+        aligned = {
+            unit: rows.take(pc.index_in(states, value_set=rows["state_id"].combine_chunks()))
+            for unit, rows in held.items()
+        }
+        stocks = dict(zip(states.to_pylist(), table["stock"].to_pylist(), strict=True))
+
+        def curves(wanted: Sequence[str]) -> dict[str, LightCurve]:
+            return {
+                state: ObjectView.of(self, stocks[state], channel).light_curve(state)
+                for state in wanted
+            }
+
+        return Sample.of(table, aligned).of_run(name, channel, self.record, curves)
 
     def results(self, unit: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the results of a unit that the run used, one for each state.

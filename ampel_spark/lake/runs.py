@@ -174,23 +174,29 @@ class UnitTrace:
 
 @dataclass(frozen=True)
 class Traces:
-    """The traces of a run: of T0 by channel, of T1, of T2 by the unit's name in the job."""
+    """The traces of a run: of T0 by channel, of T1, of T2 and T3 by the unit's name in the job."""
 
     t0: Mapping[str, str] = field(default_factory=dict)
     t2: Mapping[str, UnitTrace] = field(default_factory=dict)
     t1: str = ""
+    t3: Mapping[str, UnitTrace] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the traces as mappings."""
-        units = {name: t.to_json() for name, t in self.t2.items()}
-        return {"t0": dict(self.t0), "t1": self.t1, "t2": units}
+        units, pages = (
+            {name: t.to_json() for name, t in tier.items()} for tier in (self.t2, self.t3)
+        )
+        made = {"t0": dict(self.t0), "t1": self.t1, "t2": units}
+        return made | ({"t3": pages} if pages else {})
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Traces:
         """Return the traces of what `to_json` gave."""
-        units = value.get("t2", {})
-        made = {name: UnitTrace.from_json(trace) for name, trace in units.items()}
-        return cls(value.get("t0", {}), made, value.get("t1", ""))
+        units, pages = (
+            {name: UnitTrace.from_json(trace) for name, trace in value.get(tier, {}).items()}
+            for tier in ("t2", "t3")
+        )
+        return cls(value.get("t0", {}), units, value.get("t1", ""), pages)
 
 
 @dataclass
@@ -212,6 +218,8 @@ class Counts:
         ``qualities, doubts`` where it grades its results.
     t3 : dict
         By selection: ``channel, losses, candidates``.
+    samples : dict
+        By unit of T3: ``of, plots, files, rows, messages, failed, seconds``.
     seconds : dict
         How long each tier took, and ``total`` [s].
     """
@@ -222,6 +230,7 @@ class Counts:
     t1: dict[str, Any] = field(default_factory=dict)
     t2: dict[str, Any] = field(default_factory=dict)
     t3: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -306,7 +315,12 @@ class Run:
     @property
     def selections(self) -> dict[str, Mapping[str, Any]]:
         """The job's selections by name: ``channel, select, rank, limit, columns``."""
-        return self._entries("t3", "name")
+        return {k: v for k, v in self._entries("t3", "name").items() if "unit" not in v}
+
+    @property
+    def samples(self) -> dict[str, Mapping[str, Any]]:
+        """The job's units of T3 by name: ``unit, of, config``."""
+        return {k: v for k, v in self._entries("t3", "name").items() if "unit" in v}
 
     def _entries(self, section: str, key: str) -> dict[str, Mapping[str, Any]]:
         return {entry[key]: entry for entry in self.job_resolved.get(section) or ()}

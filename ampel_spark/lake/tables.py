@@ -22,6 +22,7 @@ __all__ = [
     "Table",
     "columns_of",
     "result_table",
+    "sample_table",
     "spark_type",
     "struct_fields",
 ]
@@ -509,6 +510,20 @@ attempts | int | how often it was tried; an exception is tried again by later ru
     )
     return Table(f"t2_{name}", f"one result of unit {name}", (*head, *columns),
                  ("state_id", "trace_id", "input_hash"), _RESULTS_NOTED)  # fmt: skip
+
+
+def sample_table(name: str, columns: Sequence[TableColumn]) -> Table:
+    """Return the table of what a unit of T3 makes of candidates.
+
+    Parameters
+    ----------
+    name : str
+        Of the table: ``t3_<name of the entry>``.
+    columns : sequence of TableColumn
+        The unit's columns.
+    """
+    head = columns_of("\nrow | bigint | place of the row in what the unit made, from 1\n" + _RUN)
+    return Table(name, "one row that a unit made of the candidates of one run", (*head, *columns))
 
 
 #: Columns of every table of results; the others are the unit's own.

@@ -173,7 +173,7 @@ class LensFitter:
         )
         known = (z > LOWEST) & (z < self.z_max - 0.1) & (sigma > 0.0) & np.isfinite(ebv)
         ebv = np.where(known, ebv, 0.0)
-        targets = kernel.Targets(
+        targets = kernel.LensTargets(
             np.where(known, z, 0.1), np.where(known, sigma, 0.1), near, far, ebv
         )
         priors = self._priors()

@@ -28,7 +28,7 @@ from ampel_spark.salt.tables import Tables
 
 __all__ = [
     "CHISQ", "COLOUR", "LIKELIHOOD", "MAG", "MAG_VAR", "N_ROWS", "STRETCH", "T0", "Photometry",
-    "Priors", "Targets", "Work", "evidence_range", "make_work", "profile_range",
+    "Priors", "LensTargets", "LensWork", "evidence_range", "make_work", "profile_range",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -61,7 +61,7 @@ class Photometry(NamedTuple):
     band: NDArray[np.int64]
 
 
-class Targets(NamedTuple):
+class LensTargets(NamedTuple):
     """What is known of each object, (n,)."""
 
     #: Catalogue's redshift, its error, the shares of its outliers near and far, and E(B-V).
@@ -72,7 +72,7 @@ class Targets(NamedTuple):
     ebv: Array
 
 
-class Work(NamedTuple):
+class LensWork(NamedTuple):
     """Memory for one object at a time."""
 
     own: Array
@@ -83,10 +83,10 @@ class Work(NamedTuple):
     room: Array
 
 
-def make_work(tables: Tables, n_points: int) -> Work:
+def make_work(tables: Tables, n_points: int) -> LensWork:
     """Return memory for objects of up to `n_points` points."""
     n_bands, _, n_nodes, n_rows = tables.flux.shape
-    return Work(
+    return LensWork(
         own=np.zeros((8, max(n_points, 1))),
         rows=np.zeros((n_bands, 2, n_rows)),
         dust=np.zeros((n_bands, n_nodes)),
@@ -457,7 +457,7 @@ def profile_range(
     shares: Array,
     begin: int,
     end: int,
-    work: Work,
+    work: LensWork,
     out: Array,
 ) -> None:
     """Write the profiles of objects `begin` to `end` into `out`, shape (n, N_ROWS, n_nodes).
@@ -578,7 +578,7 @@ def _ln_lensed_mag(e: float, variance: float, priors: Priors) -> float:
 @entry_point
 def evidence_range(
     profiles: Array,
-    targets: Targets,
+    targets: LensTargets,
     priors: Priors,
     z_grid: Array,
     modulus: Array,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ampel_spark.classifiers.model import importance
 from ampel_spark.classifiers.taxonomy import NAMES
-from ampel_spark.models.store import Stored
+from ampel_spark.models.store import StoredModel
 from ampel_spark.t3.pages import page, write_page
 
 __all__ = ["render_model", "write_model_page"]
@@ -15,12 +15,12 @@ __all__ = ["render_model", "write_model_page"]
 _MOST = 30
 
 
-def write_model_page(path: Path, stored: Stored) -> None:
+def write_model_page(path: Path, stored: StoredModel) -> None:
     """Write the page of a model to `path`, in one step."""
     write_page(path, render_model(stored))
 
 
-def render_model(stored: Stored) -> str:
+def render_model(stored: StoredModel) -> str:
     """Return the page as HTML; the same model gives the same text."""
     model = stored.model
     origin = model.origin

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ampel_spark.problems import read_model
 
-__all__ = ["Labels", "Recipe", "read_recipe"]
+__all__ = ["Labels", "TrainingRecipe", "read_recipe"]
 
 
 class _Part(BaseModel):
@@ -35,7 +35,7 @@ class Labels(_Part):
     "Its column with redshifts, for the inputs z, abs_… and rest_…."
 
 
-class Recipe(_Part):
+class TrainingRecipe(_Part):
     """A training file."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
@@ -70,7 +70,7 @@ class Recipe(_Part):
     "Named evaluation sets: conditions on features, as `t_lc < 7`, of the objects held out."
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path) -> TrainingRecipe:
     """Return the recipe of a file, its path of labels taken from its folder.
 
     Raises
@@ -78,6 +78,6 @@ def read_recipe(path: Path) -> Recipe:
     ConfigError
         If the file cannot be read, or is not what a recipe must be.
     """
-    found = read_model(path, Recipe)
+    found = read_model(path, TrainingRecipe)
     file = (path.parent / found.labels.file.expanduser()).absolute()
     return found.model_copy(update={"labels": found.labels.model_copy(update={"file": file})})

@@ -19,14 +19,14 @@ from ampel_spark.classifiers.taxonomy import class_of
 from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.features import role_of
 from ampel_spark.lake.reading import read, table_info
-from ampel_spark.models.recipe import Labels, Recipe
+from ampel_spark.models.recipe import Labels, TrainingRecipe
 from ampel_spark.trace import digest_of
 
-__all__ = ["Rows", "training_rows"]
+__all__ = ["TrainingRows", "training_rows"]
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class TrainingRows:
     """States with features and labels, and where they are from.
 
     Attributes
@@ -58,13 +58,13 @@ class Rows:
         return self.table["stock"].to_numpy()
 
 
-def training_rows(lake: Path, recipe: Recipe, version: int | None = None) -> Rows:
+def training_rows(lake: Path, recipe: TrainingRecipe, version: int | None = None) -> TrainingRows:
     """Return the rows that a recipe asks for.
 
     Parameters
     ----------
     lake : Path
-    recipe : Recipe
+    recipe : TrainingRecipe
     version : int, optional
         Version of the table of features, in place of the recipe's.
 
@@ -97,7 +97,7 @@ def training_rows(lake: Path, recipe: Recipe, version: int | None = None) -> Row
         for column in Model(recipe.name, "", inputs, ()).features()
     }
     redshifts = np.array([z[word] for word in names], np.float64)
-    return Rows(
+    return TrainingRows(
         table,
         np.array([words[word] for word in names], np.int64),
         inputs,
@@ -142,7 +142,7 @@ def _labels(labels: Labels) -> tuple[dict[str, int], dict[str, float]]:
     return {n: c for n, c, _ in rows}, {n: v for n, _, v in rows}
 
 
-def _inputs(recipe: Recipe, table: pa.Table) -> list[str]:
+def _inputs(recipe: TrainingRecipe, table: pa.Table) -> list[str]:
     """Return the names of inputs, patterns resolved in the order of the table's columns."""
     found: list[str] = []
     for pattern in recipe.inputs:

@@ -19,11 +19,11 @@ from ampel_spark.lake.reading import read, table_names
 from ampel_spark.lake.software import git_commit
 from ampel_spark.lake.tables import TABLES
 
-__all__ = ["Stored", "add", "find", "stored_models"]
+__all__ = ["StoredModel", "add", "find", "stored_models"]
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredModel:
     """A model of a lake: its version there, and when it was trained."""
 
     version: int
@@ -32,7 +32,7 @@ class Stored:
     git_commit: str | None
 
 
-def add(lake: Lake, model: Model) -> tuple[Stored, bool]:
+def add(lake: Lake, model: Model) -> tuple[StoredModel, bool]:
     """Write a model into its lake; return it, and whether it is new.
 
     The newest version of the name stands for a model with the same trees and the same rows.
@@ -41,7 +41,7 @@ def add(lake: Lake, model: Model) -> tuple[Stored, bool]:
     if known and _same(known[-1].model, model):
         return known[-1], False
     created = datetime.datetime.now(datetime.UTC)
-    made = Stored(known[-1].version + 1 if known else 1, created, model, git_commit())
+    made = StoredModel(known[-1].version + 1 if known else 1, created, model, git_commit())
     origin = model.origin
     row = {
         "name": model.name,
@@ -68,18 +68,18 @@ def add(lake: Lake, model: Model) -> tuple[Stored, bool]:
     return made, True
 
 
-def stored_models(lake: Path) -> list[Stored]:
+def stored_models(lake: Path) -> list[StoredModel]:
     """Return the models of a lake, by name and version."""
     if "models" not in table_names(lake):
         return []
     rows = read(lake, "models").sort_by([("name", "ascending"), ("version", "ascending")])
     return [
-        Stored(row["version"], row["created"], _model(row), row["git_commit"])
+        StoredModel(row["version"], row["created"], _model(row), row["git_commit"])
         for row in rows.to_pylist()
     ]
 
 
-def find(lake: Path, name: str, version: int | None = None) -> Stored:
+def find(lake: Path, name: str, version: int | None = None) -> StoredModel:
     """Return a model of a lake, the newest version by default.
 
     Raises

@@ -12,8 +12,8 @@ from ampel_spark.classifiers.metrics import efficiency_purity, summary
 from ampel_spark.classifiers.training import fold_of
 from ampel_spark.errors import ConfigError
 from ampel_spark.expressions.expression import parse
-from ampel_spark.models.recipe import Recipe
-from ampel_spark.models.rows import Rows
+from ampel_spark.models.recipe import TrainingRecipe
+from ampel_spark.models.rows import TrainingRows
 
 __all__ = ["train_by"]
 
@@ -21,7 +21,7 @@ __all__ = ["train_by"]
 _DAYS, _COUNTS = (3, 7, 14, 30, 60), (1, 3, 5, 10, 20)
 
 
-def train_by(recipe: Recipe, rows: Rows) -> Model:
+def train_by(recipe: TrainingRecipe, rows: TrainingRows) -> Model:
     """Return the model of a recipe, with what was measured on the objects held out.
 
     Raises
@@ -56,7 +56,9 @@ def train_by(recipe: Recipe, rows: Rows) -> Model:
                  model.origin, metrics)  # fmt: skip
 
 
-def _measured(recipe: Recipe, rows: Rows, model: Model, held: NDArray[np.bool_]) -> dict[str, Any]:
+def _measured(
+    recipe: TrainingRecipe, rows: TrainingRows, model: Model, held: NDArray[np.bool_]
+) -> dict[str, Any]:
     """Return what is measured of the objects held out, by named sets."""
     table, labels = rows.table.filter(held), rows.labels[held]
     likely = model.predict(rows.matrix[held])

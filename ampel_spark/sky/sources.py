@@ -9,6 +9,7 @@ numbers, text.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -198,8 +199,8 @@ def _position(
     path: Path, raw: pa.Table, settings: CatalogSettings
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     if settings.unit == "sexagesimal":
-        ra = _sexagesimal(path, settings.ra, raw[settings.ra]) * 15.0
-        return ra, _sexagesimal(path, settings.dec, raw[settings.dec])
+        ra = _sexagesimal(path, settings.ra, raw[settings.ra], 24) * 15.0
+        return ra, _sexagesimal(path, settings.dec, raw[settings.dec], 90)
     ra = _numbers(path, settings.ra, raw[settings.ra], "position in degrees")
     dec = _numbers(path, settings.dec, raw[settings.dec], "position in degrees")
     if settings.unit == "rad":
@@ -218,7 +219,9 @@ def _position(
 _PARTS = re.compile(r"\s*([+-]?)(\d+)[\s:hd°]+(\d+)(?:[\s:m'′]+(\d+(?:\.\d*)?)\s*[s\"″]?)?\s*")
 
 
-def _sexagesimal(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+def _sexagesimal(
+    path: Path, name: str, column: pa.ChunkedArray, most: int
+) -> npt.NDArray[np.float64]:
     """Return text such as ``-01 23 45.6`` as a number; NaN where there is none.
 
     So is text that is something else, in no more than one row of a hundred.
@@ -229,14 +232,17 @@ def _sexagesimal(path: Path, name: str, column: pa.ChunkedArray) -> npt.NDArray[
         if text is None or str(text).strip().lower() in MISSING:
             continue
         found = _PARTS.fullmatch(str(text))
-        if found is None or int(found[3]) >= 60 or float(found[4] or 0) > 60:
+        size = math.inf
+        if found is not None and int(found[3]) < 60 and float(found[4] or 0) <= 60:
+            size = int(found[2]) + int(found[3]) / 60 + float(found[4] or 0) / 3600
+        if found is None or size > most:
             wrong += 1
             if wrong <= len(column) // 100:
                 continue
             raise ConfigError(
-                f"catalogue {path}: {name} = {text!r} is not sexagesimal, such as 12:34:56.7"
+                f"catalogue {path}: {name} = {text!r} in row {i + 1} is not sexagesimal, such as"
+                f" 12:34:56.7, up to {most}"
             )
-        size = int(found[2]) + int(found[3]) / 60 + float(found[4] or 0) / 3600
         values[i] = -size if found[1] == "-" else size
     return values
 

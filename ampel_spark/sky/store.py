@@ -35,7 +35,7 @@ from ampel_spark.sky.sources import CatalogSettings
 from ampel_spark.sky.tiles import Tiles, canonical, cut
 from ampel_spark.store import arrow_file, delta_table, place
 
-__all__ = ["Change", "Stored", "add", "catalog_names", "compare", "folder_of", "is_stored"]
+__all__ = ["CatalogChange", "Stored", "add", "catalog_names", "compare", "folder_of", "is_stored"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -70,7 +70,7 @@ _TILES = pa.schema(
 
 
 @dataclass(frozen=True)
-class Change:
+class CatalogChange:
     """The tiles (UNIQ numbers) that differ between two versions of a catalogue.
 
     `same` is the number of tiles that do not differ.
@@ -332,14 +332,14 @@ def add(
             return Stored.open(folder, 0 if since is None else since + 1), True
 
 
-def compare(before: Stored, after: Stored) -> Change:
+def compare(before: Stored, after: Stored) -> CatalogChange:
     """Return the tiles that differ between two versions of a catalogue."""
     hashes = [dict(zip(v.tiles.uniq.tolist(), v.tiles.hash, strict=True)) for v in (before, after)]
     if before.tiles.schema != after.tiles.schema:
         hashes[0] = dict.fromkeys(hashes[0], "other columns")
     both = hashes[0].keys() & hashes[1].keys()
     changed = sorted(k for k in both if hashes[0][k] != hashes[1][k])
-    return Change(
+    return CatalogChange(
         tuple(sorted(hashes[1].keys() - hashes[0].keys())),
         tuple(sorted(hashes[0].keys() - hashes[1].keys())),
         tuple(changed),

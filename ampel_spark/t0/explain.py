@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ampel_spark.calibration.alerts import calibrated_alert
-from ampel_spark.expressions import Expression
 from ampel_spark.t0.cuts import Cut
 from ampel_spark.t0.filters import DecentFilter
 from ampel_spark.t0.gaia import GaiaRule, vetoes
 from ampel_spark.t0.quantities import GAIA, HISTORY, AlertRow
 from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t0.verdict import Alert as Judged
+from ampel_spark.t0.verdict import Verdict, asked
+
+if TYPE_CHECKING:
+    from ampel_spark.lightcurve import LightCurve
 
 __all__ = ["CutResult", "explain", "history_of"]
 
@@ -37,7 +41,7 @@ class CutResult:
         Its name.
     passed : bool or None
         None where the cut is off for want of a star catalogue.
-    value, threshold : float or None
+    value, threshold : float, str or None
         What the alert has, and what it was compared with.
     rule : str
         Where the cut rejects.
@@ -48,14 +52,19 @@ class CutResult:
     position: int
     cut: str
     passed: bool | None
-    value: float | None
-    threshold: float | None
+    value: float | str | None
+    threshold: float | str | None
     rule: str
     detail: str
 
 
 def explain(
-    alert: Alert, judged: ChannelFilter, earlier: Sequence[Alert] = (), *, stars_off: str = ""
+    alert: Alert,
+    judged: ChannelFilter,
+    earlier: Sequence[Alert] = (),
+    *,
+    stars_off: str = "",
+    past: LightCurve | None = None,
 ) -> list[CutResult]:
     """Return what each cut of a channel's filter makes of an alert.
 
@@ -72,16 +81,35 @@ def explain(
         alone.
     stars_off : str
         Why the channel has no catalogue of stars, where its filter asks for one.
+    past : LightCurve, optional
+        What the channel may see of the object up to the alert, for a filter that judges in Python.
     """
     if judged.release is not None and judged.calibrates:
         alert = calibrated_alert(alert, judged.release)
     history = history_of(alert, earlier, judged.access, judged.history)
     row = AlertRow({**alert, **history, **_star(alert, judged)}, judged.filter.own)
     off = stars_off or ("no catalogue of stars" if judged.gaia is None else "")
-    return [
+    results = [
         _result(position, cut, row, off if cut.needs_stars else "")
         for position, cut in enumerate(judged.cuts(), start=1)
     ]
+    if judged.filter.judges:
+        first = next((result.cut for result in results if result.passed is False), "")
+        seen = Judged({**alert, **history}, past, judged.filter.own)
+        results.append(_judged(len(results) + 1, judged, seen, first))
+    return results
+
+
+def _judged(position: int, judged: ChannelFilter, alert: Judged, rejected: str) -> CutResult:
+    """Return what the filter's `judge` makes of an alert, unless a cut rejects it before."""
+    verdict, detail, passed = Verdict(True), f"not asked: {rejected} rejects", None
+    if not rejected:
+        verdict, error = asked(judged.filter, alert)
+        passed, detail = verdict.accept, "" if error is None else str(error)
+    rule = f"{type(judged.filter).__name__}.judge"
+    return CutResult(
+        position, verdict.cut or "judge", passed, verdict.value, verdict.threshold, rule, detail
+    )
 
 
 def history_of(
@@ -130,13 +158,8 @@ def _result(position: int, cut: Cut, row: AlertRow, off: str) -> CutResult:
         position,
         cut.name,
         None if off else not rejected,
-        _number(cut.value, row),
-        _number(cut.threshold, row),
+        row.recorded(cut.value),
+        row.recorded(cut.threshold),
         cut.rejects.text,
         detail,
     )
-
-
-def _number(recorded: Expression | float | None, row: AlertRow) -> float | None:
-    value = row.evaluate(recorded) if isinstance(recorded, Expression) else recorded
-    return None if value is None or isinstance(value, str) else float(value)

@@ -10,14 +10,34 @@ doi:10.1051/0004-6361/201935634), with three differences:
   NaN lets an alert through, the alert is rejected under ``missing keys``.
 
 `Conditions` is a list of conditions on columns, for everything else; `All` takes every alert.
+
+One's own filter is a class that derives from `Filter`, as these do::
+
+    class Rising(Filter):
+        "New alerts that are brighter than the object was before."
+
+        min_rb: float = 0.5
+        "Least real-bogus score."
+        min_rise: float = 0.1
+        "Least rise since the first detection of this band [mag/d]."
+
+        def cuts(self):
+            return [self.keep(f"rb >= {self.min_rb}", "min_rb"), self.keep("tspan > 0")]
+
+        def judge(self, alert):
+            d = alert.light_curve.detections
+            d = d.where(d.band == d.band[-1])
+            rise = (d.mag[0] - d.mag[-1]) / max(d.jd[-1] - d.jd[0], 1.0)
+            return Verdict(rise >= self.min_rise, "min_rise", rise, self.min_rise)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -30,11 +50,12 @@ from pydantic import (
     model_validator,
 )
 
-from ampel_spark.classes import Kind, build_model, load_class
-from ampel_spark.errors import ConfigError
+from ampel_spark.classes import Kind, build_model, load_class, with_paths
+from ampel_spark.errors import AmpelSparkError, ConfigError, nearest
 from ampel_spark.t0.conditions import parse_condition
 from ampel_spark.t0.cuts import Cut
-from ampel_spark.t0.quantities import OwnQuantities
+from ampel_spark.t0.quantities import OwnQuantities, column_types
+from ampel_spark.t0.verdict import Alert, Verdict, verdict_of
 
 __all__ = [
     "FILTERS",
@@ -43,7 +64,9 @@ __all__ = [
     "DecentFilter",
     "Filter",
     "SimpleDecentFilter",
+    "find_filter",
     "make_filter",
+    "ready",
 ]
 
 #: What the candidate must have for the Decent filters, in the order in which AMPEL looks.
@@ -54,9 +77,25 @@ REQUIRED_KEYS = (
 
 
 class Filter(BaseModel):
-    """Base class of filters: annotated fields are parameters, `cuts` is what they do."""
+    """Base class of filters: annotated fields are parameters, `cuts` and `judge` are what they do.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A string below a parameter is its description. A parameter of type `Path` is a file that the
+    filter reads: a relative one starts from the job file's folder, and its content is part of the
+    trace.
+
+    Cuts are conditions on columns, and run in Spark, many alerts at once. `judge` is for what no
+    condition can say: it is called for one alert after the other, and only for alerts that pass all
+    cuts.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
+
+    #: Whether `judge` reads the light curve. Without it T0 reads no datapoints.
+    reads_history: ClassVar[bool] = True
+    #: Distributions whose version is part of the trace.
+    libraries: ClassVar[Sequence[str]] = ()
 
     _own: OwnQuantities | None = PrivateAttr(None)
 
@@ -78,7 +117,67 @@ class Filter(BaseModel):
 
     def cuts(self) -> list[Cut]:
         """Return the cuts that are on, in the order in which an alert meets them."""
-        raise NotImplementedError(f"{type(self).__name__} must define cuts")
+        return []
+
+    def judge(self, alert: Alert) -> Verdict:
+        """Say whether an alert that passes all cuts is accepted.
+
+        Parameters
+        ----------
+        alert : Alert
+            With its history.
+
+        Returns
+        -------
+        Verdict
+            Or True or False. An exception rejects the alert, and the run reports it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no judge")
+
+    @property
+    def judges(self) -> bool:
+        """Whether there is a `judge`."""
+        return type(self).judge is not Filter.judge
+
+    def keep(self, condition: str, name: str | None = None) -> Cut:
+        """Return the cut that keeps alerts for which a condition is true.
+
+        Parameters
+        ----------
+        condition : str
+            As a job's `Conditions` has it: ``rb >= 0.3``, ``abs(gal_lat) > 14 or missing``. An
+            alert that lacks a quantity is rejected, unless the condition ends in ``or missing``.
+        name : str, optional
+            What `decisions` and the loss tables call the cut; default: the condition.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be read, or names no column.
+        """
+        cut = parse_condition(condition, self.own)
+        return cut if name is None else replace(cut, name=name)
+
+    def verdict(self, alert: Alert) -> Verdict:
+        """Return what the filter makes of one alert, as a job does: for a notebook or a test.
+
+        A cut that needs a catalogue of stars is passed over.
+
+        Parameters
+        ----------
+        alert : Alert
+            The alert; `Alert.of` makes one by hand.
+
+        Returns
+        -------
+        Verdict
+            Of the first cut that rejects it, else of `judge`.
+        """
+        for cut in self.cuts():
+            if not cut.needs_stars and alert.row.evaluate(cut.rejects) is True:
+                value, threshold = (alert.row.number(x) for x in (cut.value, cut.threshold))
+                return Verdict(False, cut.name, value, threshold)
+        return verdict_of(self.judge(alert)) if self.judges else Verdict(True)
 
     def groups(self) -> list[list[Cut]]:
         """Return, for each group of the filter, the cuts that keep an alert out of it."""
@@ -325,9 +424,74 @@ def make_filter(
     ConfigError
         If there is no such filter, or parameters are unknown, missing or wrong: all at once.
     """
+    model = find_filter(name, folder)
+    return ready(build_model(model, config, f"filter {name!r}", {"own": own}), name, folder)
+
+
+def find_filter(name: str, folder: Path = Path()) -> type[Filter]:
+    """Return the class of a filter.
+
+    Parameters
+    ----------
+    name : str
+        One of `FILTERS`, ``module:Class`` or ``path/file.py:Class``.
+    folder : Path, optional
+        Folder of the job file, from which a relative path starts.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such filter, or it defines neither `Filter.cuts` nor `Filter.judge`.
+    """
     known = {key: f"{cls.__module__}:{cls.__qualname__}" for key, cls in FILTERS.items()}
-    model = load_class(Kind("filter", Filter, known, ConfigError), name, folder)
-    return build_model(model, config, f"filter {name!r}", {"own": own})
+    cls = load_class(Kind("filter", Filter, known, ConfigError), name, folder)
+    if cls.cuts is Filter.cuts and cls.judge is Filter.judge:
+        raise ConfigError(f"filter {name!r} defines neither cuts nor judge")
+    return cls
+
+
+def ready(alert_filter: Filter, name: str, folder: Path) -> Filter:
+    """Return a filter with the relative paths in its parameters taken from a folder, checked.
+
+    Parameters
+    ----------
+    alert_filter : Filter
+        The filter.
+    name : str
+        How errors name it.
+    folder : Path
+        Folder of the job file.
+
+    Raises
+    ------
+    ConfigError
+        If its cuts cannot be made, are no cuts, share a name, or read what no alert has.
+    """
+    made: Filter = with_paths(alert_filter, lambda path: (folder / path).absolute())
+    if isinstance(made, tuple(FILTERS.values())):
+        return made
+    where = f"filter {name!r}"
+    try:
+        cuts: Any = made.cuts()
+    except AmpelSparkError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except Exception as error:
+        raise ConfigError(f"{where}: cuts() raises {type(error).__name__}: {error}") from error
+    if not isinstance(cuts, list | tuple) or not all(isinstance(cut, Cut) for cut in cuts):
+        raise ConfigError(
+            f"{where}: cuts() returned {cuts!r}; return a list of self.keep(condition, name)"
+        )
+    names = [cut.name for cut in cuts]
+    if twice := [cut for cut in dict.fromkeys(names) if names.count(cut) > 1]:
+        raise ConfigError(f"{where} has two cuts {twice[0]!r}: give each its own name")
+    known = {*column_types(), *(made.own.names() if made.own is not None else ())}
+    for cut in cuts:
+        for quantity in cut.quantities():
+            if quantity not in known:
+                hint = nearest(quantity, known)
+                hint = hint if "mean" in hint else "; `ampel-spark columns` lists what there is"
+                raise ConfigError(f"{where}: cut {cut.name!r}: no column {quantity!r}{hint}")
+    return made
 
 
 def _below(name: str, quantity: str, threshold: float) -> Cut:

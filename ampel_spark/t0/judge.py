@@ -3,7 +3,8 @@
 The cuts of a filter become one CASE expression, which stops at the first cut that an alert fails
 and gives its name, value and threshold. Several channels are several such expressions over the same
 row. Nothing here runs Python for each row; the Gaia veto works on Arrow batches, and is asked only
-for alerts that all other cuts have let through.
+for alerts that all other cuts have let through. So is a filter's own `judge`, which is Python
+(`ampel_spark.t1.pasts`), after that.
 
 The expressions are long, and HotSpot only interprets methods of more than 8000 bytes: with Spark's
 ``spark.sql.codegen.hugeMethodLimit`` at 8000, a judgement takes a third of the time that it takes
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as f
@@ -31,14 +33,24 @@ from ampel_spark.t0.history import archive_history, packet_history, visible
 from ampel_spark.t0.quantities import GAIA, HISTORY, Quantities, base_columns, flat_types
 from ampel_spark.t0.selection import ChannelFilter
 
-__all__ = ["judge"]
+__all__ = ["CUT", "Ask", "judge"]
+
+#: Asks the filters that judge in Python: gets the rows about which one is asked, the alerts and the
+#: channels, and returns the rows with what each said, without ``_alert`` and ``_past…``.
+Ask: TypeAlias = Callable[[DataFrame, DataFrame, Sequence[ChannelFilter]], DataFrame]
+
+#: The first cut that an alert fails: Spark's type of it.
+CUT = "struct<cut: string, value: double, threshold: double>"
 
 _ALERT = ("survey", "stock", "name", "alert_id", "jd")
 _FOUND = ("accepted", "group", "cut", "value", "threshold", "bypassed", "trace_id", "run_id")
 
 
 def judge(
-    alerts: DataFrame, filters: Sequence[ChannelFilter], run_id: str | None = None
+    alerts: DataFrame,
+    filters: Sequence[ChannelFilter],
+    run_id: str | None = None,
+    ask: Ask | None = None,
 ) -> DataFrame:
     """Return the decisions: one row for each alert and each channel that may see it.
 
@@ -51,6 +63,8 @@ def judge(
         One for each channel.
     run_id : str, optional
         For the column of that name.
+    ask : callable, optional
+        Asks filters that judge in Python; needed where there is one.
 
     Returns
     -------
@@ -70,18 +84,22 @@ def judge(
             alerts if release is None else calibrated_alerts(alerts, release),
             [s for s in filters if (s.release if s.calibrates else None) == release],
             run_id,
+            ask,
         )
         for release in releases
     ]
     return functools.reduce(DataFrame.unionByName, parts)
 
 
-def _judge(alerts: DataFrame, filters: Sequence[ChannelFilter], run_id: str | None) -> DataFrame:
+def _judge(
+    alerts: DataFrame, filters: Sequence[ChannelFilter], run_id: str | None, ask: Ask | None
+) -> DataFrame:
     """Return the decisions of channels that see the same alerts' photometry."""
     _check(alerts, filters)
     rows = _with_history(alerts, filters)
     rows = _with_verdicts(rows, filters)
     rows = _with_stars(rows, filters)
+    rows = _with_judgements(rows, alerts, filters, ask)
     rows = _with_known(rows, filters)
     if len(filters) == 1:
         found = _decision(0, filters[0], run_id)
@@ -161,6 +179,15 @@ def _with_verdicts(rows: DataFrame, filters: Sequence[ChannelFilter]) -> DataFra
             f.expr(_first_failure(cuts, quantities)).alias(f"_cut{k}"),
             f.expr(_group(s.filter.groups(), quantities)).alias(f"_group{k}"),
         ]
+    if any(s.filter.judges for s in filters):
+        views = _views(filters)
+        whole = [name for name in rows.columns if not name.startswith("_history")]
+        columns.append(f.struct(*whole).alias("_alert"))
+        columns += [
+            f.col(f"_history{views.index((s.history, s.access))}").alias(f"_past{k}")
+            for k, s in enumerate(filters)
+            if s.filter.judges
+        ]
     return rows.select(*columns)
 
 
@@ -177,6 +204,23 @@ def _with_stars(rows: DataFrame, filters: Sequence[ChannelFilter]) -> DataFrame:
         failure = f.coalesce(f.col(f"_cut{k}"), f.expr(_first_failure(cuts, quantities)))
         rows = rows.withColumn(f"_cut{k}", failure).drop(f"_star{k}")
     return rows
+
+
+def _with_judgements(
+    rows: DataFrame, alerts: DataFrame, filters: Sequence[ChannelFilter], ask: Ask | None
+) -> DataFrame:
+    """Ask filters that judge in Python, about alerts that no cut rejects."""
+    mine = [k for k, s in enumerate(filters) if s.filter.judges]
+    if not mine:
+        return rows
+    if ask is None:
+        raise ConfigError(
+            f"channel {filters[mine[0]].channel}: its filter judges in Python; give `ask`"
+        )
+    asked = functools.reduce(Column.__or__, map(_passed, mine))
+    rest = ["_alert", *(f"_past{k}" for k in mine)]
+    judged = ask(rows.where(asked), alerts, filters)
+    return rows.where(~asked).drop(*rest).unionByName(judged)
 
 
 def _with_known(rows: DataFrame, filters: Sequence[ChannelFilter]) -> DataFrame:
@@ -237,7 +281,7 @@ def _first_failure(cuts: Sequence[Cut], quantities: Quantities) -> str:
         f" 'threshold', {_double(cut.threshold, quantities)})"
         for cut in cuts
     )
-    nothing = "CAST(NULL AS struct<cut: string, value: double, threshold: double>)"
+    nothing = f"CAST(NULL AS {CUT})"
     return f"CASE {' '.join(cases)} ELSE {nothing} END" if cuts else nothing
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "DERIVED",
     "GAIA",
     "HISTORY",
+    "MEANINGS",
     "AlertRow",
     "OwnQuantities",
     "Quantities",
@@ -63,18 +64,24 @@ def _latitude_sql(ra: str, dec: str) -> str:
 
 #: Quantities made from columns, all of them real numbers, by an expression or by functions.
 DERIVED: dict[str, str | _Made] = {
-    # last minus first detection of the history [d]
     "tspan": "jd_last - jd_first",
-    # [d]
     "archive_tspan": "jdendhist - jdstarthist",
-    # galactic latitude [deg]
     "gal_lat": _Made(("ra", "dec"), _latitude_sql, galactic_latitude),
-    # 1, or -1 for a negative subtraction
     "sign": _Made(("isdiffpos",), _sign_sql, lambda flag: -1.0 if flag in ("f", "0") else 1.0),
-    # distance of the farthest of the three closest PS1 sources [arcsec]
     "ps1_distance_max": "max(distpsnr1, distpsnr2, distpsnr3)",
-    # how far from 0.5 the star-galaxy scores of the three closest PS1 sources are at most
     "ps1_sg_offset_max": "max(abs(sgscore1 - 0.5), abs(sgscore2 - 0.5), abs(sgscore3 - 0.5))",
+}
+
+#: What these are.
+MEANINGS = {
+    "tspan": "last minus first detection of the history [d]",
+    "archive_tspan": "jdendhist minus jdstarthist [d]",
+    "gal_lat": "galactic latitude [deg]",
+    "sign": "1, or -1 for a negative subtraction",
+    "ps1_distance_max": "distance of the farthest of the three closest PS1 sources [arcsec]",
+    "ps1_sg_offset_max": "how far from 0.5 the star-galaxy scores of the three closest PS1 sources"
+    " are at most",
+    **GAIA,
 }
 
 _MORE = {**HISTORY, **dict.fromkeys((*DERIVED, *GAIA), "double"), "masked": "int"}
@@ -202,6 +209,16 @@ class AlertRow:
     def evaluate(self, expression: Expression) -> Any:
         """Return the value of an expression, None where it is unknown."""
         return expression.evaluate(self._types, self).reshape(-1).tolist()[0]
+
+    def recorded(self, what: Expression | float | None) -> Any:
+        """Return what a cut records: a number, a text, or None."""
+        value = self.evaluate(what) if isinstance(what, Expression) else what
+        return value if value is None or isinstance(value, str) else float(value)
+
+    def number(self, what: Expression | float | None) -> float | None:
+        """Return what a cut records, if it is a number: as `decisions` has it."""
+        value = self.recorded(what)
+        return None if isinstance(value, str) else value
 
     def __getitem__(self, quantity: str) -> Any:
         """Return a quantity as an array."""

@@ -11,7 +11,7 @@ from ampel_spark.errors import ConfigError, UnitError, nearest
 from ampel_spark.t0.cuts import MASKED, Cut
 from ampel_spark.t0.filters import Filter
 from ampel_spark.t0.gaia import StarCatalog
-from ampel_spark.trace import code_of, plain, trace_id_of
+from ampel_spark.trace import code_of, plain, trace_id_of, version_of
 
 __all__ = ["ChannelFilter", "History", "OnStockMatch", "Photometry", "cuts_off", "trace"]
 
@@ -22,8 +22,9 @@ Photometry = Literal["issued", "calibrated"]
 # The declared column that says which alerts are of bodies of the solar system.
 _SOLAR_SYSTEM = "solar_system"
 
-# What runs the filters: its code is in their traces.
+# What runs the filters: its code is in their traces. The second asks those that judge in Python.
 _JUDGE = f"{__name__.rpartition('.')[0]}.judge"
+_ASKED = "ampel_spark.t1.pasts"
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def trace(
 
     It is over the filter's class, its parameters with their defaults and the cuts that these make,
     the data rights, the two settings of the selection, the stars, the release where it changes
-    anything, and the code that runs (`ampel_spark.trace`).
+    anything, the code that runs (`ampel_spark.trace`), and the versions of the filter's libraries.
 
     Raises
     ------
@@ -159,16 +160,24 @@ def trace(
         "release": release.content_hash if release is not None and calibrates else None,
         "code": _code(cls, gaia is not None, calibrates),
     }
+    if alert_filter.libraries:
+        name = cls.__qualname__
+        content["libraries"] = {lib: version_of(lib, name) for lib in sorted(cls.libraries)}
     return trace_id_of(content)
 
 
 def _code(cls: type[Filter], stars: bool, calibrates: bool) -> dict[str, str]:
     """Return the digests of the modules that decide what a filter does, by module."""
+    judges = cls.judge is not Filter.judge
+    reads = judges and cls.reads_history
     # What the alerts' columns are called, and of which type, decides the cuts and nothing else.
     unused = ["ampel_spark.lake"]
-    unused += [] if calibrates else ["ampel_spark.archive", "ampel_spark.calibration"]
+    unused += [] if calibrates else ["ampel_spark.archive"]
+    unused += [] if calibrates or reads else ["ampel_spark.calibration"]
     unused += [] if stars else ["ampel_spark.t0.gaia"]
+    unused += [] if judges else ["ampel_spark.t0.verdict"]
     try:
-        return code_of(cls, Filter, [_JUDGE], unused)
+        runs = [_JUDGE, _ASKED] if reads else [_JUDGE]
+        return code_of(cls, Filter, runs, unused)
     except UnitError as error:
         raise ConfigError(str(error)) from None

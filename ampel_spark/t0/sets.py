@@ -127,8 +127,12 @@ class Plan:
 
 
 def looks_around(judged: ChannelFilter) -> bool:
-    """Say whether a decision on an alert depends on other alerts of the object."""
-    return judged.on_stock_match != "none" or judged.history == "archive"
+    """Say whether a decision on an alert depends on other alerts of the object.
+
+    That of a `judge` does: a point has the values that alerts up to this one have shown.
+    """
+    reads = judged.filter.judges and judged.filter.reads_history
+    return reads or judged.on_stock_match != "none" or judged.history == "archive"
 
 
 def parts_of(lake: Lake) -> list[dict[str, Any]]:

@@ -327,7 +327,8 @@ def light_curves_under(
     releases : sequence of Release or None
         The calibration releases to apply, one after the other to the same points.
     wanted : Arrow table
-        The requests that `requests` returned, or some of them.
+        The requests that `requests` returned, or some of them. With a column ``shown``, a list of
+        datapoint ids, a state holds no other points.
     points : Arrow table
         The datapoints that `visible_points` returned.
     kinds : sequence of str
@@ -384,11 +385,24 @@ def _collected(
     last = each["until_alert_id"].to_numpy()[part][of]
     seen = points["seen_jd"].to_numpy()[rows]
     known = (seen < until) | ((seen == until) & (points["seen_alert_id"].to_numpy()[rows] <= last))
+    if "shown" in each.column_names:
+        shown = each["shown"].slice(part.start, len(begin)).combine_chunks()
+        known &= _are_shown(shown, of, points["datapoint_id"].to_numpy()[rows])
     lengths = np.bincount(of[known], minlength=len(begin))
     mine = points.take(pa.array(rows[known])).combine_chunks()
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     head = each.slice(part.start, len(begin)).select(["request", "survey", "stock", "name"])
     yield from _batches(head, pa.ListArray.from_arrays(pa.array(offsets), _struct(mine, own)))
+
+
+def _are_shown(shown: pa.ListArray, of: Array, ids: Array) -> Array:
+    """Return which points are listed: `of` is the place of a point's request, `ids` its id."""
+    there = np.repeat(np.arange(len(shown)), np.asarray(shown.value_lengths().fill_null(0)))
+    listed = shown.flatten().to_numpy()
+    _, codes = np.unique(np.concatenate([listed, ids]), return_inverse=True)
+    size = len(codes) + 1
+    found: Array = np.isin(of * size + codes[len(listed) :], there * size + codes[: len(listed)])
+    return found
 
 
 def _batches(head: pa.Table, lists: pa.ListArray) -> Iterator[pa.RecordBatch]:

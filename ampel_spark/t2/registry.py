@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import operator
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -16,7 +15,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ampel_spark.classes import Kind, build_model, load_class, modules_behind
+from ampel_spark.classes import Kind, build_model, load_class, with_paths
 from ampel_spark.errors import UnitError, nearest
 from ampel_spark.t2.unit import TYPES, Column, Unit
 
@@ -28,9 +27,7 @@ __all__ = [
     "build",
     "describe",
     "find_unit",
-    "packed",
     "placed",
-    "with_paths",
 ]
 
 #: The units that come with the package.
@@ -145,31 +142,14 @@ def placed(unit: Unit, spec: str, base: Path) -> Unit:
     return unit
 
 
-def describe(cls: type[Unit]) -> Description:
-    """Return a unit's parameters and columns; those of nested parameters have dotted names."""
+def describe(cls: type[BaseModel]) -> Description:
+    """Return what a unit or filter is; the parameters of nested ones have dotted names."""
     return Description(
         (inspect.getdoc(cls) or "").partition("\n")[0],
         tuple(p for name, field in cls.model_fields.items() for p in _parameters(name, field)),
-        tuple(cls.columns),
-        tuple(cls.libraries),
+        tuple(getattr(cls, "columns", ())),
+        tuple(getattr(cls, "libraries", ())),
     )
-
-
-def packed(unit: Unit) -> bytes:
-    """Return a unit as bytes that `pickle.loads` takes where the user's own files are not.
-
-    The user's modules travel by value; ampel_spark and the libraries must be installed there.
-    """
-    cloudpickle: Any = importlib.import_module("pyspark.cloudpickle")
-    modules = [module for module, _ in modules_behind(type(unit), Unit).values()]
-    for module in modules:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        data: bytes = cloudpickle.dumps(unit)
-    finally:
-        for module in modules:
-            cloudpickle.unregister_pickle_by_value(module)
-    return data
 
 
 def _check_columns(columns: Sequence[Column], spec: str) -> None:
@@ -191,20 +171,6 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return [annotation]
     return [m for a in getattr(annotation, "__args__", ()) for m in _models_in(a)]
-
-
-def with_paths(value: Any, changed: Callable[[Path], Path]) -> Any:
-    """Return a unit, or the value of a parameter, with each path in it changed."""
-    if isinstance(value, Path):
-        return changed(value)
-    if isinstance(value, BaseModel):
-        new = {k: with_paths(getattr(value, k), changed) for k in type(value).model_fields}
-        return value.model_copy(update=new)
-    if isinstance(value, dict):
-        return {k: with_paths(v, changed) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(with_paths(v, changed) for v in value)
-    return value
 
 
 def _parameters(name: str, field: FieldInfo) -> list[Parameter]:

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import itertools
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,8 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ampel_spark import shipping
 from ampel_spark.archive.reading.columns import row_hashes
 from ampel_spark.bounds import cure, limit
+from ampel_spark.classes import packed
 from ampel_spark.errors import UnitError
 from ampel_spark.lake.parts import Part, arrow_schema, arrow_type, parts_of, write_part
 from ampel_spark.lake.tables import Table, TableColumn, result_table
@@ -260,9 +261,7 @@ def _reported(
     from pyspark.sql import functions as f
     from pyspark.sql.pandas.functions import arrow_udf
 
-    from ampel_spark.t2.registry import packed
-
-    data = packed(unit)
+    data = packed(unit, Unit)
     names = [f"lc_{name}" for name in input_fields(unit)]
     if unit.reads_header:
         names.append(HEADER)
@@ -431,11 +430,10 @@ def compute(
     the files, without a way through the JVM: that costs as much as such a unit's own work. So does
     the way back, which no result takes.
     """
-    from ampel_spark.t2.registry import packed
-
     placed = _placed(rows, curves, unit, count)
     task = _task_on_files if "file" in placed.columns else _task
-    write = functools.partial(_write, task, packed(unit), trace_id, str(folder), run_id, silence)
+    data = packed(unit, Unit)
+    write = functools.partial(_write, task, data, trace_id, str(folder), run_id, silence)
     return parts_of(placed, write)
 
 
@@ -491,7 +489,7 @@ def in_child(unit: bytes, trace_id: str, rows: pa.Table, run_id: str, silence: f
 
 
 def unpacked(unit: bytes) -> Unit:
-    """Return a unit of its bytes (`ampel_spark.t2.registry.packed`), once in a process."""
+    """Return a unit of its bytes (`ampel_spark.classes.packed`), once in a process."""
     return _unpacked(unit)
 
 
@@ -619,7 +617,7 @@ def _task(unit: Unit, trace_id: str, batch: pa.RecordBatch, chunk: int) -> Itera
 @functools.lru_cache(maxsize=256)
 def _unpacked(unit: bytes) -> Unit:
     # Once per worker process: models and catalogues stay loaded between tasks.
-    loaded: Unit = pickle.loads(unit)
+    loaded: Unit = shipping.unpacked(unit)
     return loaded
 
 
@@ -739,7 +737,7 @@ def _one(
     try:
         if missing:
             raise Refusal(f"no result of {', '.join(missing)}", MISSING_DEPENDENCY)
-        result = _checked(_processed(unit, columns, curve), columns)
+        result = _checked(unit.process(curve), columns)
         status, message = _outcome(result.pop("status", OK), result.pop("message", None))
     except Refusal as refusal:
         status, message = refusal.status, str(refusal)
@@ -753,18 +751,6 @@ def _outcome(status: Any, message: Any) -> tuple[int, str | None]:
     if not isinstance(message, str | None):
         raise TypeError(f"message is {message!r}, no text")
     return pa.scalar(int(status), pa.int32()).as_py(), message and message[:_MESSAGE]
-
-
-def _processed(unit: Unit, columns: Sequence[Column], curve: LightCurve) -> Mapping[str, Any]:
-    """Return a unit's columns for one light curve; a unit may have its batch form alone."""
-    if type(unit).process is not Unit.process:
-        return unit.process(curve)
-    found = _at_once(unit, columns, LightCurveBatch.of([curve]))
-    if found is None:
-        return unit.process(curve)  # which says what is missing
-    status, message, _, values = found
-    row = {name: column[0].as_py() for name, column in values.items()}
-    return row | {"status": status[0].as_py(), "message": message[0].as_py()}
 
 
 def _check_names(result: Mapping[str, Any], columns: Sequence[Column]) -> None:
@@ -802,7 +788,7 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
     if isinstance(values, np.ndarray) and values.dtype != object:
         return pa.array(values, from_pandas=True).cast(kind)
     plain = [v.tolist() if isinstance(v, np.ndarray | np.generic) else v for v in values]
-    if pa.types.is_floating(kind):
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
         plain = [None if isinstance(v, float) and math.isnan(v) else v for v in plain]
     return pa.array(plain, kind)
 

@@ -15,12 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
-from ampel_spark.errors import UnitError
 from ampel_spark.t2.unit import Unit
-from ampel_spark.trace import code_of, digest_of, plain, trace_id_of
+from ampel_spark.trace import code_of, digest_of, plain, trace_id_of, version_of
 
 __all__ = ["Trace", "trace_of"]
 
@@ -76,16 +74,7 @@ def trace_of(unit: Unit, spec: str) -> Trace:
         "parameters": parameters,
         "code": code_of(cls, Unit, without=without),
         "files": files,
-        "libraries": {name: _version(name, spec) for name in sorted(unit.libraries)},
+        "libraries": {name: version_of(name, spec) for name in sorted(unit.libraries)},
     }
     hashed = content | {"files": [file["sha256"] for file in files]}
     return Trace(trace_id_of(hashed), spec, content)
-
-
-def _version(library: str, spec: str) -> str:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        raise UnitError(
-            f"{spec} declares the library {library!r}, which is not installed"
-        ) from None

@@ -21,11 +21,14 @@ A unit is ordinary Python and runs unchanged in a notebook, in a test and on a c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from ampel_spark.lightcurve import LightCurve, LightCurveBatch
@@ -191,7 +194,7 @@ class Unit(BaseModel):
         return None
 
     def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-        """Compute the columns for one light curve.
+        """Compute the columns for one light curve: a batch of one, where there is no other form.
 
         Returns
         -------
@@ -204,7 +207,15 @@ class Unit(BaseModel):
         Refusal
             Where there is deliberately no result. Any other exception becomes a row with status -4.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define process or process_batch")
+        found = self.process_batch(LightCurveBatch.of([light_curve]))
+        if found is None:
+            raise NotImplementedError(f"{type(self).__name__} must define process or process_batch")
+        row = {name: _plain(values[0]) for name, values in found.items()}
+        status, message = row.pop("status", OK), row.pop("message", None)
+        if status != OK and all(map(_is_nothing, row.values())):
+            raise Refusal(message or "", status)
+        says = status != OK or message
+        return row | {"status": status, "message": message} if says else row
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any] | None:
         """Compute many light curves at once, for speed; None means "call `process` for each".
@@ -215,3 +226,14 @@ class Unit(BaseModel):
             The columns, and ``status`` and ``message`` where they are not (0, "").
         """
         return None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a column as plain Python has it."""
+    if isinstance(value, pa.Scalar):
+        return value.as_py()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -17,12 +17,14 @@ from ampel_spark.t3.plots import ModelCurve, Step
 __all__ = [
     "ArchiveSummary",
     "Candidate",
+    "Drawn",
     "FunnelCut",
     "Funnel",
     "Quarantined",
     "ReportContent",
     "Result",
     "RunSummary",
+    "SampleOutput",
     "Selected",
     "StateCount",
     "UnitRun",
@@ -174,6 +176,33 @@ class Selected:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A figure: its file, the form of that, and what it shows."""
+
+    data: bytes
+    form: str
+    name: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class SampleOutput:
+    """What a unit of T3 made of the candidates of a selection."""
+
+    name: str
+    unit: str
+    of: str
+    plots: Sequence[Drawn] = ()
+    messages: Sequence[str] = ()
+    #: Paths of the files in the exports.
+    files: Sequence[str] = ()
+    #: Rows by table of the lake.
+    tables: Mapping[str, int] = field(default_factory=dict)
+    #: Why it did not come to its end.
+    failure: str = ""
+
+
+@dataclass(frozen=True)
 class Result:
     """One unit's row for a candidate."""
 
@@ -226,6 +255,8 @@ class ReportContent:
     #: Distinct objects and states over all channels.
     totals: Mapping[str, int] = field(default_factory=dict)
     units: Sequence[UnitRun] = ()
+    #: What the units of T3 made.
+    samples: Sequence[SampleOutput] = ()
     #: What a reader must know: objects that ended in an exception, a broken file.
     warnings: Sequence[str] = ()
     #: What is good to know: cuts that are off.

@@ -1,7 +1,7 @@
 """Export of candidates to files, for tools that do not read the lake.
 
-CSV, Parquet and ECSV have them as they are; FITRES is SNANA's table, and ``sncosmo`` a folder with
-their light curves (`ampel_spark.t3.fitres`).
+CSV, Parquet, ECSV, FITS and VOTable have them as they are; FITRES is SNANA's table, and ``sncosmo``
+a folder with their light curves (`ampel_spark.t3.fitres`).
 
 The same candidates give the same bytes. NaN is written as null.
 """
@@ -27,8 +27,18 @@ from ampel_spark.errors import ConfigError, nearest
 from ampel_spark.lightcurve import LightCurve
 from ampel_spark.t3.fitres import fitres_text, light_curve_text
 
-__all__ = ["SAFE_CSV", "export", "write_csv", "write_ecsv", "write_fitres", "write_parquet",
-           "write_sncosmo"]  # fmt: skip
+__all__ = [
+    "FORMATS",
+    "SAFE_CSV",
+    "export",
+    "replace_file",
+    "table_bytes",
+    "write_astropy",
+    "write_csv",
+    "write_fitres",
+    "write_parquet",
+    "write_sncosmo",
+]
 
 #: Environment variable: mark texts that a spreadsheet would take for formulas by ``'`` before them.
 SAFE_CSV = "AMPEL_SPARK_SAFE_CSV"
@@ -51,7 +61,8 @@ def export(
     Parameters
     ----------
     kind : str
-        ``csv``, ``parquet``, ``ecsv``, ``fitres`` or ``sncosmo``; see the functions `write_…`.
+        ``csv``, ``parquet``, ``ecsv``, ``fits``, ``votable``, ``fitres`` or ``sncosmo``; see the
+        functions `write_…`.
     curves : callable, optional
         Gives the light curves by state, which ``sncosmo`` writes.
     path, candidates, run_id, units, descriptions
@@ -65,15 +76,15 @@ def export(
     if kind == "sncosmo" and curves is not None:
         write_sncosmo(path, candidates, curves(), run_id)
         return path
-    writers = {
-        "csv": write_csv,
-        "parquet": write_parquet,
-        "ecsv": write_ecsv,
-        "fitres": write_fitres,
-    }
+    about = {"units": units, "descriptions": descriptions}
+    if kind in FORMATS:
+        write_astropy(path, candidates, kind, run_id=run_id, **about)
+        return path
+    writers = {"csv": write_csv, "parquet": write_parquet, "fitres": write_fitres}
     if kind not in writers:
-        raise ConfigError(f"there is no export {kind!r}{nearest(kind, (*writers, 'sncosmo'))}")
-    writers[kind](path, candidates, run_id=run_id, units=units, descriptions=descriptions)
+        known = (*writers, *FORMATS, "sncosmo")
+        raise ConfigError(f"there is no export {kind!r}{nearest(kind, known)}")
+    writers[kind](path, candidates, run_id=run_id, **about)
     return path
 
 
@@ -123,9 +134,9 @@ def write_csv(
             ]
         },
     }
-    _replace(path, text.getvalue().encode())
+    replace_file(path, text.getvalue().encode())
     sidecar = path.with_name(f"{path.name}-metadata.json")
-    _replace(sidecar, (json.dumps(metadata, indent=1, ensure_ascii=False) + "\n").encode())
+    replace_file(sidecar, (json.dumps(metadata, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def write_parquet(
@@ -153,27 +164,59 @@ def write_parquet(
     schema = pa.schema(fields, metadata={"run_id": run_id})
     buffer = io.BytesIO()
     pq.write_table(table.cast(schema), buffer, compression="zstd")
-    _replace(path, buffer.getvalue())
+    replace_file(path, buffer.getvalue())
 
 
-def write_ecsv(
+def write_astropy(
     path: Path,
     candidates: pa.Table | pd.DataFrame,
+    form: str,
     *,
     run_id: str,
     units: Mapping[str, str] | None = None,
     descriptions: Mapping[str, str] | None = None,
 ) -> None:
-    """Write an ECSV file, as astropy reads it, with units, meanings and the run in its head.
+    """Write an ECSV, FITS or VOTable file, with units, meanings and the run in its head.
 
-    Parameters are as for `write_csv`.
+    Parameters
+    ----------
+    form : str
+        One of `FORMATS`.
+    path, candidates, run_id, units, descriptions
+        As for `write_csv`.
+    """
+    table = _table(candidates)
+    replace_file(path, table_bytes(table, form, run_id, units or {}, descriptions or {}))
+
+
+def table_bytes(
+    candidates: pa.Table,
+    form: str,
+    run_id: str,
+    units: Mapping[str, str],
+    descriptions: Mapping[str, str],
+) -> bytes:
+    """Return candidates as a file that astropy reads: what `write_astropy` writes.
+
+    Lists are JSON in a text; what is absent is masked, and in FITS NaN or an empty text where the
+    format knows nothing else.
+
+    Parameters
+    ----------
+    candidates : Arrow table
+    form : str
+        One of `FORMATS`.
+    run_id : str
+        Stands in the head.
+    units, descriptions : mapping of str to str
+        Unit and meaning of columns.
     """
     from astropy.table import Column, MaskedColumn, Table
 
     table = Table(meta={"run_id": run_id})
     for name, values in _table(candidates).to_pydict().items():
         known = [v if isinstance(v, list) else v is not None for v in values]
-        unit, text = (units or {}).get(name) or None, (descriptions or {}).get(name)
+        unit, text = units.get(name) or None, descriptions.get(name)
         if any(isinstance(v, list) for v in values):
             words = ["" if v is None else str(_cell(v)) for v in values]
             table[name] = Column(words, unit=unit, description=text)
@@ -181,9 +224,59 @@ def write_ecsv(
             filled = _filled(values)
             mask = [not good for good in known]
             table[name] = MaskedColumn(filled, mask=mask, unit=unit, description=text)
+    return FORMATS[form](table)
+
+
+def _ecsv(table: Any) -> bytes:
     written = io.StringIO()
     table.write(written, format="ascii.ecsv")
-    _replace(path, written.getvalue().encode())
+    return written.getvalue().encode()
+
+
+def _fits(table: Any) -> bytes:
+    from astropy.io import fits
+
+    hdu = fits.table_to_hdu(_fit_for_fits(table))
+    for i, column in enumerate(table.itercols(), start=1):
+        if column.description:
+            # a card has 68 characters, and no others than those of ASCII
+            text = column.description.encode("ascii", "replace").decode()[:60]
+            hdu.header[f"TCOMM{i}"] = text
+    written = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(written)
+    return written.getvalue()
+
+
+def _fit_for_fits(table: Any) -> Any:
+    """Return a table whose columns FITS can hold: numbers, truth values and texts of ASCII."""
+    made = table.copy()
+    for name in made.colnames:
+        column = made[name]
+        if column.dtype.kind in "OU":
+            words = np.ma.filled(column, "") if hasattr(column, "mask") else column
+            texts = [str(word).encode("ascii", "replace").decode() for word in words]
+            made[name] = texts
+        elif column.dtype.kind == "b" and getattr(column, "mask", np.zeros(1)).any():
+            made[name] = np.ma.filled(column.astype(np.int16), -1)
+    return made
+
+
+def _votable(table: Any) -> bytes:
+    from astropy.io.votable import from_table, writeto
+
+    plain = table.copy()
+    for name in plain.colnames:
+        if plain[name].dtype.kind == "O":
+            plain[name] = [str(word) for word in np.ma.filled(plain[name], "")]
+    written = io.BytesIO()
+    document = from_table(plain)
+    document.get_first_table().description = f"run {table.meta['run_id']}"
+    writeto(document, written)
+    return written.getvalue()
+
+
+#: What astropy writes, by its name in a job.
+FORMATS: Mapping[str, Callable[[Any], bytes]] = {"ecsv": _ecsv, "fits": _fits, "votable": _votable}
 
 
 def write_fitres(
@@ -198,7 +291,7 @@ def write_fitres(
 
     Parameters are as for `write_csv`.
     """
-    _replace(path, fitres_text(_table(candidates), run_id, descriptions or {}).encode())
+    replace_file(path, fitres_text(_table(candidates), run_id, descriptions or {}).encode())
 
 
 def write_sncosmo(
@@ -223,7 +316,7 @@ def write_sncosmo(
         facts = {k: v for k, v in row.items() if not isinstance(v, list)} | {"run_id": run_id}
         name = re.sub(r"[^\w.+-]", "_", str(row["name"]))
         text = light_curve_text(curves[row["state_id"]], facts)
-        _replace(path / f"{name}.dat", text.encode())
+        replace_file(path / f"{name}.dat", text.encode())
 
 
 def _filled(values: list[Any]) -> list[Any]:
@@ -271,9 +364,10 @@ def _datatype(arrow: pa.DataType) -> str:
     return "json" if pa.types.is_list(arrow) else "string"
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step: a reader sees the old file or the new one."""
+def replace_file(path: Path, content: bytes) -> Path:
+    """Write a file in one step, and return its path: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_bytes(content)
     part.replace(path)
+    return path

@@ -18,7 +18,7 @@ import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "Band", "band_style", "bare", "draw", "for_page", "in_style"]
+__all__ = ["COLOURS", "Band", "band_style", "bare", "draw", "for_page", "in_style", "saved"]
 
 #: The colours of all plots. A page can replace them by its own (`for_page`).
 COLOURS = {
@@ -112,16 +112,34 @@ def draw(size: tuple[float, float], plot: Callable[[Figure], None], form: str = 
     bytes
         The file. Equal figures give equal bytes: no dates, no program names, fixed ids.
     """
-    if form not in ("svg", "png"):
-        raise ValueError(f"a plot has the form svg or png, not {form!r}")
-    nothing = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
-    file = io.BytesIO()
     with in_style():
         figure = Figure(figsize=size)
         plot(figure)
         if form == "png":
             figure.set_facecolor(COLOURS["paper"])
-        figure.savefig(file, format=form, facecolor="auto", metadata=nothing)
+        return _file(figure, form)
+
+
+def saved(figure: Figure, form: str = "svg") -> bytes:
+    """Return the file of a figure that somebody has made in a style of their own.
+
+    Parameters
+    ----------
+    figure : Figure
+        Of pyplot or not.
+    form : str
+        ``svg`` or ``png``.
+    """
+    with in_style():
+        return _file(figure, form)
+
+
+def _file(figure: Figure, form: str) -> bytes:
+    if form not in ("svg", "png"):
+        raise ValueError(f"a plot has the form svg or png, not {form!r}")
+    nothing = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+    file = io.BytesIO()
+    figure.savefig(file, format=form, facecolor="auto", metadata=nothing)
     return _slim(file.getvalue().decode()).encode() if form == "svg" else file.getvalue()
 
 

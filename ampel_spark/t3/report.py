@@ -21,7 +21,16 @@ from markupsafe import Markup
 from ampel_spark.lightcurve import FORCED
 from ampel_spark.t3 import plots
 from ampel_spark.t3.cells import candidate_table, result_rows
-from ampel_spark.t3.content import Candidate, Funnel, ReportContent, RunSummary, Selected, UnitRun
+from ampel_spark.t3.content import (
+    Candidate,
+    Drawn,
+    Funnel,
+    ReportContent,
+    RunSummary,
+    SampleOutput,
+    Selected,
+    UnitRun,
+)
 from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import count, date_of, degrees, number, sexagesimal
 from ampel_spark.t3.pages import page, write_page
@@ -76,6 +85,7 @@ def _view(content: ReportContent) -> dict[str, Any]:
         "run": run,
         "run_class": {"good": "good", "partial": "doubt"}.get(run.status, "bad"),
         "seconds": {name: f"{value:.1f}" for name, value in run.seconds.items()},
+        "samples": [_sample(i, made) for i, made in enumerate(content.samples)],
         "selections": [_selection(selected, content, anchors) for selected in content.selections],
         "sky": sky,
         "states": content.states,
@@ -146,6 +156,7 @@ def _sections(content: ReportContent) -> list[tuple[str, str]]:
         (content.archive or content.states or content.units, "accounting", "Accounting"),
         (content.pulls, "truth", "Truth"),
         (True, "candidates", "Candidates"),
+        (content.samples, "samples", "Of the candidates"),
         (content.candidates, "objects", "One by one"),
         (True, "provenance", "Provenance"),
     ]
@@ -225,6 +236,31 @@ def _pulls(content: ReportContent) -> dict[str, Any] | None:
     }
 
 
+def _sample(i: int, made: SampleOutput) -> dict[str, Any]:
+    return {
+        "failure": made.failure,
+        "files": made.files,
+        "messages": made.messages,
+        "name": made.name,
+        "of": made.of,
+        "plots": [_drawn(f"t{i}-{k}-", drawn) for k, drawn in enumerate(made.plots)],
+        "tables": made.tables,
+        "unit": made.unit,
+    }
+
+
+def _drawn(prefix: str, drawn: Drawn) -> dict[str, Any]:
+    source = None
+    if drawn.form != "svg":
+        source = f"data:image/png;base64,{base64.b64encode(drawn.data).decode()}"
+    return {
+        "caption": drawn.caption,
+        "plot": None if source else _inline(drawn.data, prefix),
+        "source": source,
+        "text": drawn.caption or drawn.name,
+    }
+
+
 # --- candidates --------------------------------------------------------------------------------
 
 
@@ -284,7 +320,10 @@ def _sky(candidates: Sequence[Candidate]) -> tuple[Any, Any, list[list[str] | No
 def _card(
     i: int, candidate: Candidate, anchor: str, place: list[str] | None, content: ReportContent
 ) -> dict[str, Any]:
-    plot, problem = _curve(candidate, content.model_of or fitted_model)
+    try:
+        plot, problem = _curve(candidate, content.model_of or fitted_model)
+    except Exception as error:  # one card costs the others nothing
+        plot, problem = b"", f"The light curve could not be drawn: {type(error).__name__}: {error}"
     curve = candidate.light_curve
     detections = curve.detections
     facts = [

@@ -165,7 +165,7 @@ class TemplateFitter:
             )
         points, at = self._points(light_curves)
         ebv = owned(np.broadcast_to(np.asarray(mwebv, float), (n,)), np.float64)
-        targets = kernel.Targets(low, high, ebv)
+        targets = kernel.TemplateTargets(low, high, ebv)
         out = kernel.make_output(n, len(self.templates), len(at))
 
         def work_on(begin: int, end: int) -> None:
@@ -192,7 +192,7 @@ class TemplateFitter:
 
     def _points(self, curves: LightCurves) -> tuple[Any, NDArray[np.int64]]:
         """Usable points by object, band and time, at the tables' zero point; and where they are."""
-        from ampel_spark.templates.kernel import Points
+        from ampel_spark.templates.kernel import TemplatePoints
 
         group = np.repeat(np.arange(len(curves)), np.diff(curves.offsets))
         with np.errstate(all="ignore"):
@@ -203,7 +203,7 @@ class TemplateFitter:
         at = at[np.lexsort((curves.flux[at], curves.time[at], curves.band[at], group[at]))]
         scale = 10.0 ** (0.4 * (REFERENCE_ZP - np.asarray(curves.zp)[at]))
         count = np.bincount(group[at], minlength=len(curves))
-        return Points(
+        return TemplatePoints(
             offsets=np.concatenate([[0], np.cumsum(count)]).astype(np.int64),
             time=owned(curves.time[at], np.float64),
             flux=owned(curves.flux[at] * scale, np.float64),

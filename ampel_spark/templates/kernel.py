@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ampel_spark.compiled import compiled, entry_point
-from ampel_spark.templates.tables import Tables
+from ampel_spark.templates.tables import TemplateTables
 
-__all__ = ["Output", "Points", "Targets", "fit_range", "make_output"]
+__all__ = ["TemplateOutput", "TemplatePoints", "TemplateTargets", "fit_range", "make_output"]
 
 Array = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ TIME, FLUX, WEIGHT, M, MT, MZ = range(6)
 CHISQ, Z, T0, AMPLITUDE = range(4)
 
 
-class Points(NamedTuple):
+class TemplatePoints(NamedTuple):
     """Photometry of a batch: flat arrays, points of object i are ``offsets[i]:offsets[i + 1]``.
 
     In an object they are in order of band, then time; fluxes have the zero point of the tables.
@@ -56,7 +56,7 @@ class Points(NamedTuple):
     band: NDArray[np.int64]
 
 
-class Targets(NamedTuple):
+class TemplateTargets(NamedTuple):
     """What differs from object to object."""
 
     #: (n,) range of the redshift (one value: it is held), and E(B-V) of the Milky Way.
@@ -65,7 +65,7 @@ class Targets(NamedTuple):
     ebv: Array
 
 
-class Output(NamedTuple):
+class TemplateOutput(NamedTuple):
     """Results: (n objects, T templates) each; see `result.TemplateResult`."""
 
     chisq: Array
@@ -78,9 +78,9 @@ class Output(NamedTuple):
     used: NDArray[np.bool_]
 
 
-def make_output(n: int, n_templates: int, n_points: int) -> Output:
+def make_output(n: int, n_templates: int, n_points: int) -> TemplateOutput:
     """Return empty results."""
-    return Output(
+    return TemplateOutput(
         chisq=np.full((n, n_templates), np.nan),
         parameters=np.full((n, n_templates, 3), np.nan),
         errors=np.full((n, n_templates, 3), np.nan),
@@ -93,7 +93,7 @@ def make_output(n: int, n_templates: int, n_points: int) -> Output:
 
 @compiled
 def _load(
-    tables: Tables,
+    tables: TemplateTables,
     t: int,
     bands: NDArray[np.int64],
     n_bands: int,
@@ -128,7 +128,7 @@ def _load(
 
 @compiled
 def _columns(
-    tables: Tables,
+    tables: TemplateTables,
     t: int,
     rows: Array,
     starts: NDArray[np.int64],
@@ -205,7 +205,7 @@ def _insert(found: Array, n_found: int, chisq: float, z: float, t0: float) -> in
 
 @compiled
 def _scan(
-    tables: Tables,
+    tables: TemplateTables,
     t: int,
     rows: Array,
     bands: NDArray[np.int64],
@@ -268,7 +268,7 @@ def _scan(
 
 @compiled
 def _refine(
-    tables: Tables,
+    tables: TemplateTables,
     t: int,
     rows: Array,
     beside: Array,
@@ -428,7 +428,7 @@ JT = 6
 
 
 @compiled
-def _covered(tables: Tables, band: int, z_low: float, z_high: float) -> bool:
+def _covered(tables: TemplateTables, band: int, z_low: float, z_high: float) -> bool:
     """Whether all templates cover a band at both redshifts."""
     for t in range(len(tables.model_min)):
         for z in (z_low, z_high):
@@ -441,13 +441,13 @@ def _covered(tables: Tables, band: int, z_low: float, z_high: float) -> bool:
 
 @entry_point
 def fit_range(
-    tables: Tables,
-    targets: Targets,
-    points: Points,
+    tables: TemplateTables,
+    targets: TemplateTargets,
+    points: TemplatePoints,
     min_points: int,
     begin: int,
     end: int,
-    out: Output,
+    out: TemplateOutput,
 ) -> None:
     """Fit objects `begin` to `end` with all templates, into `out`."""
     n_bands_all = len(tables.band_min)

@@ -32,7 +32,7 @@ from sncosmo.utils import integration_grid
 from ampel_spark.errors import ConfigError
 from ampel_spark.salt.dust import extinction_per_ebv
 
-__all__ = ["REFERENCE_ZP", "Tables", "build_tables", "check_source"]
+__all__ = ["REFERENCE_ZP", "TemplateTables", "build_tables", "check_source"]
 
 Array = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ TERMS = 4
 SCAN_PART, SCAN_LOW, SCAN_HIGH = 0.1, 0.1, 2.5
 
 
-class Tables(NamedTuple):
+class TemplateTables(NamedTuple):
     """What a fit reads: arrays and numbers only, so that compiled code can take it as it is.
 
     T templates, B bands, Z redshift nodes, P phases at most.
@@ -95,7 +95,7 @@ def build_tables(
     dust_law: str = "F99",
     r_v: float = 3.1,
     z_step: float = 0.002,
-) -> Tables:
+) -> TemplateTables:
     """Integrate templates over bandpasses.
 
     Parameters
@@ -160,7 +160,7 @@ def build_tables(
                 integral = basis.T @ weights / (1.0 + z)
                 for k in (0, 1):
                     flux[t, b, i, :, k : 2 * n : 2] = (parts[k] @ integral).T
-    return Tables(
+    return TemplateTables(
         flux=flux,
         phases=phases,
         n_phases=np.array([len(source._phase) for source in sources]),

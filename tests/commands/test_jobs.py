@@ -199,7 +199,55 @@ def test_units_are_listed_with_what_they_do(command: Command) -> None:
     assert all(row["summary"].endswith(".") for row in rows)
     code, out, _ = command("units")
     assert code == 0
-    assert out.split("\n")[0].split() == ["unit", "summary"]
+    assert out.split("\n")[0].split() == ["unit", "tier", "summary"]
+    assert {r["unit"]: r["tier"] for r in rows}["DecentFilter"] == "T0"
+
+
+def test_a_filter_is_shown_with_its_parameters(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = command("units", "DecentFilter")
+    assert code == 0
+    assert "filter   DecentFilter" in out
+    assert "gaia_rs" in out
+    assert "columns" not in out
+    (tmp_path / "mine.py").write_text(
+        'from ampel_spark.t0 import Filter\n\n\nclass Named(Filter):\n    """By name."""\n\n    beginning: str\n'
+        '    "How it begins."\n\n    def judge(self, alert):\n        return alert.name.startswith(self.beginning)\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = command("units", "mine.py:Named")
+    assert code == 0
+    assert "beginning  str   required  How it begins." in out
+
+
+def test_columns_that_conditions_and_selections_may_name_are_listed(
+    tmp_path: Path, command: Command
+) -> None:
+    rows = json.loads(command("columns", "--format", "json")[1])
+    about = {row["column"]: row for row in rows}
+    assert {"rb", "tspan", "gal_lat", "magpsf", "n_detections"} <= about.keys()
+    assert not {"hpx", "datapoint_ids", "gaia_distance"} & about.keys()
+    assert about["gal_lat"] == {
+        "in": "t0",
+        "column": "gal_lat",
+        "type": "double",
+        "comment": "galactic latitude [deg]",
+    }
+    lsst = {
+        row["column"]
+        for row in json.loads(command("columns", "--survey", "lsst", "--format", "json")[1])
+    }
+    assert "reliability" in lsst
+    assert "rb" not in lsst
+    job = tmp_path / "job.yml"
+    job.write_text(
+        "name: j\nchannel: [{name: SN, access: [ZTF_PUB]}]\nt0: [{channel: SN, filter: All}]\nt2: [{unit: light_curve_summary, name: s}]\n"
+    )
+    rows = json.loads(command("columns", job, "--format", "json")[1])
+    assert {"s.n_detections", "s.status", "jd_last"} <= {
+        r["column"] for r in rows if r["in"] == "t3"
+    }
 
 
 def test_a_unit_is_told_with_parameters_and_columns(command: Command) -> None:

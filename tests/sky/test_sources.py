@@ -164,8 +164,18 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     kept = read_source([tmp_path / "spark.parquet"], CatalogSettings(id="nr"))
     assert [2**60 + 1, 2**60 + 2] in [column.to_pylist() for column in kept.columns]
     parquet.write_table(pa.table({"ra": ["12 99"], "dec": ["1 2"]}), tmp_path / "s.parquet")
-    with pytest.raises(ConfigError, match="'12 99' is not sexagesimal"):
+    with pytest.raises(ConfigError, match="'12 99' in row 1 is not sexagesimal"):
         read_source([tmp_path / "s.parquet"], CatalogSettings(unit="sexagesimal"))
+    # 25 hours are no right ascension, and 95 degrees no declination
+    for ra, dec, said in (
+        ("25:00:00", "1 2 3", "ra = '25:00:00'"),
+        ("1 2 3", "-95 0 0", "dec = '-95 0 0'"),
+    ):
+        parquet.write_table(
+            pa.table({"ra": ["1 2 3", ra], "dec": ["1 2 3", dec]}), tmp_path / "s.parquet"
+        )
+        with pytest.raises(ConfigError, match=f"{said} in row 2 is not sexagesimal"):
+            read_source([tmp_path / "s.parquet"], CatalogSettings(unit="sexagesimal"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from ampel_spark.classifiers import Model
 from ampel_spark.errors import ConfigError
-from ampel_spark.t2 import LightCurve, LightCurveBatch
+from ampel_spark.t2 import LightCurve, LightCurveBatch, Refusal
 from ampel_spark.t2.registry import build
 from ampel_spark.t2.trace import trace_of
 from ampel_spark.t2.units.classify import Classify
@@ -101,6 +101,12 @@ def test_many_states_are_classified_as_one_is(made: Build) -> None:
     # without a host there is no colour to go by
     assert columns["max_posterior_without"][4] == "host_colour"
     for i, curve in enumerate(curves):
+        if columns["status"][i] != 0:
+            with pytest.raises(Refusal) as refused:
+                unit.process(curve)
+            assert refused.value.status == columns["status"][i]
+            assert str(refused.value) == columns["message"][i]
+            continue
         for name, value in unit.process(curve).items():
             many = columns[name][i]
             assert many == value or (many != many and value != value), name

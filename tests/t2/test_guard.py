@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ampel_spark.classes import packed
 from ampel_spark.errors import UnitError
 from ampel_spark.t2 import Column, LightCurve, LightCurveBatch, Unit, guard, runner
-from ampel_spark.t2.registry import packed
 from tests.t2.staged import curves
 
 COLUMNS = (Column("brightest", "double", "mag", "brightest"), Column("words", "string", "", "text"))
@@ -84,7 +84,7 @@ def bounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def rows_of(unit: Unit, batch: pa.RecordBatch, task: Any = runner._task) -> list[dict[str, Any]]:
-    made = runner._results(task, packed(unit), "trace", batch, 0.5)
+    made = runner._results(task, packed(unit, Unit), "trace", batch, 0.5)
     return [row for rows in made for row in rows.to_pylist()]
 
 

@@ -23,6 +23,16 @@ def digest(config: dict[str, Any] | None = None, **columns: Any) -> dict[str, An
     )
 
 
+def test_matches_with_catalogues_that_the_table_does_not_know_are_named() -> None:
+    result = digest(my_hosts__z=0.1)
+    assert result.get("ampel_z") is None
+    assert result["message"].startswith(
+        "the table of sources knows none of the catalogues my_hosts:"
+    )
+    # one that it knows, without a redshift that counts, is no matter of the table
+    assert "message" not in digest(SDSS_spec__z=-1.0, my_hosts__z=0.1)
+
+
 #: source, column, value, distance → group (None: it does not count)
 TABLE = [
     ("LSPhotoZTap", "z_spec", 0.029, 10.0, 1),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from ampel_spark.classes import packed
 from ampel_spark.errors import ConfigError, UnitError
+from ampel_spark.shipping import unpacked
 from ampel_spark.t2 import LightCurve, Unit
-from ampel_spark.t2.registry import RESERVED, UNITS, build, describe, find_unit, packed
+from ampel_spark.t2.registry import RESERVED, UNITS, build, describe, find_unit
 
 NOTHING = LightCurve.of(jd=[])
 
@@ -227,16 +228,17 @@ def test_a_packed_unit_runs_where_its_file_is_not(tmp_path: Path) -> None:
         "class Own(Base):\n  def process(self, lc): return {'n': beside_it.K * self.step}\n"
     )
     unit: Unit = build("own.py:Own", {"step": 3}, written(tmp_path, text))
-    data = packed(unit)
+    data = packed(unit, Unit)
     (tmp_path / "unit.pickle").write_bytes(data)
     (tmp_path / "own.py").unlink()
     (tmp_path / "beside_it.py").unlink()
     code = (
-        "import pickle, sys; unit = pickle.load(open(sys.argv[1], 'rb')); print(unit.process(None))"
+        "import sys; from ampel_spark.shipping import unpacked;"
+        "print(unpacked(open(sys.argv[1], 'rb').read()).process(None))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "unit.pickle"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == "{'n': 21}"
-    assert pickle.loads(data).process(NOTHING) == {"n": 21}
+    assert unpacked(data).process(NOTHING) == {"n": 21}

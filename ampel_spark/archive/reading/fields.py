@@ -11,7 +11,7 @@ from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, TRUTH
 from ampel_spark.archive.reading.columns import Shapes
 from ampel_spark.archive.reading.packet_map import FlagRule
 
-__all__ = ["Odd", "Rows", "Values"]
+__all__ = ["Odd", "PacketRows", "Values"]
 
 Array = npt.NDArray[Any]
 Paths = tuple[str, ...]
@@ -44,7 +44,7 @@ class Values(NamedTuple):
         return np.isin(self.kind, (0, *kinds))
 
 
-class Rows:
+class PacketRows:
     """The rows of a record or of a list's entries, in all packets.
 
     Parameters

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ampel_spark.archive.ids import named_stock, stock_of
 from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, TRUTH, Asked, Decoded
 from ampel_spark.archive.reading.columns import Shapes, own_rows
-from ampel_spark.archive.reading.fields import Odd, Rows
+from ampel_spark.archive.reading.fields import Odd, PacketRows
 from ampel_spark.archive.reading.mapped_points import MappedPoints, PointRows
 from ampel_spark.archive.reading.mapping import MADE, utc
 from ampel_spark.archive.reading.own import OWN
@@ -80,7 +80,7 @@ def _shaped(decoded: Decoded, survey: Survey) -> Shapes:
     if spec.format == "iso" or _is_odd(decoded, spec, survey):
         raise Odd
     shapes = Shapes(decoded)
-    packets = Rows(shapes)
+    packets = PacketRows(shapes)
     number = packets.find(spec.id)
     packets.demand((number.kind == INTEGER) & (number.number > 0))
     stock, names, is_body = _objects(packets, spec, survey.label)
@@ -173,7 +173,9 @@ def _record(decoded: Decoded, points: PointList) -> tuple[str, int]:
     return found.pop() if found else (points.records[0], -1)
 
 
-def _objects(packets: Rows, spec: PacketSettings, label: str) -> tuple[Array, list[Any], Array]:
+def _objects(
+    packets: PacketRows, spec: PacketSettings, label: str
+) -> tuple[Array, list[Any], Array]:
     """Return stocks and names of packets, and which are bodies of the solar system."""
     stock = np.zeros(packets.n, np.int64)
     names: list[Any] = [None] * packets.n
@@ -214,7 +216,7 @@ def _stock(ids: str, word: Any, label: str) -> int:
     return stock_of(word) if ids == "ztf" else named_stock(label, word)
 
 
-def _version(packets: Rows, spec: PacketSettings) -> list[str | None]:
+def _version(packets: PacketRows, spec: PacketSettings) -> list[str | None]:
     if spec.version is None:
         return [None] * packets.n
     values = packets.find(spec.version)
@@ -222,7 +224,7 @@ def _version(packets: Rows, spec: PacketSettings) -> list[str | None]:
     return packets.texts(values)
 
 
-def _kept(packets: Rows, spec: PacketSettings, lists: Sequence[PointRows]) -> list[str]:
+def _kept(packets: PacketRows, spec: PacketSettings, lists: Sequence[PointRows]) -> list[str]:
     """Return what alerts say beside the columns of the table, as JSON."""
     unusable = np.zeros(packets.n, np.int64)
     for rows in lists:
@@ -240,7 +242,7 @@ def _kept(packets: Rows, spec: PacketSettings, lists: Sequence[PointRows]) -> li
     return _objects_of(members, packets.n)
 
 
-def _members(packets: Rows, prefix: str) -> dict[str, Fragments]:
+def _members(packets: PacketRows, prefix: str) -> dict[str, Fragments]:
     """Return the scalars of a record as members of a JSON object, by name."""
     fields = packets.shapes.decoded.fields
     return {
@@ -250,7 +252,7 @@ def _members(packets: Rows, prefix: str) -> dict[str, Fragments]:
     }
 
 
-def _fragments(packets: Rows, path: str, name: str) -> Fragments:
+def _fragments(packets: PacketRows, path: str, name: str) -> Fragments:
     """Return a field of all packets as members of JSON objects; None for what JSON has no word."""
     values = packets.find((path,))
     head = f"{json.dumps(name)}: "

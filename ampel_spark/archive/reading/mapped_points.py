@@ -18,7 +18,7 @@ import pyarrow as pa
 from ampel_spark.archive.ids import measured_id
 from ampel_spark.archive.reading.avro import INTEGER, REAL, TEXT, TRUTH
 from ampel_spark.archive.reading.columns import OwnRows, Shapes
-from ampel_spark.archive.reading.fields import Rows
+from ampel_spark.archive.reading.fields import PacketRows
 from ampel_spark.archive.reading.mapping import MJDS, WITHDRAWN
 from ampel_spark.archive.reading.own import OWN
 from ampel_spark.archive.reading.packet_map import PacketSettings, PointList
@@ -41,7 +41,7 @@ _KINDS = ("detection", "upper_limit", "forced")
 _NO_SIGN = 9  # stands for null
 
 
-class PointRows(Rows):
+class PointRows(PacketRows):
     """The entries of one list of points, and what is made of them.
 
     Attributes
@@ -265,14 +265,14 @@ class PointRows(Rows):
 
 
 def _integers_at(
-    rows: Rows, paths: tuple[str, ...], asked: Array, missing: Array | None = None,
+    rows: PacketRows, paths: tuple[str, ...], asked: Array, missing: Array | None = None,
     *, needed: bool = False,
 ) -> pa.Array:  # fmt: skip
     """Return a field as integers of 32 bits, null where it is null or one of `missing`.
 
     Parameters
     ----------
-    rows : Rows
+    rows : PacketRows
     paths : tuple of str
     asked : ndarray of bool
         Rows whose values must be such integers.

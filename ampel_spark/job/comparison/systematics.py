@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from ampel_spark.job.comparison.cosmology import CosmologyFit
 from ampel_spark.job.comparison.shift_plots import (
     covariance_plot,
     redshift_plot,
@@ -23,6 +22,7 @@ from ampel_spark.job.comparison.shift_plots import (
     shift_plot,
 )
 from ampel_spark.job.comparison.shifts import robust
+from ampel_spark.t3.cosmology import CosmologyFit
 from ampel_spark.t3.figures import for_page
 from ampel_spark.t3.numbers import ABSENT, count, with_error
 from ampel_spark.t3.pages import page, write_page

@@ -30,7 +30,7 @@ from ampel_spark.document import (
     read_document,
     written,
 )
-from ampel_spark.errors import ArchiveError, ConfigError, nearest
+from ampel_spark.errors import ArchiveError, ConfigError
 from ampel_spark.job.configuration.catalogs import build_catalogs
 from ampel_spark.job.configuration.model import (
     Channel,
@@ -45,6 +45,7 @@ from ampel_spark.job.configuration.model import (
 from ampel_spark.job.configuration.steps import (
     Own,
     build_filters,
+    build_samples,
     build_selections,
     build_units,
     check_systematics,
@@ -186,9 +187,10 @@ def _resolve(
     catalogs = build_catalogs(document, base, folder, notes, store)
     channels = _channels(document, survey)
     as_of = _as_of(document, survey)
-    filters = build_filters(document, catalogs, store, survey)
+    filters = build_filters(document, base, catalogs, store, own, survey)
     units = build_units(document, base, catalogs, store, own, survey)
     selections = build_selections(document, units, survey)
+    samples = build_samples(document, base, own, units, selections, survey)
     check_systematics(document, job, units, selections, base)
     document.check()
     if job is None or survey is None or release is None:
@@ -214,6 +216,7 @@ def _resolve(
         states=States(mode, as_of, job.t1.points),
         units=tuple(units),
         selections=tuple(selections),
+        samples=tuple(samples),
         systematics=_placed(job.systematics, base, units),
         report=job.report or None,
         notes=tuple(notes),
@@ -407,7 +410,9 @@ def _channels(document: Document, survey: Survey | None) -> dict[str, Channel]:
             if survey and right not in rights:
                 document.problem(
                     ["channel", i, "access", k],
-                    f"unknown data right of {survey.name}, value {right!r}{nearest(right, rights)}",
+                    # which rights somebody has is not for a program to guess
+                    f"unknown data right of {survey.name}, value {right!r}: its settings"
+                    " (conf/surveys) list them under 'access'",
                 )
         programids = tuple(sorted({rights[right] for right in entry.access if right in rights}))
         found[entry.name] = Channel(entry.name, entry.access, programids)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ampel_spark.t0.selection import History, OnStockMatch, Photometry
     from ampel_spark.t2.unit import Column, Unit
     from ampel_spark.t3.selection import Selection as Rule
+    from ampel_spark.t3.unit import T3Unit
 
 __all__ = [
     "CatalogSource",
@@ -46,6 +47,8 @@ __all__ = [
     "Job",
     "Report",
     "ResolvedJob",
+    "SampleEntry",
+    "SampleStep",
     "SelectionStep",
     "SelectionEntry",
     "SimulationEntry",
@@ -71,6 +74,14 @@ _Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 # Tags of unions stand in brackets: the paths of messages leave them out.
 _MAPPING, _LIST, _PLAIN = "(mapping)", "(list)", "(plain)"
+
+
+_SELECTION, _SAMPLE = "(selection)", "(unit)"
+
+
+def _what_of_t3(value: object) -> str:
+    named = "unit" in value if isinstance(value, dict) else isinstance(value, SampleEntry)
+    return _SAMPLE if named else _SELECTION
 
 
 def _shape(value: object) -> str:
@@ -146,7 +157,9 @@ class FilterEntry(_Section):
     """T0: the filter of one channel."""
 
     channel: str
-    filter: str = Field(description="name of the filter")
+    filter: str = Field(
+        description="name of a filter of the package, module:Class, or path/file.py:Class"
+    )
     config: dict[str, Any] = Field(default_factory=dict, description="its parameters")
     gaia: str | None = Field(
         default=None, description="catalogue of the Gaia veto; none: that cut is off"
@@ -221,7 +234,22 @@ class SelectionEntry(_Section):
         Discriminator(_shape),
     ] = Field(default=(), description="columns of the table: a list, or label: expression")
     limit: int | None = Field(default=None, ge=1, description="candidates to keep")
-    export: _Several[Literal["csv", "parquet", "ecsv", "fitres", "sncosmo"]] = ()
+    export: _Several[Literal["csv", "parquet", "ecsv", "fits", "votable", "fitres", "sncosmo"]] = ()
+
+
+class SampleEntry(_Section):
+    """T3: a unit that works on the candidates of a selection."""
+
+    unit: str = Field(
+        description="name of a unit of the package, module:Class, or path/file.py:Class"
+    )
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = Field(
+        default=None, description="its table is t3_<name>; default: the unit's own name"
+    )
+    of: _Name | None = Field(
+        default=None, description="selection whose candidates it gets; default: the only one"
+    )
+    config: dict[str, Any] = Field(default_factory=dict, description="its parameters")
 
 
 class VariationEntry(_Section):
@@ -336,7 +364,12 @@ class Job(_Section):
     t0: Annotated[_Several[FilterEntry], Field(min_length=1)]
     t1: StatesEntry = StatesEntry()
     t2: _Several[UnitEntry] = ()
-    t3: _Several[SelectionEntry] = ()
+    t3: _Several[
+        Annotated[
+            Annotated[SelectionEntry, Tag(_SELECTION)] | Annotated[SampleEntry, Tag(_SAMPLE)],
+            Discriminator(_what_of_t3),
+        ]
+    ] = ()
     systematics: SystematicsEntry | None = None
     report: Annotated[
         Annotated[Literal[False], Tag(_PLAIN)]
@@ -518,6 +551,39 @@ class SelectionStep:
 
 
 @dataclass(frozen=True)
+class SampleStep:
+    """A unit of T3, built.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the job.
+    spec : str
+        What the job names: a unit of the package, ``module:Class`` or ``path/file.py:Class``.
+    of : str
+        The selection whose candidates it gets.
+    unit : T3Unit
+    config : dict
+        All its parameters, as JSON can hold them.
+    """
+
+    name: str
+    spec: str
+    of: str
+    unit: T3Unit
+    config: Mapping[str, Any]
+
+    def written(self) -> dict[str, Any]:
+        """Return the unit as a job file has it."""
+        return {
+            "unit": self.spec,
+            "name": self.name,
+            "of": self.of,
+            "config": dict(self.config),
+        }
+
+
+@dataclass(frozen=True)
 class ResolvedJob:
     """A job in which nothing is left to look up: it was checked, and can be planned and run.
 
@@ -551,6 +617,8 @@ class ResolvedJob:
     units : tuple of UnitStep
         Each after those it is tied to.
     selections : tuple of SelectionStep
+    samples : tuple of SampleStep
+        Units of T3.
     systematics : SystematicsEntry or None
     report : Report or None
     notes : tuple of str
@@ -579,6 +647,7 @@ class ResolvedJob:
     states: States
     units: tuple[UnitStep, ...]
     selections: tuple[SelectionStep, ...]
+    samples: tuple[SampleStep, ...]
     systematics: SystematicsEntry | None
     report: Report | None
     notes: tuple[str, ...]
@@ -609,7 +678,10 @@ class ResolvedJob:
             "t0": [step.written() for step in self.filters],
             "t1": {"states": states, "points": list(self.states.points)},
             "t2": [step.written() for step in self.units],
-            "t3": [step.written() for step in self.selections],
+            "t3": [
+                *(step.written() for step in self.selections),
+                *(step.written() for step in self.samples),
+            ],
             "report": self.report.model_dump(mode="json") if self.report else False,
         } | ({} if varied is None else {"systematics": varied.model_dump(mode="json")})
 

@@ -6,6 +6,7 @@ any problem noted, nothing runs.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from ampel_spark.classes import with_paths
 from ampel_spark.document import Document
 from ampel_spark.errors import AmpelSparkError, ConfigError, UnitError, nearest
 from ampel_spark.job.configuration.catalogs import (
@@ -29,6 +31,8 @@ from ampel_spark.job.configuration.model import (
     FilterEntry,
     FilterStep,
     Job,
+    SampleEntry,
+    SampleStep,
     SelectionEntry,
     SelectionStep,
     UnitEntry,
@@ -40,7 +44,9 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.lightcurve import POINT_FIELDS
 from ampel_spark.problems import entries, note_refusals
 from ampel_spark.t1.shown import ALERT, alert_types
-from ampel_spark.t2.registry import UNITS, find_unit, placed, with_paths
+from ampel_spark.t2.registry import UNITS, find_unit, placed
+from ampel_spark.t3.registry import T3_UNITS, find_t3, t3_trace
+from ampel_spark.t3.sample import label_type
 
 if TYPE_CHECKING:
     from ampel_spark.archive.reading.surveys import Survey
@@ -49,22 +55,30 @@ if TYPE_CHECKING:
     from ampel_spark.t2.unit import Unit
 
 __all__ = [
+    "OUTCOME",
     "STATE_COLUMNS",
     "Own",
     "build_filters",
+    "build_samples",
     "build_selections",
     "build_units",
     "check_systematics",
     "result_types",
+    "sample_types",
 ]
 
 
 @dataclass(frozen=True)
 class Own:
-    """What becomes of a job's own units: whether their code may run, and who is told before."""
+    """What becomes of a job's own code: whether it may run, and who hears of it before."""
 
     code: bool = True
     before: Callable[[Sequence[str]], None] | None = None
+
+    def announce(self, specs: Sequence[str]) -> None:
+        """Name the code that is about to run."""
+        if self.before is not None and self.code and specs:
+            self.before(list(dict.fromkeys(specs)))
 
 
 #: What expressions may name beside the results of units, with Spark types.
@@ -78,13 +92,21 @@ STATE_COLUMNS = {
     "jd_first": "double",
     "jd_last": "double",
 }
-_OUTCOME = {"status": "int", "message": "string", "duration_ms": "double"}
+#: What every unit's results say of how they ended, with Spark types.
+OUTCOME = {"status": "int", "message": "string", "duration_ms": "double"}
 
 
 def build_filters(
-    document: Document, catalogs: Mapping[str, CatalogSource], lake: Path, survey: Survey | None
+    document: Document,
+    base: Path,
+    catalogs: Mapping[str, CatalogSource],
+    lake: Path,
+    own: Own,
+    survey: Survey | None,
 ) -> list[FilterStep]:
     """Return the filter of each channel, in the order of the job; `lake` is that of catalogues."""
+    mine = _own_of(document, "t0", "filter")
+    own.announce(mine)
     steps: list[FilterStep] = []
     channels = _channel_names(document)
     for i, entry in entries(document, "t0", FilterEntry):
@@ -92,7 +114,9 @@ def build_filters(
         _check_channels(document, [*where, "channel"], [entry.channel], channels)
         if any(step.channel == entry.channel for step in steps):
             document.problem([*where, "channel"], f"a second filter of channel {entry.channel!r}")
-        built = _build_filter(document, where, entry, survey)
+        if entry.filter in mine and not own.code:
+            continue
+        built = _build_filter(document, where, entry, survey, base)
         if built is None:
             continue
         gaia = entry.gaia
@@ -128,27 +152,45 @@ def _check_filters(document: Document) -> None:
 
 
 def _build_filter(
-    document: Document, where: list[str | int], entry: FilterEntry, survey: Survey | None
+    document: Document,
+    where: list[str | int],
+    entry: FilterEntry,
+    survey: Survey | None,
+    base: Path,
 ) -> Filter | None:
-    from ampel_spark.t0.filters import FILTERS
+    from ampel_spark.t0.filters import FILTERS, find_filter, ready
     from ampel_spark.t0.quantities import OwnQuantities
 
-    if entry.filter not in FILTERS:
+    if entry.filter not in FILTERS and ":" not in entry.filter:
         known = nearest(entry.filter, FILTERS)
-        document.problem([*where, "filter"], f"unknown filter, value {entry.filter!r}{known}")
+        document.problem(
+            [*where, "filter"],
+            f"unknown filter, value {entry.filter!r}{known}",
+        )
         return None
-    model = FILTERS[entry.filter]
+    try:
+        model = find_filter(entry.filter, base)
+    except AmpelSparkError as error:
+        document.problem([*where, "filter"], str(error))
+        return None
     try:
         own = None
         if survey is not None:
             types = {name: column.type for name, column in survey.columns.alerts.items()}
             own = OwnQuantities(survey.label, types)
-        return model.model_validate(entry.config, context={"own": own})
+        built = model.model_validate(entry.config, context={"own": own})
+        return ready(built, entry.filter, base)
     except ValidationError as error:
         note_refusals(document, error, model, [*where, "config"], "parameter")
     except AmpelSparkError as error:
         document.problem([*where, "config"], str(error))
     return None
+
+
+def _own_of(document: Document, section: str, key: str) -> list[str]:
+    """Return what entries name of one's own code: a file or a module, with a class."""
+    specs = (str(entry.get(key, "")) for entry in _raw(document, section))
+    return [spec for spec in specs if ":" in spec]
 
 
 def build_units(
@@ -160,9 +202,8 @@ def build_units(
     survey: Survey | None,
 ) -> list[UnitStep]:
     """Return the units, each after those it is tied to, else in the order of the job."""
-    mine = [spec for entry in _raw(document, "t2") if ":" in (spec := str(entry.get("unit", "")))]
-    if own.before is not None and own.code and mine:
-        own.before(list(dict.fromkeys(mine)))
+    mine = _own_of(document, "t2", "unit")
+    own.announce(mine)
     steps: dict[str, UnitStep] = {}
     places: dict[str, int] = {}
     channels = _channel_names(document)
@@ -214,6 +255,8 @@ def build_selections(
     channels = _channel_names(document)
     for i, entry in entries(document, "t3", SelectionEntry):
         where: list[str | int] = ["t3", i]
+        if document.value([*where, "unit"]) is not None:
+            continue
         _check_channels(document, [*where, "channel"], [entry.channel], channels)
         if any(step.name == entry.name for step in steps):
             document.problem(where, f"a second selection {entry.name!r}: give it another 'name'")
@@ -232,6 +275,117 @@ def build_selections(
     return steps
 
 
+def build_samples(
+    document: Document,
+    base: Path,
+    own: Own,
+    units: Sequence[UnitStep],
+    selections: Sequence[SelectionStep],
+    survey: Survey | None,
+) -> list[SampleStep]:
+    """Return the units of T3, with what they read of their selections checked."""
+    mine = _own_of(document, "t3", "unit")
+    own.announce(mine)
+    steps: list[SampleStep] = []
+    by_name = {selection.name: selection for selection in selections}
+    for i, entry in entries(document, "t3", SampleEntry):
+        where: list[str | int] = ["t3", i]
+        if document.value([*where, "unit"]) is None or (entry.unit in mine and not own.code):
+            continue
+        of = entry.of or (next(iter(by_name)) if len(by_name) == 1 else None)
+        if of not in _selection_names(document):
+            text = f"unknown selection of t3, value {of!r}{nearest(str(of), by_name)}"
+            document.problem([*where, "of"], text if of else _which(by_name))
+        step = _build_sample(document, where, entry, str(of), base)
+        if step is None:
+            continue
+        if any(step.name == other.name for other in steps):
+            document.problem(where, f"a second unit named {step.name!r}: give it another 'name'")
+        elif step.name in by_name:
+            document.problem(where, f"a selection is named {step.name!r}: give it another 'name'")
+        if of in by_name:
+            selection = by_name[str(of)]
+            _check_reads(document, where, step, sample_types(selection, units, survey))
+        steps.append(step)
+    return steps
+
+
+def sample_types(
+    selection: SelectionStep, units: Iterable[UnitStep], survey: Survey | None
+) -> dict[str, str]:
+    """Return what a unit of T3 may name of a selection: its columns, and all that it may name."""
+    mine = [unit for unit in units if selection.channel in unit.channels]
+    return result_types(mine) | _labels(selection, mine, survey)
+
+
+def _check_reads(
+    document: Document, where: list[str | int], step: SampleStep, types: Mapping[str, str]
+) -> None:
+    """Note expressions of a unit of T3 that name what its selection does not have."""
+    from ampel_spark.expressions import parse
+
+    # of units that could not be built nobody knows the columns
+    broken = _unit_names(document) - {name.partition(".")[0] for name in types if "." in name}
+    for text in step.unit.reads():
+        try:
+            expression = parse(text)
+            if not {name.partition(".")[0] for name in expression.columns} & broken:
+                expression.check(types)
+        except ConfigError as error:
+            document.problem([*where, "config"], str(error))
+
+
+def _named_types(units: Iterable[UnitStep], survey: Survey | None) -> dict[str, str]:
+    """Return what an expression of T3 may name, with types."""
+    own = {} if survey is None else survey.columns.alerts
+    return result_types(units) | alert_types({name: column.type for name, column in own.items()})
+
+
+def _labels(
+    selection: SelectionStep, units: Iterable[UnitStep], survey: Survey | None
+) -> dict[str, str]:
+    """Return the columns of a selection with types; those that cannot be checked are left out."""
+    known, found = _named_types(units, survey), {}
+    for label, expression in selection.columns.items():
+        with contextlib.suppress(ConfigError):
+            name = expression.name
+            kind = known.get(name, "") if name else label_type(expression.check(known))
+            found[label] = kind or label_type(expression.check(known))
+    return found
+
+
+def _which(selections: Iterable[str]) -> str:
+    return f"name a selection of t3, such as {', '.join(selections) or 'one that is to be written'}"
+
+
+def _selection_names(document: Document) -> set[str]:
+    """Return what the selections are called, right or wrong."""
+    rows = (entry for entry in _raw(document, "t3") if "unit" not in entry)
+    return {str(entry.get("name", "candidates")) for entry in rows}
+
+
+def _build_sample(
+    document: Document, where: list[str | int], entry: SampleEntry, of: str, base: Path
+) -> SampleStep | None:
+    try:
+        model = find_t3(entry.unit, base)
+    except AmpelSparkError as error:
+        document.problem([*where, "unit"], str(error))
+        return None
+    try:
+        unit = model.model_validate(entry.config)
+        unit = with_paths(unit, lambda path: (base / path).absolute())
+        t3_trace(unit, entry.unit)  # code that cannot be read, a file that is not there
+    except ValidationError as error:
+        note_refusals(document, error, model, [*where, "config"], "parameter")
+        return None
+    except AmpelSparkError as error:
+        document.problem([*where, "config"], str(error))
+        return None
+    name = entry.name or _own_name(entry.unit)
+    return SampleStep(name, entry.unit, of, unit, unit.model_dump(mode="json"))
+
+
 def check_systematics(
     document: Document,
     job: Job | None,
@@ -247,7 +401,8 @@ def check_systematics(
         return
     where = "systematics"
     chosen = {s.name for s in selections}
-    if entry.selection not in chosen and len(selections) == len(job.t3):
+    written = [entry for entry in job.t3 if isinstance(entry, SelectionEntry)]
+    if entry.selection not in chosen and len(selections) == len(written):
         known = nearest(entry.selection, chosen)
         document.problem(
             [where, "selection"], f"unknown selection of t3, value {entry.selection!r}{known}"
@@ -296,7 +451,7 @@ def result_types(units: Iterable[UnitStep]) -> dict[str, str]:
     """Return what an expression may name: columns of a state and ``unit.column``, with types."""
     types = dict(STATE_COLUMNS)
     for unit in units:
-        types |= {f"{unit.name}.{name}": kind for name, kind in _OUTCOME.items()}
+        types |= {f"{unit.name}.{name}": kind for name, kind in OUTCOME.items()}
         types |= {f"{unit.name}.{column.name}": column.type for column in unit.columns}
     return types
 
@@ -399,7 +554,8 @@ def _name_of(entry: UnitEntry) -> str:
 
 
 def _own_name(spec: str) -> str:
-    return spec if spec in UNITS else _snake(spec.rpartition(":")[2])
+    known = spec in UNITS or spec in T3_UNITS
+    return spec if known else _snake(spec.rpartition(":")[2])
 
 
 def _texts(value: Any) -> set[str]:
@@ -497,10 +653,9 @@ class _Checker:
         survey: Survey | None,
     ) -> None:
         mine = [unit for unit in units if channel is None or channel in unit.channels]
-        own = {} if survey is None else survey.columns.alerts
         self._document = document
         self._channel = channel
-        self._types = result_types(mine) | alert_types({n: c.type for n, c in own.items()})
+        self._types = _named_types(mine, survey)
         self._names = {unit.name for unit in mine} | {ALERT}
         self._others = {unit.name for unit in units} - self._names
         # units that could not be built: what columns they have nobody knows

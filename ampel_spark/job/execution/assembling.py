@@ -35,7 +35,16 @@ if TYPE_CHECKING:
 
     from ampel_spark.job.execution.tiers import Context
 
-__all__ = ["States", "asked", "count_states", "gather", "joined", "link", "make_states", "once_by"]
+__all__ = [
+    "RunStates",
+    "asked",
+    "count_states",
+    "gather",
+    "joined",
+    "link",
+    "make_states",
+    "once_by",
+]
 
 Array = npt.NDArray[Any]
 
@@ -47,7 +56,7 @@ _HERE = 4_000
 _STATE = ("request", "access", "state_id", "rules", *CONTENT)
 
 
-class States:
+class RunStates:
     """The states of a run, and their light curves as far as somebody asked for them.
 
     Parameters
@@ -121,7 +130,7 @@ class States:
                                 promote_options="default")  # fmt: skip
 
 
-def make_states(context: Context, accepted: pa.Table) -> States:
+def make_states(context: Context, accepted: pa.Table) -> RunStates:
     """T1: return the states that the channels want, those made that no earlier run had.
 
     Parameters
@@ -145,7 +154,7 @@ def make_states(context: Context, accepted: pa.Table) -> States:
     context.out(
         f"T1: {total['states']} states of {total['objects']} objects, {total['new']} of them new"
     )
-    context.states = States(context, states, pc.unique(found["state_id"].combine_chunks()))
+    context.states = RunStates(context, states, pc.unique(found["state_id"].combine_chunks()))
     return context.states
 
 

@@ -39,7 +39,9 @@ from ampel_spark.lake.software import git_commit, software
 from ampel_spark.settings import conf_file, find_conf
 from ampel_spark.sky.sources import CatalogSettings
 from ampel_spark.sky.store import Stored, add, folder_of, is_stored
+from ampel_spark.t0.filters import Filter
 from ampel_spark.t2.unit import Unit
+from ampel_spark.t3.unit import T3Unit
 from ampel_spark.trace import digest_of
 
 __all__ = ["Bundle", "differences", "is_bundle", "load_bundle", "open_bundle", "publish"]
@@ -178,9 +180,13 @@ def _packed(job: ResolvedJob, packing: _Packing) -> dict[str, Any]:
             pq.write_table(rows, sink, compression="zstd")
             packing.files[f"catalogs/{name}.parquet"] = sink.getvalue()
             entry["version"] = None
-    classes = [type(step.unit) for step in job.units]
-    for entry, cls in zip(content["t2"], classes, strict=True):
-        entry["unit"] = _own(entry["unit"], cls, packing)
+    for entry, judge in zip(content["t0"], job.filters, strict=True):
+        entry["filter"] = _own(judge.name, type(judge.filter), Filter, packing)
+    for entry, step in zip(content["t2"], job.units, strict=True):
+        entry["unit"] = _own(step.spec, type(step.unit), Unit, packing)
+    pages = [entry for entry in content["t3"] if "unit" in entry]
+    for entry, page in zip(pages, job.samples, strict=True):
+        entry["unit"] = _own(page.spec, type(page.unit), T3Unit, packing)
     for variation in (content.get("systematics") or {}).get("variations", ()):
         if variation["calibration"] is not None:
             variation["calibration"] = _release(variation["calibration"], packing)
@@ -208,13 +214,13 @@ def _release(source: str, packing: _Packing) -> str:
     return packing.file(path, f"{top}/{path.name}")
 
 
-def _own(spec: str, cls: type, packing: _Packing) -> str:
-    """Take the code of somebody's own unit in, and return how the bundled job names it."""
+def _own(spec: str, cls: type, base: type, packing: _Packing) -> str:
+    """Take the code of somebody's own class in, and return how the bundled job names it."""
     where, _, name = spec.rpartition(":")
     if not where.endswith(".py"):
         return spec  # of the package, or of one that the receiver has to install
     main = (packing.base / where).resolve()
-    files = {main} | {file.resolve() for _, file in modules_behind(cls, Unit).values()}
+    files = {main} | {file.resolve() for _, file in modules_behind(cls, base).values()}
     mine = sorted(file for file in files if file.is_relative_to(main.parent))
     known = [(file.relative_to(main.parent).as_posix(), file.read_bytes()) for file in mine]
     digest = hashlib.sha256(repr([(n, _hash(data)) for n, data in known]).encode()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import functions as f
 
+from ampel_spark.job.execution.asking import ask_filters
 from ampel_spark.job.execution.lacking import lacking
 from ampel_spark.lake.commits import Change, commit, insert
 from ampel_spark.lake.decisions import newest_parts
@@ -29,6 +31,7 @@ from ampel_spark.t0.judge import judge
 from ampel_spark.t0.parts import write_decisions
 from ampel_spark.t0.selection import ChannelFilter
 from ampel_spark.t0.sets import Coverage, Plan, looks_around, parts_of, plan
+from ampel_spark.t0.verdict import RAISED
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -101,7 +104,7 @@ def _judge(context: Context, plans: Sequence[Plan], folder: Path) -> dict[str, _
     for mine in groups.values():
         filters = [each.judged for each in mine]
         if mine[0].growth is None:
-            rows = judge(_until(context.alerts(), context.as_of), filters, context.run_id)
+            rows = _judged(context, _until(context.alerts(), context.as_of), filters)
             rows = rows.withColumn("again", f.lit(False))
         else:
             rows = _grown(context, mine, filters)
@@ -132,6 +135,21 @@ def _written(
     return [row["report"] for row in told]
 
 
+def _judged(context: Context, alerts: DataFrame, filters: Sequence[ChannelFilter]) -> DataFrame:
+    """Return the decisions on alerts; filters in Python get what the run may read of the past."""
+
+    def ask(rows: DataFrame, alerts: DataFrame, channels: Sequence[ChannelFilter]) -> DataFrame:
+        rows = context.stage(f"asked-{uuid.uuid4().hex}", rows)
+        versions = context.versions
+        points = context.lake.read("datapoints", versions.datapoints)
+        sightings = None
+        if versions.sightings is not None:
+            sightings = context.lake.read("sightings", versions.sightings)
+        return ask_filters(rows, alerts, points, sightings, channels)
+
+    return judge(alerts, filters, context.run_id, ask)
+
+
 def _until(alerts: DataFrame, until: float | None) -> DataFrame:
     return alerts if until is None else alerts.where(f.col("jd") <= until)
 
@@ -140,14 +158,14 @@ def _grown(context: Context, plans: Sequence[Plan], filters: Sequence[ChannelFil
     """Return the decisions by which sets grow that have covered the same alerts."""
     new = _new_alerts(context, plans[0])
     if not looks_around(filters[0]):
-        return judge(new, filters, context.run_id).withColumn("again", f.lit(False))
+        return _judged(context, new, filters).withColumn("again", f.lit(False))
     # Alerts of an object before its first new one have seen all that they are to see.
     key = ["survey", "stock"]
     at = f.struct("jd", "alert_id")
     keys = context.stage("new_alerts", new.select(*key, "alert_id", "jd"))
     first = keys.groupBy(*key).agg(f.min(at).alias("first"))
     alerts = _until(context.alerts(), plans[0].covers.until)
-    rows = judge(alerts.join(first.select(*key), key, "left_semi"), filters, context.run_id)
+    rows = _judged(context, alerts.join(first.select(*key), key, "left_semi"), filters)
     ids = keys.select(*key, "alert_id", f.lit(False).alias("again"))
     rows = rows.join(first, key).where(at >= f.col("first")).drop("first")
     rows = rows.join(ids, [*key, "alert_id"], "left")
@@ -292,8 +310,11 @@ def _report(
     """Note the counts of a channel, and print them."""
     lost = counts["cuts"]
     judged = sum(mine.counts.values())
+    names = _names(each.judged)
+    # what `judge` calls its cuts is not known before
+    names += sorted(name for name in lost if name not in names)
     tier = counts | {
-        "cuts": [[name, lost.get(name, 0)] for name in _names(each.judged)],
+        "cuts": [[name, lost.get(name, 0)] for name in names],
         "objects": len(np.unique(accepted["stock"].to_numpy())),
         "judged": judged,
     }
@@ -304,6 +325,12 @@ def _report(
         f"T0: channel {channel}: {tier['accepted']} of {tier['alerts']} alerts accepted, "
         f"{tier['objects']} objects{known}"
     )
+    for name in names:
+        if name.startswith(RAISED):
+            context.out(
+                f"T0: channel {channel}: {name} for {lost[name]} alerts, which are rejected;"
+                " `ampel-spark explain ALERT_ID` shows its words for one of them"
+            )
 
 
 def _names(judged: ChannelFilter) -> list[str]:

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.dataset import dataset
 
+from ampel_spark.classes import packed
 from ampel_spark.errors import AmpelSparkError
 from ampel_spark.job.configuration.model import ResolvedJob
 from ampel_spark.job.execution.assembling import (
@@ -38,7 +39,7 @@ from ampel_spark.job.execution.assembling import (
     once_by,
 )
 from ampel_spark.job.execution.deciding import decide
-from ampel_spark.job.execution.grid_tasks import GridPass, Work, run_shares
+from ampel_spark.job.execution.grid_tasks import GridPass, GridWork, run_shares
 from ampel_spark.job.execution.inputs import recorded
 from ampel_spark.job.execution.outcomes import failures, outcomes
 from ampel_spark.job.execution.run import (
@@ -73,10 +74,10 @@ from ampel_spark.lake.tasks import run_tasks
 from ampel_spark.t1.gather import FOUND, Gathering, share_of
 from ampel_spark.t1.states import ALL
 from ampel_spark.t2 import runner
-from ampel_spark.t2.registry import packed
 from ampel_spark.t2.trace import Trace
+from ampel_spark.t2.unit import Unit
 
-__all__ = ["Sample", "fits", "run_grid", "warnings_alone"]
+__all__ = ["ResultSample", "fits", "run_grid", "warnings_alone"]
 
 Array = npt.NDArray[Any]
 
@@ -89,7 +90,7 @@ _COUNTED = ("status", "message", "duration_ms", "quality", "doubts")
 
 
 @dataclass(frozen=True)
-class Sample:
+class ResultSample:
     """Objects whose results are returned.
 
     Attributes
@@ -143,7 +144,7 @@ def run_grid(
     parent: Run,
     jobs: Sequence[ResolvedJob],
     lake: Path,
-    sample: Sample,
+    sample: ResultSample,
     *,
     out: Callable[[str], None] = print,
 ) -> list[tuple[Outcome, pa.Table]]:
@@ -157,7 +158,7 @@ def run_grid(
         The variations; each `fits` the run's job.
     lake : Path
         The lake.
-    sample : Sample
+    sample : ResultSample
         The objects whose results are returned.
     out : callable
         Takes lines for the user.
@@ -240,12 +241,12 @@ def _accepted(members: Sequence[_Member], selections: Sequence[Any]) -> pa.Table
     return accepted
 
 
-def _works(members: Sequence[_Member]) -> tuple[list[Any], list[str], list[Work]]:
+def _works(members: Sequence[_Member]) -> tuple[list[Any], list[str], list[GridWork]]:
     """Return the releases, the first run of each, and what is to be done under each of them."""
     releases: dict[str, int] = {}
     made_by: list[str] = []
     found: list[Any] = []
-    works: dict[Any, Work] = {}
+    works: dict[Any, GridWork] = {}
     for member in members:
         release, run_id = member.context.job.calibration, member.run.run_id
         if release.content_hash not in releases:
@@ -258,8 +259,8 @@ def _works(members: Sequence[_Member]) -> tuple[list[Any], list[str], list[Work]
             trace = member.traces[step.name].trace_id
             key = (member.release, step.name, trace, *needs.values())
             if key not in works:
-                works[key] = Work(
-                    len(works), member.release, step.name, packed(step.unit), trace,
+                works[key] = GridWork(
+                    len(works), member.release, step.name, packed(step.unit, Unit), trace,
                     tuple(step.channels), needs, run_id, step.time_limit,
                 )  # fmt: skip
             member.works[step.name] = works[key].number
@@ -267,7 +268,7 @@ def _works(members: Sequence[_Member]) -> tuple[list[Any], list[str], list[Work]
 
 
 def _pass(
-    members: Sequence[_Member], rows: pa.Table, sample: Sample, out: Callable[[str], None]
+    members: Sequence[_Member], rows: pa.Table, sample: ResultSample, out: Callable[[str], None]
 ) -> tuple[GridPass, list[dict[str, Any]]]:
     """Do the works of all shares, and commit what they made, some shares at a time."""
     context = members[0].context
@@ -325,7 +326,7 @@ def _shares(n: int, cores: int, members: Sequence[_Member]) -> int:
     return max(1, least, min(4 * cores, math.ceil(n / 100)))
 
 
-def _kept(members: Sequence[_Member], table: Table, sample: Sample) -> tuple[str, ...]:
+def _kept(members: Sequence[_Member], table: Table, sample: ResultSample) -> tuple[str, ...]:
     """Return the columns of a unit's results that selections, records and the sample read."""
     name = table.name.removeprefix("t2_")
     read = [
@@ -448,7 +449,7 @@ def _finish(
     rows: pa.Table,
     accepted: pa.Table,
     reports: Sequence[Mapping[str, Any]],
-    sample: Sample,
+    sample: ResultSample,
 ) -> pa.Table:
     """Link a variation's states, count its results, select its candidates; return its sample."""
     context, job = member.context, member.context.job
@@ -514,7 +515,7 @@ def _counts(
     }
 
 
-def _sampled(states: pa.Table, results: pa.Table, sample: Sample) -> pa.Table:
+def _sampled(states: pa.Table, results: pa.Table, sample: ResultSample) -> pa.Table:
     """Return ``stock`` and the columns of a sample, for objects that have a result."""
     mine = states.filter(pc.equal(states["channel"], sample.channel))
     mine = mine.filter(pc.is_in(mine["stock"], value_set=pa.array(sample.stocks)))

@@ -29,14 +29,14 @@ from ampel_spark.t1.gather import FOUND, Gathering, once, states_under
 from ampel_spark.t2 import runner
 from ampel_spark.t2.shares import Shelf, Tie, curve_columns, wanted
 
-__all__ = ["GridPass", "Work", "run_shares"]
+__all__ = ["GridPass", "GridWork", "run_shares"]
 
 # Results that become one row group of a file.
 _GROUP = 20_000
 
 
 @dataclass(frozen=True)
-class Work:
+class GridWork:
     """A unit under one trace, on the states of one release, tied to results of other works.
 
     Attributes
@@ -82,7 +82,7 @@ class GridPass:
     releases : tuple of Release
     made_by : tuple of str
         The first run of each release, which its states are of.
-    works : tuple of Work
+    works : tuple of GridWork
         Each after those that it is tied to.
     folders : mapping of str to str
         The folders of tables, by name.
@@ -93,7 +93,7 @@ class GridPass:
     gathering: Gathering
     releases: tuple[Release, ...]
     made_by: tuple[str, ...]
-    works: tuple[Work, ...]
+    works: tuple[GridWork, ...]
     folders: Mapping[str, str]
     kept: Mapping[str, tuple[str, ...]]
 
@@ -194,7 +194,7 @@ class _Share:
                 done[work.number] = self._work(work, mine, done)
         return new
 
-    def _work(self, work: Work, states: pa.Table, done: Mapping[int, Tie]) -> Tie:
+    def _work(self, work: GridWork, states: pa.Table, done: Mapping[int, Tie]) -> Tie:
         """Return the results of a work."""
         unit = runner.unpacked(work.unit)
         columns = unit.output_columns()
@@ -216,10 +216,10 @@ class _Share:
             self.kept.setdefault(work.name, []).append(kept)
         return Tie(results, columns)
 
-    def _compute(self, work: Work, rows: pa.Table) -> pa.Table:
+    def _compute(self, work: GridWork, rows: pa.Table) -> pa.Table:
         return runner.in_child(work.unit, work.trace_id, rows, work.run_id, work.silence)
 
-    def _shelf(self, work: Work) -> Shelf:
+    def _shelf(self, work: GridWork) -> Shelf:
         key = (work.name, work.trace_id)
         if key not in self.shelves:
             there = self._read(f"present-t2_{work.name}")

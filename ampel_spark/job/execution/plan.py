@@ -55,6 +55,7 @@ def plan(job: ResolvedJob, lake: Path, inputs: Inputs) -> Iterator[str]:
         _calibration(job, lake),
         _t2(job),
         (f"T3: {s.name}: channel {s.channel}, {s.select.text}" for s in job.selections),
+        (f"T3: {s.name}: unit {s.spec} of {s.of}" for s in job.samples),
     )
     yield from (f"  {line}" for lines in steps for line in lines)
 
@@ -64,9 +65,11 @@ def _outside(job: ResolvedJob) -> Iterator[str]:
     files: list[Path] = [Path(c.file) for c in job.catalogs.values() if c.file is not None]
     if "/" in job.calibration_source or job.calibration_source.endswith((".yml", ".yaml")):
         files.append(Path(job.calibration_source))
-    for step in job.units:
-        files += step.unit.files()
-        where = step.spec.rpartition(":")[0]
+    files += [file for step in job.units for file in step.unit.files()]
+    files += [file for page in job.samples for file in page.unit.files()]
+    specs = [judge.name for judge in job.filters]
+    specs += [step.spec for step in job.units] + [page.spec for page in job.samples]
+    for where in (spec.rpartition(":")[0] for spec in specs):
         files += [Path(where)] if where.endswith(".py") else []
     base = job.file.parent
     own = (base, Path(__file__).parents[3], conf_dir().parent)

@@ -72,7 +72,12 @@ def column_meanings(
 
 
 def report_content(
-    context: Context, run: Run, found: Mapping[str, Any], results: Results, exported: Sequence[Path]
+    context: Context,
+    run: Run,
+    found: Mapping[str, Any],
+    results: Results,
+    exported: Sequence[Path],
+    made: Sequence[c.SampleOutput] = (),
 ) -> c.ReportContent:
     """Gather the content of a run's report.
 
@@ -87,6 +92,8 @@ def report_content(
     results : dict
         Results of the units.
     exported : sequence of Path
+    made : sequence of SampleOutput
+        By units of T3.
     """
     job = context.job
     limit = job.report.candidates if job.report is not None else 0
@@ -106,6 +113,7 @@ def report_content(
         states=_states(context),
         totals={k: context.counts.t1[k] for k in ("objects", "states")},
         units=[_unit(context, run, result) for result in results.values()],
+        samples=made,
         warnings=warnings,
         notes=[*job.notes, *_off(context)],
         pulls=pulls(context, results),
@@ -114,7 +122,8 @@ def report_content(
 
 def _run(context: Context, run: Run) -> c.RunSummary:
     traces = {f"T0 {channel}": trace for channel, trace in run.traces.t0.items()}
-    traces |= {f"T2 {name}": trace.trace_id or "" for name, trace in run.traces.t2.items()}
+    for tier, units in (("T2", run.traces.t2), ("T3", run.traces.t3)):
+        traces |= {f"{tier} {name}": trace.trace_id or "" for name, trace in units.items()}
     return c.RunSummary(
         run_id=run.run_id,
         job=run.job,
@@ -180,10 +189,10 @@ def _funnel(context: Context, channel: str) -> c.Funnel:
     rules = {cut.name: cut for cut in (MASKED, *channel_filter(job, filter_step).cuts())}
     cuts, left = [], t0["alerts"]
     for name, lost in t0["cuts"]:
-        off = rules[name].needs_stars and filter_step.gaia is None
-        cuts.append(
-            c.FunnelCut("T0", name, left, left - lost, threshold=_rule(rules[name]), off=off)
-        )
+        rule = rules.get(name)  # none of what a filter's own `judge` says
+        off = rule is not None and rule.needs_stars and filter_step.gaia is None
+        text = "" if rule is None else _rule(rule)
+        cuts.append(c.FunnelCut("T0", name, left, left - lost, threshold=text, off=off))
         left -= lost
     steps = [
         Step("alerts", t0["alerts"]),

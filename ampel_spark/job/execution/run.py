@@ -23,14 +23,16 @@ from ampel_spark.archive.committing.chunks import Pinned
 from ampel_spark.archive.committing.ingest import Ingested, ingest
 from ampel_spark.archive.reading.surveys import Survey
 from ampel_spark.archive.truth import TRUTH, insert_truth
+from ampel_spark.classes import with_line
 from ampel_spark.errors import AmpelSparkError, ConfigError
 from ampel_spark.job.configuration.catalogs import catalog_inputs
-from ampel_spark.job.configuration.model import ResolvedJob, SimulationEntry
+from ampel_spark.job.configuration.model import ResolvedJob, SampleStep, SimulationEntry
 from ampel_spark.job.execution.assembling import make_states
 from ampel_spark.job.execution.deciding import decide
 from ampel_spark.job.execution.inputs import Inputs
 from ampel_spark.job.execution.plan import estimate, plan
 from ampel_spark.job.execution.report import column_meanings, light_curves_of, report_content
+from ampel_spark.job.execution.samples import run_samples
 from ampel_spark.job.execution.selecting import candidates
 from ampel_spark.job.execution.tiers import (
     Context,
@@ -65,10 +67,13 @@ from ampel_spark.lake.tables import TABLES
 from ampel_spark.session import get_session
 from ampel_spark.simulate import Simulation, simulate, simulate_rubin
 from ampel_spark.t0.selection import ChannelFilter
+from ampel_spark.t0.verdict import RAISED
 from ampel_spark.t1 import known
 from ampel_spark.t2.trace import Trace, trace_of
 from ampel_spark.t2.unit import EXCEPTION
+from ampel_spark.t3.content import SampleOutput
 from ampel_spark.t3.export import export
+from ampel_spark.t3.registry import t3_trace
 
 __all__ = [
     "Outcome",
@@ -179,21 +184,26 @@ def run_job(
             read = inputs_read(job, versions, inputs.until, selections)
             context = Context(
                 place, job, run_id, versions, folder, inputs.until, out, False, counts, outputs,
-                decisions,
+                decisions, reaches_out=inputs.parent is None and inputs.versions is None,
             )  # fmt: skip
             record_calibration(context)
             found, results = _tiers(context, selections, traces)
+            with _timed(counts, "samples"):
+                made = run_samples(context, run, found, results)
+            written, problems = _export(context, run, found)
+            problems += [f"{m.name} of t3 failed" for m in made if m.failure]
             counts.seconds["total"] = round(time.monotonic() - clock, 2)
-            run = run.finished(
-                *outcome_of(counts),
-                inputs=read,
-                outputs=outputs,
-                counts=counts,
-                decisions=decisions,
+            end = functools.partial(
+                run.finished, inputs=read, outputs=outputs, counts=counts, decisions=decisions
             )
-            written = _export(context, run, found)
+            run = end(*outcome_of(counts, problems))
             if job.report is not None:
-                written["report"] = [_report(context, run, found, results, written, report)]
+                try:
+                    path = _report(context, run, found, results, written, made, report)
+                    written["report"] = [path]
+                except Exception as error:  # what is in the lake stays good
+                    problems.append(_failed(context, "the report", error))
+                    run = end(*outcome_of(counts, problems))
         except BaseException as error:
             # The record says how it ended, whatever ended it; the error goes on to the user.
             known = error if isinstance(error, AmpelSparkError) else explanation(error)
@@ -252,10 +262,16 @@ def begun(
     )
 
 
-def outcome_of(counts: Counts) -> tuple[str, str | None]:
+def outcome_of(counts: Counts, problems: Sequence[str] = ()) -> tuple[str, str | None]:
     """Return the status of a run that went through, and what is to say of it."""
     failed = sum(tier["statuses"].get(str(EXCEPTION), 0) for tier in counts.t2.values())
-    return (PARTIAL, f"{failed} results are exceptions") if failed else (GOOD, None)
+    unjudged = sum(
+        n for tier in counts.t0.values() for name, n in tier["cuts"] if name.startswith(RAISED)
+    )
+    said = [f"{failed} results are exceptions"] if failed else []
+    said += [f"filters raised exceptions for {unjudged} alerts"] if unjudged else []
+    said += problems
+    return (PARTIAL, ", ".join(said)) if said else (GOOD, None)
 
 
 @explained()
@@ -422,7 +438,13 @@ def _traces(
             for name, trace in traces.items()
         },
         known.trace(),
+        {s.name: _t3_trace(s) for s in job.samples},
     )
+
+
+def _t3_trace(step: SampleStep) -> UnitTrace:
+    trace_id, content = t3_trace(step.unit, step.spec)
+    return UnitTrace(trace_id, step.spec, None, content)
 
 
 @contextlib.contextmanager
@@ -432,9 +454,19 @@ def _timed(counts: Counts, name: str) -> Iterator[None]:
     counts.seconds[name] = round(time.monotonic() - started, 2)
 
 
-def _export(context: Context, run: Run, found: dict[str, Any]) -> dict[str, list[Path]]:
-    """Write what the selections export, and return the files under ``export``."""
+def _failed(context: Context, what: str, error: Exception) -> str:
+    """Print that something could not be made, which costs nothing else, and return it in words."""
+    text = str(error) if isinstance(error, AmpelSparkError) else with_line(error)
+    context.out(f"warning: {what} failed: {text}")
+    return f"{what} failed"
+
+
+def _export(
+    context: Context, run: Run, found: dict[str, Any]
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """Write what the selections export; return the files under ``export``, and what failed."""
     written: list[Path] = []
+    problems: list[str] = []
     job, lake = context.job, context.lake
     for selection in job.selections:
         for kind in selection.export:
@@ -444,18 +476,12 @@ def _export(context: Context, run: Run, found: dict[str, Any]) -> dict[str, list
             table = found[selection.name]
             states = table["state_id"].to_pylist()
             curves = functools.partial(light_curves_of, context, states)
-            written.append(
-                export(
-                    table,
-                    path,
-                    kind,
-                    run_id=run.run_id,
-                    units=units,
-                    descriptions=meanings,
-                    curves=curves,
-                )
-            )
-    return {"export": written}
+            about: dict[str, Any] = {"units": units, "descriptions": meanings, "curves": curves}
+            try:
+                written.append(export(table, path, kind, run_id=run.run_id, **about))
+            except Exception as error:  # the candidates are in the lake, whatever a format takes
+                problems.append(_failed(context, f"export {path.name}", error))
+    return {"export": written}, problems
 
 
 def _report(
@@ -464,6 +490,7 @@ def _report(
     found: dict[str, Any],
     results: Results,
     written: Mapping[str, list[Path]],
+    made: Sequence[SampleOutput],
     path: Path | None,
 ) -> Path:
     from ampel_spark.t3.report import write_report
@@ -471,7 +498,7 @@ def _report(
     path = path or context.lake.root / "reports" / f"{run.run_id}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     context.out("report: drawing")
-    write_report(path, report_content(context, run, found, results, written["export"]))
+    write_report(path, report_content(context, run, found, results, written["export"], made))
     latest = path.parent / "latest.html"
     if path.parent == context.lake.root / "reports":
         shutil.copyfile(path, latest)

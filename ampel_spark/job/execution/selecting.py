@@ -17,7 +17,7 @@ from ampel_spark.t3.selection import Selection, losses, select
 
 if TYPE_CHECKING:
     from ampel_spark.job.configuration.model import SelectionStep
-    from ampel_spark.job.execution.assembling import States
+    from ampel_spark.job.execution.assembling import RunStates
     from ampel_spark.job.execution.tiers import Context, Results
 
 __all__ = ["candidates", "candidates_of", "candidates_table", "columns_read", "with_alerts"]
@@ -28,7 +28,7 @@ _STATE = ("channel", "stock", "state_id", "name", "n_detections", "n_upper_limit
 
 
 def candidates(
-    context: Context, states: States, results: Results, accepted: pa.Table
+    context: Context, states: RunStates, results: Results, accepted: pa.Table
 ) -> dict[str, pa.Table]:
     """T3: select, rank and write the candidates; return them by the name of the selection."""
     mine = with_alerts(context, states.rows, accepted)

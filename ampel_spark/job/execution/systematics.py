@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ampel_spark.errors import ConfigError, LakeError
-from ampel_spark.job.comparison.cosmology import Sample, fit_flat_lcdm
 from ampel_spark.job.comparison.shifts import Shift, changed_minimum, shift_of
 from ampel_spark.job.comparison.sides import Side, common_ids, frame_of, links_of
 from ampel_spark.job.comparison.systematics import (
@@ -42,6 +41,7 @@ from ampel_spark.lake.commits import insert
 from ampel_spark.lake.reading import read
 from ampel_spark.lake.runs import Run, find_run
 from ampel_spark.lake.tables import TABLES
+from ampel_spark.t3.cosmology import DistanceSample, fit_flat_lcdm
 from ampel_spark.t3.pages import write_page
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _varied(
 
     Those that go through one pass are run together, the others one after the other.
     """
-    from ampel_spark.job.execution.grid import Sample, fits, run_grid, warnings_alone
+    from ampel_spark.job.execution.grid import ResultSample, fits, run_grid, warnings_alone
     from ampel_spark.job.execution.run import run_job
 
     nominal = load_recorded(parent, lake=lake)
@@ -140,7 +140,9 @@ def _varied(
     alike = [i for i, job in enumerate(jobs) if fits(nominal, job)]
     found: dict[int, tuple[Outcome, dict[str, Array]]] = {}
     columns = ["status", *sorted(_needed(entry))]
-    sample = Sample(parent.selections[entry.selection]["channel"], entry.unit, stocks, columns)
+    sample = ResultSample(
+        parent.selections[entry.selection]["channel"], entry.unit, stocks, columns
+    )
     out(f"systematics: {len(alike)} of {len(jobs)} variations in one pass")
     made = run_grid(parent, [jobs[i] for i in alike], lake, sample, out=out)
     for i, (outcome, table) in zip(alike, made, strict=True):
@@ -158,7 +160,7 @@ def _job_of(parent: Run, variation: VariationEntry, lake: Path) -> ResolvedJob:
     """Return the job of a variation: that of the run, without what it writes beside the lake."""
     job = load_recorded(parent, variation.settings, variation.calibration, lake)
     plain = tuple(dataclasses.replace(s, export=()) for s in job.selections)
-    return dataclasses.replace(job, report=None, systematics=None, selections=plain)
+    return dataclasses.replace(job, report=None, systematics=None, selections=plain, samples=())
 
 
 def write_results(lake: Path, grid: Grid, page: Path | None = None) -> list[Path]:
@@ -205,13 +207,15 @@ def _with_cosmology(grid: Grid, lake: Path, run: Run, entry: SystematicsEntry) -
     settings: dict[str, Any] = entry.cosmology.model_dump()
     settings |= {"alpha": entry.distance.alpha, "beta": entry.distance.beta}
     fits = {
-        "statistics alone": fit_flat_lcdm(Sample.without_shifts(sample), **settings),
+        "statistics alone": fit_flat_lcdm(DistanceSample.without_shifts(sample), **settings),
         "with systematics": fit_flat_lcdm(sample, **settings),
     }
     return dataclasses.replace(grid, cosmology=fits, redshifts=z)
 
 
-def _sample(grid: Grid, lake: Path, run: Run, entry: SystematicsEntry) -> tuple[Sample, Array]:
+def _sample(
+    grid: Grid, lake: Path, run: Run, entry: SystematicsEntry
+) -> tuple[DistanceSample, Array]:
     """Return what a cosmology fit takes of those with distances everywhere, and all redshifts."""
     column = _columns_of(lake, run, entry, grid.stocks, ("z", "fitted", "covariance"))
     z = np.array([np.nan if v is None else v for v in column["z"]], float)
@@ -245,7 +249,7 @@ def _sample(grid: Grid, lake: Path, run: Run, entry: SystematicsEntry) -> tuple[
     covariance *= slope[:, :, None] * slope[:, None, :]
     good = np.isfinite(z) & (z > 0) & np.isfinite(values).all(axis=1)
     good &= np.isfinite(covariance).all(axis=(1, 2)) & np.isfinite(moved).all(axis=(0, 2))
-    return Sample(z[good], values[good], covariance[good], moved[:, good]), z
+    return DistanceSample(z[good], values[good], covariance[good], moved[:, good]), z
 
 
 def _columns_of(

@@ -43,7 +43,7 @@ from ampel_spark.t2.trace import Trace
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from ampel_spark.job.execution.assembling import States
+    from ampel_spark.job.execution.assembling import RunStates
 
 __all__ = [
     "Computed",
@@ -109,8 +109,10 @@ class Context:
     counts : Counts
     outputs, decisions : dict
         For the run's record.
-    states : States or None
+    states : RunStates or None
         The states, once they are made.
+    reaches_out : bool
+        Whether units of T3 may reach people and services outside: not in a run again.
     """
 
     lake: Lake
@@ -124,7 +126,8 @@ class Context:
     counts: Counts = field(default_factory=Counts)
     outputs: dict[str, int] = field(default_factory=dict)
     decisions: dict[str, DecisionRef] = field(default_factory=dict)
-    states: States | None = None
+    states: RunStates | None = None
+    reaches_out: bool = False
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Compute `rows` once, into staging, and return them from there."""
@@ -265,7 +268,7 @@ def own_types(context: Context) -> dict[str, str]:
     return {name: types[name] for name in sorted(read)}
 
 
-def fit_units(context: Context, states: States, traces: dict[str, Trace]) -> Results:
+def fit_units(context: Context, states: RunStates, traces: dict[str, Trace]) -> Results:
     """T2: run every unit on the states that want it and lack a result.
 
     Returns
@@ -296,7 +299,7 @@ def _headers(context: Context, states: DataFrame) -> DataFrame | None:
 def _run_unit(
     context: Context,
     step: UnitStep,
-    states: States,
+    states: RunStates,
     headers: DataFrame | None,
     trace: Trace,
     done: Results,
@@ -395,7 +398,7 @@ def _wanted(
     context: Context,
     step: UnitStep,
     mine: DataFrame,
-    states: States,
+    states: RunStates,
     headers: DataFrame | None,
     done: Results,
 ) -> DataFrame:

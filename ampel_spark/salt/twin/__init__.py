@@ -7,6 +7,6 @@ is some hundred times slower.
 """
 
 from ampel_spark.salt.twin.fit import fit_range, predict_range
-from ampel_spark.salt.twin.model import Model
+from ampel_spark.salt.twin.model import PlainModel
 
-__all__ = ["Model", "fit_range", "predict_range"]
+__all__ = ["PlainModel", "fit_range", "predict_range"]

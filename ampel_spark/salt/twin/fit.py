@@ -9,7 +9,7 @@ from ampel_spark.salt import records
 from ampel_spark.salt.options import Settings, Targets
 from ampel_spark.salt.records import Output, Points
 from ampel_spark.salt.tables import REFERENCE_ZP, Tables
-from ampel_spark.salt.twin.model import T0, X0, X1, C, Model, Z
+from ampel_spark.salt.twin.model import T0, X0, X1, C, PlainModel, Z
 from ampel_spark.salt.twin.object import LARGEST, SMALLEST, Object
 from ampel_spark.salt.twin.rounds import covariance_rounds, cross_edges, try_beside, walk_redshifts
 from ampel_spark.salt.twin.starts import edge_distance, find_starts, search
@@ -185,7 +185,7 @@ def _make_object(
     dust = targets.ebv[i] * targets.law[targets.law_row[i]]
     unset = np.full(5, np.nan)
     sn = Object(
-        model=Model(tables, dust),
+        model=PlainModel(tables, dust),
         settings=settings,
         time=points.time[index] - origin,
         flux=flux,
@@ -266,7 +266,7 @@ def predict_range(
         z, t0, x0, x1, c = parameters[i]
         if not (np.all(np.isfinite(parameters[i])) and tables.z_min <= z <= tables.z_max):
             continue
-        model = Model(tables, targets.ebv[i] * targets.law[targets.law_row[i]])
+        model = PlainModel(tables, targets.ebv[i] * targets.law[targets.law_row[i]])
         covered = (tables.band_min > tables.model_min * (1.0 + z)) & (
             tables.band_max < tables.model_max * (1.0 + z)
         )

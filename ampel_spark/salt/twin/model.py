@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ampel_spark.salt.tables import VARIANCE_FLOOR, Tables
 
-__all__ = ["Model", "interpolate"]
+__all__ = ["PlainModel", "interpolate"]
 
 Array = NDArray[np.float64]
 
@@ -17,7 +17,7 @@ Z, T0, X0, X1, C = range(5)
 
 
 @dataclass(frozen=True)
-class Model:
+class PlainModel:
     """Band fluxes of SALT from the tables, with the Milky Way's dust towards one object."""
 
     tables: Tables

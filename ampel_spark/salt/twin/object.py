@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from ampel_spark.salt.options import Settings
-from ampel_spark.salt.twin.model import T0, X0, X1, C, Model, Z
+from ampel_spark.salt.twin.model import T0, X0, X1, C, PlainModel, Z
 
 __all__ = ["Object"]
 
@@ -28,7 +28,7 @@ SMALLEST, LARGEST = 1e-140, 1e140
 class Object:
     """One object's usable points (times from the earliest), its model, limits and weights."""
 
-    model: Model
+    model: PlainModel
     settings: Settings
     time: Array
     flux: Array

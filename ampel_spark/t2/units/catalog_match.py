@@ -20,11 +20,11 @@ from pydantic import (
     model_validator,
 )
 
-from ampel_spark.lightcurve import DETECTION, LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import DETECTION, LightCurveBatch
 from ampel_spark.sky.catalogs import Catalog, StoredCatalog, open_catalog
 from ampel_spark.sky.matching import Pairs, first_of_each, within_counts
 from ampel_spark.sky.where import Condition
-from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO, Column, Refusal, Unit
+from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO, Column, Unit
 
 __all__ = ["CatalogMatch", "Match", "Radius", "positions"]
 
@@ -288,14 +288,6 @@ class CatalogMatch(Match, Unit):
         """Return positions and their epochs: no photometry is looked at."""
         places = np.transpose(positions(batch, self.position)).tolist()
         return [" ".join(map(repr, place)) for place in places]
-
-    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-        """Match one position."""
-        found = self.process_batch(LightCurveBatch.of([light_curve]))
-        if found["status"][0] != 0:
-            raise Refusal(found["message"][0], int(found["status"][0]))
-        out = ("status", "message")
-        return {name: values[0].as_py() for name, values in found.items() if name not in out}
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         """Match many positions at once, each place once."""

@@ -17,7 +17,7 @@ from ampel_spark.classifiers.settings import Classifier, read_classifier
 from ampel_spark.classifiers.taxonomy import NAMES
 from ampel_spark.errors import ConfigError
 from ampel_spark.files import stamp
-from ampel_spark.lightcurve import LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import LightCurveBatch
 from ampel_spark.settings import conf_file
 from ampel_spark.t2.unit import MISSING_DEPENDENCY, Column, Unit
 
@@ -42,7 +42,7 @@ class TiedColumn(_Part):
     "Column of it."
 
 
-class Redshift(_Part):
+class ClassifyRedshift(_Part):
     """Where redshifts come from."""
 
     unit: str
@@ -77,7 +77,7 @@ class Classify(Unit):
     numbers: dict[str, TiedColumn] = Field(default_factory=dict)
     "More numbers that models and priors take, as of the host: name, and where it is from."
 
-    redshift: Redshift | None = None
+    redshift: ClassifyRedshift | None = None
     "Redshifts; none by default."
 
     quantiles: bool = False
@@ -114,11 +114,6 @@ class Classify(Unit):
     def states_per_task(self) -> int:
         """Return many: ten thousand states take a second."""
         return 2000
-
-    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-        """Classify one state, as `process_batch` does many."""
-        found = self.process_batch(LightCurveBatch.of([light_curve]))
-        return {name: values[0] for name, values in found.items()}
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         """Classify many states at once."""

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ampel_spark.events.matching import EventIndex, EventMatches, Times
 from ampel_spark.events.reading import index_of
-from ampel_spark.lightcurve import DETECTION, LightCurve, LightCurveBatch
-from ampel_spark.t2.unit import MISSING_INFO, Column, Refusal, Unit
+from ampel_spark.lightcurve import DETECTION, LightCurveBatch
+from ampel_spark.t2.unit import MISSING_INFO, Column, Unit
 
 __all__ = ["EventMatch", "Tied", "object_times"]
 
@@ -138,14 +138,6 @@ class EventMatch(Unit):
             for a, d, low, high in zip(ra.tolist(), dec.tolist(), times.offsets[:-1].tolist(),
                                        times.offsets[1:].tolist(), strict=True)
         ]  # fmt: skip
-
-    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-        """Match one object: a batch of one."""
-        found = self.process_batch(LightCurveBatch.of([light_curve]))
-        if found["status"][0] != 0:
-            raise Refusal(found["message"][0], int(found["status"][0]))
-        out = ("status", "message")
-        return {name: values[0].as_py() for name, values in found.items() if name not in out}
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         """Match many objects at once."""

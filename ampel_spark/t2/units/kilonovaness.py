@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ampel_spark.errors import ConfigError
 from ampel_spark.expressions import parse
 from ampel_spark.expressions.kinds import BOOLEAN
-from ampel_spark.lightcurve import DETECTION, LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import DETECTION, LightCurveBatch
 from ampel_spark.problems import read_model
 from ampel_spark.settings import conf_file
 from ampel_spark.t2.unit import Column, Unit
 
-__all__ = ["Kilonovaness", "Scores", "Term", "quantities"]
+__all__ = ["Kilonovaness", "Scores", "ScoreTerm", "quantities"]
 
 Array = npt.NDArray[Any]
 
@@ -30,7 +30,7 @@ _TAKEN: tuple[_Quantity, ...] = get_args(_Quantity)
 _MADE = ("host_kpc", "reduced_chisq", "peak_mag", "peak_absmag", "absmag_ampel")
 
 
-class Term(BaseModel):
+class ScoreTerm(BaseModel):
     """A term of a score: points and conditions, of which the first that holds counts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,7 +65,7 @@ class Scores(BaseModel):
     description: str = ""
     gold: float = Field(default=0.9, description="rank above which a candidate is gold")
     rejects: tuple[str, ...] = Field(default=(), description="rejects that every object has")
-    terms: tuple[Term, ...] = Field(min_length=1)
+    terms: tuple[ScoreTerm, ...] = Field(min_length=1)
 
 
 class Kilonovaness(Unit):
@@ -132,11 +132,6 @@ class Kilonovaness(Unit):
     def states_per_task(self) -> int:
         """Return how many objects are worth starting a task."""
         return 1000
-
-    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-        """Score one object: a batch of one."""
-        found = self.process_batch(LightCurveBatch.of([light_curve]))
-        return {name: values[0].as_py() for name, values in found.items()}
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         """Score many objects at once."""
@@ -214,7 +209,7 @@ def _peak_mag(batch: LightCurveBatch) -> Array:
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def _points(term: Term, table: pa.Table) -> Array:
+def _points(term: ScoreTerm, table: pa.Table) -> Array:
     """Return the points of a term for each row; NaN where a quantity of it is not known."""
     found = np.zeros(len(table))
     left = np.ones(len(table), bool)

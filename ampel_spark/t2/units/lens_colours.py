@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from astropy.cosmology import WMAP9
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ampel_spark.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import DETECTION, FORCED, LightCurveBatch
 from ampel_spark.t2.fits.points import FIELDS, replaced_by_forced
-from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO, Column, Refusal, Unit
+from ampel_spark.t2.unit import MISSING_DEPENDENCY, MISSING_INFO, Column, Unit
 
 __all__ = ["EPOCHS", "ColourCut", "LensColours"]
 
@@ -165,14 +165,6 @@ class LensColours(Unit):
     def states_per_task(self) -> int:
         """Return how many light curves are worth a task of their own."""
         return 1000
-
-    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-        """Take one light curve: a batch of one."""
-        columns = self.process_batch(LightCurveBatch.of([light_curve]))
-        row = {k: v[0].as_py() if isinstance(v, pa.Array) else v[0] for k, v in columns.items()}
-        if row["status"]:
-            raise Refusal(str(row["message"]), int(row["status"]))
-        return row
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         """Take many light curves at once."""

@@ -22,7 +22,7 @@ from ampel_spark.t2.fits import models
 from ampel_spark.t2.fits.points import FIELDS, Choice, FitPoints, choose, numbers
 from ampel_spark.t2.fits.results import texts
 from ampel_spark.t2.fits.targets import Dust, FitTargets, Redshift, targets_of, tied_columns
-from ampel_spark.t2.unit import Column, Refusal, Unit
+from ampel_spark.t2.unit import Column, Unit
 
 __all__ = ["LensEvidence"]
 
@@ -188,17 +188,6 @@ class LensEvidence(Unit):
         )  # fmt: skip
         self._fit(points, targets, np.array([0.1]), np.array([self.least_sigma]))
         return None
-
-    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-        """Take one light curve: a batch of one."""
-        columns = self.process_batch(LightCurveBatch.of([light_curve]))
-        row = {
-            k: v[0].as_py() if isinstance(v, pa.Scalar | pa.Array) else v[0]
-            for k, v in columns.items()
-        }
-        if row["status"]:
-            raise Refusal(str(row["message"]), int(row["status"]))
-        return row
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         """Take many light curves at once."""

@@ -132,7 +132,8 @@ class RedshiftDigest(Unit):
         }
         found = [*self._redshifts(light_curve, table)]
         if not found:
-            return result
+            unknown = self._unknown(light_curve, table)
+            return result | ({"message": unknown} if unknown else {})
         groups, _, redshifts, distances = zip(*found, strict=True)
         result |= {
             "z_all": [*redshifts],
@@ -157,6 +158,23 @@ class RedshiftDigest(Unit):
             "n_z": len(mine),
             "z_sources": [source for _, source, _, _ in mine],
         }
+
+    def _unknown(self, light_curve: LightCurve, table: _Sources) -> str:
+        """Say so where the table of sources knows none of the catalogues that were matched."""
+        rows = {entry: light_curve.results.get(entry) or {} for entry in self.matches}
+        matched = {
+            entry if key == "matched" else key.removesuffix("_matched")
+            for entry, row in rows.items()
+            for key in row
+            if key == "matched" or key.endswith("_matched")
+        }
+        known = {*table.redshifts, *(colour.source for colour in table.colours.values())}
+        if not matched or matched & known:
+            return ""
+        return (
+            f"the table of sources knows none of the catalogues {', '.join(sorted(matched))}:"
+            " name one that does by 'sources', or call the entry as a source of the table"
+        )
 
     def _redshifts(
         self, light_curve: LightCurve, table: _Sources

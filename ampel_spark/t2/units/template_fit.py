@@ -15,14 +15,14 @@ from pydantic import AfterValidator, Field
 from scipy.stats import chi2
 
 from ampel_spark.errors import ConfigError, nearest
-from ampel_spark.lightcurve import DETECTION, FORCED, LightCurve, LightCurveBatch
+from ampel_spark.lightcurve import DETECTION, FORCED, LightCurveBatch
 from ampel_spark.salt.photometry import LightCurves
 from ampel_spark.t2.fits import models
 from ampel_spark.t2.fits.points import FIELDS, Choice, FitPoints, choose, numbers
 from ampel_spark.t2.fits.results import texts
 from ampel_spark.t2.fits.targets import Dust, FitTargets, Redshift, targets_of, tied_columns
 from ampel_spark.t2.fits.templates import named_templates, template_of_file, template_paths
-from ampel_spark.t2.unit import Column, Refusal, Unit
+from ampel_spark.t2.unit import Column, Unit
 from ampel_spark.templates import TemplateFitter, TemplateResult
 
 __all__ = ["TemplateFit"]
@@ -141,14 +141,6 @@ class TemplateFit(Unit):
     def point_fields(self) -> Sequence[str]:
         """Return what of each point the fit reads."""
         return FIELDS if self.redshift.catalog is None else (*FIELDS, "ra", "dec")
-
-    def process(self, light_curve: LightCurve) -> Mapping[str, Any]:
-        """Fit one light curve: a batch of one."""
-        columns = self.process_batch(LightCurveBatch.of([light_curve]))
-        row = {name: _scalar(values[0]) for name, values in columns.items()}
-        if row["chisq"] is None:
-            raise Refusal(str(row["message"]), int(row["status"]))
-        return row
 
     def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
         """Fit many light curves at once."""
@@ -286,7 +278,3 @@ def _masked(values: Any, good: Array) -> Any:
         return values
     absent = ~good | np.isnan(values) if values.dtype.kind == "f" else ~good
     return pa.array(values, mask=absent)
-
-
-def _scalar(value: Any) -> Any:
-    return value.as_py() if isinstance(value, pa.Scalar) else value.item()

@@ -386,7 +386,8 @@ def test_files_that_are_broken_are_told_with_the_reason(
     assert (done.files, done.packets, done.broken) == (7, 0, 7)
     assert lines[-7:] == [
         *(
-            f"ingest: broken after 0 packets: {tmp_path / f'{n}.tar'}: tar: truncated header"
+            f"ingest: broken after 0 packets: {tmp_path / f'{n}.tar'}: "
+            f"no tar, but text: 'hello world {n}' …"
             for n in range(5)
         ),
         "ingest: broken: 2 files more",

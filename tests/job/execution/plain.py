@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -135,6 +135,7 @@ class Bright:
     """A filter of one cut: fainter than `limit` is rejected."""
 
     limit: float = 19.0
+    judges: ClassVar[bool] = False
 
     def cuts(self) -> list[Any]:
         return [SimpleNamespace(name="too_faint", needs_stars=False)]

@@ -14,7 +14,7 @@ import pytest
 
 from ampel_spark.calibration.release import RAW, Release, Rule, Selects
 from ampel_spark.job.execution import assembling
-from ampel_spark.job.execution.assembling import States, make_states
+from ampel_spark.job.execution.assembling import RunStates, make_states
 from ampel_spark.job.execution.deciding import ACCEPTED
 from ampel_spark.job.execution.tiers import Context
 from ampel_spark.lake.commits import insert
@@ -49,7 +49,7 @@ def lake(tmp_path: Path) -> PlainLake:
 class Made:
     """A run's T1, and how many states it had to assemble."""
 
-    def __init__(self, made: Context, states: States, assembled: int) -> None:
+    def __init__(self, made: Context, states: RunStates, assembled: int) -> None:
         self.context, self.states, self.assembled = made, states, assembled
 
     @property

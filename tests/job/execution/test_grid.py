@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from ampel_spark.job.configuration.load import load_recorded
 from ampel_spark.job.configuration.model import ResolvedJob
 from ampel_spark.job.execution import grid
-from ampel_spark.job.execution.grid import Sample, fits, run_grid
+from ampel_spark.job.execution.grid import ResultSample, fits, run_grid
 from ampel_spark.job.execution.inputs import recorded
 from ampel_spark.job.execution.run import run_job
 from ampel_spark.lake.comparison import first_difference
@@ -36,7 +36,7 @@ VARIATIONS: Sequence[tuple[str | None, Sequence[str]]] = (
     ("quadrants", ("t2.salt_fit.config.dust.scale=0.95",)),
     (None, ("t2.salt_fit.config.zero_points.ztfr=0.01", "t2.salt_fit.config.band_shifts.ztfg=10")),
 )
-SAMPLE = Sample("SN", "salt_fit", np.zeros(0, np.int64), ("status", "x0", "c"))
+SAMPLE = ResultSample("SN", "salt_fit", np.zeros(0, np.int64), ("status", "x0", "c"))
 TABLES = {
     "states": ("state_id",),
     "state_channels": ("run_id", "channel", "stock", "state_id"),

@@ -25,7 +25,7 @@ from scipy.optimize import minimize, minimize_scalar
 
 from ampel_spark.errors import LakeError
 
-__all__ = ["CosmologyFit", "Sample", "distance_moduli", "fit_flat_lcdm"]
+__all__ = ["CosmologyFit", "DistanceSample", "distance_moduli", "fit_flat_lcdm"]
 
 Array = npt.NDArray[np.float64]
 
@@ -41,7 +41,7 @@ _FEWEST = 10
 
 
 @dataclass(frozen=True)
-class Sample:
+class DistanceSample:
     """Fits of N supernovae, and their shifts in K variations.
 
     Attributes
@@ -61,7 +61,7 @@ class Sample:
     shifts: Array
 
     @classmethod
-    def without_shifts(cls, sample: Sample) -> Sample:
+    def without_shifts(cls, sample: DistanceSample) -> DistanceSample:
         """Return a sample as if it had statistical errors alone."""
         return cls(sample.z, sample.values, sample.covariance, sample.shifts[:0])
 
@@ -120,7 +120,7 @@ def distance_moduli(z: Array, om0: float) -> Array:
 
 
 def fit_flat_lcdm(
-    sample: Sample,
+    sample: DistanceSample,
     *,
     alpha: float,
     beta: float,
@@ -132,7 +132,7 @@ def fit_flat_lcdm(
 
     Parameters
     ----------
-    sample : Sample
+    sample : DistanceSample
     alpha, beta : float
         Values, or where they are free the first guess.
     free : bool
@@ -188,7 +188,7 @@ def fit_flat_lcdm(
 class _Problem:
     """Chi square of a sample, with M integrated out."""
 
-    def __init__(self, sample: Sample, velocity: float) -> None:
+    def __init__(self, sample: DistanceSample, velocity: float) -> None:
         self.sample = sample
         z = sample.z
         self.noise = (5.0 * velocity / (_LIGHT * z * np.log(10.0))) ** 2 + (_LENSING * z) ** 2

@@ -7,12 +7,12 @@ import pytest
 from astropy.cosmology import FlatLambdaCDM
 
 from ampel_spark.errors import LakeError
-from ampel_spark.job.comparison.cosmology import Sample, distance_moduli, fit_flat_lcdm
+from ampel_spark.t3.cosmology import DistanceSample, distance_moduli, fit_flat_lcdm
 
 TRUTH = {"om0": 0.3, "alpha": 0.14, "beta": 3.1, "sigma_int": 0.1}
 
 
-def sample(n: int = 500, seed: int = 1, z_most: float = 1.0) -> Sample:
+def sample(n: int = 500, seed: int = 1, z_most: float = 1.0) -> DistanceSample:
     rng = np.random.default_rng(seed)
     z = rng.uniform(0.02, z_most, n)
     x1, c = rng.normal(size=n), 0.1 * rng.normal(size=n)
@@ -23,7 +23,7 @@ def sample(n: int = 500, seed: int = 1, z_most: float = 1.0) -> Sample:
     errors = np.array([0.05, 0.3, 0.03])
     values = np.transpose([mb, x1, c]) + errors * rng.normal(size=(n, 3))
     covariance = np.broadcast_to(np.diag(errors**2), (n, 3, 3))
-    return Sample(z, values, covariance, np.zeros((0, n, 3)))
+    return DistanceSample(z, values, covariance, np.zeros((0, n, 3)))
 
 
 @pytest.mark.parametrize("om0", [0.0, 0.3, 1.0])
@@ -58,13 +58,15 @@ def test_a_systematic_that_grows_with_redshift_widens_omega_m() -> None:
     shifts = np.zeros((2, len(plain.z), 3))
     shifts[0, :, 0] = 0.05 * plain.z
     shifts[1, :, 2] = 0.01
-    systematic = Sample(plain.z, plain.values, plain.covariance, shifts)
+    systematic = DistanceSample(plain.z, plain.values, plain.covariance, shifts)
     settings = {"alpha": 0.14, "beta": 3.1, "free": False, "sigma_int": 0.1}
-    narrow = fit_flat_lcdm(Sample.without_shifts(systematic), **settings)
+    narrow = fit_flat_lcdm(DistanceSample.without_shifts(systematic), **settings)
     wide = fit_flat_lcdm(systematic, **settings)
     assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)
     # the second moves all distances together, and that is in M
-    common = fit_flat_lcdm(Sample(plain.z, plain.values, plain.covariance, shifts[1:]), **settings)
+    common = fit_flat_lcdm(
+        DistanceSample(plain.z, plain.values, plain.covariance, shifts[1:]), **settings
+    )
     assert common.om0 == pytest.approx(narrow.om0, abs=1e-4)
     assert common.high == pytest.approx(narrow.high, abs=1e-4)
 

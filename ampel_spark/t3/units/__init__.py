@@ -1,0 +1,1 @@
+"""The units of T3 that come with the package."""
