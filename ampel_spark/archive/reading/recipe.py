@@ -152,6 +152,7 @@ def _groups(
     return {name: np.array(found[name], np.int64) for name in sorted(found)}
 
 
+@np.errstate(over="ignore", invalid="ignore")  # an error near zero has an infinite S/N
 def peak_time(groups: Mapping[str, Rows], jd: Floats, number: Mapping[str, Floats]) -> float | None:
     """Return when a transient was at its maximum: where the running median of S/N is highest.
 

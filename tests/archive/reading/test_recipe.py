@@ -104,6 +104,16 @@ def test_a_baseline_is_taken_after_the_transient_where_too_little_is_before(tmp_
     assert note["baseline_points"] == 51
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_error_so_small_that_its_ratio_overflows_is_no_maximum(tmp_path: Path) -> None:
+    tiny = [{"jd": PEAK - 300 + i / 100, "forcediffimflux": level, "forcediffimfluxunc": 1e-320}
+            for i, level in enumerate((5000.0, -5000.0))]  # fmt: skip
+    points, own = read(written(made(6, range(-400, 60, 4), 5.0) + tiny, tmp_path / "req1_lc.txt"))
+    (note,) = own["recipe"].values()
+    assert (len(points), note["baseline_from"]) == (117, "before")
+    assert note["baseline"] == pytest.approx(5.0, abs=4.0)
+
+
 def test_rows_that_are_not_usable_are_in_no_baseline_and_no_median(tmp_path: Path) -> None:
     rows = made(5, range(-400, 60, 4), 5.0)
     bad = [{"jd": PEAK - 300 + i / 100, "forcediffimflux": 5000.0, "forcediffimchisq": 99.0} | why
