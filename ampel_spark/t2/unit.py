@@ -210,6 +210,8 @@ class Unit(BaseModel):
         found = self.process_batch(LightCurveBatch.of([light_curve]))
         if found is None:
             raise NotImplementedError(f"{type(self).__name__} must define process or process_batch")
+        if lengths := {name: len(each) for name, each in found.items() if len(each) != 1}:
+            raise ValueError(f"process_batch returned {lengths} values for 1 light curve")
         row = {name: _plain(values[0]) for name, values in found.items()}
         status, message = row.pop("status", OK), row.pop("message", None)
         if status != OK and all(map(_is_nothing, row.values())):
