@@ -737,7 +737,7 @@ def _one(
     try:
         if missing:
             raise Refusal(f"no result of {', '.join(missing)}", MISSING_DEPENDENCY)
-        result = _checked(unit.process(curve), columns)
+        result = _checked(_processed(unit, columns, curve), columns)
         status, message = _outcome(result.pop("status", OK), result.pop("message", None))
     except Refusal as refusal:
         status, message = refusal.status, str(refusal)
@@ -751,6 +751,18 @@ def _outcome(status: Any, message: Any) -> tuple[int, str | None]:
     if not isinstance(message, str | None):
         raise TypeError(f"message is {message!r}, no text")
     return pa.scalar(int(status), pa.int32()).as_py(), message and message[:_MESSAGE]
+
+
+def _processed(unit: Unit, columns: Sequence[Column], curve: LightCurve) -> Mapping[str, Any]:
+    """Return a unit's columns for one light curve: of a batch form, as strictly as of many."""
+    if type(unit).process is not Unit.process:
+        return unit.process(curve)
+    found = _at_once(unit, columns, LightCurveBatch.of([curve]))
+    if found is None:
+        return unit.process(curve)  # which says what is missing
+    status, message, _, values = found
+    row = {name: column[0].as_py() for name, column in values.items()}
+    return row | {"status": status[0].as_py(), "message": message[0].as_py()}
 
 
 def _check_names(result: Mapping[str, Any], columns: Sequence[Column]) -> None:

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from ampel_spark.lake.commits import insert_parts
 from ampel_spark.lake.lake import Lake
+from ampel_spark.t1.assemble import batch_of
 from ampel_spark.t2 import Column, LightCurve, LightCurveBatch, Refusal, Unit, runner
 from ampel_spark.t2.registry import build
 from tests.t2.staged import curves
@@ -173,6 +174,27 @@ def test_a_batch_form_is_held_to_its_columns_and_to_one_value_a_light_curve() ->
         rows = runner.compute_batch(unit, curves([[18.0], [18.0]]), "t").to_pylist()
         assert [r["status"] for r in rows] == [-4, -4]
         assert text in rows[0]["message"]
+
+
+def test_one_light_curve_is_not_given_the_first_of_many_values() -> None:
+    class Many(Together):
+        def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
+            return {"brightest": np.ones(7)}
+
+    with pytest.raises(ValueError, match=r"\{'brightest': 7\} values for 1 light curve"):
+        Many().process(next(iter(batch_of(curves([[18.0]])))))
+
+
+def test_a_fraction_is_no_integer_of_a_batch_form_alone_either() -> None:
+    class Fraction(Together):
+        columns = (Column("count", "bigint", "", "a count"),)
+
+        def process_batch(self, batch: LightCurveBatch) -> Mapping[str, Any]:
+            return {"count": np.full(len(batch), 1.5)}
+
+    rows = runner.compute_batch(Fraction(), curves([[18.0], [18.0]]), "t").to_pylist()
+    assert [(r["status"], r["count"]) for r in rows] == [(-4, None)] * 2
+    assert "1.5" in rows[0]["message"]
 
 
 def test_attempts_are_counted_on() -> None:
