@@ -38,6 +38,7 @@ __all__ = [
     "FILE_MODULE",
     "UNTRACED",
     "code_of",
+    "content_of",
     "digest_of",
     "modules_of",
     "plain",
@@ -115,6 +116,53 @@ def code_of(
         if digests.setdefault(key, digest) != digest:
             raise UnitError(f"{cls.__qualname__} uses two modules named {key!r}: rename one")
     return dict(sorted(digests.items()))
+
+
+def content_of(
+    unit: Any, base: type, spec: str, *, without: Collection[str] = (), untraced: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return what makes up the trace of a unit, of T2 or of T3.
+
+    Parameters
+    ----------
+    unit : Unit or T3Unit
+        The unit, with its parameters.
+    base : type
+        The class of this package that it derives from.
+    spec : str
+        How errors name it.
+    without : collection of str
+        As for `code_of`.
+    untraced : sequence of str
+        Parameters that are no part of it.
+
+    Returns
+    -------
+    dict
+        ``class``, ``parameters``, ``code`` (digest of each module), ``files`` (name and digest),
+        ``libraries`` (versions).
+
+    Raises
+    ------
+    UnitError
+        If code or a file cannot be read, a library is not installed, or a parameter is of a kind
+        that has no canonical form.
+    """
+    cls = type(unit)
+    # Before `files`, as a parameter that names no file is an error of its own.
+    parameters = {
+        name: plain(getattr(unit, name), f"{spec}: {name}")
+        for name in sorted(cls.model_fields)
+        if name not in untraced
+    }
+    files = [{"name": path.name, "sha256": digest_of(path)} for path in unit.files()]
+    return {
+        "class": cls.__qualname__,
+        "parameters": parameters,
+        "code": code_of(cls, base, without=without),
+        "files": files,
+        "libraries": {name: version_of(name, spec) for name in sorted(unit.libraries)},
+    }
 
 
 def modules_of(cls: type, base: type) -> list[str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ampel_spark.t2.unit import Unit
-from ampel_spark.trace import code_of, digest_of, plain, trace_id_of, version_of
+from ampel_spark.trace import content_of, trace_id_of
 
 __all__ = ["Trace", "trace_of"]
 
@@ -62,19 +62,6 @@ def trace_of(unit: Unit, spec: str) -> Trace:
     cls = type(unit)
     # What a class leaves out of use, its subclass may use.
     without = unit.unused_modules() if "unused_modules" in vars(cls) else ()
-    # Before `files`, as a parameter that names no file is an error of its own.
-    parameters = {
-        name: plain(getattr(unit, name), f"{spec}: {name}")
-        for name in sorted(cls.model_fields)
-        if name not in cls.untraced
-    }
-    files = [{"name": path.name, "sha256": digest_of(path)} for path in unit.files()]
-    content = {
-        "class": cls.__qualname__,
-        "parameters": parameters,
-        "code": code_of(cls, Unit, without=without),
-        "files": files,
-        "libraries": {name: version_of(name, spec) for name in sorted(unit.libraries)},
-    }
-    hashed = content | {"files": [file["sha256"] for file in files]}
-    return Trace(trace_id_of(hashed), spec, content)
+    content = content_of(unit, Unit, spec, without=without, untraced=cls.untraced)
+    files = [file["sha256"] for file in content["files"]]
+    return Trace(trace_id_of(content | {"files": files}), spec, content)

@@ -9,7 +9,7 @@ from typing import Any
 from ampel_spark.classes import Kind, build_model, load_class, with_paths
 from ampel_spark.errors import UnitError
 from ampel_spark.t3.unit import T3Unit
-from ampel_spark.trace import code_of, digest_of, plain, trace_id_of, version_of
+from ampel_spark.trace import content_of, trace_id_of
 
 __all__ = ["T3_UNITS", "build_t3", "find_t3", "t3_trace"]
 
@@ -78,14 +78,5 @@ def t3_trace(unit: T3Unit, spec: str) -> tuple[str, dict[str, Any]]:
     UnitError
         If code or a file cannot be read, or a library is not installed.
     """
-    cls = type(unit)
-    content = {
-        "class": cls.__qualname__,
-        "parameters": {
-            name: plain(getattr(unit, name), f"{spec}: {name}") for name in sorted(cls.model_fields)
-        },
-        "code": code_of(cls, T3Unit),
-        "files": [{"name": path.name, "sha256": digest_of(path)} for path in unit.files()],
-        "libraries": {name: version_of(name, spec) for name in sorted(unit.libraries)},
-    }
+    content = content_of(unit, T3Unit, spec)
     return trace_id_of(content), content

@@ -71,6 +71,10 @@ _Texts = Annotated[
 ]
 #: What can be part of the name of a table or column.
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+_UnitSpec = Annotated[
+    str, Field(description="name of a unit of the package, module:Class, or path/file.py:Class")
+]
+_TableName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 # Tags of unions stand in brackets: the paths of messages leave them out.
 _MAPPING, _LIST, _PLAIN = "(mapping)", "(list)", "(plain)"
@@ -203,10 +207,8 @@ class StatesEntry(_Section):
 class UnitEntry(_Section):
     """T2: a unit and its parameters."""
 
-    unit: str = Field(
-        description="name of a unit of the package, module:Class, or path/file.py:Class"
-    )
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = Field(
+    unit: _UnitSpec
+    name: _TableName | None = Field(
         default=None, description="the results' table is t2_<name>; default: the unit's own name"
     )
     channel: _Texts | None = Field(
@@ -240,10 +242,8 @@ class SelectionEntry(_Section):
 class SampleEntry(_Section):
     """T3: a unit that works on the candidates of a selection."""
 
-    unit: str = Field(
-        description="name of a unit of the package, module:Class, or path/file.py:Class"
-    )
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = Field(
+    unit: _UnitSpec
+    name: _TableName | None = Field(
         default=None, description="its table is t3_<name>; default: the unit's own name"
     )
     of: _Name | None = Field(
