@@ -233,13 +233,28 @@ def _from_file(path: Path) -> ModuleType:
     shipping.folder_package(package, path.parent)
     module = sys.modules[name] = importlib.util.module_from_spec(found)
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no answer of a command
+        # what it prints is no answer of a command
+        with contextlib.redirect_stdout(sys.stderr), _without_bytecode():
             found.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         for mine in [n for n in sys.modules if f"{n}.".startswith(f"{package}.")]:
             del sys.modules[mine]
         raise _NoClassError(f"{path} fails on import: {with_line(error)}") from error
     return module
+
+
+@contextlib.contextmanager
+def _without_bytecode() -> Iterator[None]:
+    """Within, keep no bytecode of what is imported.
+
+    Python knows bytecode by the second and the size of its source: after an edit within a second
+    that keeps the size, it would run the old code, and the trace would have the new one.
+    """
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @contextlib.contextmanager

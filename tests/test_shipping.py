@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -95,10 +96,16 @@ def test_a_unit_reaches_a_process_without_its_files(kind: str, tmp_path: Path) -
     assert elsewhere(data, tmp_path / "there") == "{'n': 7}"
 
 
-def test_what_a_unit_imports_beside_it_is_in_its_trace(tmp_path: Path) -> None:
+def test_what_a_unit_imports_beside_it_is_in_its_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     before = trace_of(written(tmp_path, "a relative import"), "own")
     assert {"near", "nearer", "own"} <= {*before.content["code"]}
-    (tmp_path / "nearer.py").write_text("K = 8\n")
+    nearer = tmp_path / "nearer.py"
+    then = nearer.stat().st_mtime_ns
+    nearer.write_text("K = 8\n")
+    os.utime(nearer, ns=(then, then))  # an edit within the second that the file was made in
     again = build("own.py:Own", {}, tmp_path)
     assert again.process(LightCurve.of(jd=[])) == {"n": 8}
     assert trace_of(again, "own").trace_id != before.trace_id
